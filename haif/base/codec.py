@@ -1,0 +1,152 @@
+"""Bytes to values and back: bounded msgpack for live messages, deterministic CBOR for what is signed as evidence.
+
+A message type is a `Message`: a frozen struct whose fields have types and travel in order. Decoding checks, in this
+order: length, structure (depth, array and map sizes, no extension types, no duplicate keys, no trailing bytes), then
+types. CBOR additionally must be the deterministic encoding (RFC 8949 §4.2.1: shortest heads, definite lengths, keys in
+order) without floats or tags: exactly one byte string means one value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import cbor2
+import msgpack
+import msgspec
+
+from haif.base import limits
+from haif.base.errors import Malformed, Oversize
+from haif.base.ids import FixedBytes
+
+T = TypeVar("T")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of everything that travels. msgpack: an array of the fields. CBOR: a map from 1, 2, 3… to the fields."""
+
+
+def _encode_id(value: Any) -> Any:
+    if isinstance(value, FixedBytes):
+        return bytes(value)
+    raise TypeError(f"{type(value).__name__} cannot travel")
+
+
+def _decode_id(kind: type, value: Any) -> Any:
+    if issubclass(kind, FixedBytes) and isinstance(value, bytes):
+        return kind(value)
+    raise TypeError(f"{kind.__name__} must be bytes")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_id)
+
+
+def encode(message: Message) -> bytes:
+    """The msgpack bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode(kind: type[T], data: bytes, *, size_max: int = limits.MESSAGE_BYTES_MAX) -> T:
+    """A message of type `kind` from untrusted msgpack bytes. Raises `Oversize` or `Malformed`."""
+    return _typed(kind, decode_any(data, size_max=size_max))
+
+
+def encode_any(value: Any) -> bytes:
+    """msgpack of plain values (None, bool, int, float, str, bytes, list, dict)."""
+    return bytes(msgpack.packb(value, use_bin_type=True))
+
+
+def decode_any(data: bytes, *, size_max: int = limits.MESSAGE_BYTES_MAX) -> Any:
+    """Plain values from untrusted msgpack bytes. Raises `Oversize` or `Malformed`."""
+    if len(data) > size_max:
+        raise Oversize(f"a message of {len(data)} bytes is over the limit of {size_max}")
+    try:
+        value = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=False,
+            object_pairs_hook=_unique_pairs,
+            max_array_len=min(limits.MESSAGE_ITEMS_MAX, len(data)),
+            max_map_len=limits.MESSAGE_KEYS_MAX,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise Malformed(f"not a valid msgpack message: {error}") from None
+    _check_plain(value, limits.MESSAGE_DEPTH_MAX, _MSGPACK_LEAVES)
+    return value
+
+
+def encode_evidence(message: Message) -> bytes:
+    """The deterministic CBOR of a message: a map from 1, 2, 3… to its fields."""
+    return _cbor(dict(enumerate(_plain(message), start=1)))
+
+
+def decode_evidence(kind: type[T], data: bytes) -> T:
+    """A message from untrusted deterministic CBOR. Raises `Oversize` or `Malformed`."""
+    value = decode_cbor(data)
+    if not isinstance(value, dict) or list(value) != list(range(1, len(value) + 1)):
+        raise Malformed("evidence must be a CBOR map with the keys 1, 2, 3… in order")
+    return _typed(kind, list(value.values()))
+
+
+def decode_cbor(data: bytes) -> Any:
+    """A value from untrusted CBOR, accepted only in its deterministic encoding. Raises `Oversize` or `Malformed`."""
+    if len(data) > limits.EVIDENCE_BYTES_MAX:
+        raise Oversize(f"evidence of {len(data)} bytes is over the limit of {limits.EVIDENCE_BYTES_MAX}")
+    try:
+        value = cbor2.loads(data)
+        _check_plain(value, limits.MESSAGE_DEPTH_MAX, _CBOR_LEAVES)
+        again = _cbor(value)
+    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, ValueError, TypeError, RecursionError) as error:
+        raise Malformed(f"not valid CBOR: {error}") from None
+    if again != data:
+        raise Malformed("not the deterministic encoding of its value (RFC 8949 §4.2.1)")
+    return value
+
+
+def cbor(value: Any) -> bytes:
+    """The deterministic CBOR of plain values without floats (RFC 8949 §4.2.1)."""
+    _check_plain(value, limits.MESSAGE_DEPTH_MAX, _CBOR_LEAVES)
+    return _cbor(value)
+
+
+def _cbor(value: Any) -> bytes:
+    return cbor2.dumps(value, canonical=True)
+
+
+def _plain(message: Message) -> list[Any]:
+    fields = msgspec.to_builtins(message, builtin_types=(bytes,), enc_hook=_encode_id)
+    assert isinstance(fields, list)
+    return fields
+
+
+def _typed(kind: type[T], value: Any) -> T:
+    try:
+        return msgspec.convert(value, kind, strict=True, dec_hook=_decode_id)
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise Malformed(f"not a {kind.__name__}: {error}") from None
+
+
+def _unique_pairs(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a map has the same key twice")
+    return result
+
+
+_CBOR_LEAVES = (type(None), bool, int, str, bytes)
+_MSGPACK_LEAVES = (*_CBOR_LEAVES, float)
+
+
+def _check_plain(value: Any, left: int, leaves: tuple[type, ...]) -> None:
+    """Refuse nesting beyond the limit and every type that is not plain data."""
+    if left == 0:
+        raise Oversize(f"nested deeper than {limits.MESSAGE_DEPTH_MAX}")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(key, left - 1, leaves)
+            _check_plain(item, left - 1, leaves)
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item, left - 1, leaves)
+    elif not isinstance(value, leaves):
+        raise Malformed(f"a value of type {type(value).__name__} is not allowed here")

@@ -1,0 +1,86 @@
+"""Every bound in HAIF: its name carries the unit, its comment the reason.
+
+A room reads its bounds from here, so that an operator finds all of them in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- codecs -----------------------------------------------------------------------------------------------------------
+MESSAGE_BYTES_MAX: Final = 1 << 20  # one RPC message: a long prompt fits, a memory bomb does not
+MESSAGE_DEPTH_MAX: Final = 8  # nesting of a decoded message; ours use 4
+MESSAGE_ITEMS_MAX: Final = 4096  # elements of one array
+MESSAGE_KEYS_MAX: Final = 64  # keys of one map
+EVIDENCE_BYTES_MAX: Final = 64 << 10  # one COSE_Sign1; receipts take about 600 bytes
+
+# --- time -------------------------------------------------------------------------------------------------------------
+CLOCK_SKEW_MS: Final = 30_000  # how far two honest clocks may differ
+LIVE_MESSAGE_TTL_MS: Final = 30_000  # a signed live message is acted upon within this, or not at all
+NONCE_WINDOW_MESSAGES: Final = 1024  # how far signed messages of one sender may overtake one another
+NONCE_WINDOW_SENDERS: Final = 65_536  # senders remembered; the least recent is forgotten first
+CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
+
+# --- wire -------------------------------------------------------------------------------------------------------------
+NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
+NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
+HANDSHAKE_SECONDS: Final = 3.0  # a peer that has not finished by then is dropped
+HANDSHAKES_HALF_OPEN_MAX: Final = 256  # handshakes in progress at one listener
+SESSIONS_MAX: Final = 1024  # open sessions at one listener
+STREAM_CREDIT_BYTES: Final = 256 << 10  # unread bytes one stream may hold
+SESSION_CREDIT_BYTES: Final = 4 << 20  # unread bytes one session may hold
+STREAMS_PER_SESSION_MAX: Final = 256  # calls and streams one peer may have open with us
+METADATA_KEYS_MAX: Final = 8  # traceparent, correlation id and a few more
+METADATA_BYTES_MAX: Final = 1024  # all keys and values of one call together
+CALL_SECONDS_MAX: Final = 600.0  # no deadline may be longer
+KEEPALIVE_SECONDS: Final = 5.0  # an idle session is probed this often
+SESSION_SILENCE_SECONDS: Final = 15.0  # a session without a byte for this long is closed
+REKEY_MESSAGES: Final = 1 << 16  # each direction rekeys after this many Noise messages
+REKEY_BYTES: Final = 1 << 30  # or this many bytes
+REKEY_SECONDS: Final = 600.0  # or this long
+
+# --- DHT --------------------------------------------------------------------------------------------------------------
+DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
+DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
+DHT_ALPHA: Final = 10  # requests in flight per lookup
+RECORD_BODY_BYTES_MAX: Final = 600  # an offer takes about 400 bytes
+RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
+RECORDS_PER_TOPIC_MAX: Final = 64
+RECORDS_PER_SIGNER_MAX: Final = 8  # per store and signer: one peer cannot fill a store
+RECORDS_STORED_MAX: Final = 16_384
+LOOKUP_QUERIES_MAX: Final = 400  # datagrams one lookup may cost
+
+# --- engine -----------------------------------------------------------------------------------------------------------
+ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine child
+ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long
+ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
+PREFILL_CHUNK_TOKENS: Final = 256  # a long prompt never holds up running streams for longer than this
+STOP_STRINGS_MAX: Final = 4  # as OpenAI's API
+STOP_STRING_BYTES_MAX: Final = 256
+MESSAGES_PER_PROMPT_MAX: Final = 256
+COMPLETION_TOKENS_DEFAULT: Final = 256
+COMPLETION_TOKENS_MAX: Final = 32_768
+
+# --- worker, orchestrator ---------------------------------------------------------------------------------------------
+HEARTBEAT_SECONDS: Final = 5.0
+HEARTBEAT_SILENCE_SECONDS: Final = 15.0  # a worker silent for this long gets no work
+WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
+RESERVATION_TTL_MS: Final = 30_000  # a ticket is redeemed within this, or not at all
+RESERVATIONS_REMEMBERED_MAX: Final = 65_536  # tickets a worker remembers having redeemed
+ATTEMPTS_MAX: Final = 3  # workers tried for one job
+JOB_SECONDS_DEFAULT: Final = 120.0
+JOBS_OPEN_MAX: Final = 10_000
+WORKERS_MAX: Final = 10_000
+
+# --- gateway ----------------------------------------------------------------------------------------------------------
+HTTP_BODY_BYTES_MAX: Final = 1 << 20
+HTTP_HEADER_SECONDS: Final = 5.0
+TENANT_REQUESTS_PER_MINUTE: Final = 600
+TENANT_BURST_REQUESTS: Final = 60
+TENANTS_MAX: Final = 10_000
+GATEWAY_STREAMS_MAX: Final = 4096
+SSE_KEEPALIVE_SECONDS: Final = 10.0
+
+# --- telemetry --------------------------------------------------------------------------------------------------------
+SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
+SPAN_QUEUE_MAX: Final = 4096

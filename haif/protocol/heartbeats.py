@@ -1,0 +1,37 @@
+"""The pulse: a worker tells its orchestrators, every `limits.HEARTBEAT_SECONDS`, that it lives and how loaded it is.
+
+Method `worker.heartbeat`: the argument is a live-signed `Heartbeat` (type `HEARTBEAT`), scoped to the session; the
+reply is an `Acknowledged` with the heartbeat's nonce, so that the worker knows it was heard.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from haif.base.codec import Message
+from haif.base.ids import ModelDigest, Nonce
+
+METHOD: Final = "worker.heartbeat"
+HEARTBEAT: Final = 1  # live message type
+
+
+class Load(Message, frozen=True):
+    """How busy one model of a worker is. Counts of requests; tokens per second over the last ten seconds."""
+
+    model: ModelDigest
+    slots: int
+    running: int
+    queued: int
+    tokens_per_second: float
+
+
+class Heartbeat(Message, frozen=True):
+    """The worker is alive, and this is its load. An empty list says: draining, send nothing more."""
+
+    loads: list[Load]
+
+
+class Acknowledged(Message, frozen=True):
+    """The orchestrator heard the heartbeat with this nonce."""
+
+    nonce: Nonce

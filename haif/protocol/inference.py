@@ -1,0 +1,113 @@
+"""The data plane's conversation: a gateway redeems a reservation at a worker and receives tokens, then a receipt.
+
+Method `inference.run`, a server stream: the argument is a `Run`; each message back is an `Answer`: chunks in order, and
+last an `End`. The request body is opened only after its digest was found in the reservation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from haif.base import codec
+from haif.base.codec import Message
+from haif.base.hashing import digest
+from haif.base.ids import Digest, JobId, Nonce
+
+METHOD: Final = "inference.run"
+
+
+class Turn(Message, frozen=True):
+    """One message of a chat: role "system", "user" or "assistant", and its text."""
+
+    role: str
+    content: str
+
+
+class Request(Message, frozen=True):
+    """What the tenant asked for. Exactly one of `chat` and `text` is given.
+
+    `nonce` keeps the digest of a short prompt from being guessed. Temperature 0 is greedy. `stop` strings end the
+    answer and are not part of it.
+    """
+
+    nonce: Nonce
+    chat: list[Turn] | None
+    text: str | None
+    tokens_max: int
+    temperature: float
+    top_p: float
+    stop: list[str]
+
+
+class Run(Message, frozen=True):
+    """The sealed `Reservation` and the encoded `Request` whose digest it names."""
+
+    reservation: bytes
+    request: bytes
+
+
+class Chunk(Message, frozen=True):
+    """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character."""
+
+    first: int
+    tokens: list[int]
+    text: str
+
+
+class End(Message, frozen=True):
+    """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`."""
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    receipt: bytes
+
+
+class Answer(Message, frozen=True):
+    """One message of the stream: a chunk, or the end."""
+
+    chunk: Chunk | None = None
+    end: End | None = None
+
+
+def request_digest(encoded: bytes) -> Digest:
+    """How a reservation and a receipt name a request."""
+    return digest("haif v1 request", encoded)
+
+
+def run_correlation(job: JobId, attempt: int) -> str:
+    """The correlation id of everything done for one attempt."""
+    return f"{job}.{attempt}"
+
+
+class OutputHash:
+    """Digests of an answer as it grows: of the token ids and of the text. Worker and gateway each keep one."""
+
+    def __init__(self) -> None:
+        self._tokens: list[int] = []
+        self._text: list[str] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in the next chunk. Raises `ValueError` if it does not follow the last."""
+        if chunk.first != len(self._tokens):
+            raise ValueError(f"chunk starts at token {chunk.first}, {len(self._tokens)} was due")
+        self._tokens.extend(chunk.tokens)
+        self._text.append(chunk.text)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are so far."""
+        return len(self._tokens)
+
+    def tokens_digest(self) -> Digest:
+        """Over the token ids, each as four little-endian bytes."""
+        return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in self._tokens))
+
+    def text_digest(self) -> Digest:
+        """Over the UTF-8 of the whole text."""
+        return digest("haif v1 output text", "".join(self._text).encode())
+
+
+def encode_request(request: Request) -> bytes:
+    """The bytes whose digest the reservation names."""
+    return codec.encode(request)

@@ -1,0 +1,142 @@
+"""The control plane's conversation: a gateway has a job placed, reports how it ended, and asks about it later.
+
+    jobs.submit    live-signed SubmitJob (SUBMIT)   -> Placed      place a new job on a worker
+    jobs.retry     live-signed RetryJob (RETRY)     -> Placed      an attempt failed; place the next one elsewhere
+    jobs.finalise  live-signed FinaliseJob (FINAL)  -> Finalised   here is the receipt, and my signature under it
+    jobs.fail      live-signed FailJob (FAIL)       -> Finalised   it is over without an answer
+    jobs.show      ShowJob                          -> JobView     what became of it (only to the gateway that sent it)
+    models.list    ListModels                       -> Models      what can be asked for now
+
+The orchestrator never sees a prompt or an answer: it knows the request by its digest.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from haif.base.codec import Message
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+
+SUBMIT_METHOD: Final = "jobs.submit"
+RETRY_METHOD: Final = "jobs.retry"
+FINALISE_METHOD: Final = "jobs.finalise"
+FAIL_METHOD: Final = "jobs.fail"
+SHOW_METHOD: Final = "jobs.show"
+MODELS_METHOD: Final = "models.list"
+
+SUBMIT: Final = 2  # live message types; 1 is the heartbeat
+RETRY: Final = 3
+FINAL: Final = 4
+FAIL: Final = 5
+
+
+class SubmitJob(Message, frozen=True):
+    """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
+
+    `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
+    """
+
+    job: JobId
+    tenant: str
+    model: str
+    request_digest: Digest
+    tokens_max: int
+    tenant_seed: int | None
+    deadline_ms: int
+
+
+class RetryJob(Message, frozen=True):
+    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker."""
+
+    job: JobId
+    attempt: int
+    reason: str
+
+
+class Reservation(Message, frozen=True):
+    """The ticket, sealed by the orchestrator: this gateway may run this job once on this worker until `expires`.
+
+    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more.
+    """
+
+    job: JobId
+    attempt: int
+    gateway: PeerId
+    worker: PeerId
+    model: ModelDigest
+    request_digest: Digest
+    tokens_max: int
+    seed: Seed
+    issued: int
+    expires: int
+    deadline: int
+
+
+class Placed(Message, frozen=True):
+    """Where the job was placed: the sealed `Reservation`, and where the worker listens."""
+
+    reservation: bytes
+    host: str
+    port: int
+
+
+class FinaliseJob(Message, frozen=True):
+    """The worker's sealed `Receipt`, and the gateway's sealed `Countersignature` under it."""
+
+    job: JobId
+    receipt: bytes
+    countersignature: bytes
+
+
+class FailJob(Message, frozen=True):
+    """The job ended without an answer: cancelled by the tenant, out of attempts, out of time."""
+
+    job: JobId
+    attempt: int
+    reason: str
+
+
+class Finalised(Message, frozen=True):
+    """The end of the job is durable."""
+
+    job: JobId
+
+
+class ShowJob(Message, frozen=True):
+    """What became of this job?"""
+
+    job: JobId
+
+
+class JobView(Message, frozen=True):
+    """A job as the journal knows it. `state` is one of reserved, finalised, failed. Receipt: empty until the end."""
+
+    job: JobId
+    tenant: str
+    model: str
+    state: str
+    attempts: int
+    worker: PeerId | None
+    reason: str
+    receipt: bytes
+    countersignature: bytes
+
+
+class ListModels(Message, frozen=True):
+    """What can be asked for now?"""
+
+
+class ModelCard(Message, frozen=True):
+    """A model the orchestrator's policy allows, and how many live workers offer it."""
+
+    name: str
+    digest: ModelDigest
+    context_tokens: int
+    workers: int
+    published: int  # ms since the epoch
+
+
+class Models(Message, frozen=True):
+    """The catalogue."""
+
+    models: list[ModelCard]
