@@ -5,7 +5,8 @@
     ├─ PeerFault    a peer broke the protocol; carries the peer
     │               BadSignature Replayed Expired Oversize Malformed WrongState
     ├─ Refusal      someone legitimately said no; carries a public code
-    │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest ContextTooLong Unsupported
+    │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest
+    │               ContextTooLong Unsupported
     ├─ Unavailable  circumstances; may be retried, carries retry_after
     │               Timeout ConnectionLost NoWorker EngineDied
     └─ Corruption   data failed its own check; stop, keep the evidence

@@ -14,6 +14,7 @@ class FixedBytes(bytes):
     size: ClassVar[int] = 0
 
     def __new__(cls, raw: bytes) -> Self:
+        """From the raw bytes."""
         if len(raw) != cls.size:
             raise ValueError(f"{cls.__name__} takes {cls.size} bytes, got {len(raw)}")
         return super().__new__(cls, raw)

@@ -1,0 +1,1 @@
+"""The only code, besides the rooms' services, that touches the operating system."""

@@ -1,0 +1,1 @@
+"""Tools for those who build HAIF; nothing here is imported by the package."""
