@@ -1,0 +1,37 @@
+# Everything a person or a machine does with HAIF. `make` alone lists it.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help setup demo up test test-slow check bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## virtual environment, locked dependencies, llama.cpp (skips what is done)
+	@python3 tools/setup.py
+
+demo: setup ## a whole mesh on loopback answers one question, shows the receipt, and stops
+	@.venv/bin/haif demo
+
+up: setup ## the same mesh, left running; Ctrl-C stops it
+	@.venv/bin/haif up
+
+check: setup ## lint and types
+	@$(PY) -m ruff check haif tests tools benchmarks
+	@$(PY) -m ruff format --check haif tests tools benchmarks
+	@$(PY) -m mypy
+
+test: check ## the whole suite, as CI runs it
+	@$(PY) -m pytest -n 2
+
+test-slow: setup ## soak and large simulations
+	@$(PY) -m pytest -m slow
+
+bench: setup ## the figures of the README, measured here; prints the table
+	@$(PY) -m benchmarks.run
+
+lock: setup ## renew requirements.lock from pyproject.toml
+	@$(PY) tools/lock.py
+
+clean: ## forget the virtual environment and builds
+	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache
