@@ -83,4 +83,14 @@ SSE_KEEPALIVE_SECONDS: Final = 10.0
 
 # --- telemetry --------------------------------------------------------------------------------------------------------
 SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
-SPAN_QUEUE_MAX: Final = 4096
+SPAN_QUEUE_MAX: Final = 4096  # spans ended and not yet written; more are counted as lost, nobody waits
+SPAN_WRITE_SECONDS: Final = 0.25  # a finished span is written within this
+SPAN_ATTRIBUTES_MAX: Final = 32  # per span; ours set about ten
+ATTRIBUTE_CHARS_MAX: Final = 256  # of one attribute's text; longer is cut
+METRIC_SERIES_MAX: Final = 256  # series of one metric with open labels; beyond it their values become "other"
+TRACES_PER_JOB_MAX: Final = 64  # traces read for one job: its own and those of its retries
+SPANS_PER_TRACE_MAX: Final = 4096  # spans read of one trace
+METRICS_REQUEST_BYTES_MAX: Final = 8192  # the head of one scrape request
+METRICS_CONNECTIONS_MAX: Final = 16  # scrapers at once
+METRICS_REQUEST_SECONDS: Final = 5.0  # a scraper that has not asked, or not read, by then is dropped
+OTLP_SECONDS: Final = 5.0  # one export over OTLP, retries included

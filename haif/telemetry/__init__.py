@@ -1,0 +1,1 @@
+"""What is seen: metrics, spans, and nothing that a tenant wrote."""
