@@ -1,0 +1,1 @@
+"""Models as signed, content-addressed artefacts."""

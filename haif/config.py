@@ -1,0 +1,205 @@
+"""The settings of each role: defaults < file (TOML) < environment < flags. Unknown settings are refused.
+
+The file is `haif.toml` in the working directory, else `$XDG_CONFIG_HOME/haif/config.toml`; a table per role, and the
+settings all roles share at the top level. The environment spells them `HAIF_STATE` and `HAIF_WORKER_SLOTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from haif.base.errors import Misuse
+from haif.base.hashing import digest
+from haif.base.ids import NetId
+from haif.base.machine import Address
+
+T = TypeVar("T", bound="Common")
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every role needs to know."""
+
+    state: Path | None = _setting(None, "folder for keys, databases and models (default: the XDG state folder)")
+    network: str = _setting("local", "name of the network; peers of different networks never talk")
+    host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")
+    wire_port: int = _setting(0, "TCP port for calls between peers; 0 picks a free one")
+    dht_port: int = _setting(0, "UDP port for the DHT; 0 picks a free one")
+    metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
+    bootstrap: tuple[str, ...] = _setting((), "HOST:PORT of a DHT node that is up; may be given more than once")
+    otlp: str = _setting("", "URL of an OTLP/HTTP collector for traces; they are kept locally in any case")
+
+    @property
+    def folder(self) -> Path:
+        """The state folder."""
+        return self.state if self.state is not None else state_dir()
+
+    @property
+    def net(self) -> NetId:
+        """The network's id, from its name."""
+        return net_id(self.network)
+
+    @property
+    def bootstrap_addresses(self) -> tuple[Address, ...]:
+        """Where to look for the first DHT nodes. Raises `Misuse` for what is not HOST:PORT."""
+        return tuple(parse_address(text) for text in self.bootstrap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(Common):
+    """`haif node`: a DHT node and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrchestratorSettings(Common):
+    """`haif orchestrator`."""
+
+    gateways: tuple[str, ...] = _setting((), "peer id of a gateway that may submit jobs; may be given more than once")
+    workers: tuple[str, ...] = _setting((), "peer id of an admitted worker; none given: every worker is admitted")
+    models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
+    publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(Common):
+    """`haif worker`."""
+
+    orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator whose reservations are honoured")
+    model: str = _setting("haif-demo", "model to serve, by name or digest")
+    publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
+    slots: int = _setting(8, "requests computed at the same time")
+    context_tokens: int = _setting(1024, "prompt and answer of one request, in tokens")
+    threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings(Common):
+    """`haif gateway`."""
+
+    orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator to submit jobs to")
+    http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
+
+
+SECTIONS: dict[type[Common], str] = {
+    NodeSettings: "node",
+    OrchestratorSettings: "orchestrator",
+    WorkerSettings: "worker",
+    GatewaySettings: "gateway",
+}
+_COMMON = {each.name for each in dataclasses.fields(Common)}
+
+
+def state_dir() -> Path:
+    """`$HAIF_STATE`, else the XDG state folder."""
+    return Path(os.environ.get("HAIF_STATE") or platformdirs.user_state_path("haif", appauthor=False))
+
+
+def net_id(network: str) -> NetId:
+    """A network's id: the digest of its name."""
+    return NetId(digest("haif v1 network", network.encode()))
+
+
+def parse_address(text: str) -> Address:
+    """(host, port) of HOST:PORT or [IPv6]:PORT. Raises `Misuse`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Misuse(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type[Common]) -> None:
+    """Declare a flag for each setting. Flags that are not given leave the word to the environment and the file."""
+    for each, hint in _fields(kind):
+        flag = (
+            "--" + each.name.replace("_", "-").removesuffix("s")
+            if hint is tuple
+            else "--" + each.name.replace("_", "-")
+        )
+        text = each.metadata["help"]
+        if each.default not in (None, "", ()):
+            text += f" (default: {each.default})"
+        if hint is tuple:
+            parser.add_argument(flag, dest=each.name, action="append", metavar="VALUE", help=text)
+        else:
+            parser.add_argument(flag, dest=each.name, metavar=hint.__name__.upper(), help=text)
+
+
+def load(kind: type[T], flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> T:
+    """The settings of a role. Raises `Misuse` naming the setting and where it came from."""
+    environment = os.environ if environment is None else environment
+    section = SECTIONS[kind]
+    values: dict[str, Any] = {}
+    path, document = _read_file(environment)
+    table = {key: value for key, value in document.items() if key not in SECTIONS.values()}
+    table |= document.get(section, {})
+    known = {each.name: hint for each, hint in _fields(kind)}
+    for key, value in table.items():
+        if key not in known:
+            raise Misuse(f"{path}: unknown setting {key!r} for {section}; known are: {', '.join(sorted(known))}")
+        values[key] = _convert(known[key], value, f"{path}: {key}")
+    for key, hint in known.items():
+        name = f"HAIF_{key.upper()}" if key in _COMMON else f"HAIF_{section.upper()}_{key.upper()}"
+        if name in environment:
+            values[key] = _convert(hint, environment[name], f"environment variable {name}")
+    for key, value in flags.items():
+        if key in known and value is not None:
+            values[key] = _convert(known[key], value, f"--{key.replace('_', '-')}")
+    return kind(**values)
+
+
+def _read_file(environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
+    named = environment.get("HAIF_CONFIG")
+    candidates = [Path(named)] if named else [Path("haif.toml"), platformdirs.user_config_path("haif") / "config.toml"]
+    for path in candidates:
+        if path.exists():
+            try:
+                return path, tomllib.loads(path.read_text())
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+                raise Misuse(f"{path} is not a readable TOML file: {error}") from None
+    if named:
+        raise Misuse(f"HAIF_CONFIG names {named}, which does not exist")
+    return None, {}
+
+
+def _fields(kind: type[Common]) -> list[tuple[dataclasses.Field[Any], type]]:
+    """Each field with the plain type its values have: str, int, Path or tuple."""
+    hints = typing.get_type_hints(kind)
+    plain: list[tuple[dataclasses.Field[Any], type]] = []
+    for each in dataclasses.fields(kind):
+        hint = hints[each.name]
+        origin = typing.get_origin(hint)
+        plain.append((each, tuple if origin is tuple else Path if Path in typing.get_args(hint) else hint))
+    return plain
+
+
+def _convert(hint: type, value: Any, where: str) -> Any:
+    if hint is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise Misuse(f"{where}: wanted a list of texts, got {value!r}")
+        return tuple(item.strip() for item in items if item.strip())
+    if hint is int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise Misuse(f"{where}: wanted a whole number, got {value!r}") from None
+        if isinstance(value, bool) or number < 0:
+            raise Misuse(f"{where}: wanted a whole number of 0 or more, got {value!r}")
+        return number
+    if not isinstance(value, str | Path):
+        raise Misuse(f"{where}: wanted a text, got {value!r}")
+    return hint(value)

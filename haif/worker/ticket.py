@@ -1,0 +1,73 @@
+"""Whether a worker answers a run request: everything in it is checked before the engine hears of it.
+
+1. The reservation is sealed by an orchestrator this worker honours.
+2. It names this worker, the gateway at the other end of this session, and the model served here.
+3. It is neither expired nor redeemed before.
+4. The request is the one whose digest the reservation names, and stays within its token limit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from haif.base import codec, limits
+from haif.base.clock import WallTime
+from haif.base.errors import BadSignature, Expired, Forbidden, InvalidRequest, Replayed, WrongState
+from haif.base.ids import JobId, ModelDigest, PeerId
+from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol import inference
+from haif.protocol.inference import Request, Run
+from haif.protocol.jobs import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A reservation that holds, and the request it was made for."""
+
+    reservation: Verified[Reservation]
+    request: Request
+
+
+def check_ticket(
+    run: Run, *, me: PeerId, gateway: PeerId, orchestrators: Collection[PeerId], model: ModelDigest, now: WallTime
+) -> Ticket:
+    """The ticket in a run request. Raises a `PeerFault` or `Refusal` that says what does not hold."""
+    reservation = open_sealed(Reservation, Domain.RESERVATION, run.reservation)
+    terms = reservation.payload
+    if reservation.signer not in orchestrators:
+        raise Forbidden(f"this worker does not honour reservations of orchestrator {reservation.signer.short}…")
+    if terms.worker != me:
+        raise WrongState("the reservation is for another worker", gateway)
+    if terms.gateway != gateway:
+        raise WrongState("the reservation was made for another gateway", gateway)
+    if terms.model != model:
+        raise WrongState("the reservation is for a model that is not served here", gateway)
+    if not terms.issued - limits.CLOCK_SKEW_MS <= now < min(terms.expires, terms.deadline):
+        raise Expired("the reservation is outside its time", gateway)
+    if inference.request_digest(run.request) != terms.request_digest:
+        raise BadSignature("the request is not the one the reservation was made for", gateway)
+    request = codec.decode(Request, run.request)
+    if request.tokens_max > terms.tokens_max:
+        raise InvalidRequest(f"the reservation allows {terms.tokens_max} tokens", param="max_tokens")
+    if (request.chat is None) == (request.text is None):
+        raise InvalidRequest("a request holds either a chat or a text")
+    return Ticket(reservation, request)
+
+
+class Redeemed:
+    """The tickets redeemed so far: each (job, attempt) once. Bounded; a ticket forgotten here has long expired."""
+
+    def __init__(self, most: int = limits.RESERVATIONS_REMEMBERED_MAX) -> None:
+        self._seen: OrderedDict[tuple[JobId, int], None] = OrderedDict()
+        self._most = most
+
+    def redeem(self, terms: Reservation, gateway: PeerId) -> None:
+        """Remember the ticket. Raises `Replayed` if it was redeemed before."""
+        key = (terms.job, terms.attempt)
+        if key in self._seen:
+            raise Replayed("the reservation was redeemed before", gateway)
+        self._seen[key] = None
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
