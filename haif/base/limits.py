@@ -80,6 +80,20 @@ TENANT_BURST_REQUESTS: Final = 60
 TENANTS_MAX: Final = 10_000
 GATEWAY_STREAMS_MAX: Final = 4096
 SSE_KEEPALIVE_SECONDS: Final = 10.0
+HTTP_BODY_SECONDS: Final = 15.0  # a body that has not arrived by then is answered with 408
+HTTP_HEADER_BYTES_MAX: Final = 16 << 10  # request line and headers together
+HTTP_CONNECTIONS_MAX: Final = 8192  # open connections; more are closed at once
+HTTP_KEEPALIVE_SECONDS: Final = 30  # an idle connection is kept this long
+GATEWAY_DRAIN_SECONDS: Final = 1.0  # answers still running at a stop get this long, then an error
+MODEL_NAME_CHARS_MAX: Final = 256  # a model's name in a request
+TENANT_NAME_CHARS_MAX: Final = 64
+TENANT_KEYS_MAX: Final = 20_000  # keys that are not revoked, over all tenants
+TENANT_REFRESH_SECONDS: Final = 1.0  # how often the gateway looks for new and revoked keys
+TENANT_STALE_SECONDS: Final = 4.0  # older knowledge of keys is refreshed before it is used: revocation within 5 s
+MODELS_REFRESH_SECONDS: Final = 1.0  # how often the gateway asks what can be asked for
+CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
+FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
+ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
 # --- telemetry --------------------------------------------------------------------------------------------------------
 SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
