@@ -112,6 +112,7 @@ OTLP_SECONDS: Final = 5.0  # one export over OTLP, retries included
 # --- storage ----------------------------------------------------------------------------------------------------------
 DATABASE_WRITES_WAITING_MAX: Final = 8192  # writes queued for the next commit; beyond this the caller is told to wait
 DATABASE_WRITES_PER_COMMIT_MAX: Final = 1024  # one transaction; keeps a commit in the low milliseconds
+DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; beyond this the caller is told to wait
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
