@@ -27,8 +27,17 @@ NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
 HANDSHAKE_SECONDS: Final = 3.0  # a peer that has not finished by then is dropped
 HANDSHAKES_HALF_OPEN_MAX: Final = 256  # handshakes in progress at one listener
 SESSIONS_MAX: Final = 1024  # open sessions at one listener
-STREAM_CREDIT_BYTES: Final = 256 << 10  # unread bytes one stream may hold
-SESSION_CREDIT_BYTES: Final = 4 << 20  # unread bytes one session may hold
+HANDSHAKE_PAYLOAD_BYTES_MAX: Final = 4096  # a certificate and a version; takes about 300
+NOISE_PLAINTEXT_BYTES_SENT: Final = 16 << 10  # what we put into one: 0.9 of full speed, and no waiting for 64 KiB
+FRAME_PAYLOAD_BYTES_SENT: Final = (16 << 10) - 7  # so that a full frame fills a Noise message
+OUTGOING_BYTES_HIGH: Final = 256 << 10  # streams wait while this much is ready to leave
+MESSAGE_OVERHEAD_BYTES: Final = 64  # what a message costs beyond its bytes, so that empty ones are not free
+STREAM_CREDIT_BYTES: Final = 64 << 10  # unread bytes one stream may hold, before the last message: 600 tokens
+SESSION_CREDIT_BYTES: Final = 16 << 20  # the same of a session: 256 slow streams cannot stop a quick one
+METHOD_BYTES_MAX: Final = 64
+ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
+SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
+DRAIN_SECONDS: Final = 1.0  # running calls get this long when a node stops
 STREAMS_PER_SESSION_MAX: Final = 256  # calls and streams one peer may have open with us
 METADATA_KEYS_MAX: Final = 8  # traceparent, correlation id and a few more
 METADATA_BYTES_MAX: Final = 1024  # all keys and values of one call together
@@ -131,6 +140,7 @@ METRICS_REQUEST_BYTES_MAX: Final = 8192  # the head of one scrape request
 METRICS_CONNECTIONS_MAX: Final = 16  # scrapers at once
 METRICS_REQUEST_SECONDS: Final = 5.0  # a scraper that has not asked, or not read, by then is dropped
 OTLP_SECONDS: Final = 5.0  # one export over OTLP, retries included
+TELEMETRY_CLOSE_SECONDS: Final = 1.0  # a collector that does not take the last spans by then does not get them
 
 # --- storage ----------------------------------------------------------------------------------------------------------
 DATABASE_WRITES_WAITING_MAX: Final = 8192  # writes queued for the next commit; beyond this the caller is told to wait
