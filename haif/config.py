@@ -34,6 +34,7 @@ def _setting(default: Any, text: str) -> Any:
 class Common:
     """What every role needs to know."""
 
+    name: str = _setting("", "name of this instance; its key, databases and lock go by it (default: the role)")
     state: Path | None = _setting(None, "folder for keys, databases and models (default: the XDG state folder)")
     network: str = _setting("local", "name of the network; peers of different networks never talk")
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")

@@ -6,8 +6,13 @@ itself prove that the model was run honestly: that takes recomputation (audits).
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from haif.base.codec import Message
-from haif.base.errors import BadSignature
+from haif.base.errors import BadSignature, Malformed
+from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.jobs import Reservation
@@ -61,3 +66,73 @@ def check_receipt(
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)
     return checked
+
+
+# --- the bundle: everything a stranger needs to check one answer --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBundle:
+    """Three statements that hold and agree: orchestrator's ticket, worker's receipt, gateway's countersignature."""
+
+    reservation: Verified[Reservation]
+    receipt: Verified[Receipt]
+    countersignature: Verified[Countersignature]
+
+
+def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], countersignature: bytes) -> dict[str, str]:
+    """What a tenant is given with an answer: the evidence in unpadded base64url, and what it is about in hex."""
+    return {
+        "job": str(receipt.payload.job),
+        "worker": str(receipt.signer),
+        "model_digest": str(receipt.payload.model),
+        "receipt": _text(receipt.evidence),
+        "reservation": _text(reservation.evidence),
+        "countersignature": _text(countersignature),
+    }
+
+
+def check_bundle(fields: Mapping[str, object], text: str | None = None) -> CheckedBundle:
+    """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
+
+    `text`, when given, is the answer as the tenant has it; it must be the one the receipt names. Raises `Malformed`,
+    `Oversize` or `BadSignature`. Who the signers are is for the caller to judge: anyone can make keys.
+    """
+    if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
+        raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
+    labels = {name: str(value) for name, value in fields.items()}
+    receipt = open_sealed(Receipt, Domain.RECEIPT, _evidence(labels["receipt"]))
+    reservation = open_sealed(Reservation, Domain.RESERVATION, _evidence(labels["reservation"]))
+    hand = open_sealed(
+        Countersignature, Domain.COUNTERSIGNATURE, _evidence(labels["countersignature"]), receipt.payload.gateway
+    )
+    said, terms = receipt.payload, reservation.payload
+    if (said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, receipt.signer) != (
+        reservation.digest, terms.job, terms.attempt, terms.gateway, terms.request_digest, terms.model, terms.worker,
+    ):  # fmt: skip
+        raise BadSignature("the receipt and the reservation are about different jobs", receipt.signer)
+    if (hand.payload.job, hand.payload.receipt) != (said.job, receipt.digest):
+        raise BadSignature("the countersignature is under another receipt", hand.signer)
+    if bundle(receipt, reservation, hand.evidence) != labels:
+        raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
+    if text is not None and digest("haif v1 output text", text.encode()) != said.output_text:
+        raise BadSignature("the receipt is for another answer than this text", receipt.signer)
+    return CheckedBundle(reservation, receipt, hand)
+
+
+_BUNDLE = ("job", "worker", "model_digest", "receipt", "reservation", "countersignature")
+
+
+def _text(evidence: bytes) -> str:
+    return base64.urlsafe_b64encode(evidence).decode().rstrip("=")
+
+
+def _evidence(text: str) -> bytes:
+    """The bytes of canonical unpadded base64url: exactly one text means one byte string."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise Malformed("the evidence is not base64url") from None
+    if _text(raw) != text:
+        raise Malformed("the evidence is not canonical base64url")
+    return raw

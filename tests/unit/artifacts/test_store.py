@@ -1,0 +1,111 @@
+"""A model is its bytes; a manifest is somebody's word for them."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import blake3
+import pytest
+
+from haif.artifacts.manifest import Manifest, open_manifest, publish
+from haif.artifacts.service import ModelStore
+from haif.base.clock import Instant, WallTime
+from haif.base.errors import BadSignature, Expired, HaifError, Misuse, Reason, UnknownModel
+from haif.base.ids import Digest, ModelDigest
+from haif.identity.keys import Identity
+
+PUBLISHER, STRANGER = Identity(b"p" * 32), Identity(b"q" * 32)
+NOW = WallTime(1_700_000_000_000)
+MANIFEST = Manifest("tiny", ModelDigest(b"m" * 32), Digest(b"s" * 32), 4, "MIT", NOW, NOW + 1000)
+
+
+class At:
+    def now(self) -> Instant:
+        return Instant(0)
+
+    def wall(self) -> WallTime:
+        return NOW
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    path = tmp_path / "some.gguf"
+    path.write_bytes(b"GGUF" + os.urandom(5000))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "models", publishers=[PUBLISHER.peer], clock=At())
+
+
+def put(store: ModelStore, file: Path, name: str = "tiny", publisher: Identity = PUBLISHER):
+    return store.add(file, name=name, license_name="MIT", publisher=publisher, progress=lambda done, total: None)
+
+
+def test_an_added_model_is_found_by_name_and_by_digest(store: ModelStore, gguf: Path) -> None:
+    added = put(store, gguf)
+    content = gguf.read_bytes()
+    assert added.digest == blake3.blake3(content).digest()
+    assert added.manifest.payload.sha256 == hashlib.sha256(content).digest()
+    assert added.manifest.payload.size == len(content)
+    assert store.find("tiny") == store.find(str(added.digest)) == added
+    assert added.path.read_bytes() == content
+
+
+def test_adding_twice_changes_nothing(store: ModelStore, gguf: Path) -> None:
+    assert put(store, gguf) == put(store, gguf)
+
+
+def test_only_a_gguf_can_be_added(store: ModelStore, tmp_path: Path) -> None:
+    other = tmp_path / "model.bin"
+    other.write_bytes(b"PK\x03\x04")
+    with pytest.raises(Misuse, match="not a GGUF"):
+        put(store, other)
+    with pytest.raises(Misuse, match="cannot be read"):
+        put(store, tmp_path / "nothing.gguf")
+
+
+@pytest.mark.parametrize("name", ["", "UPPER", "../up", "a b", "x" * 65, "-x"])
+def test_names_are_plain(store: ModelStore, gguf: Path, name: str) -> None:
+    with pytest.raises(Misuse, match="cannot name a model"):
+        put(store, gguf, name)
+
+
+def test_an_unknown_model_names_those_there_are(store: ModelStore, gguf: Path) -> None:
+    put(store, gguf)
+    with pytest.raises(UnknownModel, match="tiny") as caught:
+        store.find("huge")
+    assert caught.value.reason is Reason.UNKNOWN_MODEL
+
+
+def test_a_strangers_manifest_is_left_out_and_reported(store: ModelStore, gguf: Path) -> None:
+    with pytest.raises(BadSignature, match="not a trusted publisher"):
+        put(store, gguf, publisher=STRANGER)
+    assert "tiny" not in [model.name for model in store.models()]
+    assert [type(error) for _, error in store.rejected()] == [BadSignature]
+
+
+def test_a_changed_manifest_is_left_out(store: ModelStore, gguf: Path) -> None:
+    path = put(store, gguf).path.with_suffix(".manifest")
+    evidence = bytearray(path.read_bytes())
+    evidence[-1] ^= 1
+    path.write_bytes(evidence)
+    assert "tiny" not in [model.name for model in store.models()]
+    assert len(store.rejected()) == 1
+
+
+def test_an_expired_manifest_is_refused() -> None:
+    evidence = publish(PUBLISHER, MANIFEST)
+    assert open_manifest(evidence, publishers=[PUBLISHER.peer], now=NOW).payload == MANIFEST
+    with pytest.raises(Expired):
+        open_manifest(evidence, publishers=[PUBLISHER.peer], now=WallTime(NOW + 1000))
+
+
+def test_no_bit_of_a_manifest_can_change() -> None:
+    evidence = publish(PUBLISHER, MANIFEST)
+    for bit in range(8 * len(evidence)):
+        changed = bytearray(evidence)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(HaifError):
+            open_manifest(bytes(changed), publishers=[PUBLISHER.peer], now=NOW)
