@@ -1,0 +1,87 @@
+"""A contact is a peer and the address it answered at; its place in the key space follows from its key alone.
+
+contact = peer 32 ‖ address
+address = family 1 (4 or 6) ‖ IP 4 or 16 ‖ port 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, NamedTuple
+
+from haif.base import limits
+from haif.base.errors import Malformed
+from haif.base.hashing import digest
+from haif.base.ids import PeerId
+from haif.base.machine import Address
+
+_ADDRESS_BYTES: Final = {4: 7, 6: 19}
+
+
+class Contact(NamedTuple):
+    """A peer and where it is reached."""
+
+    peer: PeerId
+    address: Address
+
+
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
+def node_id(peer: PeerId) -> int:
+    """Where a peer stands in the 256-bit key space. Always computed by the receiver, never taken from a message."""
+    return int.from_bytes(digest("haif v1 dht node id", peer), "big")
+
+
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
+def pack_address(address: Address) -> bytes:
+    """The bytes of an address. Raises `Malformed` if the host is no literal IP address."""
+    try:
+        ip = ip_address(address[0])
+    except ValueError:
+        raise Malformed(f"{address[0]!r} is not an IP address") from None
+    return bytes([ip.version]) + ip.packed + address[1].to_bytes(2, "big")
+
+
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
+def unpack_address(data: bytes) -> Address:
+    """The address in these bytes. Raises `Malformed` for one that no single peer can have."""
+    if not data or len(data) != _ADDRESS_BYTES.get(data[0]):
+        raise Malformed("not a packed address")
+    ip = IPv4Address(data[1:5]) if data[0] == 4 else IPv6Address(data[1:17])
+    port = int.from_bytes(data[-2:], "big")
+    if port == 0 or ip.is_multicast or ip.is_unspecified or (isinstance(ip, IPv4Address) and ip.is_reserved):
+        raise Malformed(f"nobody can be reached at {ip}, port {port}")
+    return str(ip), port
+
+
+def subnet(address: Address) -> bytes:
+    """What one party is likely to own: the /24 of an IPv4 address, the /56 of an IPv6 one."""
+    packed = pack_address(address)
+    return packed[: 1 + (3 if packed[0] == 4 else 7)]
+
+
+def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:
+    """As many contacts as fit, in the order given."""
+    packed = b""
+    for contact in contacts:
+        piece = contact.peer + pack_address(contact.address)
+        if len(packed) + len(piece) > bytes_max:
+            break
+        packed += piece
+    return packed
+
+
+def unpack_contacts(data: bytes) -> list[Contact]:
+    """The contacts in these bytes. Raises `Malformed` for bytes left over, a bad address or more than a bucket."""
+    contacts: list[Contact] = []
+    at = 0
+    while at < len(data):
+        if len(contacts) == limits.DHT_K:
+            raise Malformed(f"more than {limits.DHT_K} contacts")
+        end = at + PeerId.size + _ADDRESS_BYTES.get(data[at + PeerId.size] if at + PeerId.size < len(data) else 0, 0)
+        if not at + PeerId.size < end <= len(data):
+            raise Malformed("contacts do not fill their field")
+        contacts.append(Contact(PeerId(data[at : at + PeerId.size]), unpack_address(data[at + PeerId.size : end])))
+        at = end
+    return contacts

@@ -1,0 +1,165 @@
+r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query they answer.
+
+    datagram = 0xA1 ‖ kind u8 ‖ tid 8 ‖ rest
+    QUERY    rest = msgpack of Query, padded to 400 bytes where the reply may be long and no token is held
+    REPLY    rest = signature 64 ‖ body;  body = responder 32 ‖ msgpack of Reply
+             signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
+    RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
+    ERROR    rest = code u8
+
+The responder's key stands in front of the msgpack so that the signature is checked before anything is parsed. RETRY and
+ERROR are not signed: they cost their sender nothing, and the random tid with the address is proof enough for what they
+can do, which is to make us ask once more or give up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from haif.base import codec, limits
+from haif.base.codec import Message
+from haif.base.errors import Malformed, Oversize
+from haif.base.hashing import digest
+from haif.base.ids import Digest, NetId, PeerId
+from haif.identity import keys
+from haif.identity.keys import SIGNATURE_BYTES, Identity
+
+VERSION: Final = 0xA1
+TID_BYTES: Final = 8
+TOKEN_BYTES: Final = 16
+HEADER_BYTES: Final = 2 + TID_BYTES
+SHORT_BYTES: Final = 8  # of a record's digest, in the list of records a reader already has
+_REPLY_DOMAIN: Final = b"haif/dht-reply/v1\0"
+_REPLY_MIN: Final = SIGNATURE_BYTES + PeerId.size
+
+
+class Kind(IntEnum):
+    """What a datagram is."""
+
+    QUERY = 0
+    REPLY = 1
+    RETRY = 2
+    ERROR = 3
+
+
+class Command(IntEnum):
+    """What a query asks for."""
+
+    PING = 0  # are you there, and who are you
+    FIND = 1  # the contacts closest to the target, and how many records you hold for it
+    GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
+    PUT = 3  # keep this record; needs a token
+
+
+class ErrorCode(IntEnum):
+    """Why there will be no reply."""
+
+    UNSUPPORTED = 1
+    OVERLOADED = 2
+
+
+class Query(Message, frozen=True):
+    """A question. `sender` is who claims to ask; nobody believes it before that peer has answered a ping."""
+
+    command: int
+    target: Digest
+    argument: bytes
+    token: bytes | None
+    sender: PeerId | None
+    padding: bytes
+
+
+class Reply(Message, frozen=True):
+    """An answer. `observed` is the asker's packed address; `refused` the public code of a refused PUT, else empty."""
+
+    observed: bytes
+    token: bytes
+    contacts: bytes = b""
+    held: int = 0
+    records: tuple[bytes, ...] = ()
+    more: bool = False
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A datagram whose length and header hold; `rest` is still untrusted and unparsed."""
+
+    kind: Kind
+    tid: bytes
+    rest: bytes
+    raw: bytes
+
+
+def read(data: bytes) -> Datagram:
+    """Check length, version and kind. Raises `Oversize` or `Malformed`."""
+    if len(data) > limits.DATAGRAM_BYTES_MAX:
+        raise Oversize(f"a datagram of {len(data)} bytes is over the limit of {limits.DATAGRAM_BYTES_MAX}")
+    if len(data) <= HEADER_BYTES or data[0] != VERSION or data[1] not in Kind._value2member_map_:
+        raise Malformed("not a datagram of this protocol")
+    return Datagram(Kind(data[1]), data[2:HEADER_BYTES], data[HEADER_BYTES:], data)
+
+
+def write(kind: Kind, tid: bytes, rest: bytes) -> bytes:
+    """A datagram's bytes."""
+    data = bytes((VERSION, kind)) + tid + rest
+    assert len(tid) == TID_BYTES and len(data) <= limits.DATAGRAM_BYTES_MAX, "we keep our own limits"
+    return data
+
+
+def write_query(
+    tid: bytes, command: Command, target: Digest, argument: bytes, token: bytes | None, sender: PeerId | None
+) -> bytes:
+    """A query, padded if its reply may be long and no token proves our address."""
+    query = Query(command, target, argument, token, sender, b"")
+    data = write(Kind.QUERY, tid, codec.encode(query))
+    if command not in {Command.FIND, Command.GET} or token is not None or len(data) >= limits.DHT_QUERY_BYTES_PADDED:
+        return data
+    padding = bytes(limits.DHT_QUERY_BYTES_PADDED - len(data))
+    return write(Kind.QUERY, tid, codec.encode(Query(command, target, argument, token, sender, padding)))
+
+
+def read_query(datagram: Datagram) -> Query:
+    """The query in a datagram. Raises `Malformed` or `Oversize`; an unknown command is left to the caller."""
+    query = codec.decode(Query, datagram.rest, size_max=limits.DATAGRAM_BYTES_MAX)
+    if query.token is not None and len(query.token) != TOKEN_BYTES:
+        raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
+    if len(query.argument) % SHORT_BYTES and query.command == Command.GET:
+        raise Malformed("a list of records has 8 bytes each", query.sender)
+    return query
+
+
+def reply_bytes(reply: Reply) -> int:
+    """How long the reply's datagram will be, known before it is signed."""
+    return HEADER_BYTES + _REPLY_MIN + len(codec.encode(reply))
+
+
+def sign_reply(identity: Identity, net: NetId, query: Datagram, reply: Reply) -> bytes:
+    """The signed reply to exactly this query."""
+    body = identity.peer + codec.encode(reply)
+    return write(Kind.REPLY, query.tid, identity.sign(_signed(net, query.raw, body)) + body)
+
+
+def open_reply(datagram: Datagram, *, net: NetId, query: bytes) -> tuple[PeerId, Reply]:
+    """Who answered our query, and what, once its signature holds. Raises `Malformed`, `Oversize` or `BadSignature`."""
+    if len(datagram.rest) <= _REPLY_MIN:
+        raise Malformed("a reply too short to be signed")
+    signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
+    responder = PeerId(body[: PeerId.size])
+    keys.verify(responder, _signed(net, query, body), signature)
+    reply = codec.decode(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
+    if len(reply.token) != TOKEN_BYTES:
+        raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
+    return responder, reply
+
+
+def _signed(net: NetId, query: bytes, body: bytes) -> bytes:
+    tid = query[2:HEADER_BYTES]
+    return _REPLY_DOMAIN + net + tid + digest("haif v1 dht query", query) + body
+
+
+def short(record: bytes) -> bytes:
+    """How a reader names a record it already has. A collision only costs the reader that one record from that node."""
+    return digest("haif v1 dht record", record)[:SHORT_BYTES]

@@ -1,0 +1,333 @@
+"""A node of the directory as a machine: datagrams and time come in; datagrams, events and a wish to be woken come out.
+
+It answers strangers (`answers`), asks for its owner (`operations`), and keeps its table true: whoever asks us something
+and would fit is pinged before it is believed; idle buckets and our own neighbourhood are looked up from time to time;
+a node that knows nobody greets its bootstrap addresses again. Nothing received can raise: what is refused becomes a
+`Dropped`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from haif.base import limits
+from haif.base.clock import Instant, WallTime
+from haif.base.errors import (
+    BadSignature,
+    Dropped,
+    Malformed,
+    Overloaded,
+    OverQuota,
+    PeerFault,
+    Reason,
+    Refusal,
+    Unauthenticated,
+    WrongState,
+)
+from haif.base.ids import Digest, NetId, PeerId
+from haif.base.machine import Address
+from haif.dht import messages
+from haif.dht.answers import Answerer
+from haif.dht.contact import Contact, node_id
+from haif.dht.lookup import Ask, Lookup
+from haif.dht.messages import Command, Datagram, ErrorCode, Kind
+from haif.dht.operations import Event, Find, Gather, Join, Publish
+from haif.dht.requests import Open, Requests
+from haif.dht.store import RecordStore
+from haif.dht.table import RoutingTable
+from haif.identity.keys import Identity
+from haif.protocol.records import open_record
+
+_MAINTENANCE_SECONDS = 60.0  # idle buckets are looked for this often
+_BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a node counted since it began."""
+
+    datagrams_in: int = 0
+    datagrams_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queries_answered: int = 0
+    replies_accepted: int = 0
+    queries_resent: int = 0
+    queries_failed: int = 0
+    dropped: Counter[Reason] = field(default_factory=Counter)
+
+
+class Node:
+    """The machine. `wall` tells the time of day when a record's expiry is checked."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        net: NetId,
+        *,
+        entropy: Callable[[int], bytes],
+        wall: Callable[[], WallTime],
+        now: Instant,
+    ) -> None:
+        self.peer = identity.peer
+        self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
+        self.table = RoutingTable(self.peer)
+        self.store = RecordStore()
+        self.counters = Counters()
+        self._net, self._entropy, self._wall = net, entropy, wall
+        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now)
+        self._requests = Requests(entropy)
+        self._operations: dict[int, Find] = {}
+        self._background: set[int] = set()
+        self._number = 0
+        self._challenged: set[PeerId] = set()
+        self._bootstrap: tuple[Address, ...] = ()
+        self._outgoing: deque[tuple[bytes, Address]] = deque()
+        self._events: deque[Event] = deque()
+        self._self_lookup_at = Instant(now + limits.DHT_SELF_LOOKUP_SECONDS)
+        self._maintain_at = Instant(now + _MAINTENANCE_SECONDS)
+
+    # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
+
+    def join(self, addresses: Sequence[Address], now: Instant) -> int:
+        """Enter the network through any of these addresses; ends in `Found` (no contacts: nobody answered)."""
+        self._bootstrap = tuple(addresses)
+        self._self_lookup_at = Instant(now + limits.DHT_SELF_LOOKUP_SECONDS)
+        return self._begin(Join(self._next_number(), self._lookup(self.id, now), addresses), now)
+
+    def find(self, target: Digest, now: Instant) -> int:
+        """Find the peers closest to a target; ends in `Found`."""
+        return self._begin(Find(self._next_number(), self._lookup(target, now)), now)
+
+    def publish(self, record: bytes, now: Instant) -> int:
+        """Have the k closest peers, and us, keep our record; ends in `Stored`.
+
+        Raises what `open_record` and `RecordStore.put` raise, except that a full store of our own stops nothing.
+        """
+        opened = open_record(record, net=self._net, now=self._wall())
+        with suppress(OverQuota):
+            self.store.put(opened, self._wall())
+        lookup = self._lookup(opened.payload.topic, now)
+        return self._begin(Publish(self._next_number(), lookup, record), now)
+
+    def gather(self, topic: Digest, now: Instant) -> int:
+        """Read the newest record of every owner at a topic; ends in `Gathered`."""
+        lookup = self._lookup(topic, now)
+        held = self.store.get(topic, self._wall())
+        number = self._next_number()
+        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._report)
+        return self._begin(operation, now)
+
+    @property
+    def busy(self) -> int:
+        """Operations in progress, the background's included."""
+        return len(self._operations)
+
+    # --- the machine --------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Address, now: Instant) -> None:
+        """A datagram arrived. Whatever is wrong with it is reported and counted, and changes nothing."""
+        self.counters.datagrams_in += 1
+        self.counters.bytes_in += len(data)
+        try:
+            datagram = messages.read(data)
+            match datagram.kind:
+                case Kind.QUERY:
+                    self._on_query(datagram, source, now)
+                case Kind.REPLY:
+                    self._on_reply(datagram, source, now)
+                case Kind.RETRY:
+                    self._on_retry(datagram, source, now)
+                case Kind.ERROR:
+                    self._on_error(datagram, source, now)
+        except (PeerFault, Refusal) as fault:
+            peer = fault.peer if isinstance(fault, PeerFault) else None
+            self._report(Dropped(fault.reason, peer, f"from {source[0]}:{source[1]}: {fault.message}"))
+
+    def outgoing(self, now: Instant) -> Iterable[tuple[bytes, Address]]:
+        """What to send, each once."""
+        while self._outgoing:
+            data, address = self._outgoing.popleft()
+            self.counters.datagrams_out += 1
+            self.counters.bytes_out += len(data)
+            yield data, address
+
+    def next_event(self) -> Event | None:
+        """The next thing the owner should know."""
+        return self._events.popleft() if self._events else None
+
+    def wake_at(self) -> Instant | None:
+        """When `wake` wants to be called."""
+        due = self._requests.wake_at()
+        regular = min(self._self_lookup_at, self._maintain_at)
+        return regular if due is None else min(due, regular)
+
+    def wake(self, now: Instant) -> None:
+        """Time has passed: ask again, give up, look after the table."""
+        for query in self._requests.due(now):
+            self._timed_out(query, now)
+        if now >= self._self_lookup_at:
+            self._look_around(now)
+        if now >= self._maintain_at:
+            self._maintain_at = Instant(now + _MAINTENANCE_SECONDS)
+            self.store.forget_expired(self._wall())
+            for prefix in self.table.idle(now):
+                self._refresh(prefix, now)
+
+    # --- what arrives -------------------------------------------------------------------------------------------------
+
+    def _on_query(self, datagram: Datagram, source: Address, now: Instant) -> None:
+        query = messages.read_query(datagram)
+        answered = self._answerer.answer(datagram, query, source, now, self._wall())
+        self._outgoing.append((answered.data, source))
+        self.counters.queries_answered += 1
+        if answered.fault is not None:
+            self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
+        if query.sender is not None and self.table.wants(query.sender):
+            self._challenge(Contact(query.sender, source), now)
+
+    def _on_reply(self, datagram: Datagram, source: Address, now: Instant) -> None:
+        query = self._asked(datagram, source)
+        responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
+        if query.ask.peer not in {None, responder}:
+            raise BadSignature("another peer than the one asked has answered", responder)
+        if responder == self.peer:
+            raise WrongState("our own reply came back", responder)
+        self._requests.answered(query, now)
+        self._challenged.discard(responder)
+        self.counters.replies_accepted += 1
+        silent = self.table.heard(Contact(responder, query.ask.address), now)
+        if silent is not None:
+            self._challenge(silent, now)
+        if (operation := self._running(query)) is not None:
+            try:
+                operation.answered(query.ask, responder, reply)
+            finally:
+                self._advance(operation, now)
+
+    def _on_retry(self, datagram: Datagram, source: Address, now: Instant) -> None:
+        query = self._asked(datagram, source)
+        if len(datagram.rest) != messages.TOKEN_BYTES:
+            raise Malformed(f"a token has {messages.TOKEN_BYTES} bytes", query.ask.peer)
+        if query.retried:
+            raise WrongState("a second RETRY for one query", query.ask.peer)
+        self._requests.closed(query)
+        self._send(query.ask, query.operation, now, token=datagram.rest)
+
+    def _on_error(self, datagram: Datagram, source: Address, now: Instant) -> None:
+        query = self._asked(datagram, source)
+        if len(datagram.rest) != 1 or datagram.rest[0] not in ErrorCode._value2member_map_:
+            raise Malformed("an unknown error code", query.ask.peer)
+        code = ErrorCode(datagram.rest[0])
+        reason = Reason.OVERLOADED if code is ErrorCode.OVERLOADED else Reason.UNSUPPORTED
+        self._report(Dropped(reason, query.ask.peer, f"{source[0]}:{source[1]} would not answer our query"))
+        self._requests.closed(query)
+        self._give_up(query, now)
+
+    def _asked(self, datagram: Datagram, source: Address) -> Open:
+        """The open query a datagram claims to answer, if it comes from where that query went."""
+        query = self._requests.get(datagram.tid)
+        if query is None:
+            raise WrongState("an answer to no open query")
+        if source != query.ask.address:
+            raise Unauthenticated("an answer from another address than the one asked")
+        return query
+
+    # --- what we send -------------------------------------------------------------------------------------------------
+
+    def _send(self, ask: Ask, operation: Find | None, now: Instant, token: bytes | None = None) -> None:
+        tid = self._requests.fresh_tid()
+        data = messages.write_query(tid, ask.command, ask.target, ask.argument, token or ask.token, self.peer)
+        self._requests.opened(tid, ask, data, operation, now, retried=token is not None)
+        self._outgoing.append((data, ask.address))
+
+    def _timed_out(self, query: Open, now: Instant) -> None:
+        operation = self._running(query)
+        if not query.resent:
+            self._requests.again(query)
+            self.counters.queries_resent += 1
+            self._outgoing.append((query.data, query.ask.address))
+            if operation is not None:
+                operation.slow(query.ask)
+                self._advance(operation, now)
+            return
+        self._requests.closed(query)
+        self.counters.queries_failed += 1
+        if query.ask.peer is not None:
+            self.table.failed(Contact(query.ask.peer, query.ask.address))
+        self._give_up(query, now)
+
+    def _give_up(self, query: Open, now: Instant) -> None:
+        if query.ask.peer is not None:
+            self._challenged.discard(query.ask.peer)
+        if (operation := self._running(query)) is not None:
+            operation.failed(query.ask)
+            self._advance(operation, now)
+
+    def _challenge(self, contact: Contact, now: Instant) -> None:
+        """Ping a peer before believing that it is where it seems to be."""
+        if contact.peer in self._challenged or len(self._challenged) >= limits.DHT_CHALLENGES_MAX:
+            return
+        self._challenged.add(contact.peer)
+        self._send(Ask(contact.peer, contact.address, Command.PING, self.id), None, now)
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    def _next_number(self) -> int:
+        if len(self._operations) >= limits.DHT_OPERATIONS_MAX:
+            raise Overloaded(f"this node has {limits.DHT_OPERATIONS_MAX} lookups in progress; ask again in a moment")
+        self._number += 1
+        return self._number
+
+    def _lookup(self, target: Digest, now: Instant) -> Lookup:
+        key = int.from_bytes(target, "big")
+        self.table.touch(key, now)
+        return Lookup(target, self.table.closest(key, limits.DHT_K), self.peer)
+
+    def _begin(self, operation: Find, now: Instant) -> int:
+        self._operations[operation.number] = operation
+        self._advance(operation, now)
+        return operation.number
+
+    def _running(self, query: Open) -> Find | None:
+        return self._operations.get(query.operation.number) if query.operation is not None else None
+
+    def _advance(self, operation: Find, now: Instant) -> None:
+        for ask in operation.asks():
+            self._send(ask, operation, now)
+        if not operation.done:
+            return
+        del self._operations[operation.number]
+        if operation.number in self._background:
+            self._background.remove(operation.number)
+        else:
+            self._events.append(operation.event())
+        if isinstance(operation, Join):
+            for prefix in self.table.unfilled():
+                self._refresh(prefix, now)
+
+    def _look_around(self, now: Instant) -> None:
+        alone = not len(self.table)
+        again = limits.DHT_ALONE_RETRY_SECONDS if alone else limits.DHT_SELF_LOOKUP_SECONDS
+        self._self_lookup_at = Instant(now + again)
+        if len(self._background) >= _BACKGROUND_MAX or len(self._operations) >= limits.DHT_OPERATIONS_MAX:
+            return
+        number = self._next_number()
+        self._background.add(number)
+        lookup = self._lookup(self.id, now)
+        self._begin(Join(number, lookup, self._bootstrap) if alone else Find(number, lookup), now)
+
+    def _refresh(self, prefix: int, now: Instant) -> None:
+        if len(self._background) >= _BACKGROUND_MAX or len(self._operations) >= limits.DHT_OPERATIONS_MAX:
+            return
+        number = self._next_number()
+        self._background.add(number)
+        self._begin(Find(number, self._lookup(self.table.target_in(prefix, self._entropy), now)), now)
+
+    def _report(self, dropped: Dropped) -> None:
+        self.counters.dropped[dropped.reason] += 1
+        if len(self._events) < limits.DHT_EVENTS_MAX:
+            self._events.append(dropped)

@@ -1,0 +1,121 @@
+"""Our open queries: which reply belongs to which, when to ask again and when to give up.
+
+The timeout follows each address's round trips (RFC 6298: smoothed mean plus four deviations; Karn's rule: none is
+measured on a query sent twice). After one timeout the query is sent once more and its slot is free; after three it
+has failed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from haif.base import limits
+from haif.base.clock import Instant
+from haif.base.machine import Address
+from haif.dht.lookup import Ask
+from haif.dht.messages import TID_BYTES
+from haif.dht.operations import Find
+
+
+@dataclass(slots=True)
+class Open:
+    """A query on its way. `operation` is whose it is, if anybody's."""
+
+    tid: bytes
+    ask: Ask
+    data: bytes
+    operation: Find | None
+    sent: Instant
+    rto: float
+    resent: bool = False  # after a timeout
+    retried: bool = False  # after a RETRY: a second one is not believed
+
+
+class RoundTrips:
+    """Smoothed round trips of the addresses we last heard from."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Address, tuple[float, float]] = OrderedDict()
+
+    def timeout(self, address: Address) -> float:
+        """Seconds after which a query to this address is sent again."""
+        known = self._known.get(address)
+        if known is None:
+            return limits.DHT_RTO_SECONDS_FIRST
+        return min(max(known[0] + 4 * known[1], limits.DHT_RTO_SECONDS_MIN), limits.DHT_RTO_SECONDS_MAX)
+
+    def measured(self, address: Address, seconds: float) -> None:
+        """Learn from a round trip."""
+        known = self._known.pop(address, None)
+        if known is None:
+            fresh = (seconds, seconds / 2)
+        else:
+            mean, deviation = known
+            fresh = (0.875 * mean + 0.125 * seconds, 0.75 * deviation + 0.25 * abs(mean - seconds))
+        self._known[address] = fresh
+        if len(self._known) > limits.DHT_ROUND_TRIPS_MAX:
+            self._known.popitem(last=False)
+
+
+class Requests:
+    """The open queries. Bounded by `limits.DHT_OPERATIONS_MAX` operations of `limits.LOOKUP_QUERIES_MAX` each."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._open: dict[bytes, Open] = {}
+        self._due: list[tuple[Instant, bytes]] = []
+        self._trips = RoundTrips()
+
+    def fresh_tid(self) -> bytes:
+        """A tid no open query has."""
+        while (tid := self._entropy(TID_BYTES)) in self._open:
+            pass
+        return tid
+
+    def opened(
+        self, tid: bytes, ask: Ask, data: bytes, operation: Find | None, now: Instant, *, retried: bool = False
+    ) -> None:
+        """Note that a query was sent."""
+        rto = self._trips.timeout(ask.address)
+        self._open[tid] = Open(tid, ask, data, operation, now, rto, retried=retried)
+        heappush(self._due, (Instant(now + rto), tid))
+
+    def get(self, tid: bytes) -> Open | None:
+        """The open query with this tid."""
+        return self._open.get(tid)
+
+    def answered(self, query: Open, now: Instant) -> None:
+        """Close a query that was answered, and learn its round trip."""
+        del self._open[query.tid]
+        if not query.resent:
+            self._trips.measured(query.ask.address, now - query.sent)
+
+    def closed(self, query: Open) -> None:
+        """Close a query without learning anything."""
+        del self._open[query.tid]
+
+    def due(self, now: Instant) -> list[Open]:
+        """Queries whose time came: to be sent again if not `resent`, else to be closed as failed."""
+        found: list[Open] = []
+        while self._due and self._due[0][0] <= now:
+            query = self._open.get(heappop(self._due)[1])
+            if query is not None:
+                found.append(query)
+        return found
+
+    def again(self, query: Open) -> None:
+        """Note that a query was sent again."""
+        query.resent = True
+        heappush(self._due, (Instant(query.sent + limits.DHT_DROP_RTOS * query.rto), query.tid))
+
+    def wake_at(self) -> Instant | None:
+        """When the next open query is due."""
+        while self._due and self._due[0][1] not in self._open:
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def __len__(self) -> int:
+        return len(self._open)

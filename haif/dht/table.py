@@ -1,0 +1,141 @@
+"""The routing table: 256 buckets of at most k contacts, one per length of the prefix shared with our own id.
+
+Only a peer that has just answered a query of ours under its own signature enters. Old contacts that still answer are
+never displaced by newer ones (Kademlia, Maymounkov and Mazieres 2002, section 2.2): a newcomer to a full bucket waits
+in its replacement cache, and the longest silent contact is pinged.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from haif.base import limits
+from haif.base.clock import Instant
+from haif.base.ids import Digest, PeerId
+from haif.dht.contact import Contact, node_id
+
+ID_BITS = 256
+
+
+@dataclass(slots=True)
+class _Entry:
+    contact: Contact
+    seen: Instant
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    refreshed: Instant
+    entries: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)  # the longest silent first
+    waiting: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)
+
+
+class RoutingTable:
+    """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting."""
+
+    def __init__(self, own: PeerId) -> None:
+        self._own = own
+        self._own_id = node_id(own)
+        self._buckets: dict[int, _Bucket] = {}
+
+    def heard(self, contact: Contact, now: Instant) -> Contact | None:
+        """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
+
+        A known peer keeps its address until that one has failed: a relayed reply cannot move it.
+        """
+        if contact.peer == self._own:
+            return None
+        bucket = self._bucket(contact.peer, now)
+        entry = bucket.entries.get(contact.peer)
+        if entry is not None:
+            if entry.failures:
+                entry.contact = contact
+            if entry.contact == contact:
+                entry.seen, entry.failures = now, 0
+                bucket.entries.move_to_end(contact.peer)
+            return None
+        if len(bucket.entries) < limits.DHT_K:
+            bucket.waiting.pop(contact.peer, None)
+            bucket.entries[contact.peer] = _Entry(contact, now)
+            return None
+        bucket.waiting[contact.peer] = _Entry(contact, now)
+        bucket.waiting.move_to_end(contact.peer)
+        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
+            bucket.waiting.popitem(last=False)
+        oldest = next(iter(bucket.entries.values()))
+        return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
+
+    def failed(self, contact: Contact) -> None:
+        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
+        bucket = self._buckets.get(self._prefix(contact.peer))
+        entry = bucket.entries.get(contact.peer) if bucket else None
+        if bucket is None or entry is None or entry.contact != contact:
+            return
+        entry.failures += 1
+        if entry.failures >= limits.DHT_FAILURES_MAX:
+            del bucket.entries[contact.peer]
+            if bucket.waiting:
+                peer, replacement = bucket.waiting.popitem(last=True)
+                bucket.entries[peer] = replacement
+
+    def wants(self, peer: PeerId) -> bool:
+        """Whether there is room for a peer that is not here yet."""
+        bucket = self._buckets.get(self._prefix(peer))
+        if peer == self._own:
+            return False
+        return bucket is None or (peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
+
+    def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
+        """Up to `count` contacts closest to the target, nearest first; only those heard at `since` or later."""
+        candidates = (e for e in self._entries() if since is None or e.seen >= since)
+        near = nsmallest(count, candidates, key=lambda e: node_id(e.contact.peer) ^ target)
+        return [entry.contact for entry in near]
+
+    def touch(self, target: int, now: Instant) -> None:
+        """Note that a lookup went into the target's bucket."""
+        if bucket := self._buckets.get(ID_BITS - (self._own_id ^ target).bit_length()):
+            bucket.refreshed = now
+
+    def idle(self, now: Instant) -> list[int]:
+        """The buckets into which no lookup went for `limits.DHT_BUCKET_REFRESH_SECONDS`."""
+        due = now - limits.DHT_BUCKET_REFRESH_SECONDS
+        return [prefix for prefix, bucket in sorted(self._buckets.items()) if bucket.refreshed <= due]
+
+    def unfilled(self) -> list[int]:
+        """The buckets with room outside our neighbourhood: to be looked up after joining (section 2.3 of the paper).
+
+        The neighbourhood is the k contacts closest to us, which the lookup of our own id has found.
+        """
+        near = self.closest(self._own_id, limits.DHT_K)
+        if len(near) < limits.DHT_K:
+            return []  # we know everybody
+        edge = self._prefix(near[-1].peer)
+        return [n for n in range(edge + 1) if n not in self._buckets or len(self._buckets[n].entries) < limits.DHT_K]
+
+    def target_in(self, prefix: int, entropy: Callable[[int], bytes]) -> Digest:
+        """A random target that shares exactly `prefix` bits with our id."""
+        below = ID_BITS - 1 - prefix
+        noise = int.from_bytes(entropy(Digest.size), "big") & ((1 << below) - 1)
+        flipped = ((self._own_id >> below) ^ 1) << below
+        return Digest((flipped | noise).to_bytes(Digest.size, "big"))
+
+    def __len__(self) -> int:
+        return sum(len(bucket.entries) for bucket in self._buckets.values())
+
+    def __contains__(self, peer: PeerId) -> bool:
+        bucket = self._buckets.get(self._prefix(peer))
+        return bucket is not None and peer in bucket.entries
+
+    def _entries(self) -> Iterator[_Entry]:
+        for bucket in self._buckets.values():
+            yield from bucket.entries.values()
+
+    def _prefix(self, peer: PeerId) -> int:
+        return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()
+
+    def _bucket(self, peer: PeerId, now: Instant) -> _Bucket:
+        return self._buckets.setdefault(self._prefix(peer), _Bucket(now))

@@ -1,0 +1,128 @@
+"""A heap of things that will happen, a clock that jumps from one to the next, and a hash of all that did.
+
+    world = World(seed=7, conditions=Conditions(loss=0.05))
+    world.add(address, machine)
+    number = world.do(address, lambda now: machine.find(target, now))
+    world.run(seconds=10, until=lambda: world.events_of(address))
+
+The same seed and the same calls give the same `trace()`, datagram for datagram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from heapq import heappop, heappush
+from random import Random
+from typing import Any, TypeVar
+
+from haif.base.clock import Instant, WallTime
+from haif.base.machine import Address, Machine
+from haif.testing.net import Conditions
+
+T = TypeVar("T")
+WALL_AT_START = WallTime(1_700_000_000_000)
+_Delivery = tuple[bytes, Address]
+
+
+class World:
+    """Virtual time, virtual network. Also a `base.clock.Clock`."""
+
+    def __init__(self, *, seed: int, conditions: Conditions | None = None) -> None:
+        self.seed = seed
+        self.conditions = conditions or Conditions()
+        self.datagrams = 0
+        self._random = Random(seed)
+        self._now = Instant(0.0)
+        self._order = 0
+        self._heap: list[tuple[Instant, int, Address, _Delivery | None]] = []  # None: a wish to be woken
+        self._machines: dict[Address, Machine[Any]] = {}
+        self._wakes: dict[Address, Instant] = {}
+        self._events: dict[Address, list[Any]] = {}
+        self._trace = sha256()
+
+    def now(self) -> Instant:
+        """Virtual seconds since the world began."""
+        return self._now
+
+    def wall(self) -> WallTime:
+        """Virtual milliseconds since the epoch."""
+        return WallTime(WALL_AT_START + int(self._now * 1000))
+
+    def entropy(self, name: str) -> Callable[[int], bytes]:
+        """A stream of random bytes that follows from the seed and the name."""
+        return Random(f"{self.seed}/{name}").randbytes
+
+    def add(self, address: Address, machine: Machine[Any]) -> None:
+        """Put a machine on the network."""
+        self._machines[address] = machine
+        self._events[address] = []
+        self._settle(address)
+
+    def kill(self, address: Address) -> None:
+        """A machine falls silent without a word."""
+        del self._machines[address]
+        self._wakes.pop(address, None)
+
+    def do(self, address: Address, action: Callable[[Instant], T]) -> T:
+        """Let a machine's owner do something now; what it wants to send is sent."""
+        result = action(self._now)
+        self._settle(address)
+        return result
+
+    def send(self, data: bytes, source: Address, destination: Address) -> None:
+        """Put a datagram on the network in anybody's name."""
+        for delay in self.conditions.deliveries(self._random):
+            self._push(Instant(self._now + delay), destination, (data, source))
+
+    def events_of(self, address: Address) -> list[Any]:
+        """What a machine told its owner, oldest first."""
+        return self._events[address]
+
+    def run(self, *, seconds: float, until: Callable[[], object] = lambda: False) -> bool:
+        """Let time pass until something is true; False when `seconds` passed first."""
+        end = Instant(self._now + seconds)
+        while not until():
+            if not self._heap or self._heap[0][0] > end:
+                self._now = end
+                return bool(until())
+            self._step()
+        return True
+
+    def trace(self) -> str:
+        """The hash of every datagram delivered so far: when, from where, to where, what."""
+        return self._trace.hexdigest()
+
+    def _step(self) -> None:
+        at, _, address, delivery = heappop(self._heap)
+        self._now = at
+        machine = self._machines.get(address)
+        if machine is None:
+            return
+        if delivery is None:
+            if self._wakes.get(address) != at:
+                return  # it has since asked for another time
+            del self._wakes[address]
+            machine.wake(at)
+        else:
+            data, source = delivery
+            self.datagrams += 1
+            self._trace.update(f"{at!r} {source} {address} ".encode() + data)
+            machine.receive(data, source, at)
+        self._settle(address)
+
+    def _settle(self, address: Address) -> None:
+        machine = self._machines[address]
+        for data, destination in machine.outgoing(self._now):
+            self.send(data, address, destination)
+        while (event := machine.next_event()) is not None:
+            self._events[address].append(event)
+        wish = machine.wake_at()
+        wake_at = None if wish is None else max(wish, self._now)
+        if wake_at is not None and self._wakes.get(address) != wake_at:
+            self._wakes[address] = wake_at
+            self._push(wake_at, address, None)
+
+    def _push(self, at: Instant, address: Address, delivery: _Delivery | None) -> None:
+        self._order += 1
+        heappush(self._heap, (at, self._order, address, delivery))
