@@ -1,0 +1,1 @@
+"""The tenants' door: OpenAI's dialect outside, HAIF's conversations inside."""

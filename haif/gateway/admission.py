@@ -1,0 +1,94 @@
+"""Whether a request comes in, in the order that refuses cheapest first.
+
+1. is there room at all               Overloaded, 503
+2. whose key is it                    Unauthenticated, 401
+3. has the tenant tokens left         OverQuota, 429 with Retry-After
+4. is the body of a kind and size     Rejected, 415 and 413
+(the dialect parses it after that, and the job is placed last)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from haif.base import limits
+from haif.base.clock import Instant
+from haif.base.errors import Overloaded
+from haif.gateway.errors import Rejected
+from haif.gateway.replies import seconds_text
+from haif.gateway.tenants import Directory, Tenant, bearer, over_quota
+from haif.policy.bucket import Answer
+
+Headers = Mapping[bytes, bytes]
+"""An HTTP request's headers, names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may go on, and what is left of its tenant's allowance."""
+
+    tenant: Tenant
+    quota: Answer
+
+
+def check_room(open_requests: int, draining: bool) -> None:
+    """Return if one more request may begin. Raises `Overloaded`."""
+    if draining:
+        raise Overloaded("this gateway is shutting down; ask again, another may answer", retry_after=1.0)
+    if open_requests >= limits.GATEWAY_STREAMS_MAX:
+        raise Overloaded(f"{open_requests} requests are being answered; ask again shortly", retry_after=1.0)
+
+
+def identify(headers: Headers, directory: Directory) -> Tenant:
+    """Whose request this is. Raises `Unauthenticated`."""
+    authorization = headers.get(b"authorization")
+    return directory.tenant_of(bearer(None if authorization is None else authorization.decode("latin-1")))
+
+
+def charge(tenant: Tenant, directory: Directory, now: Instant) -> Admitted:
+    """Take one request from the tenant's bucket, whatever it says; `check_quota` refuses."""
+    return Admitted(tenant, directory.take(tenant, now))
+
+
+def check_quota(admitted: Admitted) -> None:
+    """Return if the tenant's bucket had a token. Raises `OverQuota`."""
+    if not admitted.quota.allowed:
+        raise over_quota(admitted.tenant, admitted.quota)
+
+
+def quota_headers(admitted: Admitted) -> list[tuple[bytes, bytes]]:
+    """What is left, in OpenAI's headers: how many may come at once, how many are left, when all are back."""
+    return [
+        (b"x-ratelimit-limit-requests", b"%d" % admitted.tenant.burst),
+        (b"x-ratelimit-remaining-requests", b"%d" % admitted.quota.remaining),
+        (b"x-ratelimit-reset-requests", seconds_text(admitted.quota.full_in).encode()),
+    ]
+
+
+def check_body(headers: Headers) -> None:
+    """Return if the announced body is JSON of a size we read. Raises `Rejected`."""
+    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise Rejected("the body must be sent as content-type application/json",
+                       code="unsupported_media_type", status=415)  # fmt: skip
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limits.HTTP_BODY_BYTES_MAX:
+        raise too_large()
+
+
+def too_large() -> Rejected:
+    """The refusal of a body over the limit."""
+    message = f"the body is over the limit of {limits.HTTP_BODY_BYTES_MAX} bytes"
+    return Rejected(message, code="payload_too_large", status=413)
+
+
+def seconds_allowed(headers: Headers) -> float:
+    """How long the tenant will wait: the least of our limit, the client's read timeout and its own wish."""
+    seconds = limits.JOB_SECONDS_DEFAULT
+    for name, unit in ((b"x-stainless-read-timeout", 1.0), (b"x-haif-deadline-ms", 0.001)):
+        value = headers.get(name, b"")
+        if re.fullmatch(rb"[0-9]{1,9}(\.[0-9]{1,9})?", value) and float(value) > 0:
+            seconds = min(seconds, float(value) * unit)
+    return seconds

@@ -1,0 +1,148 @@
+"""OpenAI's dialect, spoken: whole answers, and streams of server-sent events.
+
+A stream's events differ only in their text, so everything around it is made once per request: an event costs one JSON
+string and one join. Source: the OpenAI API reference, `chat.completion`, `chat.completion.chunk`, `text_completion`;
+framing as in the HTML standard, section 9.2.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from haif.base.ids import JobId
+from haif.gateway.openai import Ask
+from haif.identity.signing import Verified
+from haif.protocol.jobs import JobView, ModelCard
+from haif.protocol.receipts import Receipt
+
+_json = msgspec.json.encode
+DONE: Final = b"data: [DONE]\n\n"
+KEEPALIVE: Final = b": haif is waiting for the worker\n\n"
+
+
+def base64url(data: bytes) -> str:
+    """Base64 with the URL-safe alphabet and without padding (RFC 4648 section 5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def proof_of(receipt: Verified[Receipt]) -> dict[str, Any]:
+    """The `haif` extension of an answer: who ran what, and the evidence."""
+    return {
+        "job": str(receipt.payload.job), "worker": str(receipt.signer), "model_digest": str(receipt.payload.model),
+        "receipt": base64url(receipt.evidence), "verified": True,
+    }  # fmt: skip
+
+
+def usage_of(receipt: Receipt) -> dict[str, int]:
+    """The `usage` object, from what the worker signed."""
+    prompt, completion = receipt.prompt_tokens, receipt.completion_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all parts of one answer share. `created` in seconds since the epoch."""
+
+    job: JobId
+    ask: Ask
+    created: int
+
+    @property
+    def id(self) -> str:
+        """The answer's id, made from the job's."""
+        return f"{'chatcmpl' if self.ask.kind == 'chat' else 'cmpl'}-{self.job}"
+
+    def whole(self, text: str, receipt: Verified[Receipt]) -> bytes:
+        """The body of an answer that is not streamed."""
+        choice: dict[str, Any] = {"index": 0, "finish_reason": receipt.payload.finish_reason, "logprobs": None}
+        if self.ask.kind == "chat":
+            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        else:
+            choice["text"] = text
+        head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
+        head["system_fingerprint"] = fingerprint(receipt.payload)
+        return _json({**head, "choices": [choice], "usage": usage_of(receipt.payload), "haif": proof_of(receipt)})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model}
+
+    def chunk_head(self) -> dict[str, Any]:
+        """The fields every event of this stream begins with."""
+        return self._head("chat.completion.chunk" if self.ask.kind == "chat" else "text_completion")
+
+
+class Stream:
+    """Encodes the events of one answer."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._chat = envelope.ask.kind == "chat"
+        self._include_usage = envelope.ask.include_usage
+        self._head = envelope.chunk_head()
+        opened = _json(self._head)[:-1]
+        usage = b',"usage":null' if self._include_usage else b""
+        delta = b'"delta":{"content":' if self._chat else b'"text":'
+        close = b"}" if self._chat else b""
+        self._before = b"data: " + opened + b',"choices":[{"index":0,' + delta
+        self._after = close + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
+
+    def first(self) -> bytes:
+        """The event that says who speaks; a text completion has none."""
+        return self._event({"role": "assistant", "content": "", "refusal": None}, None) if self._chat else b""
+
+    def text(self, text: str) -> bytes:
+        """The event that carries the next piece of text."""
+        return self._before + _json(text) + self._after
+
+    def last(self, receipt: Verified[Receipt]) -> bytes:
+        """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
+        ends = self._event({}, receipt.payload.finish_reason, haif=proof_of(receipt))
+        if self._include_usage:
+            usage = {**self._head, "choices": [], "usage": usage_of(receipt.payload)}
+            ends += b"data: " + _json(usage) + b"\n\n"
+        return ends + DONE
+
+    def _event(self, delta: dict[str, Any], finish_reason: str | None, **more: Any) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
+        choice |= {"delta": delta} if self._chat else {"text": ""}
+        body = {**self._head, "choices": [choice], **more}
+        if self._include_usage:
+            body["usage"] = None
+        return b"data: " + _json(body) + b"\n\n"
+
+
+def fingerprint(receipt: Receipt) -> str:
+    """`system_fingerprint`: changes when the model or the engine's build or profile does."""
+    return f"{receipt.model.short}-{receipt.engine}"
+
+
+def model_object(card: ModelCard) -> dict[str, Any]:
+    """A model as OpenAI's API shows it. `created` in seconds."""
+    more = {"digest": str(card.digest), "context_tokens": card.context_tokens, "workers": card.workers}
+    return {"id": card.name, "object": "model", "created": card.published // 1000, "owned_by": "haif", "haif": more}
+
+
+def model_list(cards: list[ModelCard]) -> bytes:
+    """The body of GET /v1/models."""
+    return _json({"object": "list", "data": [model_object(card) for card in cards]})
+
+
+def job_view(view: JobView) -> bytes:
+    """The body of GET /haif/v1/jobs/{job}."""
+    return _json({
+        "object": "haif.job", "job": str(view.job), "model": view.model, "state": view.state,
+        "attempts": view.attempts, "worker": None if view.worker is None else str(view.worker),
+        "reason": view.reason or None, "receipt": base64url(view.receipt) or None,
+        "countersignature": base64url(view.countersignature) or None,
+    })  # fmt: skip
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration as OpenAI's rate-limit headers write it (Go's format): "12ms", "1s", "6m0s"."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,0 +1,144 @@
+"""The gateway: tenants on one side over HTTP, the mesh on the other over Noise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from haif.base import limits
+from haif.base.clock import Clock
+from haif.base.errors import Dropped, HaifError, Reason
+from haif.base.ids import NetId, PeerId
+from haif.base.machine import Address
+from haif.dht.service import Dht
+from haif.gateway.service.asgi import App
+from haif.gateway.service.inference import Means
+from haif.gateway.service.mesh import Mesh, PeerMesh
+from haif.gateway.service.server import HttpServer
+from haif.gateway.service.tenants import MIGRATIONS, LiveDirectory, TenantStore
+from haif.identity.keys import Identity
+from haif.identity.voice import Voice
+from haif.storage.service import Database
+from haif.telemetry.service import Telemetry
+from haif.wire.service import Wire
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Where HTTP listens (port 0: a free one), and which orchestrators place this gateway's jobs, in order."""
+
+    host: str
+    port: int
+    orchestrators: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatistics:
+    """Requests being answered, keys known, models that can be asked for, now."""
+
+    open_requests: int
+    keys: int
+    models: int
+
+
+class Front:
+    """Tenants and HTTP in front of a mesh, whichever that is. Inside `async with` it answers at `address`."""
+
+    def __init__(
+        self, *, host: str, port: int, mesh: Mesh, peer: PeerId, tenants: Database, telemetry: Telemetry,
+        clock: Clock, entropy: Callable[[int], bytes], keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
+    ) -> None:  # fmt: skip
+        self._where = (host, port)
+        self._mesh = mesh
+        self._peer = peer
+        self._telemetry = telemetry
+        self._clock = clock
+        self._entropy = entropy
+        self._keepalive_seconds = keepalive_seconds
+        self.tenants = LiveDirectory(tenants, clock)
+        self.address: Address = self._where
+
+    async def __aenter__(self) -> Self:
+        await self.tenants.refresh()
+        means = Means(
+            mesh=self._mesh, telemetry=self._telemetry, clock=self._clock, entropy=self._entropy, peer=self._peer,
+            stopping=asyncio.get_running_loop().create_future(), keepalive_seconds=self._keepalive_seconds,
+        )  # fmt: skip
+        self.app = App(means=means, tenants=self.tenants)
+        self._server = HttpServer(self.app, *self._where)
+        self.address = self._server.address
+        await self._server.start()
+        self._refreshing = asyncio.create_task(self._refresh(), name="gateway: tenants")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._refreshing.cancel()
+        await asyncio.gather(self._refreshing, return_exceptions=True)
+        await self.app.drain()
+        await self._server.stop()
+
+    async def _refresh(self) -> None:
+        """Hear of new and revoked keys. A failure is reported; requests then ask for themselves, and are refused."""
+        while True:
+            await asyncio.sleep(limits.TENANT_REFRESH_SECONDS)
+            try:
+                await self.tenants.refresh()
+            except (HaifError, sqlite3.Error) as error:
+                _log.warning("the tenants' keys could not be read: %s", error)
+                self._telemetry.dropped(Dropped(getattr(error, "reason", Reason.MISUSE), detail="tenants"))
+
+
+class Gateway:
+    """The gateway role. Inside `async with` it serves at `address`; leaving ends every answer and closes.
+
+    `tenants` is a `Database` opened with `MIGRATIONS`. Entering does not wait for an orchestrator: `/readyz` tells.
+    """
+
+    def __init__(
+        self, *, settings: GatewaySettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
+        tenants: Database, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._mesh = PeerMesh(
+            orchestrators=settings.orchestrators, identity=identity, net=net, wire=wire, dht=dht, voice=voice,
+            telemetry=telemetry, clock=clock,
+        )  # fmt: skip
+        self._front = Front(
+            host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,
+            telemetry=telemetry, clock=clock, entropy=entropy,
+        )  # fmt: skip
+        self._scope = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as scope:
+            await scope.enter_async_context(self._mesh)
+            await scope.enter_async_context(self._front)
+            self._scope = scope.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._scope.aclose()
+
+    @property
+    def address(self) -> Address:
+        """Where HTTP listens."""
+        return self._front.address
+
+    def statistics(self) -> GatewayStatistics:
+        """A snapshot."""
+        keys = len(self._front.tenants.directory)
+        return GatewayStatistics(self._front.app.open_requests, keys, len(self._mesh.models))
+
+
+__all__ = ["MIGRATIONS", "Front", "Gateway", "GatewaySettings", "GatewayStatistics", "TenantStore"]

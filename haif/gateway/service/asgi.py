@@ -1,0 +1,216 @@
+"""The HTTP side: routes, admission, and one place where every error becomes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from haif.base import limits
+from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
+from haif.base.ids import JobId, Nonce
+from haif.gateway import openai
+from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, identify, quota_headers
+from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
+from haif.gateway.openai import Ask
+from haif.gateway.replies import job_view, model_list, model_object
+from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
+from haif.gateway.service.inference import Inference, Means
+from haif.gateway.service.tenants import LiveDirectory
+from haif.telemetry import names
+
+_log = logging.getLogger(__name__)
+_TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
+UNKNOWN: Final = "unknown"
+_MODEL_PREFIX: Final = "/v1/models/"
+_JOB_PREFIX: Final = "/haif/v1/jobs/"
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    method: str
+    endpoint: str  # as metrics name it
+    handler: Callable[[Exchange], Awaitable[None]]
+
+
+class App:
+    """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
+
+    def __init__(self, *, means: Means, tenants: LiveDirectory) -> None:
+        self._means = means
+        self._tenants = tenants
+        self._open = 0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._routes = {
+            "/v1/chat/completions": _Route("POST", "chat.completions", self._chat),
+            "/v1/completions": _Route("POST", "completions", self._completion),
+            "/v1/models": _Route("GET", "models", self._models),
+            "/healthz": _Route("GET", "health", self._health),
+            "/readyz": _Route("GET", "health", self._ready),
+            "/metrics": _Route("GET", "metrics", self._metrics),
+        }
+        self._prefixes = {
+            _MODEL_PREFIX: _Route("GET", "models", self._model),
+            _JOB_PREFIX: _Route("GET", "other", self._job),
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        exchange = Exchange(scope, receive, send, f"req_{self._means.entropy(12).hex()}")
+        begun = self._means.clock.now()
+        self._count(+1)
+        route = None
+        try:
+            route = self._route(exchange)
+            await route.handler(exchange)
+        except HaifError as error:
+            await self._refuse(exchange, error)
+        except Disconnected:
+            exchange.status = _CLIENT_CLOSED
+        except Exception:  # noqa: BLE001 -- the top of a request's task: it reports, and the tenant is answered
+            _log.exception("request %s failed", exchange.request_id)
+            await exchange.refuse(INTERNAL)
+        finally:
+            self._count(-1)
+            self._measure(exchange, route.endpoint if route else "other", self._means.clock.now() - begun)
+
+    async def drain(self) -> None:
+        """Refuse new requests, give running ones `limits.GATEWAY_DRAIN_SECONDS`, then end them with an error."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(limits.GATEWAY_DRAIN_SECONDS):
+                await self._empty.wait()
+        except TimeoutError:
+            self._means.stopping.set_result(None)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests are being answered now."""
+        return self._open
+
+    def _route(self, exchange: Exchange) -> _Route:
+        """Where a request belongs. Raises `Rejected`: 404 for an unknown path, 405 for another method."""
+        route = self._routes.get(exchange.path)
+        for prefix, candidate in self._prefixes.items():
+            if exchange.path.startswith(prefix) and len(exchange.path) > len(prefix):
+                route = candidate
+        if route is None:
+            raise _unknown_path(exchange)
+        if exchange.method != route.method:
+            exchange.out.append((b"allow", route.method.encode()))
+            message = f"{exchange.method} is not allowed here, only {route.method}"
+            raise Rejected(message, code="method_not_allowed", status=405)
+        return route
+
+    # --- admission ----------------------------------------------------------------------------------------------------
+
+    async def _admit(self, exchange: Exchange) -> Admitted:
+        check_room(self._open - 1, self._draining)
+        directory = await self._tenants.fresh()
+        admitted = charge(identify(exchange.headers, directory), directory, self._means.clock.now())
+        exchange.out += quota_headers(admitted)
+        check_quota(admitted)
+        return admitted
+
+    async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
+        self._means.telemetry.dropped(Dropped(error.reason, detail=exchange.path))
+        if isinstance(error, OverQuota):
+            self._means.telemetry.count(names.GATEWAY_RATE_LIMITED, dimension="requests")
+        problem = problem_of(error, in_stream=exchange.streaming)
+        if problem.status == 500:
+            _log.error("request %s failed: %s", exchange.request_id, error)
+        await exchange.refuse(problem)
+
+    # --- inference ----------------------------------------------------------------------------------------------------
+
+    async def _chat(self, exchange: Exchange) -> None:
+        await self._infer(exchange, openai.parse_chat)
+
+    async def _completion(self, exchange: Exchange) -> None:
+        await self._infer(exchange, openai.parse_completion)
+
+    async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
+        admitted = await self._admit(exchange)
+        check_body(exchange.headers)
+        ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        exchange.model = self._published(ask.model)
+        inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
+        await inference.answer()
+
+    # --- models and jobs ----------------------------------------------------------------------------------------------
+
+    async def _models(self, exchange: Exchange) -> None:
+        await self._admit(exchange)
+        await exchange.reply(model_list(list(self._means.mesh.models)))
+
+    async def _model(self, exchange: Exchange) -> None:
+        await self._admit(exchange)
+        wanted = exchange.path.removeprefix(_MODEL_PREFIX)
+        for card in self._means.mesh.models:
+            if card.name == wanted:
+                return await exchange.reply(msgspec.json.encode(model_object(card)))
+        raise UnknownModel(f"the model {wanted[: limits.MODEL_NAME_CHARS_MAX]!r} does not exist here", param="model")
+
+    async def _job(self, exchange: Exchange) -> None:
+        """A job of the calling tenant. Another tenant's job looks exactly like none."""
+        admitted = await self._admit(exchange)
+        try:
+            job = JobId.parse(exchange.path.removeprefix(_JOB_PREFIX))
+        except ValueError as error:
+            raise Rejected(str(error), code="invalid_value", param="job") from None
+        view = await self._means.mesh.show(job)
+        if view is None or view.tenant != admitted.tenant.name:
+            raise Rejected(f"there is no job {job}", code="not_found", status=404, param="job")
+        await exchange.reply(job_view(view))
+
+    # --- for the operator ---------------------------------------------------------------------------------------------
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.reply(b'{"status":"ok"}')
+
+    async def _ready(self, exchange: Exchange) -> None:
+        """Ready is: an orchestrator answers, and at least one model has a live worker."""
+        ready = sorted(card.name for card in self._means.mesh.models if card.workers > 0)
+        state = "draining" if self._draining else "ready" if ready else "waiting for a worker"
+        if state != "ready":
+            exchange.out.append((b"retry-after", b"%d" % RETRY_SECONDS))
+        body = msgspec.json.encode({"status": state, "models": ready})
+        await exchange.reply(body, status=200 if state == "ready" else 503)
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        """Metrics say nothing of any tenant, yet are for this machine only; scrape `--metrics-port` from elsewhere."""
+        if exchange.client is None or not ipaddress.ip_address(exchange.client[0]).is_loopback:
+            raise _unknown_path(exchange)
+        await exchange.reply(self._means.telemetry.exposition(), kind=_TEXT)
+
+    # --- bookkeeping --------------------------------------------------------------------------------------------------
+
+    def _published(self, model: str) -> str:
+        return model if any(card.name == model for card in self._means.mesh.models) else UNKNOWN
+
+    def _count(self, change: int) -> None:
+        self._open += change
+        self._means.telemetry.gauge(names.GATEWAY_INFLIGHT, self._open)
+        if self._open:
+            self._empty.clear()
+        else:
+            self._empty.set()
+
+    def _measure(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
+        model = exchange.model
+        telemetry = self._means.telemetry
+        telemetry.count(names.GATEWAY_REQUESTS, endpoint=endpoint, model=model, code=str(exchange.status))
+        if endpoint in {"chat.completions", "completions"}:
+            telemetry.observe(names.GATEWAY_REQUEST_DURATION, seconds, model=model)
+
+
+def _unknown_path(exchange: Exchange) -> Rejected:
+    return Rejected(f"there is nothing at {exchange.path[:200]}", code="not_found", status=404)

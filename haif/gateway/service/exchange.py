@@ -1,0 +1,115 @@
+"""One HTTP request and its answer, over ASGI: headers in, body in, and either a whole answer or a stream out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from haif.base import limits
+from haif.gateway.admission import Headers, too_large
+from haif.gateway.errors import Problem, Rejected
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
+class Disconnected(Exception):
+    """The tenant hung up."""
+
+
+class Exchange:
+    """What handlers see of one request. `out` are headers that go with whatever answer it gets."""
+
+    def __init__(self, scope: Message, receive: Receive, send: Send, request_id: str) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.client: tuple[str, int] | None = scope.get("client")
+        self.headers: Headers = dict(scope["headers"])
+        self.request_id = request_id
+        self.out: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
+        self.model = "unknown"  # as metrics may name it
+        self.status = 0  # of the answer, once it began
+        self.streaming = False
+        self.finished = False
+        self._receive = receive
+        self._send = send
+        self._starting = asyncio.Lock()
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `Rejected` (too large, too slow) or `Disconnected`."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(limits.HTTP_BODY_SECONDS):
+                more = True
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise Disconnected
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > limits.HTTP_BODY_BYTES_MAX:
+                        raise too_large()
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Rejected("the body did not arrive in time", code="request_body_timeout", status=408) from None
+        return b"".join(parts)
+
+    async def watch(self, idle: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Call `idle` every `seconds` until the tenant hangs up; then raise `Disconnected`."""
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                await idle()
+                continue
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+
+    async def reply(self, body: bytes, *, status: int = 200, kind: bytes = JSON) -> None:
+        """The whole answer at once."""
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *self.out]
+        await self._start(status, headers)
+        await self._end(body)
+
+    async def refuse(self, problem: Problem) -> None:
+        """An error: as the answer, or, when a stream has begun, as its last event."""
+        if self.finished:
+            return
+        if self.streaming:
+            await self._end(problem.event())
+            return
+        self.out += problem.headers()
+        if problem.status in (408, 413):
+            self.out.append((b"connection", b"close"))  # what is left of the body is not worth reading
+        await self.reply(problem.body(self.request_id), status=problem.status)
+
+    async def begin_stream(self) -> None:
+        """From here on the answer is a stream of events; its status is 200 and cannot change."""
+        async with self._starting:  # the first token and a keep-alive may both want to begin
+            if not self.streaming:
+                kind = [(b"content-type", EVENT_STREAM), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+                await self._start(200, [*kind, *self.out])
+                self.streaming = True
+
+    async def event(self, data: bytes) -> None:
+        """Some events, or a comment."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_stream(self, data: bytes) -> None:
+        """The last events."""
+        await self._end(data)
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _end(self, data: bytes) -> None:
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -1,0 +1,288 @@
+"""The gateway as a client of the mesh: orchestrators place and record its jobs, workers answer them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from haif.base import codec, limits
+from haif.base.clock import Clock, Deadline
+from haif.base.codec import Message
+from haif.base.errors import (
+    ConnectionLost,
+    Dropped,
+    HaifError,
+    Misuse,
+    NoWorker,
+    Reason,
+    Refusal,
+    Unavailable,
+    UnknownModel,
+)
+from haif.base.ids import JobId, NetId, PeerId
+from haif.base.machine import Address
+from haif.dht.service import Dht
+from haif.gateway.session import Journey, Ticket
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, seal
+from haif.identity.voice import Voice
+from haif.protocol import inference, jobs
+from haif.protocol.inference import Answer, Run, run_correlation
+from haif.protocol.jobs import (
+    FailJob,
+    FinaliseJob,
+    JobView,
+    ListModels,
+    ModelCard,
+    Models,
+    Placed,
+    RetryJob,
+    ShowJob,
+)
+from haif.protocol.offers import Presence
+from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.records import presence_topic
+from haif.telemetry.service import Telemetry
+from haif.wire.service import Session, Wire
+
+T = TypeVar("T", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """How long a journey may take, and the trace it belongs to."""
+
+    deadline: Deadline
+    traceparent: str
+
+
+class Mesh(Protocol):
+    """What the HTTP side needs of the mesh. Every method raises leaves of `base.errors`."""
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        """What can be asked for, as last heard."""
+
+    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+        """Have the job placed."""
+
+    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+        """Have the job placed again, elsewhere."""
+
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
+        """Redeem the ticket. Leaving early cancels the worker's work."""
+
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
+        """Countersign, and have the end of the job recorded. It is durable when this returns."""
+
+    def report_failure(self, ticket: Ticket, reason: str) -> None:
+        """Have it recorded, soon, that the job ended without an answer. Returns at once."""
+
+    async def show(self, job: JobId) -> JobView | None:
+        """What became of a job of this gateway; None if nobody knows it."""
+
+
+class PeerMesh:
+    """The real mesh, over Wire and DHT. Inside `async with` it keeps hearing what can be asked for."""
+
+    def __init__(
+        self,
+        *,
+        orchestrators: tuple[PeerId, ...],
+        identity: Identity,
+        net: NetId,
+        wire: Wire,
+        dht: Dht,
+        voice: Voice,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        if not orchestrators:
+            raise Misuse("a gateway needs at least one orchestrator: give its peer id with --orchestrator")
+        self._orchestrators = orchestrators
+        self._identity = identity
+        self._net = net
+        self._wire = wire
+        self._dht = dht
+        self._voice = voice
+        self._telemetry = telemetry
+        self._clock = clock
+        self._addresses: dict[PeerId, Address] = {}  # of orchestrators only: bounded by the settings
+        self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
+        self._reports: set[asyncio.Task[None]] = set()
+        self._hearing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._hearing = asyncio.create_task(self._hear_models(), name="gateway: models")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._hearing is not None
+        self._hearing.cancel()
+        _, late = await asyncio.wait([self._hearing, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._hearing, *late, return_exceptions=True)
+
+    # --- what can be asked for ----------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> tuple[ModelCard, ...]:
+        """One card per name; where orchestrators differ, the one with more workers."""
+        best: dict[str, ModelCard] = {}
+        for card in (card for cards in self._catalogues.values() for card in cards):
+            if card.name not in best or card.workers > best[card.name].workers:
+                best[card.name] = card
+        return tuple(best.values())
+
+    async def _hear_models(self) -> None:
+        while True:
+            await asyncio.gather(*(self._hear_from(peer) for peer in self._orchestrators))
+            await asyncio.sleep(limits.MODELS_REFRESH_SECONDS if self._catalogues else 0.1)
+
+    async def _hear_from(self, peer: PeerId) -> None:
+        try:
+            session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+            reply = await session.call(
+                jobs.MODELS_METHOD, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
+            )
+            self._catalogues[peer] = tuple(codec.decode(Models, reply).models)
+        except HaifError as error:
+            self._catalogues.pop(peer, None)
+            self._telemetry.dropped(Dropped(error.reason, peer, "models.list"))
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+        """Ask the orchestrators in order. What they say when all refuse: busy before unknown."""
+        refusal: HaifError | None = None
+        for peer in self._orchestrators:
+            message = journey.submission(trip.deadline.remaining(self._clock.now()))
+            try:
+                placed = await self._say(peer, jobs.SUBMIT_METHOD, jobs.SUBMIT, message, Placed, trip)
+                return journey.placed(placed, peer, self._clock.wall())
+            except (Unavailable, Refusal) as error:
+                if refusal is None or isinstance(refusal, UnknownModel):
+                    refusal = _as_seen_by_tenant(error)
+        assert refusal is not None
+        raise refusal
+
+    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+        """Ask the orchestrator that placed the failed attempt."""
+        failed = journey.ticket
+        assert failed is not None, "only a placed job is retried"
+        message = RetryJob(job=journey.job, attempt=failed.attempt, reason=reason.value)
+        placed = await self._say(failed.orchestrator, jobs.RETRY_METHOD, jobs.RETRY, message, Placed, trip)
+        return journey.placed(placed, failed.orchestrator, self._clock.wall())
+
+    @asynccontextmanager
+    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
+        """Open a stream straight to the worker, with the reservation as its ticket."""
+        terms = ticket.reservation.payload
+        seconds = trip.deadline.remaining(self._clock.now())
+        session = await self._wire.connect(
+            ticket.address, ticket.worker, timeout=min(seconds, limits.CONTROL_CALL_SECONDS)
+        )
+        argument = codec.encode(Run(reservation=ticket.reservation.evidence, request=request))
+        metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
+        async with (
+            session.stream(inference.METHOD, argument, timeout=seconds, metadata=metadata) as messages,
+            aclosing(_decoded(messages)) as answers,
+        ):
+            yield answers
+
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
+        """Report the receipt with our signature under it; once more over a new session if the first was lost."""
+        statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest)
+        signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
+        message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
+        try:
+            await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
+        except ConnectionLost:
+            await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
+
+    def report_failure(self, ticket: Ticket, reason: str) -> None:
+        """Told in the background: the tenant's answer does not wait for it."""
+        if len(self._reports) >= limits.FAILURE_REPORTS_MAX:
+            self._telemetry.dropped(Dropped(Reason.OVERLOADED, ticket.orchestrator, "jobs.fail"))
+            return
+        task = asyncio.create_task(self._report(ticket, reason), name="gateway: jobs.fail")
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _report(self, ticket: Ticket, reason: str) -> None:
+        message = FailJob(job=ticket.reservation.payload.job, attempt=ticket.attempt, reason=reason)
+        try:
+            await self._say(ticket.orchestrator, jobs.FAIL_METHOD, jobs.FAIL, message, jobs.Finalised, None)
+        except HaifError as error:
+            # The orchestrator ends the job by itself at its deadline.
+            self._telemetry.dropped(Dropped(error.reason, ticket.orchestrator, "jobs.fail"))
+
+    async def show(self, job: JobId) -> JobView | None:
+        """Ask every orchestrator; a refusal means it does not know the job."""
+        lost: Unavailable | None = None
+        for peer in self._orchestrators:
+            try:
+                session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+                reply = await session.call(
+                    jobs.SHOW_METHOD, codec.encode(ShowJob(job)), timeout=limits.CONTROL_CALL_SECONDS
+                )
+                return codec.decode(JobView, reply)
+            except Unavailable as error:
+                lost = error
+            except Refusal:
+                continue
+        if lost is not None:
+            raise NoWorker(f"the job cannot be looked up now: {lost.message}", retry_after=1.0)
+        return None
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def _say(
+        self, peer: PeerId, method: str, kind: int, body: Message, reply: type[T], trip: Trip | None
+    ) -> T:  # fmt: skip
+        """One live-signed call: dialled, said and answered within the trip's deadline."""
+        seconds = limits.CONTROL_CALL_SECONDS
+        metadata: Mapping[str, str] = {}
+        if trip is not None:
+            seconds = min(seconds, trip.deadline.remaining(self._clock.now()))
+            metadata = {"traceparent": trip.traceparent}
+        session = await self._reach(peer, seconds)
+        signed, _ = self._voice.say(peer, session.scope, kind, body)
+        return codec.decode(reply, await session.call(method, signed, timeout=seconds, metadata=metadata))
+
+    async def _reach(self, peer: PeerId, seconds: float) -> Session:
+        """A session with an orchestrator, where it last announced itself."""
+        known = self._addresses.get(peer)
+        if known is not None:
+            try:
+                return await self._wire.connect(known, peer, timeout=seconds)
+            except HaifError:
+                del self._addresses[peer]  # it may have moved; look again
+        return await self._wire.connect(await self._find(peer), peer, timeout=seconds)
+
+    async def _find(self, peer: PeerId) -> Address:
+        for record in await self._dht.lookup(presence_topic(self._net, peer)):
+            if record.signer == peer:
+                presence = codec.decode(Presence, record.payload.body)
+                self._addresses[peer] = (presence.host, presence.port)
+                return self._addresses[peer]
+        raise ConnectionLost(f"orchestrator {peer.short}… has not announced itself in the DHT")
+
+
+async def _decoded(messages: AsyncIterator[bytes]) -> AsyncGenerator[Answer, None]:
+    async for message in messages:
+        yield codec.decode(Answer, message)
+
+
+def _as_seen_by_tenant(error: HaifError) -> HaifError:
+    """An orchestrator that cannot be reached is, to a tenant, a mesh without workers for now."""
+    if isinstance(error, ConnectionLost):
+        return NoWorker(f"no orchestrator can be reached: {error.message}", retry_after=1.0)
+    return error

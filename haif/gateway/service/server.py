@@ -1,0 +1,157 @@
+"""uvicorn on our terms: no signal handlers, no logs of its own, headers bounded in size and time.
+
+The attacks this answers: slow headers and idle connections (slowloris), endless headers, floods of connections. Bodies
+are bounded where they are read (`exchange.Exchange.body`); llhttp refuses ambiguous framing (request smuggling).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from haif.base import limits
+from haif.base.errors import Misuse
+from haif.base.machine import Address
+from haif.gateway.errors import Problem
+
+
+class _TooMuch(Exception):
+    """The headers are over their limit."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a limit on the size of headers and the time they may take."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, if there is room; small writes leave at once."""
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._in_headers = True
+        self._timer = self.loop.call_later(limits.HTTP_HEADER_SECONDS, self._too_slow)
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) > limits.HTTP_CONNECTIONS_MAX:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
+        before = self._header_bytes
+        super().data_received(data)
+        if self._in_headers and self._header_bytes == before and not self.transport.is_closing():
+            self._header_bytes += len(data)
+            if self._header_bytes > limits.HTTP_HEADER_BYTES_MAX:
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A request begins: its headers have this long and this much."""
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._in_headers = True
+        self._timer.cancel()
+        self._timer = self.loop.call_later(limits.HTTP_HEADER_SECONDS, self._too_slow)
+
+    def on_url(self, url: bytes) -> None:
+        """Count, then take."""
+        self._grow(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count, then take."""
+        self._grow(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The headers are whole: their time no longer counts."""
+        self._in_headers = False
+        self._timer.cancel()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or too much of it, in the dialect, and close."""
+        if self._header_bytes > limits.HTTP_HEADER_BYTES_MAX:
+            text = f"request line and headers are over {limits.HTTP_HEADER_BYTES_MAX} bytes"
+            self._refuse(Problem(431, "invalid_request_error", "headers_too_large", text))
+        else:
+            self._refuse(Problem(400, "invalid_request_error", "invalid_value", msg))
+
+    def _grow(self, count: int) -> None:
+        self._header_bytes += count
+        if self._header_bytes > limits.HTTP_HEADER_BYTES_MAX:
+            raise _TooMuch
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            text = f"the request's headers did not arrive within {limits.HTTP_HEADER_SECONDS:.0f} seconds"
+            self._refuse(Problem(408, "timeout_error", "request_header_timeout", text))
+
+    def _refuse(self, problem: Problem) -> None:
+        body = problem.body("")
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[problem.status] + head + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signals alone: whoever runs the gateway decides when it stops."""
+        yield
+
+
+class HttpServer:
+    """An ASGI application on a socket. Raises `Misuse` when the address cannot be had."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._socket = _listen(host, port)
+        self.address: Address = self._socket.getsockname()[:2]
+        config = uvicorn.Config(
+            app, http=BoundedProtocol, loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
+            log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+            timeout_keep_alive=limits.HTTP_KEEPALIVE_SECONDS, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        config = self._server.config
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=[self._socket])
+        self._serving = asyncio.create_task(self._server.main_loop(), name="gateway: http")
+
+    async def stop(self) -> None:
+        """Stop listening, close idle connections, and wait a moment for the others."""
+        assert self._serving is not None
+        self._serving.cancel()
+        await asyncio.gather(self._serving, return_exceptions=True)
+        await self._server.shutdown(sockets=[self._socket])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Misuse(f"the gateway cannot listen on {host}:{port}: {error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise Misuse(f"the gateway cannot listen on {host}:{port}: {error.strerror}; choose another port") from None
+    return listener

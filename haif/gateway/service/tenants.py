@@ -1,0 +1,129 @@
+"""Tenants and keys in SQLite, and the gateway's fresh copy of them in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from haif.base import limits
+from haif.base.clock import Clock, Instant, WallTime
+from haif.base.errors import InvalidRequest, Overloaded
+from haif.base.ids import Digest
+from haif.gateway.tenants import Directory, Key, Tenant, check_tenant, hash_of, id_of, new_key
+from haif.storage.service import Database
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE tenants (name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL) STRICT;
+    CREATE TABLE keys (
+        hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL REFERENCES tenants (name),
+        created INTEGER NOT NULL, revoked INTEGER
+    ) STRICT;
+    CREATE INDEX keys_by_tenant ON keys (tenant);
+    CREATE TABLE revision (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL) STRICT;
+    INSERT INTO revision VALUES (1, 0);
+    """,
+)
+_KEYS: Final = """
+    SELECT keys.hash, keys.id, keys.created, keys.revoked, tenants.name, tenants.rpm, tenants.burst
+    FROM keys JOIN tenants ON tenants.name = keys.tenant ORDER BY keys.created DESC, keys.id LIMIT ?
+"""
+_TOUCH: Final = "UPDATE revision SET number = number + 1"
+
+
+class TenantStore:
+    """The tenants of one gateway, for those who administer them."""
+
+    def __init__(self, database: Database, *, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+
+    async def create(self, tenant: Tenant) -> tuple[Key, str]:
+        """A new key for this tenant, and its text: the only time anybody sees it.
+
+        A tenant that exists gets one key more, and these limits. Raises `InvalidRequest`, or `Overloaded` when there
+        are `limits.TENANT_KEYS_MAX` keys or `limits.TENANTS_MAX` tenants already.
+        """
+        check_tenant(tenant)
+        text = new_key(self._entropy)
+        hashed = hash_of(text)
+        key = Key(id_of(hashed), tenant, hashed, self._clock.wall(), revoked=False)
+        await self._database.write(lambda connection: _insert(connection, key))
+        return key, text
+
+    async def keys(self) -> list[Key]:
+        """Every key, revoked ones too, newest first."""
+        return await read_keys(self._database)
+
+    async def revoke(self, name: str) -> list[str]:
+        """Revoke a key by its id, or all keys of a tenant by its name. The ids of the keys that were live until now.
+
+        Raises `InvalidRequest` when there is no such key or tenant.
+        """
+        now = self._clock.wall()
+        found, ids = await self._database.write(lambda connection: _revoke(connection, name, now))
+        if not found:
+            raise InvalidRequest(f"there is no tenant or key {name!r}; `haif tenant ls` shows what there is")
+        return ids
+
+
+class LiveDirectory:
+    """The gateway's copy of the keys: never older than `limits.TENANT_STALE_SECONDS` when it is used."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.directory = Directory()
+        self._database = database
+        self._clock = clock
+        self._revision = -1
+        self._checked: Instant | None = None
+
+    async def fresh(self) -> Directory:
+        """The directory, refreshed first if it is too old to be trusted."""
+        now = self._clock.now()
+        if self._checked is None or now - self._checked > limits.TENANT_STALE_SECONDS:
+            await self.refresh()
+        return self.directory
+
+    async def refresh(self) -> None:
+        """Look whether keys were made or revoked, and read them if so."""
+        asked = self._clock.now()
+        ((revision,),) = await self._database.read("SELECT number FROM revision")
+        if revision != self._revision:
+            self.directory.load(await read_keys(self._database))
+            self._revision = revision
+        self._checked = asked
+
+
+async def read_keys(database: Database) -> list[Key]:
+    """Every key of a database."""
+    rows = await database.read(_KEYS, (limits.TENANT_KEYS_MAX,))
+    return [
+        Key(key_id, Tenant(name, rpm, burst), Digest(hashed), WallTime(created), revoked is not None)
+        for hashed, key_id, created, revoked, name, rpm, burst in rows
+    ]
+
+
+def _insert(connection: sqlite3.Connection, key: Key) -> None:
+    (keys,) = connection.execute("SELECT count(*) FROM keys").fetchone()
+    (tenants,) = connection.execute("SELECT count(*) FROM tenants").fetchone()
+    if keys >= limits.TENANT_KEYS_MAX or tenants >= limits.TENANTS_MAX:
+        raise Overloaded(f"there are {tenants} tenants and {keys} keys, as many as one gateway keeps")
+    tenant = key.tenant
+    connection.execute(
+        "INSERT INTO tenants VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rpm = excluded.rpm, burst = excluded.burst",
+        (tenant.name, tenant.rpm, tenant.burst),
+    )
+    connection.execute(
+        "INSERT INTO keys VALUES (?, ?, ?, ?, NULL)", (bytes(key.hash), key.id, tenant.name, key.created)
+    )
+    connection.execute(_TOUCH)
+
+
+def _revoke(connection: sqlite3.Connection, name: str, now: WallTime) -> tuple[bool, list[str]]:
+    rows = connection.execute("SELECT id, revoked FROM keys WHERE id = ? OR tenant = ?", (name, name)).fetchall()
+    live = sorted(key_id for key_id, revoked in rows if revoked is None)
+    connection.executemany("UPDATE keys SET revoked = ? WHERE id = ?", [(now, key_id) for key_id in live])
+    connection.execute(_TOUCH)
+    return bool(rows), live

@@ -1,0 +1,88 @@
+"""A journey made: placed, run, checked, countersigned and recorded; or failed, and that recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.gateway.service.mesh import Mesh, Trip
+from haif.gateway.session import Journey, Ticket, blames_worker
+from haif.identity.signing import Verified
+from haif.protocol.inference import Answer, Chunk, End
+from haif.protocol.receipts import Receipt
+from haif.telemetry import names
+from haif.telemetry.service import Telemetry
+
+Deliver = Callable[[Chunk], Awaitable[None]]
+
+
+async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Verified[Receipt]:
+    """Bring back an answer whose receipt was verified and whose end is recorded.
+
+    Chunks go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`. However else this
+    ends, cancelled included, the worker's stream is closed and the failure reported. Raises the error that ended it.
+    """
+    reason = "cancelled"
+    try:
+        with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
+            ticket = await mesh.submit(journey, trip)
+        while True:
+            try:
+                end = await _attempt(journey, ticket, mesh, trip, telemetry, deliver)
+                receipt = journey.settled(end)
+                break
+            except HaifError as error:
+                _note(error, ticket, telemetry)
+                if not journey.may_retry(error):
+                    raise
+                telemetry.count(names.GATEWAY_RETRIES, reason=error.reason.value)
+                with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
+                    ticket = await mesh.retry(journey, error.reason, trip)
+        with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
+            await mesh.finalise(ticket, receipt, trip)
+        reason = ""
+    except HaifError as error:
+        reason = error.reason.value
+        raise
+    finally:
+        if reason and journey.ticket is not None:
+            mesh.report_failure(journey.ticket, reason)
+    return receipt
+
+
+async def _attempt(
+    journey: Journey, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
+) -> End:
+    attributes: dict[str, str | int | float | bool] = {
+        names.ATTEMPT: ticket.attempt, names.WORKER_PEER: str(ticket.worker),
+        names.MODEL_DIGEST: str(ticket.reservation.payload.model),
+    }  # fmt: skip
+    with telemetry.span(names.SPAN_STREAM, parent=trip.traceparent, attributes=attributes) as span:
+        inner = Trip(trip.deadline, span.traceparent)
+        try:
+            async with mesh.run(ticket, journey.encoded, inner) as answers:
+                return await _hear_out(journey, answers, deliver)
+        except HaifError as error:
+            raise blames_worker(error) from error
+
+
+async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], deliver: Deliver) -> End:
+    """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
+    end: End | None = None
+    async for answer in answers:
+        if end is not None:
+            raise Malformed("the worker goes on after the end of its answer")
+        taken = journey.take(answer)
+        if isinstance(taken, End):
+            end = taken
+        else:
+            await deliver(taken)
+    if end is None:
+        raise ConnectionLost("the worker ended its answer without a receipt")
+    return end
+
+
+def _note(error: HaifError, ticket: Ticket, telemetry: Telemetry) -> None:
+    """A worker that broke the protocol, or whose receipt did not verify, is counted by reason."""
+    if isinstance(error, PeerFault):
+        telemetry.dropped(Dropped(error.reason, ticket.worker, error.message))

@@ -1,0 +1,176 @@
+"""One request's journey as pure logic: what is submitted, which ticket is honoured, what counts as the answer.
+
+1. submit     the job's name, its request's digest, its bounds; never the request
+2. placed     the ticket must be this orchestrator's, for this job, this request and this gateway
+3. answer     chunks in order and within the bounds that were asked for
+4. end        the receipt must be the reserved worker's and name exactly the answer that was received
+5. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from haif.base import limits
+from haif.base.clock import WallTime
+from haif.base.errors import (
+    ContextTooLong,
+    Expired,
+    Forbidden,
+    HaifError,
+    InvalidRequest,
+    Malformed,
+    Oversize,
+    Unsupported,
+    WrongState,
+)
+from haif.base.ids import Digest, JobId, PeerId
+from haif.base.machine import Address
+from haif.gateway.admission import too_large
+from haif.gateway.openai import Ask
+from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
+from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.receipts import Receipt, check_receipt
+
+# The request itself is at fault: every other worker would say the same.
+_TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job."""
+
+    reservation: Verified[Reservation]
+    address: Address
+
+    @property
+    def orchestrator(self) -> PeerId:
+        """Who placed the job."""
+        return self.reservation.signer
+
+    @property
+    def worker(self) -> PeerId:
+        """Who runs it."""
+        return self.reservation.payload.worker
+
+    @property
+    def attempt(self) -> int:
+        """Which try of the job this is, from 1."""
+        return self.reservation.payload.attempt
+
+
+class Journey:
+    """What is known of one request between its parsing and its answer."""
+
+    def __init__(self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId) -> None:
+        self.ask = ask
+        self.job = job
+        self.tenant = tenant
+        self.encoded = encode_request(ask.request)
+        if len(self.encoded) > limits.MESSAGE_BYTES_MAX - limits.EVIDENCE_BYTES_MAX:  # the ticket travels with it
+            raise too_large()
+        self.digest: Digest = request_digest(self.encoded)
+        self.ticket: Ticket | None = None
+        self._gateway = gateway
+        self._restart()
+
+    def _restart(self) -> None:
+        self._output = OutputHash()
+        self._text: list[str] = []
+        self._bytes = 0
+        self._chunks = 0
+
+    def submission(self, seconds_left: float) -> SubmitJob:
+        """What the orchestrator is told."""
+        return SubmitJob(
+            job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
+            tokens_max=self.ask.request.tokens_max, tenant_seed=self.ask.seed, deadline_ms=int(seconds_left * 1000),
+        )  # fmt: skip
+
+    def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
+        """The ticket for the next attempt. Raises `BadSignature`, `Malformed`, `WrongState` or `Expired`."""
+        reservation = open_sealed(Reservation, Domain.RESERVATION, placed.reservation, signer=orchestrator)
+        stated = reservation.payload
+        if (stated.job, stated.gateway, stated.request_digest) != (self.job, self._gateway, self.digest):
+            raise WrongState("the reservation is for another job, request or gateway", orchestrator)
+        if self.ticket is not None and stated.attempt <= self.ticket.attempt:
+            raise WrongState("the reservation repeats an attempt that failed", orchestrator)
+        if stated.tokens_max > self.ask.request.tokens_max:
+            raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
+        if stated.expires <= now:
+            raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
+        self._restart()
+        self.ticket = Ticket(reservation, (placed.host, placed.port))
+        return self.ticket
+
+    def take(self, answer: Answer) -> Chunk | End:
+        """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
+        if (answer.chunk is None) == (answer.end is None):
+            raise Malformed("an answer is either a chunk or the end", self._worker)
+        if answer.chunk is not None:
+            self._add(answer.chunk)
+            return answer.chunk
+        assert answer.end is not None
+        return answer.end
+
+    def _add(self, chunk: Chunk) -> None:
+        allowed = self.ask.request.tokens_max
+        try:
+            self._output.add(chunk)
+        except ValueError as error:
+            raise Malformed(f"the worker's answer is out of order: {error}", self._worker) from None
+        if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
+            raise Malformed("a token id does not fit in 32 bits", self._worker)
+        self._chunks += 1
+        self._bytes += len(chunk.text)
+        if (
+            self._output.tokens > allowed
+            or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
+            or self._chunks > 2 * allowed + 16
+        ):
+            raise Oversize("the worker sends more than was asked for", self._worker)
+        self._text.append(chunk.text)
+
+    def settled(self, end: End) -> Verified[Receipt]:
+        """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
+        assert self.ticket is not None, "there is no end without a beginning"
+        receipt = check_receipt(
+            end.receipt, self.ticket.reservation,
+            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens,
+        )  # fmt: skip
+        said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
+        signed = receipt.payload
+        if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
+            raise Malformed("the worker says one thing and signs another", self._worker)
+        if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
+            raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+        return receipt
+
+    def may_retry(self, error: HaifError) -> bool:
+        """Whether another worker may try: nothing was shown to the tenant, and the request is not to blame."""
+        assert self.ticket is not None
+        shown = self.ask.stream and self._output.tokens > 0
+        return not shown and self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._text)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the answer has so far."""
+        return self._output.tokens
+
+    @property
+    def _worker(self) -> PeerId | None:
+        return self.ticket.worker if self.ticket else None
+
+
+def blames_worker(error: HaifError) -> HaifError:
+    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission."""
+    if isinstance(error, Forbidden):
+        return WrongState(f"the worker refused the reservation: {error.message}")
+    return error
