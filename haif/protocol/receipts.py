@@ -68,7 +68,7 @@ def check_receipt(
     return checked
 
 
-# --- the bundle: everything a stranger needs to check one answer --------------------------------------------------------
+# --- the bundle: everything a stranger needs to check one answer ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

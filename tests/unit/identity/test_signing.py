@@ -164,7 +164,7 @@ def test_a_voice_numbers_what_it_says_and_an_ear_hears_it_once() -> None:
     clock = FixedClock()
     counter = iter(range(256))
     alice = Voice(ALICE, NET, clock, lambda n: bytes([next(counter)]) * n)
-    bob = Voice(BOB, NET, clock, lambda n: bytes(n))
+    bob = Voice(BOB, NET, clock, bytes)
     first, nonce = alice.say(BOB.peer, SCOPE, 5, NOTE)
     second, other = alice.say(BOB.peer, SCOPE, 5, NOTE)
     assert nonce != other

@@ -1,0 +1,1 @@
+"""The street: what people type, one file per group of verbs."""

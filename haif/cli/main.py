@@ -1,0 +1,107 @@
+"""`haif`: the command line. Verbs register themselves; nothing heavy is imported before one is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from typing import NoReturn
+
+import haif
+from haif.base.errors import (
+    Corruption,
+    Forbidden,
+    HaifError,
+    Misuse,
+    Overloaded,
+    OverQuota,
+    PeerFault,
+    Unauthenticated,
+    Unavailable,
+    UnknownModel,
+)
+from haif.cli import audit, chat, demo, doctor, keys, model, receipt, roles, tenant, up
+
+EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
+    (Misuse, 2),
+    (UnknownModel, 3),
+    (Unauthenticated, 4),
+    (Forbidden, 4),
+    (OverQuota, 5),
+    (Overloaded, 5),
+    (Unavailable, 5),
+    (PeerFault, 6),
+    (Corruption, 6),
+)
+EXIT_CODE_HELP = "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 verification failed"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that suggests the verb that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and what to do, and leave with 2."""
+        if "invalid choice: '" in message:
+            typed = message.partition("invalid choice: '")[2].partition("'")[0]
+            known = message.partition("(choose from ")[2].replace("'", "").rstrip(")").split(", ")
+            close = difflib.get_close_matches(typed, known, n=1)
+            message = f"there is no {typed!r} here." + (f" Did you mean {close[0]!r}?" if close else "")
+        self.exit(2, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole tree of verbs."""
+    tree = Parser(prog="haif", description=haif.__doc__, epilog=EXIT_CODE_HELP)
+    tree.add_argument("--version", action="version", version=f"haif {haif.__version__}")
+    commands = tree.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for group in (up, demo, chat, roles, model, tenant, receipt, audit, keys, doctor):
+        group.add(commands)
+    version = commands.add_parser("version", help="print the version of HAIF and of what it runs on")
+    version.add_argument("--json", action="store_true", help="as one JSON object")
+    version.set_defaults(handler=_version)
+    completion = commands.add_parser("completion", help="print the completion script for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(handler=_completion)
+    return tree
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.handler(arguments)
+    except HaifError as error:
+        print(f"haif: {error.message}", file=sys.stderr)
+        return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; end quietly
+        return 0
+    return code
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    from importlib import metadata
+
+    packages = ("llama-cpp-python", "noiseprotocol", "cryptography", "msgspec", "uvicorn")
+    found = {"haif": haif.__version__, "python": sys.version.split()[0]}
+    found |= {package: metadata.version(package) for package in packages}
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        print("\n".join(f"{name} {version}" for name, version in found.items()))
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(parser(), arguments.shell))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

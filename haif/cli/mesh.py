@@ -1,0 +1,213 @@
+"""A whole mesh on one machine: every role a process of its own, on loopback, supervised.
+
+1. Keys are made on first use; the orchestrator is told which gateway may submit, the others which orchestrator to
+   honour.
+2. The orchestrator starts and is the DHT's first node; gateway and workers start with its address as their only clue.
+3. The mesh is ready when the gateway says so: it found the orchestrator, and the orchestrator a live worker.
+4. A role that ends unasked is started again, with the DHT addresses of those still there.
+5. At the end every role is asked to drain, and after `STOP_SECONDS` made to. Roles also stop by themselves when the
+   supervisor dies, because their standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from haif.base.errors import Misuse, Unavailable
+from haif.config import Common
+from haif.identity.service import Keyring
+from haif.runtime import disk
+from haif.runtime.clock import entropy
+
+READY_SECONDS = 120.0  # a large model takes this long to hash and load
+STOP_SECONDS = 1.6
+RESTART_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+CARD = "up.json"
+
+
+@dataclass
+class Role:
+    """One process of the mesh. `ready` is what it announced: peer, addresses."""
+
+    name: str
+    verb: str
+    flags: list[str]
+    process: asyncio.subprocess.Process | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+
+
+class Mesh:
+    """Inside `async with`, the mesh is up and ready. `report` is told, in a sentence, whatever a person should know."""
+
+    def __init__(
+        self, settings: Common, *, model: str, workers: int, http_port: int, threads: int, report: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._folder = settings.folder
+        self._model = model
+        self._report = report
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.roles = self._plan(workers, http_port, threads)
+        self.key = ""
+
+    def _plan(self, workers: int, http_port: int, threads: int) -> list[Role]:
+        ring = Keyring(self._folder / "keys")
+        orchestrator = ring.load_or_create("orchestrator", entropy).peer
+        gateway = ring.load_or_create("gateway", entropy).peer
+        honours = ["--orchestrator", str(orchestrator)]
+        serves = ["--model", self._model, *honours, "--threads", str(threads)]
+        return [
+            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), "--model", self._model]),
+            Role("gateway", "gateway", ["--http-port", str(http_port), *honours]),
+            *(Role(f"worker-{number}", "worker", serves) for number in range(1, workers + 1)),
+        ]
+
+    async def __aenter__(self) -> Self:
+        from haif.gateway.service import tenant_key
+
+        self.key = await tenant_key(self._folder, "local", (read_card(self._folder) or {}).get("key"))
+        first, *others = self.roles
+        try:
+            await self._start(first)
+            await asyncio.gather(*(self._start(role) for role in others))
+            await self._until_ready()
+        except BaseException:
+            await self._stop()
+            raise
+        disk.write_private(self._folder / CARD, json.dumps(self.card()).encode())
+        self._tasks = [asyncio.create_task(self._keep(role)) for role in self.roles]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's base URL, without /v1."""
+        return str(self.roles[1].ready["http"])
+
+    def card(self) -> dict[str, Any]:
+        """What a client needs, and where every role is."""
+        roles = [
+            {"name": role.name, "role": role.verb, "pid": role.process.pid if role.process else None, **role.ready}
+            for role in self.roles
+        ]
+        return {"gateway": self.gateway, "key": self.key, "model": self._model, "roles": roles}
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, role: Role) -> None:
+        known = [other.ready["dht"] for other in self.roles if other is not role and _alive(other)]
+        common = ["--json", "--until-eof", "--name", role.name, "--state", str(self._folder)]
+        common += ["--network", self._settings.network, "--host", self._settings.host]
+        common += [text for address in known for text in ("--bootstrap", address)]
+        log = disk.private_folder(self._folder / "logs") / f"{role.name}.log"
+        with log.open("wb") as errors:
+            role.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "haif.cli.main", role.verb, *common, *role.flags,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
+            )  # fmt: skip
+        assert role.process.stdout is not None
+        try:
+            line = await asyncio.wait_for(role.process.stdout.readline(), READY_SECONDS)
+        except TimeoutError:
+            line = b""
+        if not line:
+            said = log.read_text(errors="replace").strip() or "it said nothing"
+            raise Unavailable(f"{role.name} did not start: {said.removeprefix('haif: ')}\n(its log: {log})")
+        role.ready = json.loads(line)
+
+    async def _until_ready(self) -> None:
+        """Wait until the gateway answers /readyz with 200, or a role ends."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not await _is_ready(self.gateway):
+                for role in self.roles:
+                    if not _alive(role):
+                        raise Unavailable(f"{role.name} ended while the mesh came up; see {self._folder}/logs")
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _keep(self, role: Role) -> None:
+        """Start a role again whenever it ends unasked."""
+        while role.process is not None:
+            code = await role.process.wait()
+            if self._stopping:
+                return
+            self._report(f"{role.name} ended ({_cause(code)}); starting it again")
+            await asyncio.sleep(RESTART_SECONDS)
+            try:
+                await self._start(role)
+            except Unavailable as error:
+                self._report(error.message)
+            else:
+                disk.write_private(self._folder / CARD, json.dumps(self.card()).encode())
+                self._report(f"{role.name} is back")
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        running = [role.process for role in self.roles if role.process is not None and role.process.returncode is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        waiting = asyncio.gather(*(process.wait() for process in running))
+        try:
+            await asyncio.wait_for(asyncio.shield(waiting), STOP_SECONDS)
+        except TimeoutError:
+            for process in running:
+                if process.returncode is None:
+                    self._report(f"process {process.pid} did not stop in {STOP_SECONDS} s and was killed")
+                    process.kill()
+            await waiting
+        (self._folder / CARD).unlink(missing_ok=True)
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """What a running `haif up` left for `haif chat`; None when none is running."""
+    try:
+        card = json.loads(disk.read_private(folder / CARD))
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(card, dict):
+        raise Misuse(f"{folder / CARD} is damaged; remove it")
+    return card
+
+
+def _alive(role: Role) -> bool:
+    return role.process is not None and role.process.returncode is None and bool(role.ready)
+
+
+def _cause(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+async def _is_ready(gateway: str) -> bool:
+    host, port = gateway.removeprefix("http://").rsplit(":", 1)
+    try:
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    try:
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: haif\r\nConnection: close\r\n\r\n")
+        return (await reader.readline()).split(b" ")[1:2] == [b"200"]
+    except OSError:
+        return False
+    finally:
+        writer.close()
+
+
+def threads_default(workers: int) -> int:
+    """Engine threads per worker: the processors shared out, leaving the rest of the mesh room to breathe."""
+    return max(1, (os.cpu_count() or 2) // (2 * workers))

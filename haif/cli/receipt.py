@@ -1,0 +1,97 @@
+"""`haif receipt verify`: check an answer's evidence offline, and say in words what it proves and what it does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from haif.protocol.receipts import CheckedBundle
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verbs."""
+    group = commands.add_parser("receipt", help="check what a worker signed for an answer")
+    verbs = group.add_subparsers(metavar="VERB", required=True)
+    verify = verbs.add_parser("verify", help="check a receipt file; exit code 6 when it does not hold")
+    verify.add_argument("file", type=Path, help="the `haif` object of an answer, as JSON; - for standard input")
+    verify.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
+    verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
+    verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
+    verify.add_argument("--json", action="store_true", help="as one JSON object")
+    verify.set_defaults(handler=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from haif.base.errors import BadSignature
+    from haif.protocol.receipts import check_bundle
+
+    fields = _fields(arguments.file)
+    checked = check_bundle(fields, None if arguments.text is None else arguments.text.read_text())
+    for who, wanted, signer in (
+        ("worker", arguments.worker, checked.receipt.signer),
+        ("orchestrator", arguments.orchestrator, checked.reservation.signer),
+    ):
+        if wanted is not None and wanted != str(signer):
+            raise BadSignature(f"the {who} that signed is {signer}, not {wanted}")
+    if arguments.json:
+        print(json.dumps(dict(describe(checked))))
+    else:
+        print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
+        print(proves(text_checked=arguments.text is not None))
+    return 0
+
+
+def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
+    """The facts of a checked bundle, as (name, value) rows for people and machines."""
+    said = checked.receipt.payload
+    return [
+        ("job", f"{said.job}"),
+        ("worker", str(checked.receipt.signer)),
+        ("orchestrator", str(checked.reservation.signer)),
+        ("gateway", str(checked.countersignature.signer)),
+        ("model_digest", str(said.model)),
+        ("prompt_tokens", said.prompt_tokens),
+        ("tokens", said.completion_tokens),
+        ("finish_reason", said.finish_reason),
+        ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
+        ("duration_ms", said.finished - said.started),
+        ("engine", said.engine),
+        ("sandbox", said.sandbox),
+        ("signature", "Ed25519 (COSE_Sign1): worker, orchestrator and gateway all verify"),
+    ]
+
+
+def proves(*, text_checked: bool) -> str:
+    """What the check showed and what it did not, in words."""
+    text = "yes, exactly the text given" if text_checked else "not checked (give it with --text FILE)"
+    return (
+        "\nproved    this worker signed that it ran this model for this reserved request, and the gateway\n"
+        "          countersigned that it received exactly this output\n"
+        f"answer    {text}\n"
+        "not shown that the worker really executed this model: that takes recomputation by others (audits),\n"
+        "          which this version of HAIF does not do yet"
+    )
+
+
+def _fields(path: Path) -> dict[str, object]:
+    from haif.base import limits
+    from haif.base.errors import Malformed, Misuse
+
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise Misuse(f"{path} cannot be read: {error.strerror}") from None
+    if len(raw) > 4 * limits.EVIDENCE_BYTES_MAX:
+        raise Malformed(f"{path} is too long to be a receipt file")
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON") from None
+    if not isinstance(fields, dict):
+        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON")
+    return fields

@@ -1,0 +1,42 @@
+"""`haif node|orchestrator|worker|gateway`: one role, in this process, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from haif import config
+
+ROLES: dict[str, tuple[type[config.Common], str]] = {
+    "orchestrator": (config.OrchestratorSettings, "place jobs on workers and keep the journal"),
+    "worker": (config.WorkerSettings, "offer this machine's model to the mesh"),
+    "gateway": (config.GatewaySettings, "serve the OpenAI-compatible API to tenants"),
+    "node": (config.NodeSettings, "run a DHT node, for others to find the mesh by"),
+}
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verbs."""
+    for role, (kind, text) in ROLES.items():
+        verb = commands.add_parser(role, help=text, description=f"{kind.__doc__} {text.capitalize()}.")
+        config.add_flags(verb, kind)
+        verb.add_argument("--json", action="store_true", help="print one JSON line when ready, and nothing else")
+        verb.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
+        verb.set_defaults(handler=_run, role=role)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    kind, _ = ROLES[arguments.role]
+    settings = config.load(kind, vars(arguments))
+
+    from haif import node
+
+    def announce(ready: dict[str, str]) -> None:
+        if arguments.json:
+            print(json.dumps(ready), flush=True)
+        else:
+            print(f"{arguments.role} is up; Ctrl-C stops it", file=sys.stderr)
+            print("\n".join(f"  {name:<9} {value}" for name, value in ready.items()), flush=True)
+
+    return node.run(settings, announce=announce, until_eof=arguments.until_eof)

@@ -1,0 +1,129 @@
+"""A receipt binds worker, request, model and output; a bundle lets a stranger check all of it."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from haif.base.errors import BadSignature, HaifError, Malformed
+from haif.base.ids import Digest, JobId, ModelDigest, Seed
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, open_sealed, seal
+from haif.protocol.inference import Chunk, OutputHash
+from haif.protocol.jobs import Reservation
+from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, check_receipt
+
+ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
+OUTPUT = OutputHash()
+OUTPUT.add(Chunk(0, [5, 6], "Hello "))
+OUTPUT.add(Chunk(2, [7], "world"))
+TERMS = Reservation(
+    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, ModelDigest(b"m" * 32), Digest(b"r" * 32), 100, Seed(b"s" * 32),
+    1, 2, 3,
+)  # fmt: skip
+RESERVATION = open_sealed(Reservation, Domain.RESERVATION, seal(ORCHESTRATOR, Domain.RESERVATION, TERMS))
+RECEIPT = Receipt(
+    TERMS.job, 1, GATEWAY.peer, RESERVATION.digest, TERMS.request_digest, TERMS.model, 9, 3, "stop",
+    OUTPUT.tokens_digest(), OUTPUT.text_digest(), "engine", "process", 10, 20,
+)  # fmt: skip
+
+
+def sealed(receipt: Receipt = RECEIPT, signer: Identity = WORKER) -> bytes:
+    return seal(signer, Domain.RECEIPT, receipt)
+
+
+def received(evidence: bytes) -> Verified[Receipt]:
+    return check_receipt(evidence, RESERVATION, OUTPUT.tokens_digest(), OUTPUT.text_digest(), OUTPUT.tokens)
+
+
+def the_bundle(signer: Identity = GATEWAY) -> dict[str, str]:
+    receipt = received(sealed())
+    hand = seal(signer, Domain.COUNTERSIGNATURE, Countersignature(TERMS.job, receipt.digest))
+    return bundle(receipt, RESERVATION, hand)
+
+
+def test_the_receipt_for_what_was_received_holds() -> None:
+    assert received(sealed()).payload == RECEIPT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": JobId(bytes(16))}, {"attempt": 2}, {"gateway": STRANGER.peer}, {"reservation": Digest(bytes(32))},
+        {"request": Digest(bytes(32))}, {"model": ModelDigest(bytes(32))}, {"completion_tokens": 4},
+        {"output_tokens": Digest(bytes(32))}, {"output_text": Digest(bytes(32))},
+    ],
+)  # fmt: skip
+def test_a_receipt_for_anything_else_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadSignature):
+        received(sealed(msgspec.structs.replace(RECEIPT, **change)))
+
+
+def test_a_receipt_must_be_the_reserved_workers() -> None:
+    with pytest.raises(BadSignature):
+        received(sealed(signer=STRANGER))
+
+
+def test_chunks_follow_one_another() -> None:
+    output = OutputHash()
+    with pytest.raises(ValueError, match="was due"):
+        output.add(Chunk(1, [5], "x"))
+
+
+def test_chunking_does_not_change_the_digests() -> None:
+    output = OutputHash()
+    output.add(Chunk(0, [5, 6, 7], "Hello world"))
+    assert (OUTPUT.tokens_digest(), OUTPUT.text_digest()) == (output.tokens_digest(), output.text_digest())
+
+
+def test_a_bundle_can_be_checked_by_a_stranger() -> None:
+    checked = check_bundle(the_bundle(), "Hello world")
+    assert checked.receipt.signer == WORKER.peer
+    assert checked.reservation.signer == ORCHESTRATOR.peer
+    assert checked.countersignature.signer == GATEWAY.peer
+
+
+def test_a_bundle_is_for_one_text() -> None:
+    with pytest.raises(BadSignature, match="another answer"):
+        check_bundle(the_bundle(), "Hello world!")
+
+
+def test_no_bit_of_a_receipt_file_can_change() -> None:
+    file = json.dumps(the_bundle(), separators=(",", ":")).encode()
+    for bit in range(8 * len(file)):
+        changed = bytearray(file)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            fields = json.loads(changed)
+        except ValueError:
+            continue
+        if isinstance(fields, dict):
+            with pytest.raises(HaifError):
+                check_bundle(fields)
+
+
+def test_another_gateways_hand_is_refused() -> None:
+    with pytest.raises(BadSignature):
+        check_bundle(the_bundle(STRANGER))
+
+
+def test_labels_must_be_true() -> None:
+    for label in ("job", "worker", "model_digest"):
+        fields = the_bundle()
+        with pytest.raises(BadSignature, match="labels"):
+            check_bundle(fields | {label: "00" * (len(fields[label]) // 2)})
+
+
+def test_parts_of_different_jobs_do_not_make_a_bundle() -> None:
+    other = seal(ORCHESTRATOR, Domain.RESERVATION, msgspec.structs.replace(TERMS, issued=2))
+    opened = open_sealed(Reservation, Domain.RESERVATION, other)
+    hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(TERMS.job, received(sealed()).digest))
+    with pytest.raises(BadSignature, match="different jobs"):
+        check_bundle(bundle(received(sealed()), opened, hand))
+
+
+@pytest.mark.parametrize("change", [{"extra": "x"}, {"receipt": 5}, {"receipt": "%%%"}, {"receipt": "AB=="}])
+def test_a_bundle_has_exactly_its_fields(change: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        check_bundle(the_bundle() | change)

@@ -1,0 +1,91 @@
+"""Settings come from flags, environment, file and defaults, in that order; what is unknown is refused."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from haif import config
+from haif.base.errors import Misuse
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "haif.toml"
+    path.write_text('network = "office"\n[worker]\nslots = 3\nthreads = 2\n[gateway]\nhttp_port = 9\n')
+    return path
+
+
+def environment(file: Path, **more: str) -> dict[str, str]:
+    return {"HAIF_CONFIG": str(file), **more}
+
+
+def test_flags_beat_environment_beats_file_beats_default(file: Path) -> None:
+    def slots(flags: dict[str, str], **more: str) -> config.WorkerSettings:
+        return config.load(config.WorkerSettings, flags, environment(file, **more))
+
+    assert slots({}, HAIF_WORKER_SLOTS="5").slots == 5
+    assert slots({"slots": "7"}, HAIF_WORKER_SLOTS="5").slots == 7
+    assert slots({}).slots == 3
+    assert slots({}).threads == 2
+    assert slots({}).network == "office"
+    assert slots({}, HAIF_NETWORK="home").network == "home"
+    assert slots({}).context_tokens == 1024
+
+
+def test_a_table_is_for_its_role_alone(file: Path) -> None:
+    assert config.load(config.GatewaySettings, {}, environment(file)).http_port == 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[worker]\nslotz = 3\n",
+        "colour = 1\n",
+        "[worker]\nslots = true\n",
+        "[worker]\nslots = -1\n",
+        "=",
+        "network = 5\n",
+    ],
+)
+def test_unknown_and_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "haif.toml"
+    path.write_text(text)
+    with pytest.raises(Misuse, match=r"haif\.toml"):
+        config.load(config.WorkerSettings, {}, environment(path))
+
+
+def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
+    with pytest.raises(Misuse, match="HAIF_WORKER_SLOTS"):
+        config.load(config.WorkerSettings, {}, environment(file, HAIF_WORKER_SLOTS="many"))
+    with pytest.raises(Misuse, match="--slots"):
+        config.load(config.WorkerSettings, {"slots": "many"}, environment(file))
+    with pytest.raises(Misuse, match="does not exist"):
+        config.load(config.WorkerSettings, {}, {"HAIF_CONFIG": "/nowhere.toml"})
+
+
+def test_lists_come_from_repeated_flags_or_commas(file: Path) -> None:
+    given = config.load(config.NodeSettings, {"bootstrap": ["h:1", "h:2"]}, environment(file))
+    assert given.bootstrap_addresses == (("h", 1), ("h", 2))
+    split = config.load(config.NodeSettings, {}, environment(file, HAIF_BOOTSTRAP="h:1, [::1]:2"))
+    assert split.bootstrap_addresses == (("h", 1), ("::1", 2))
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":5", "host:0", "host:65536", "host:x"])
+def test_an_address_is_host_and_port(text: str) -> None:
+    with pytest.raises(Misuse, match="HOST:PORT"):
+        config.parse_address(text)
+
+
+@pytest.mark.parametrize("kind", list(config.SECTIONS))
+def test_every_setting_has_a_flag_and_a_sentence(kind: type[config.Common]) -> None:
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser, kind)
+    text = parser.format_help()
+    for each, _ in config._fields(kind):
+        assert "--" + each.name.replace("_", "-").removesuffix("s") in text
+        assert each.metadata["help"]
+
+
+def test_networks_have_different_ids() -> None:
+    assert config.net_id("a") != config.net_id("b")

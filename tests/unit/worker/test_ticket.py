@@ -1,0 +1,115 @@
+"""A worker answers only for a reservation that is whole, its own, fresh, and for just this request."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from haif.base import codec
+from haif.base.clock import WallTime
+from haif.base.errors import (
+    BadSignature,
+    Expired,
+    Forbidden,
+    HaifError,
+    InvalidRequest,
+    Malformed,
+    Reason,
+    Replayed,
+    WrongState,
+)
+from haif.base.ids import JobId, ModelDigest, Nonce, Seed
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, seal
+from haif.protocol.inference import Request, Run, Turn, request_digest
+from haif.protocol.jobs import Reservation
+from haif.worker.ticket import Redeemed, check_ticket
+
+ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
+MODEL = ModelDigest(b"m" * 32)
+NOW = WallTime(1_700_000_000_000)
+REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hello")], None, 50, 0.0, 1.0, [])
+BODY = codec.encode(REQUEST)
+TERMS = Reservation(
+    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, MODEL, request_digest(BODY), 100, Seed(b"s" * 32),
+    NOW - 10, NOW + 30_000, NOW + 60_000,
+)  # fmt: skip
+
+
+def check(terms: Reservation = TERMS, body: bytes = BODY, signer: Identity = ORCHESTRATOR, **changes: Any):
+    arguments: dict[str, Any] = {
+        "me": WORKER.peer, "gateway": GATEWAY.peer, "orchestrators": {ORCHESTRATOR.peer}, "model": MODEL, "now": NOW,
+    }  # fmt: skip
+    return check_ticket(Run(seal(signer, Domain.RESERVATION, terms), body), **(arguments | changes))
+
+
+def altered(**changes: Any) -> Reservation:
+    return msgspec.structs.replace(TERMS, **changes)
+
+
+def test_a_whole_ticket_is_honoured() -> None:
+    ticket = check()
+    assert ticket.request == REQUEST
+    assert ticket.reservation.payload == TERMS
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: check(signer=STRANGER), Forbidden),
+        (lambda: check(me=STRANGER.peer), WrongState),
+        (lambda: check(gateway=STRANGER.peer), WrongState),
+        (lambda: check(model=ModelDigest(b"x" * 32)), WrongState),
+        (lambda: check(now=WallTime(TERMS.expires)), Expired),
+        (lambda: check(now=WallTime(NOW - 31_000)), Expired),
+        (lambda: check(altered(deadline=NOW)), Expired),
+        (lambda: check(body=BODY + b"\x00"), BadSignature),
+        (lambda: check(altered(tokens_max=49)), InvalidRequest),
+    ],
+)
+def test_a_ticket_that_does_not_hold_is_refused(call: Any, error: type[HaifError]) -> None:
+    with pytest.raises(error):
+        call()
+
+
+@pytest.mark.parametrize("chat_and_text", [(None, None), ([Turn("user", "x")], "x")])
+def test_a_request_is_either_a_chat_or_a_text(chat_and_text: Any) -> None:
+    chat, text = chat_and_text
+    body = codec.encode(msgspec.structs.replace(REQUEST, chat=chat, text=text))
+    with pytest.raises(InvalidRequest) as caught:
+        check(altered(request_digest=request_digest(body)), body)
+    assert caught.value.reason is Reason.INVALID_REQUEST
+
+
+def test_a_request_that_is_no_request_is_malformed() -> None:
+    body = codec.encode_any([1, 2, 3])
+    with pytest.raises(Malformed):
+        check(altered(request_digest=request_digest(body)), body)
+
+
+def test_no_bit_of_a_reservation_can_change() -> None:
+    evidence = seal(ORCHESTRATOR, Domain.RESERVATION, TERMS)
+    for bit in range(0, 8 * len(evidence), 3):
+        changed = bytearray(evidence)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(HaifError):
+            check_ticket(
+                Run(bytes(changed), BODY), me=WORKER.peer, gateway=GATEWAY.peer, orchestrators={ORCHESTRATOR.peer},
+                model=MODEL, now=NOW,
+            )  # fmt: skip
+
+
+def test_a_ticket_is_redeemed_once() -> None:
+    redeemed = Redeemed()
+    redeemed.redeem(TERMS, GATEWAY.peer)
+    redeemed.redeem(altered(attempt=2), GATEWAY.peer)
+    with pytest.raises(Replayed):
+        redeemed.redeem(TERMS, GATEWAY.peer)
+
+
+def test_the_memory_of_tickets_is_bounded() -> None:
+    redeemed = Redeemed(most=2)
+    for attempt in (1, 2, 3):
+        redeemed.redeem(altered(attempt=attempt), GATEWAY.peer)
+    with pytest.raises(Replayed):
+        redeemed.redeem(altered(attempt=3), GATEWAY.peer)
