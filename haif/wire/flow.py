@@ -21,7 +21,7 @@ PIECE: Final = limits.FRAME_PAYLOAD_BYTES_SENT
 
 
 class Window:
-    """The receiver's side: what the peer may still begin, and what the application consumed but the peer does not know."""
+    """The receiver's side: what the peer may still begin, and what was consumed without the peer knowing yet."""
 
     __slots__ = ("_consumed", "_size", "left")
 

@@ -39,23 +39,20 @@ _REKEY_NONCE: Final = _nonce(2**64 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What a finished handshake leaves: two keys (never shown), the other's static key, and the channel's name."""
+    """What a finished handshake leaves: two keys (never shown) and the channel's name."""
 
     sending: bytes = field(repr=False)
     receiving: bytes = field(repr=False)
-    remote: NoisePublicKey
     hash: Digest
 
 
-class Handshake:
+class NoiseXX:
     """One side of Noise XX: three messages, of which the initiator writes the first and the third.
 
     `entropy(32)` makes the ephemeral key. After any failure, and after the last message, it refuses to do more.
     """
 
-    def __init__(
-        self, *, initiator: bool, static: NoiseKey, prologue: bytes, entropy: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, *, initiator: bool, static: NoiseKey, prologue: bytes, entropy: Callable[[int], bytes]) -> None:
         connection: Any = NoiseConnection.from_name(PROTOCOL)
         connection.set_as_initiator() if initiator else connection.set_as_responder()
         connection.set_prologue(prologue)
@@ -67,7 +64,14 @@ class Handshake:
         self._connection: Any = connection
         self._writing = initiator
         self._over = "was refused earlier"
+        self._remote: NoisePublicKey | None = None
         self.split: Split | None = None
+
+    @property
+    def remote(self) -> NoisePublicKey:
+        """The other side's static key, once a message has carried it."""
+        assert self._remote is not None, "the remote static key has not come yet"
+        return self._remote
 
     def write(self, payload: bytes = b"") -> bytes:
         """Our next message. Raises `Misuse` out of turn or for a payload over the limit."""
@@ -102,6 +106,8 @@ class Handshake:
             self._forget()
             raise Malformed("a handshake message is too short or holds an invalid public key") from None
         self._writing = not self._writing
+        if isinstance(self._state.rs, KeyPair25519):
+            self._remote = NoisePublicKey(self._state.rs.public_bytes)
         if self._connection.handshake_finished:
             self._finish()
         return result
@@ -111,7 +117,6 @@ class Handshake:
         self.split = Split(
             sending=protocol.cipher_state_encrypt.k,
             receiving=protocol.cipher_state_decrypt.k,
-            remote=NoisePublicKey(self._state.rs.public_bytes),
             hash=Digest(protocol.handshake_hash),
         )
         self._over = "is finished"

@@ -1,0 +1,77 @@
+"""What a session tells whoever drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from haif.base.clock import Deadline
+from haif.base.errors import HaifError
+from haif.base.ids import Digest, PeerId
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Base of all events. Structs, because one is made for each message and they are quick to make."""
+
+
+class Established(Event, frozen=True):
+    """The handshake is done: who the other is, what the channel is called, which version is spoken."""
+
+    peer: PeerId
+    scope: Digest
+    version: int
+
+
+class Called(Event, frozen=True):
+    """The peer calls a method of ours. `streaming`: it wants a stream of messages back."""
+
+    stream: int
+    method: str
+    argument: bytes
+    metadata: Mapping[str, str]
+    deadline: Deadline
+    streaming: bool
+
+
+class Stopped(Event, frozen=True):
+    """Nobody wants this call's answer any more: cancelled, out of time, or the session is gone."""
+
+    stream: int
+
+
+class Answered(Event, frozen=True):
+    """Our call's answer."""
+
+    stream: int
+    result: bytes
+
+
+class Received(Event, frozen=True):
+    """The next message of a stream. To be returned through `Rpc.consumed` when the application has taken it."""
+
+    stream: int
+    message: bytes
+
+
+class Ended(Event, frozen=True):
+    """A stream ended well."""
+
+    stream: int
+
+
+class Failed(Event, frozen=True):
+    """Our call or stream ended with an error."""
+
+    stream: int
+    error: HaifError
+
+
+class GoingAway(Event, frozen=True):
+    """The peer takes no new calls; those under way go on."""
+
+
+class Closed(Event, frozen=True):
+    """The session is over and says nothing more. `error` says why."""
+
+    error: HaifError

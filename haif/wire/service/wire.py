@@ -1,0 +1,282 @@
+"""A peer's wire: it listens, dials, keeps one live session per peer, and closes in good order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from haif.base import limits
+from haif.base.clock import Clock, WallTime
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
+from haif.base.ids import NetId, PeerId
+from haif.base.machine import Address
+from haif.identity.certificate import certify
+from haif.identity.keys import Identity, NoiseKey
+from haif.wire.handshake import Credentials, Handshake
+from haif.wire.service.api import Handler, StreamHandler
+from haif.wire.service.connection import Connection, Session
+from haif.wire.session import SessionMachine
+
+
+@dataclass(frozen=True, slots=True)
+class WireStatistics:
+    """A snapshot. Calls are those open now; bytes, handshakes and drops are since the start."""
+
+    sessions: int
+    half_open: int
+    calls_made: int
+    calls_served: int
+    bytes_in: int
+    bytes_out: int
+    handshakes_done: int
+    handshakes_failed: int
+    dropped: Mapping[Reason, int]
+
+
+class Wire:
+    """Use as `async with Wire(...) as wire`. `port=0` listens on a free port, `port=None` only dials.
+
+    Leaving the block drains for at most `limits.DRAIN_SECONDS`, then closes everything. `on_dropped` hears of every
+    session ended, or never begun, because of a refusal.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        noise_key: NoiseKey,
+        net: NetId,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        on_dropped: Callable[[Dropped], None],
+        host: str = "127.0.0.1",
+        port: int | None = 0,
+    ) -> None:
+        self.clock = clock
+        self.handlers: dict[str, Handler] = {}
+        self.stream_handlers: dict[str, StreamHandler] = {}
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._identity = identity
+        self._noise_key = noise_key
+        self._net = net
+        self._entropy = entropy
+        self._on_dropped = on_dropped
+        self._bind = (host, port)
+        self._server: asyncio.Server | None = None
+        self._address: Address | None = None
+        self._connections: set[Connection] = set()
+        self._half_open: set[Connection] = set()
+        self._pool: dict[PeerId, Connection] = {}
+        self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
+        self._certified: tuple[WallTime, bytes] | None = None
+        self._handshakes = Counter[str]()
+        self._dropped = Counter[Reason]()
+        self._closing = False
+
+    # --- for those who use it -----------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Where it listens. Raises `Misuse` if it does not."""
+        if self._address is None:
+            raise Misuse("this wire does not listen: it was not entered yet, or only dials")
+        return self._address
+
+    def serve(self, method: str, handler: Handler) -> None:
+        """Answer calls of `method` with `handler`. Raises `Misuse` if the method is served already."""
+        self._check_free(method)
+        self.handlers[method] = handler
+
+    def serve_stream(self, method: str, handler: StreamHandler) -> None:
+        """Answer calls of `method` with a stream. Raises `Misuse` if the method is served already."""
+        self._check_free(method)
+        self.stream_handlers[method] = handler
+
+    async def connect(self, address: Address, peer: PeerId, *, timeout: float) -> Session:  # noqa: ASYNC109
+        """The session with `peer`: the live one if there is one, else a new one through `address`.
+
+        Several callers share one dial. Raises `BadSignature` if somebody else answers there, `ConnectionLost`, or
+        `Timeout` after `timeout` seconds or `limits.HANDSHAKE_SECONDS`, whichever is less.
+        """
+        pooled = self._pool.get(peer)
+        if pooled is not None and pooled.session is not None and pooled.session.usable:
+            return pooled.session
+        if self._closing:
+            raise ConnectionLost("this node is stopping and makes no new connections")
+        dial = self._dials.get((address, peer))
+        if dial is None:
+            dial = self._dials[address, peer] = asyncio.get_running_loop().create_task(self._dial(address, peer))
+            dial.add_done_callback(lambda done: self._dialled(address, peer, done))
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(dial)
+        except TimeoutError:
+            raise Timeout(f"no session with {peer.short}… at {_text(address)} within {timeout:g} s") from None
+
+    async def drain(self, seconds: float) -> None:
+        """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        for connection in [*self._connections]:
+            connection.machine.rpc.drain()
+            connection.schedule()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (running := self._running()) and loop.time() < until:
+            await asyncio.wait(running, timeout=until - loop.time(), return_when=asyncio.ALL_COMPLETED)
+
+    def statistics(self) -> WireStatistics:
+        """How it stands now."""
+        return WireStatistics(
+            sessions=len(self._connections),
+            half_open=len(self._half_open),
+            calls_made=sum(connection.machine.rpc.calls_made for connection in self._connections),
+            calls_served=sum(connection.machine.rpc.calls_served for connection in self._connections),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            handshakes_done=self._handshakes["done"],
+            handshakes_failed=self._handshakes["failed"],
+            dropped=dict(self._dropped),
+        )
+
+    async def __aenter__(self) -> Self:
+        host, port = self._bind
+        if port is not None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self._accept, host, port)
+            name = self._server.sockets[0].getsockname()
+            self._address = (name[0], name[1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.drain(limits.DRAIN_SECONDS)
+        finally:
+            await self._close()
+
+    # --- what connections tell ----------------------------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for one more handshake."""
+        if len(self._half_open) >= limits.HANDSHAKES_HALF_OPEN_MAX:
+            self._drop(Dropped(Reason.OVERLOADED, None, "too many handshakes are under way"))
+            return False
+        self._half_open.add(connection)
+        return True
+
+    def welcome(self, connection: Connection) -> HaifError | None:
+        """The handshake is done; an error if the session may not stay."""
+        established = connection.machine.established
+        assert established is not None
+        if len(self._connections) >= limits.SESSIONS_MAX:
+            return Overloaded("too many sessions are open here")
+        if sum(_peer(other) == established.peer for other in self._connections) >= limits.SESSIONS_PER_PEER_MAX:
+            return Overloaded(f"{established.peer.short}… has too many sessions open here")
+        self._half_open.discard(connection)
+        self._connections.add(connection)
+        self._handshakes["done"] += 1
+        return None
+
+    def leaving(self, connection: Connection) -> None:
+        """The peer takes no new calls: the next `connect` dials anew."""
+        self._unpool(connection)
+
+    def gone(self, connection: Connection, error: HaifError) -> None:
+        """The session is over; say so if somebody is to blame."""
+        self._unpool(connection)
+        if connection in self._half_open:
+            self._handshakes["failed"] += 1
+        self._half_open.discard(connection)
+        self._connections.discard(connection)
+        if not isinstance(error, ConnectionLost):
+            self._drop(Dropped(error.reason, _peer(connection), error.message))
+
+    def misbehaved(self, peer: PeerId, detail: str) -> None:
+        """A handler of ours failed in a way it should not."""
+        self._drop(Dropped(Reason.MISUSE, peer, detail))
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _check_free(self, method: str) -> None:
+        if method in self.handlers or method in self.stream_handlers:
+            raise Misuse(f"the method {method!r} is served already")
+
+    def _accept(self) -> Connection:
+        return Connection(self, lambda: self._machine(None))
+
+    def _machine(self, expected: PeerId | None) -> SessionMachine:
+        wall = self.clock.wall()
+        credentials = Credentials(self._net, self._noise_key, self._certificate(wall))
+        handshake = Handshake(credentials, expected, entropy=self._entropy, wall=wall)
+        return SessionMachine(handshake, self.clock.now())
+
+    def _certificate(self, wall: WallTime) -> bytes:
+        """Our certificate, renewed when half its time is over."""
+        if self._certified is None or wall - self._certified[0] > limits.CERTIFICATE_TTL_MS // 2:
+            self._certified = (wall, certify(self._identity, self._net, self._noise_key.public, wall))
+        return self._certified[1]
+
+    async def _dial(self, address: Address, peer: PeerId) -> Session:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, lambda: self._machine(peer)), *address
+                )
+        except TimeoutError:
+            raise Timeout(f"{_text(address)} does not accept connections") from None
+        except OSError as error:
+            raise ConnectionLost(f"nobody can be reached at {_text(address)}: {error}") from None
+        session = await asyncio.shield(connection.opened)
+        self._pool[peer] = connection
+        return session
+
+    def _dialled(self, address: Address, peer: PeerId, dial: asyncio.Task[Session]) -> None:
+        self._dials.pop((address, peer), None)
+        if not dial.cancelled():
+            dial.exception()  # those who waited have it; if all of them left, nobody minds
+
+    def _unpool(self, connection: Connection) -> None:
+        peer = _peer(connection)
+        if peer is not None and self._pool.get(peer) is connection:
+            del self._pool[peer]
+
+    def _drop(self, event: Dropped) -> None:
+        self._dropped[event.reason] += 1
+        self._on_dropped(event)
+
+    def _running(self) -> list[asyncio.Task[None]]:
+        return [task for connection in self._connections for task in connection.running.values()]
+
+    async def _close(self) -> None:
+        for dial in [*self._dials.values()]:
+            dial.cancel()
+        connections = [*self._connections, *self._half_open]
+        stopped = self._running()
+        for connection in connections:
+            connection.flush()
+            connection.close(ConnectionLost("this node is stopping"))
+        waiting = [connection.over for connection in connections]
+        if waiting or stopped:
+            await asyncio.wait([*waiting, *stopped], timeout=limits.DRAIN_SECONDS)
+        for connection in connections:
+            connection.abort()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+
+def _peer(connection: Connection) -> PeerId | None:
+    established = connection.machine.established
+    return established.peer if established is not None else None
+
+
+def _text(address: Address) -> str:
+    return f"{address[0]} port {address[1]}"
