@@ -57,16 +57,15 @@ class Answerer:
     def answer(self, datagram: Datagram, query: Query, source: Address, now: Instant, wall: WallTime) -> Answered:
         """The datagram that answers this query."""
         if query.command not in Command._value2member_map_:
-            fault = Unsupported(f"command {query.command} is unknown")
-            return Answered(messages.write(Kind.ERROR, datagram.tid, bytes((ErrorCode.UNSUPPORTED,))), fault)
+            return _error(datagram, ErrorCode.UNSUPPORTED, Unsupported(f"command {query.command} is unknown"))
         proven = self._tokens.recognises(query.token, source, query.sender, query.target, now)
         token = self._tokens.mint(source, query.sender, query.target, now)
         retry = messages.write(Kind.RETRY, datagram.tid, token)
         if query.command == Command.PUT and not proven:
             return Answered(retry, Unauthenticated("a record came without a token for its address"))
         if not self._budget.take(source, now):
-            fault_ = Overloaded("this subnet has asked for too many signatures")
-            return Answered(messages.write(Kind.ERROR, datagram.tid, bytes((ErrorCode.OVERLOADED,))), fault_)
+            busy = Overloaded("this subnet has asked for too many signatures")
+            return _error(datagram, ErrorCode.OVERLOADED, busy)
         reply, fault = self._reply(query, datagram, pack_address(source), token, now, wall)
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
             return Answered(retry)
@@ -122,3 +121,7 @@ class Answerer:
         except HaifError as fault:
             return fault
         return None
+
+
+def _error(datagram: Datagram, code: ErrorCode, fault: HaifError) -> Answered:
+    return Answered(messages.write(Kind.ERROR, datagram.tid, bytes((code,))), fault)

@@ -1,7 +1,9 @@
 """A contact is a peer and the address it answered at; its place in the key space follows from its key alone.
 
-contact = peer 32 ‖ address
-address = family 1 (4 or 6) ‖ IP 4 or 16 ‖ port 2
+    contact = peer 32 ‖ address
+    address = family 1 (4 or 6) ‖ IP 4 or 16 ‖ port 2
+
+An address that no single peer can have (port 0, multicast, unspecified) is refused where it is read.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ def read(data: bytes) -> Datagram:
 def write(kind: Kind, tid: bytes, rest: bytes) -> bytes:
     """A datagram's bytes."""
     data = bytes((VERSION, kind)) + tid + rest
-    assert len(tid) == TID_BYTES and len(data) <= limits.DATAGRAM_BYTES_MAX, "we keep our own limits"
+    assert len(tid) == TID_BYTES, "a tid has one size"
+    assert len(data) <= limits.DATAGRAM_BYTES_MAX, "we keep our own limits"
     return data
 
 

@@ -147,7 +147,7 @@ class Node:
             peer = fault.peer if isinstance(fault, PeerFault) else None
             self._report(Dropped(fault.reason, peer, f"from {source[0]}:{source[1]}: {fault.message}"))
 
-    def outgoing(self, now: Instant) -> Iterable[tuple[bytes, Address]]:
+    def outgoing(self, now: Instant) -> Iterable[tuple[bytes, Address]]:  # noqa: ARG002 - the form of every Machine
         """What to send, each once."""
         while self._outgoing:
             data, address = self._outgoing.popleft()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import Dropped, Malformed, PeerFault
-from haif.base.ids import Digest, NetId, PeerId
+from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
 from haif.dht.lookup import Answer, Ask, Lookup
@@ -116,14 +116,14 @@ class Find:
         self._active.discard(ask)
         self._slow.discard(ask)
 
-    def _second_step(self, nearest: list[Answer]) -> Iterable[Ask]:
+    def _second_step(self, _nearest: list[Answer]) -> Iterable[Ask]:
         return ()
 
     def _refreshed(self, ask: Ask) -> Ask:
         """The query as it should be sent now, rather than when it was queued."""
         return ask
 
-    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+    def _second_answer(self, _ask: Ask, peer: PeerId, _reply: Reply) -> None:
         raise Malformed("an answer to nothing we asked", peer)
 
 
@@ -147,7 +147,7 @@ class Join(Find):
         """Whether the lookup ended; a greeting still on its way is not waited for once somebody answered."""
         return self._queue is not None
 
-    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+    def _second_answer(self, ask: Ask, peer: PeerId, _reply: Reply) -> None:
         self.lookup.add(Contact(peer, ask.address))
 
 
@@ -169,7 +169,7 @@ class Publish(Find):
             peer, address = answer.contact
             yield Ask(peer, address, Command.PUT, self.lookup.target, self._record, answer.token)
 
-    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+    def _second_answer(self, _ask: Ask, peer: PeerId, reply: Reply) -> None:
         if reply.refused:
             self._refused.append(reply.refused)
         else:

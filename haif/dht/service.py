@@ -52,14 +52,13 @@ class DhtStatistics:
 
 @dataclass(slots=True)
 class _Announcement:
-    """What we publish: the body, how long each record lives, and the last record's sequence and expiry."""
+    """What we publish, how long each record lives, the latest expiry signed so far, and when to publish it again."""
 
     kind: RecordKind
     body: bytes
     ttl_ms: int
-    sequence: int = 0
-    expires: int = 0
-    due: Instant = Instant(0.0)
+    expires: int
+    due: Instant
 
 
 class Dht:
@@ -95,6 +94,7 @@ class Dht:
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._sequence = 0
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -112,10 +112,10 @@ class Dht:
         self._pump()
         return self
 
-    async def __aexit__(self, *exception: Any) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         self._keeper.cancel()
         try:
-            await self._tasks.__aexit__(*exception)
+            await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
         finally:
             self._close()
 
@@ -130,9 +130,7 @@ class Dht:
         if not 0 < ttl_ms <= limits.RECORD_TTL_MS_MAX:
             raise Oversize(f"a record lives 1 to {limits.RECORD_TTL_MS_MAX} ms, not {ttl_ms}")
         known = self._published.get(topic)
-        announcement = _Announcement(kind, body, ttl_ms)
-        if known is not None:
-            announcement.sequence, announcement.expires = known.sequence, known.expires
+        announcement = _Announcement(kind, body, ttl_ms, known.expires if known else 0, self._clock.now())
         self._published[topic] = announcement
         try:
             await self._announce(topic, announcement)
@@ -190,14 +188,14 @@ class Dht:
 
     async def _store(self, topic: Digest, announcement: _Announcement, *, tombstone: bool) -> None:
         wall = self._clock.wall()
-        announcement.sequence = max(announcement.sequence + 1, wall)  # higher than any a former start of ours gave
+        self._sequence = max(self._sequence + 1, wall)  # higher than any that a former start of ours gave
         if not tombstone:
             announcement.expires = max(announcement.expires, WallTime(wall + announcement.ttl_ms))
         record = Record(
             kind=announcement.kind,
             topic=topic,
             owner=self._identity.peer,
-            sequence=announcement.sequence,
+            sequence=self._sequence,
             expires=announcement.expires,
             tombstone=tombstone,
             body=b"" if tombstone else announcement.body,
