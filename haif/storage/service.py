@@ -105,11 +105,15 @@ class Database:
         what `work` raised (then nothing of it is kept), `Overloaded` when too many writes wait, and `Misuse` when the
         database is not open or `work` ended the transaction.
         """
+        return await asyncio.shield(self.write_nowait(work))
+
+    def write_nowait(self, work: Work[T]) -> asyncio.Future[T]:
+        """Queue a write, in its place among all writes, and return what `write` waits for."""
         self.check_room()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(work, done))
         self._wake.set()
-        return await asyncio.shield(done)
+        return done
 
     def check_room(self) -> None:
         """Return if a `write` called now would be taken on. Raises `Overloaded` or `Misuse` otherwise."""
@@ -293,12 +297,16 @@ class Journal:
         With no entries it returns once everything appended before is durable. Raises `Oversize`, `JournalBroken` when
         head and entries disagree, and what `Database.write` raises.
         """
+        await asyncio.shield(self.append_nowait(entries, subject=subject))
+
+    def append_nowait(self, entries: Sequence[bytes], *, subject: bytes = b"") -> asyncio.Future[None]:
+        """Give the entries their place in the journal, and return what `append` waits for."""
         for entry in entries:
             if len(entry) > limits.JOURNAL_ENTRY_BYTES_MAX:
                 raise Oversize(
                     f"a journal entry of {len(entry)} bytes is over the limit of {limits.JOURNAL_ENTRY_BYTES_MAX}"
                 )
-        await self.database.write(lambda connection: _append(connection, subject, entries))
+        return self.database.write_nowait(lambda connection: _append(connection, subject, entries))
 
     def check_room(self) -> None:
         """Return if an `append` called now would be taken on. Raises `Overloaded` otherwise."""

@@ -1,0 +1,88 @@
+"""How events fold into the state: in place, in constant time, and the same way live and from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from haif.orchestrator.events import (
+    AttemptFailed,
+    AttemptReserved,
+    Event,
+    JobFailed,
+    JobFinalised,
+    JobSubmitted,
+    decode,
+)
+from haif.orchestrator.state import Attempt, Job, JobState, State
+
+
+def apply(state: State, event: Event) -> None:
+    """Take in what happened. The event must fit the state, as those that decisions return do."""
+    match event:
+        case JobSubmitted():
+            _submitted(state, event)
+        case AttemptReserved():
+            _reserved(state, event)
+        case AttemptFailed():
+            _attempt_failed(state, event)
+        case JobFinalised():
+            job = _end(state, event, JobState.FINALISED)
+            job.receipt, job.countersignature = event.receipt, event.countersignature
+        case JobFailed():
+            _end(state, event, JobState.FAILED).reason = event.reason
+
+
+def fold(state: State, entries: Iterable[bytes]) -> State:
+    """The same state, after the events of these journal entries. Raises `Malformed` for one that is none."""
+    for entry in entries:
+        apply(state, decode(entry))
+    return state
+
+
+def _submitted(state: State, event: JobSubmitted) -> None:
+    assert state.find(event.job) is None, "a job is submitted once"
+    state.open[event.job] = Job(
+        id=event.job, gateway=event.gateway, tenant=event.tenant, model=event.model, model_digest=event.model_digest,
+        request_digest=event.request_digest, tokens_max=event.tokens_max, tenant_seed=event.tenant_seed,
+        seed=event.seed, deadline=event.deadline,
+    )  # fmt: skip
+
+
+def _reserved(state: State, event: AttemptReserved) -> None:
+    job = state.open[event.job]
+    assert event.attempt == len(job.attempts) + 1, "attempts are numbered from 1, without gaps"
+    attempt = Attempt(
+        number=event.attempt, worker=event.worker, host=event.host, port=event.port,
+        reservation=event.reservation, digest=event.digest, expires=event.expires, reserved=event.at,
+    )  # fmt: skip
+    job.attempts.append(attempt)
+    state.busy.setdefault((event.worker, job.model_digest), {})[job.id] = event.at
+
+
+def _attempt_failed(state: State, event: AttemptFailed) -> None:
+    job = state.open[event.job]
+    assert event.attempt == job.attempt.number, "only the latest attempt can fail"
+    job.attempt.failure = event.reason
+    _release(state, job)
+
+
+def _end(state: State, event: JobFinalised | JobFailed, how: JobState) -> Job:
+    job = state.open.pop(event.job)
+    _release(state, job)
+    job.state = how
+    state.ended[job.id] = job
+    while len(state.ended) > state.ended_max:
+        state.ended.popitem(last=False)
+        state.forgotten += 1
+    return job
+
+
+def _release(state: State, job: Job) -> None:
+    """The job's worker is no longer busy with it."""
+    if not job.attempts:
+        return
+    post = (job.attempt.worker, job.model_digest)
+    jobs = state.busy.get(post, {})
+    jobs.pop(job.id, None)
+    if not jobs:
+        state.busy.pop(post, None)

@@ -1,0 +1,285 @@
+"""What the orchestrator does about a request: which events follow from it, and what is answered once they are durable.
+
+Nothing here changes anything. A decision takes the state as it is, the time and randomness, and returns events and an
+answer; a request that changes nothing is refused by raising. A refusal that does change something (a job that ran out
+of workers fails for good) is the answer of its decision, so that it is told only when it is durable.
+
+Asking twice is safe: a request that was carried out already gets the same answer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from haif.base import limits
+from haif.base.clock import Instant, WallTime
+from haif.base.codec import Message
+from haif.base.errors import (
+    BadSignature,
+    Forbidden,
+    HaifError,
+    InvalidRequest,
+    NoWorker,
+    Overloaded,
+    Timeout,
+    UnknownModel,
+    WrongState,
+)
+from haif.base.hashing import digest
+from haif.base.ids import ModelDigest, PeerId, Seed
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.placement import Fleet, WorkerView, choose
+from haif.orchestrator.state import Job, JobState, State
+from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
+from haif.protocol.receipts import Countersignature, Receipt
+
+Entropy = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model the orchestrator places jobs for. `published` in ms since the epoch."""
+
+    name: str
+    digest: ModelDigest
+    context_tokens: int
+    published: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, on both clocks."""
+
+    instant: Instant
+    wall: WallTime
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The events to make durable, and then the answer to give (or the refusal to raise)."""
+
+    events: tuple[Event, ...]
+    answer: Message | HaifError
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+def submit(
+    state: State, fleet: Fleet, request: SubmitJob, gateway: PeerId, *,
+    past: Job | None, catalogue: Mapping[str, CatalogueEntry], identity: Identity, now: Moment, entropy: Entropy,
+) -> Decision:  # fmt: skip
+    """Place a new job. `past` is a job of this id that ended so long ago that the state forgot it.
+
+    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Overloaded`, `NoWorker`, or `WrongState` for an id in use.
+    """
+    known = state.find(request.job) or past
+    if known is not None:
+        return _submitted_before(known, request, gateway, now.wall)
+    _check_request(request)
+    model = _model(catalogue, request.model)
+    if len(state.open) >= limits.JOBS_OPEN_MAX:
+        raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
+    worker = choose(fleet.live(model.digest, state.busy, now.instant), (), entropy)
+    submitted = JobSubmitted(
+        job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
+        request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
+        seed=_seed(request.tenant_seed, entropy),
+        deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
+    )  # fmt: skip
+    reserved = _reserve(submitted, 1, worker, identity, now.wall)
+    return Decision((submitted, reserved), _placed(reserved))
+
+
+def _submitted_before(job: Job, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
+    _check_owner(job, gateway)
+    stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed)
+    if stated != (request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed):
+        raise WrongState("this job id was used before, for another request: a job has an id of its own", gateway)
+    if not job.is_open or job.attempt.failure or job.attempt.expires <= now:
+        raise WrongState("this job was placed before and its reservation is no longer valid", gateway)
+    return Decision((), job.attempt.placed)
+
+
+def _check_request(request: SubmitJob) -> None:
+    if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
+        raise InvalidRequest(f"must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    if not 1 <= len(request.tenant) <= limits.TENANT_NAME_CHARS_MAX:
+        raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
+    if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
+        raise InvalidRequest("must fit into 64 bits", param="seed")
+    if request.deadline_ms <= 0:
+        raise Timeout("there is no time left for this job")
+
+
+def _model(catalogue: Mapping[str, CatalogueEntry], name: str) -> CatalogueEntry:
+    entry = catalogue.get(name)
+    if entry is None:
+        known = ", ".join(sorted(catalogue)) or "none"
+        raise UnknownModel(
+            f"there is no model {name[: limits.MODEL_NAME_CHARS_MAX]!r}; there is: {known}", param="model"
+        )
+    return entry
+
+
+def _seed(given: int | None, entropy: Entropy) -> Seed:
+    if given is None:
+        return Seed(entropy(Seed.size))
+    return Seed(digest("haif v1 seed", given.to_bytes(8, "little", signed=True)))
+
+
+def _reserve(
+    job: JobSubmitted | Job, attempt: int, worker: WorkerView, identity: Identity, now: WallTime
+) -> AttemptReserved:
+    """The sealed ticket for one attempt. It lives for `limits.RESERVATION_TTL_MS`, or until the job's deadline."""
+    expires = min(now + limits.RESERVATION_TTL_MS, job.deadline)
+    host, port = worker.address
+    ticket = Reservation(
+        job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
+        model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
+        issued=now, expires=expires, deadline=job.deadline,
+    )  # fmt: skip
+    sealed = seal(identity, Domain.RESERVATION, ticket)
+    return AttemptReserved(
+        job=ticket.job, attempt=attempt, worker=worker.worker, host=host, port=port,
+        reservation=sealed, digest=evidence_digest(sealed), expires=expires, at=now,
+    )  # fmt: skip
+
+
+# --- retry ------------------------------------------------------------------------------------------------------------
+
+
+def retry(
+    state: State, fleet: Fleet, request: RetryJob, gateway: PeerId, *,
+    past: Job | None, identity: Identity, now: Moment, entropy: Entropy,
+) -> Decision:  # fmt: skip
+    """Give up the latest attempt and place the next, on a worker not tried. Without one, the job fails for good.
+
+    The answer is then the refusal: `NoWorker`, `Overloaded` or `Timeout`. Raises `WrongState`, `Forbidden` or
+    `InvalidRequest` when there is nothing to retry.
+    """
+    job = _owned(state, request, gateway, past)
+    check_reason(request.reason)
+    if not job.is_open:
+        raise WrongState(f"the job is over: {job.state.value}", gateway)
+    if request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
+        return Decision((), job.attempt.placed)
+    _check_latest(job, request.attempt, gateway)
+    failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
+    try:
+        worker = _next_worker(state, fleet, job, now, entropy)
+    except (NoWorker, Overloaded, Timeout) as refusal:
+        return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
+    reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
+    return Decision((failed, reserved), _placed(reserved))
+
+
+def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
+    if now.wall >= job.deadline:
+        raise Timeout("the job's deadline has passed")
+    if len(job.attempts) >= limits.ATTEMPTS_MAX:
+        raise NoWorker(f"{limits.ATTEMPTS_MAX} workers were tried and failed", retry_after=limits.HEARTBEAT_SECONDS)
+    tried = {attempt.worker for attempt in job.attempts}
+    return choose(fleet.live(job.model_digest, state.busy, now.instant), tried, entropy)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def finalise(state: State, request: FinaliseJob, gateway: PeerId, *, past: Job | None, now: WallTime) -> Decision:
+    """Record the receipt of the reserved worker, countersigned by the job's gateway.
+
+    Raises `BadSignature`, `Malformed` or `Oversize` for evidence that does not hold, `WrongState` for a job that ended
+    otherwise, and `Forbidden`.
+    """
+    job = _owned(state, request, gateway, past)
+    if job.state is JobState.FINALISED and (job.receipt, job.countersignature) == (
+        request.receipt, request.countersignature,
+    ):  # fmt: skip
+        return Decision((), Finalised(job.id))
+    if not job.is_open:
+        raise WrongState(f"the job is over: {job.state.value}", gateway)
+    receipt = _check_receipt(job, request.receipt)
+    _check_countersignature(job, receipt, request.countersignature)
+    event = JobFinalised(
+        job=job.id, attempt=receipt.payload.attempt, receipt=request.receipt,
+        countersignature=request.countersignature, at=now,
+    )  # fmt: skip
+    return Decision((event,), Finalised(job.id))
+
+
+def _check_receipt(job: Job, evidence: bytes) -> Verified[Receipt]:
+    attempt = job.attempt
+    if attempt.failure:
+        raise WrongState("the job's latest attempt was reported as failed", job.gateway)
+    checked = open_sealed(Receipt, Domain.RECEIPT, evidence, signer=attempt.worker)
+    receipt = checked.payload
+    if (
+        receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
+    ) != (job.id, attempt.number, job.gateway, attempt.digest, job.request_digest, job.model_digest):  # fmt: skip
+        raise BadSignature("the receipt is not for this attempt of this job", attempt.worker)
+    if not 0 <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
+        raise BadSignature("the receipt counts tokens that cannot be", attempt.worker)
+    return checked
+
+
+def _check_countersignature(job: Job, receipt: Verified[Receipt], evidence: bytes) -> None:
+    hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, evidence, signer=job.gateway).payload
+    if (hand.job, hand.receipt) != (job.id, receipt.digest):
+        raise BadSignature("the countersignature is under another receipt", job.gateway)
+
+
+def fail(state: State, request: FailJob, gateway: PeerId, *, past: Job | None, now: WallTime) -> Decision:
+    """Record that the job ended without an answer. Raises `WrongState`, `Forbidden` or `InvalidRequest`."""
+    job = _owned(state, request, gateway, past)
+    check_reason(request.reason)
+    if job.state is JobState.FAILED:
+        return Decision((), Finalised(job.id))
+    if not job.is_open:
+        raise WrongState("the job is over: it has an answer", gateway)
+    _check_latest(job, request.attempt, gateway)
+    return Decision((JobFailed(job=job.id, reason=request.reason, at=now),), Finalised(job.id))
+
+
+def decide(state: State, now: WallTime) -> tuple[JobFailed, ...]:
+    """What time itself brings about: the end of the jobs whose deadline passed without any."""
+    late = [job for job in state.open.values() if now >= job.deadline + limits.FINALISE_GRACE_MS]
+    return tuple(JobFailed(job=job.id, reason=Timeout.reason.value, at=now) for job in late)
+
+
+# --- shared -----------------------------------------------------------------------------------------------------------
+
+
+def owned(job: Job | None, gateway: PeerId) -> Job:
+    """The job, if it exists and is this gateway's. Raises `WrongState` or `Forbidden`."""
+    if job is None:
+        raise WrongState("there is no such job here", gateway)
+    _check_owner(job, gateway)
+    return job
+
+
+def check_reason(reason: str) -> None:
+    """Return if this can be a reason: a short word, never text of a tenant or a model. Raises `InvalidRequest`."""
+    if not (len(reason) <= limits.REASON_CHARS_MAX and reason.isascii() and reason.replace("_", "").islower()):
+        raise InvalidRequest("a reason is one word such as `timeout` or `cancelled`", param="reason")
+
+
+def _owned(state: State, request: RetryJob | FinaliseJob | FailJob, gateway: PeerId, past: Job | None) -> Job:
+    return owned(state.find(request.job) or past, gateway)
+
+
+def _check_owner(job: Job, gateway: PeerId) -> None:
+    if job.gateway != gateway:
+        raise Forbidden("this job is another gateway's")
+
+
+def _check_latest(job: Job, attempt: int, gateway: PeerId) -> None:
+    if attempt != job.attempt.number:
+        raise WrongState(f"attempt {attempt} is not the latest one: that is {job.attempt.number}", gateway)
+
+
+def _placed(reserved: AttemptReserved) -> Placed:
+    return Placed(reserved.reservation, reserved.host, reserved.port)

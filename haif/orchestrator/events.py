@@ -1,0 +1,92 @@
+"""What can happen to a job, as the journal keeps it: one byte that says which event, then its fields in msgpack.
+
+The bytes are for ever: a journal written today must be read by every later version. An event is never changed; a new
+one gets the next number. Times are ms since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from haif.base import codec, limits
+from haif.base.codec import Message
+from haif.base.errors import Malformed
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+
+
+class JobSubmitted(Message, frozen=True):
+    """A gateway asked for a job, and it was taken on. `seed` determines its sampling, on whichever worker."""
+
+    job: JobId
+    gateway: PeerId
+    tenant: str
+    model: str
+    model_digest: ModelDigest
+    request_digest: Digest
+    tokens_max: int
+    tenant_seed: int | None
+    seed: Seed
+    deadline: int
+    at: int
+
+
+class AttemptReserved(Message, frozen=True):
+    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name."""
+
+    job: JobId
+    attempt: int
+    worker: PeerId
+    host: str
+    port: int
+    reservation: bytes
+    digest: Digest
+    expires: int
+    at: int
+
+
+class AttemptFailed(Message, frozen=True):
+    """The gateway said that this attempt came to nothing."""
+
+    job: JobId
+    attempt: int
+    reason: str
+    at: int
+
+
+class JobFinalised(Message, frozen=True):
+    """The end: an answer was received. The worker's sealed receipt, and the gateway's signature under it."""
+
+    job: JobId
+    attempt: int
+    receipt: bytes
+    countersignature: bytes
+    at: int
+
+
+class JobFailed(Message, frozen=True):
+    """The end: there is no answer."""
+
+    job: JobId
+    reason: str
+    at: int
+
+
+Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed
+
+_KINDS: Final[dict[int, type[Event]]] = {
+    1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed,
+}  # fmt: skip
+_NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
+
+
+def encode(event: Event) -> bytes:
+    """The journal entry of an event."""
+    return bytes([_NUMBERS[type(event)]]) + codec.encode(event)
+
+
+def decode(entry: bytes) -> Event:
+    """The event of a journal entry. Raises `Malformed` for an entry that is none, or of a kind not known here."""
+    kind = _KINDS.get(entry[0]) if entry else None
+    if kind is None:
+        raise Malformed(f"not an event this program knows: {entry[:1].hex() or 'nothing'}")
+    return codec.decode(kind, entry[1:], size_max=limits.JOURNAL_ENTRY_BYTES_MAX)

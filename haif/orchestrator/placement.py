@@ -1,0 +1,187 @@
+"""Which worker gets the next attempt: the least loaded live one, ties broken at random.
+
+A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
+is what it reported, corrected by what we know better: the reservations that were made or ended since.
+
+    at a heartbeat     reported = others' + ours, where between `settled` and `all` of our reservations have arrived
+                       correction = how far `reported` lies outside of that range (above: work of others; below: tickets
+                       never redeemed)
+    at any moment      load = our open reservations there + correction
+
+so a burst placed between two heartbeats counts at once, and is not counted twice when the heartbeat comes to show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from haif.base import codec, limits
+from haif.base.clock import Instant, WallTime
+from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId
+from haif.base.machine import Address
+from haif.identity.signing import Verified
+from haif.orchestrator.state import Post
+from haif.protocol.heartbeats import Heartbeat, Load
+from haif.protocol.offers import Offer
+from haif.protocol.records import Record, RecordKind
+
+Busy = Mapping[Post, Mapping[JobId, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A live worker as placement sees it. `load` counts requests, running and waiting."""
+
+    worker: PeerId
+    address: Address
+    slots: int
+    load: int
+
+    @property
+    def depth(self) -> float:
+        """How many times its slots are taken."""
+        return self.load / self.slots
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it would refuse another request."""
+        return self.load >= self.slots + limits.WORKER_QUEUE_MAX
+
+
+def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes]) -> WorkerView:
+    """The least loaded worker that was not tried. Raises `NoWorker`, or `Overloaded` when all are full."""
+    untried = [view for view in views if view.worker not in tried]
+    if not untried:
+        raise NoWorker(
+            "no other live worker offers this model" if tried else "no live worker offers this model",
+            retry_after=limits.HEARTBEAT_SECONDS,
+        )
+    able = [view for view in untried if not view.is_full]
+    if not able:
+        raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
+    least = min(view.depth for view in able)
+    best = [view for view in able if view.depth == least]
+    return best[int.from_bytes(entropy(8), "big") % len(best)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    slots: int
+    correction: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulse:
+    heard: Instant
+    shares: Mapping[ModelDigest, _Share]
+
+
+@dataclass(slots=True)
+class _Known:
+    offer: Offer
+    misses: int = 0
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
+
+    workers_max: int = limits.WORKERS_MAX
+    _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
+    _offers: dict[ModelDigest, dict[PeerId, _Known]] = field(default_factory=dict)
+
+    def hear(self, worker: PeerId, heartbeat: Heartbeat, busy: Busy, now: Instant, wall: WallTime) -> None:
+        """Take in a verified heartbeat. Raises `Malformed`, or `Overloaded` when too many workers are alive."""
+        check_heartbeat(heartbeat, worker)
+        if worker not in self._pulses and len(self._pulses) >= self.workers_max:
+            self.forget_silent(now)
+            if len(self._pulses) >= self.workers_max:
+                raise Overloaded(f"{self.workers_max} workers are alive here; join another orchestrator")
+        shares = {load.model: _share(load, busy.get((worker, load.model), {}), wall) for load in heartbeat.loads}
+        self._pulses[worker] = _Pulse(now, shares)
+
+    def found(self, model: ModelDigest, offers: Mapping[PeerId, Offer]) -> None:
+        """Take in what a lookup found. An offer missed `limits.OFFER_MISSES_MAX` times running was withdrawn."""
+        known = self._offers.setdefault(model, {})
+        for worker in [worker for worker in known if worker not in offers]:
+            known[worker].misses += 1
+            if known[worker].misses >= limits.OFFER_MISSES_MAX:
+                del known[worker]
+        known.update((worker, _Known(offer)) for worker, offer in offers.items())
+
+    def live(self, model: ModelDigest, busy: Busy, now: Instant) -> list[WorkerView]:
+        """The workers that can be given work on this model."""
+        views: list[WorkerView] = []
+        for worker, known in self._offers.get(model, {}).items():
+            pulse = self._pulses.get(worker)
+            if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
+                continue
+            share = pulse.shares[model]
+            load = max(0, len(busy.get((worker, model), ())) + share.correction)
+            views.append(WorkerView(worker, (known.offer.host, known.offer.port), share.slots, load))
+        return views
+
+    def live_count(self, now: Instant) -> int:
+        """How many workers can be given work, on any model."""
+        return len({view.worker for model in self._offers for view in self.live(model, {}, now)})
+
+    def is_complete(self, model: ModelDigest, now: Instant) -> bool:
+        """Whether offers of this model are known, none was just missed, and none is lacking for a worker we hear."""
+        known = self._offers.get(model, {})
+        heard = (
+            worker for worker, pulse in self._pulses.items() if model in pulse.shares and not _is_silent(pulse, now)
+        )
+        return bool(known) and not any(offer.misses for offer in known.values()) and all(w in known for w in heard)
+
+    def forget_silent(self, now: Instant) -> None:
+        """Drop the pulses that stopped."""
+        for worker in [worker for worker, pulse in self._pulses.items() if _is_silent(pulse, now)]:
+            del self._pulses[worker]
+
+
+def _is_silent(pulse: _Pulse, now: Instant) -> bool:
+    return now - pulse.heard >= limits.HEARTBEAT_SILENCE_SECONDS
+
+
+def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
+    reported = load.running + load.queued
+    settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
+    return _Share(load.slots, reported - min(max(reported, settled), len(ours)))
+
+
+def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
+    """Return if the numbers can be true. Raises `Malformed`: invented slots would draw all work to them."""
+    if len(heartbeat.loads) > limits.HEARTBEAT_LOADS_MAX:
+        raise Malformed(f"a heartbeat reports on at most {limits.HEARTBEAT_LOADS_MAX} models", worker)
+    if len({load.model for load in heartbeat.loads}) < len(heartbeat.loads):
+        raise Malformed("a heartbeat reports twice on one model", worker)
+    for load in heartbeat.loads:
+        if not 1 <= load.slots <= limits.ENGINE_SLOTS_MAX:
+            raise Malformed(f"a worker has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {load.slots}", worker)
+        if load.running < 0 or load.queued < 0:
+            raise Malformed("a heartbeat counts fewer requests than none", worker)
+        if not 0 <= load.tokens_per_second < float("inf"):
+            raise Malformed("a heartbeat's tokens per second are no number", worker)
+
+
+def check_offer(
+    record: Verified[Record], model: ModelDigest, topic: Digest, admitted: Collection[PeerId] | None
+) -> Offer:
+    """What a record found at a model's topic offers. `admitted` None: any worker.
+
+    Raises `WrongState` for a record that does not belong there, `Forbidden` for a worker that was not admitted,
+    `Malformed` for a body that is no offer or an address nobody can dial.
+    """
+    owner, stated = record.signer, record.payload
+    if stated.kind != RecordKind.OFFER or stated.topic != topic or stated.tombstone:
+        raise WrongState("not an offer of this model", owner)
+    if admitted is not None and owner not in admitted:
+        raise Forbidden(f"worker {owner.short}… is not admitted")
+    offer = codec.decode(Offer, stated.body)
+    if offer.model != model:
+        raise WrongState("the offer is of another model than its topic", owner)
+    if not (offer.host and 0 < offer.port < 1 << 16):
+        raise Malformed("the offer's address cannot be dialled", owner)
+    return offer

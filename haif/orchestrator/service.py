@@ -1,0 +1,414 @@
+"""The orchestrator: hears workers and gateways, journals what follows, and only then lets anyone know of it.
+
+Every request goes the same way:
+
+1. hear     signature, addressee, session, time and replay are checked before a field is read
+2. decide   the state and the time yield events and an answer, without a pause in between
+3. apply    the events fold into the state at once, so that the next decision sees them
+4. record   the events become durable, together with everything decided meanwhile
+5. answer
+
+If the journal cannot be written, memory is ahead of the disk: the orchestrator stops, and what is on disk is what was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from haif.base import codec, limits
+from haif.base.clock import Clock
+from haif.base.codec import Message
+from haif.base.errors import (
+    BadSignature,
+    ConnectionLost,
+    Dropped,
+    Forbidden,
+    HaifError,
+    JournalBroken,
+    Malformed,
+    NoWorker,
+    Overloaded,
+    PeerFault,
+    Reason,
+    Refusal,
+    Unavailable,
+)
+from haif.base.ids import JobId, ModelDigest, NetId, PeerId
+from haif.dht.service import Dht
+from haif.identity.keys import Identity
+from haif.identity.signing import Live, Verified
+from haif.identity.voice import Voice
+from haif.orchestrator import decide, events
+from haif.orchestrator.apply import apply, fold
+from haif.orchestrator.decide import CatalogueEntry, Decision, Moment
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.placement import Fleet, check_offer
+from haif.orchestrator.state import Job, State
+from haif.protocol import heartbeats, jobs
+from haif.protocol.heartbeats import Acknowledged, Heartbeat
+from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
+from haif.protocol.offers import Offer, Presence
+from haif.protocol.records import Record, RecordKind, offer_topic, presence_topic
+from haif.storage.service import JOURNAL_SCHEMA, Journal
+from haif.telemetry import names
+from haif.telemetry.service import Span, Telemetry
+from haif.wire.service import Call, Wire
+
+__all__ = ["MIGRATIONS", "CatalogueEntry", "Orchestrator", "OrchestratorSettings", "OrchestratorStatistics"]
+
+T = TypeVar("T", bound=Message)
+
+MIGRATIONS: Final = (JOURNAL_SCHEMA,)
+"""What the journal's database is opened with."""
+
+_FAREWELL_SECONDS: Final = 1.0
+
+_TRANSITIONS: Final[dict[type[Event], str]] = {
+    JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
+    JobFinalised: "finalised", JobFailed: "failed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OrchestratorSettings:
+    """Whose jobs are placed, on whose machines, and which models. `workers` None: any worker whose offer verifies."""
+
+    gateways: frozenset[PeerId]
+    workers: frozenset[PeerId] | None
+    catalogue: tuple[CatalogueEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorStatistics:
+    """Jobs open and workers live now; entries appended since the start; ended jobs that only the journal still has."""
+
+    jobs_open: int
+    workers_live: int
+    entries: int
+    forgotten: int
+
+
+class Orchestrator:
+    """Places jobs while the block is entered, over a wire, DHT, database and telemetry that others opened.
+
+    Entering reads the whole journal (raising `JournalBroken` if it does not hold) and returns once gateways and
+    workers can find this orchestrator. Leaving withdraws it, lets running requests become durable, and stops.
+    """
+
+    def __init__(
+        self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
+        journal: Journal, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._catalogue = {entry.name: entry for entry in settings.catalogue}
+        self._identity = identity
+        self._net = net
+        self._wire = wire
+        self._dht = dht
+        self._voice = voice
+        self._journal = journal
+        self._telemetry = telemetry
+        self._clock = clock
+        self._entropy = entropy
+        self._state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
+        self._fleet = Fleet()
+        self._wanted = {entry.digest: asyncio.Event() for entry in settings.catalogue}
+        self._serving = False
+        self._entries = 0
+
+    async def __aenter__(self) -> Self:
+        await self._remember()
+        async with AsyncExitStack() as stack:
+            self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self._running = [
+                tasks.create_task(self._stop_when_broken(), name="journal watch"),
+                tasks.create_task(self._keep_time(), name="timer"),
+                *(tasks.create_task(self._watch_offers(model), name=f"offers {model.short}") for model in self._wanted),
+            ]
+            stack.push_async_callback(self._retire)
+            self._serve()
+            await self._announce()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, trace)
+
+    def statistics(self) -> OrchestratorStatistics:
+        """How things stand."""
+        return OrchestratorStatistics(
+            len(self._state.open), self._fleet.live_count(self._clock.now()), self._entries, self._state.forgotten
+        )
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    async def _remember(self) -> None:
+        """Rebuild the state from the journal."""
+        async for number, entry in self._journal.replay():
+            try:
+                apply(self._state, events.decode(entry))
+            except (Malformed, KeyError) as error:
+                raise JournalBroken(f"journal entry {number} makes no sense after those before it: {error}") from error
+
+    def _serve(self) -> None:
+        self._serving = True
+        for method, handler in (
+            (heartbeats.METHOD, self._heartbeat),
+            (jobs.SUBMIT_METHOD, self._submit),
+            (jobs.RETRY_METHOD, self._retry),
+            (jobs.FINALISE_METHOD, self._finalise),
+            (jobs.FAIL_METHOD, self._fail),
+            (jobs.SHOW_METHOD, self._show),
+            (jobs.MODELS_METHOD, self._models),
+        ):
+            self._wire.serve(method, self._answering(handler))
+
+    async def _announce(self) -> None:
+        host, port = self._wire.address
+        presence = codec.encode(Presence("orchestrator", host, port))
+        topic = presence_topic(self._net, self._identity.peer)
+        await self._dht.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=limits.RECORD_TTL_MS_MAX)
+
+    async def _retire(self) -> None:
+        """Take nothing new, let what was decided become durable, say goodbye, stop the tasks."""
+        self._serving = False
+        try:
+            if not self._broken.done():
+                await self._journal.append([])
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._dht.withdraw(presence_topic(self._net, self._identity.peer))
+        except (Unavailable, TimeoutError):
+            # Nobody could be told; the record expires by itself.
+            self._telemetry.dropped(Dropped(Reason.TIMEOUT, detail="withdrawing the presence record"))
+        finally:
+            for task in self._running:
+                task.cancel()
+
+    async def _stop_when_broken(self) -> None:
+        await self._broken
+
+    def _answering(self, handler: Callable[[Call], Awaitable[Message]]) -> Callable[[Call], Awaitable[bytes]]:
+        async def answer(call: Call) -> bytes:
+            if not self._serving:
+                raise ConnectionLost("this orchestrator is stopping; ask another", retry_after=1.0)
+            try:
+                return codec.encode(await handler(call))
+            except (PeerFault, Refusal) as error:
+                self._telemetry.dropped(Dropped(error.reason, call.peer, call.method))
+                raise
+
+        return answer
+
+    # --- 1. hear ------------------------------------------------------------------------------------------------------
+
+    def _hear(self, kind: type[T], number: int, call: Call) -> Live[T]:
+        """What the peer of this session, and nobody else, says in it, for the first time."""
+        live = self._voice.hear(kind, number, call.argument, call.scope)
+        if live.header.sender != call.peer:
+            raise BadSignature("the message was signed by another peer than it came from", call.peer)
+        return live
+
+    def _hear_gateway(self, kind: type[T], number: int, call: Call) -> T:
+        self._check_gateway(call.peer)
+        return self._hear(kind, number, call).body
+
+    def _check_gateway(self, peer: PeerId) -> None:
+        if peer not in self._settings.gateways:
+            raise Forbidden(f"peer {peer.short}… is not a gateway of this orchestrator: add it to its `gateways`")
+
+    # --- 2. decide ----------------------------------------------------------------------------------------------------
+
+    async def _submit(self, call: Call) -> Message:
+        request = self._hear_gateway(SubmitJob, jobs.SUBMIT, call)
+        with self._span(names.SPAN_SUBMIT, call, request.job) as span:
+            past = await self._recall(request.job)
+            with self._counting_failures():
+                decision = decide.submit(
+                    self._state, self._fleet, request, call.peer, past=past, catalogue=self._catalogue,
+                    identity=self._identity, now=self._moment(), entropy=self._entropy,
+                )  # fmt: skip
+            return await self._carry_out(request.job, decision, span)
+
+    async def _retry(self, call: Call) -> Message:
+        request = self._hear_gateway(RetryJob, jobs.RETRY, call)
+        with self._span(names.SPAN_RETRY, call, request.job) as span:
+            past = await self._recall(request.job)
+            decision = decide.retry(
+                self._state, self._fleet, request, call.peer, past=past,
+                identity=self._identity, now=self._moment(), entropy=self._entropy,
+            )  # fmt: skip
+            with self._counting_failures():
+                return await self._carry_out(request.job, decision, span)
+
+    async def _finalise(self, call: Call) -> Message:
+        request = self._hear_gateway(FinaliseJob, jobs.FINAL, call)
+        with self._span(names.SPAN_JOB_FINAL, call, request.job) as span:
+            past = await self._recall(request.job)
+            decision = decide.finalise(self._state, request, call.peer, past=past, now=self._clock.wall())
+            return await self._carry_out(request.job, decision, span)
+
+    async def _fail(self, call: Call) -> Message:
+        request = self._hear_gateway(FailJob, jobs.FAIL, call)
+        with self._span(names.SPAN_JOB_FAIL, call, request.job) as span:
+            past = await self._recall(request.job)
+            decision = decide.fail(self._state, request, call.peer, past=past, now=self._clock.wall())
+            return await self._carry_out(request.job, decision, span)
+
+    async def _recall(self, job: JobId) -> Job | None:
+        """A job that the state forgot, as the journal has it."""
+        if self._state.forgotten == 0 or self._state.find(job) is not None:
+            return None
+        return fold(State(ended_max=1), await self._journal.about(job)).find(job)
+
+    # --- 3. apply, 4. record, 5. answer -------------------------------------------------------------------------------
+
+    async def _carry_out(self, job: JobId, decision: Decision, span: Span) -> Message:
+        """Steps 3 to 5. Up to the first `await` nothing else runs: what was decided still holds when it is applied.
+
+        A decision without events also waits: its answer may rest on events that are not durable yet.
+        """
+        written = self._apply(job, decision.events)
+        entries = len(decision.events)
+        started = self._clock.now()
+        with self._telemetry.span(
+            names.SPAN_JOURNAL, parent=span.traceparent, attributes={names.JOB: str(job), names.ENTRIES: entries}
+        ):
+            await asyncio.shield(written)
+        self._telemetry.observe(names.JOURNAL_APPEND, self._clock.now() - started)
+        self._tell(decision.events)
+        if isinstance(decision.answer, HaifError):
+            raise decision.answer
+        return decision.answer
+
+    def _apply(self, job: JobId, happened: Sequence[Event]) -> asyncio.Future[None]:
+        """Fold events into the state and queue them for the journal. Raises `Overloaded` before anything changed."""
+        self._journal.check_room()
+        for event in happened:
+            apply(self._state, event)
+        written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
+        written.add_done_callback(self._check_written)
+        return written
+
+    def _check_written(self, written: asyncio.Future[None]) -> None:
+        error = None if written.cancelled() else written.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _tell(self, happened: Sequence[Event]) -> None:
+        self._entries += len(happened)
+        self._telemetry.count(names.JOURNAL_ENTRIES, len(happened))
+        for event in happened:
+            self._telemetry.count(names.JOB_TRANSITIONS, state=_TRANSITIONS[type(event)])
+            if isinstance(event, AttemptReserved):
+                self._telemetry.count(names.PLACEMENTS)
+        self._telemetry.gauge(names.JOBS_OPEN, len(self._state.open))
+
+    # --- what changes nothing in the journal --------------------------------------------------------------------------
+
+    async def _heartbeat(self, call: Call) -> Message:
+        if self._settings.workers is not None and call.peer not in self._settings.workers:
+            raise Forbidden(f"peer {call.peer.short}… is not a worker of this orchestrator: add it to its `workers`")
+        live = self._hear(Heartbeat, heartbeats.HEARTBEAT, call)
+        now = self._moment()
+        self._fleet.hear(call.peer, live.body, self._state.busy, now.instant, now.wall)
+        self._telemetry.count(names.HEARTBEATS)
+        for load in live.body.loads:
+            self._note_wanted(load.model)
+        return Acknowledged(live.header.nonce)
+
+    async def _show(self, call: Call) -> Message:
+        self._check_gateway(call.peer)
+        job = codec.decode(ShowJob, call.argument).job
+        past = await self._recall(job)
+        shown = decide.owned(self._state.find(job) or past, call.peer).view()
+        await self._journal.append([])  # nothing is shown that is not durable
+        return shown
+
+    async def _models(self, call: Call) -> Message:
+        codec.decode(ListModels, call.argument)
+        now = self._clock.now()
+        return Models([
+            ModelCard(
+                entry.name, entry.digest, entry.context_tokens,
+                len(self._fleet.live(entry.digest, self._state.busy, now)), entry.published,
+            )
+            for entry in self._settings.catalogue
+        ])  # fmt: skip
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        """End the jobs that ran out of time, forget silent workers, keep the gauges."""
+        while True:
+            for failed in decide.decide(self._state, self._clock.wall()):
+                self._apply_late(failed)
+            self._fleet.forget_silent(self._clock.now())
+            now = self.statistics()
+            self._telemetry.gauge(names.JOBS_OPEN, now.jobs_open)
+            self._telemetry.gauge(names.WORKERS_LIVE, now.workers_live)
+            await asyncio.sleep(limits.ORCHESTRATOR_TICK_SECONDS)
+
+    def _apply_late(self, failed: JobFailed) -> None:
+        with suppress(Overloaded):  # the next round comes back to it
+            self._apply(failed.job, [failed])
+            self._tell([failed])
+
+    async def _watch_offers(self, model: ModelDigest) -> None:
+        """Look up the offers of one model: often while some are missing, else now and then."""
+        topic = offer_topic(self._net, model)
+        while True:
+            try:
+                self._fleet.found(model, self._checked(model, await self._dht.lookup(topic)))
+            except Unavailable as error:
+                self._telemetry.dropped(Dropped(error.reason, detail="looking up offers"))
+            self._note_wanted(model)
+            await asyncio.sleep(limits.OFFERS_SEARCH_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.OFFERS_REFRESH_SECONDS - limits.OFFERS_SEARCH_SECONDS):
+                    await self._wanted[model].wait()
+
+    def _note_wanted(self, model: ModelDigest) -> None:
+        wanted = self._wanted.get(model)
+        if wanted is None:
+            return
+        if self._fleet.is_complete(model, self._clock.now()):
+            wanted.clear()
+        else:
+            wanted.set()
+
+    def _checked(self, model: ModelDigest, records: Sequence[Verified[Record]]) -> dict[PeerId, Offer]:
+        """The offers that hold; the others are dropped and counted."""
+        offers: dict[PeerId, Offer] = {}
+        for record in records:
+            try:
+                offers[record.signer] = check_offer(
+                    record, model, offer_topic(self._net, model), self._settings.workers
+                )
+            except (PeerFault, Refusal) as error:
+                self._telemetry.dropped(Dropped(error.reason, record.signer, "offer"))
+        return offers
+
+    # --- shared -------------------------------------------------------------------------------------------------------
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.wall())
+
+    def _span(self, name: str, call: Call, job: JobId) -> AbstractContextManager[Span]:
+        attributes = {names.JOB: str(job), names.PEER: str(call.peer), names.METHOD: call.method}
+        return self._telemetry.span(name, parent=call.metadata.get("traceparent"), attributes=attributes)
+
+    @contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (NoWorker, Overloaded) as error:
+            self._telemetry.count(names.PLACEMENT_FAILURES, reason=error.reason.value)
+            raise

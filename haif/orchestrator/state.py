@@ -1,0 +1,100 @@
+"""What the orchestrator knows of its jobs: everything here follows from the journal, event by event."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.protocol.jobs import JobView, Placed
+
+
+class JobState(StrEnum):
+    """Where a job stands. The value is what a `JobView` says."""
+
+    RESERVED = "reserved"
+    FINALISED = "finalised"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One worker's turn. Times in ms since the epoch; `failure` is empty while it may still succeed."""
+
+    number: int
+    worker: PeerId
+    host: str
+    port: int
+    reservation: bytes
+    digest: Digest
+    expires: int
+    reserved: int
+    failure: str = ""
+
+    @property
+    def placed(self) -> Placed:
+        """What the gateway is told."""
+        return Placed(self.reservation, self.host, self.port)
+
+
+@dataclass(slots=True)
+class Job:
+    """A job from its submission to its one end. `reason` says why it failed."""
+
+    id: JobId
+    gateway: PeerId
+    tenant: str
+    model: str
+    model_digest: ModelDigest
+    request_digest: Digest
+    tokens_max: int
+    tenant_seed: int | None
+    seed: Seed
+    deadline: int
+    state: JobState = JobState.RESERVED
+    attempts: list[Attempt] = field(default_factory=list)
+    reason: str = ""
+    receipt: bytes = b""
+    countersignature: bytes = b""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The latest attempt."""
+        return self.attempts[-1]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to come."""
+        return self.state is JobState.RESERVED
+
+    def view(self) -> JobView:
+        """What its gateway is shown."""
+        return JobView(
+            job=self.id, tenant=self.tenant, model=self.model, state=self.state.value, attempts=len(self.attempts),
+            worker=self.attempts[-1].worker if self.attempts else None, reason=self.reason,
+            receipt=self.receipt, countersignature=self.countersignature,
+        )  # fmt: skip
+
+
+Post = tuple[PeerId, ModelDigest]
+"""A worker in its capacity of running one model."""
+
+
+@dataclass(slots=True)
+class State:
+    """All open jobs, the latest ended ones, and which open jobs each post has (with the ms they were reserved at).
+
+    At most `limits.JOBS_OPEN_MAX` are open (decisions see to that) and `ended_max` ended ones remembered; how many
+    were forgotten is counted, so that nobody searches the journal for what cannot be there.
+    """
+
+    ended_max: int
+    open: dict[JobId, Job] = field(default_factory=dict)
+    ended: OrderedDict[JobId, Job] = field(default_factory=OrderedDict)
+    forgotten: int = 0
+    busy: dict[Post, dict[JobId, int]] = field(default_factory=dict)
+
+    def find(self, job: JobId) -> Job | None:
+        """The job, if it is open or among the latest that ended."""
+        return self.open.get(job) or self.ended.get(job)
