@@ -1,0 +1,172 @@
+"""The engine child restricts itself, loads the model it was handed, and computes what it is asked until told to end.
+
+It holds no key, no socket and no path: two pipes to its parent and the open model file are all it has. It never
+answers for its own honesty: the parent checks the file before, and every frame after.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from haif.base import limits
+from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
+from haif.engine import llama, sandbox
+from haif.engine.core import Core
+from haif.engine.frames import (
+    Failed,
+    FrameReader,
+    Load,
+    Order,
+    Ready,
+    Refused,
+    Report,
+    Sealed,
+    Submit,
+    decode_order,
+    frame,
+)
+from haif.engine.prompt import Turns, chat_tokens, text_tokens
+from haif.engine.request import Generate
+from haif.engine.template import ChatTemplate
+
+
+class Pipe:
+    """Orders in, reports out. The end of the input means: end."""
+
+    def __init__(self, orders: int, reports: int) -> None:
+        self._orders = orders
+        self._reports = reports
+        self._reader = FrameReader()
+        self._poll = select.poll()
+        self._poll.register(orders, select.POLLIN)
+
+    def orders(self, *, wait: bool) -> list[Order]:
+        """What has arrived; with `wait`, at least one."""
+        orders: list[Order] = []
+        while self._poll.poll(None if wait and not orders else 0):
+            data = os.read(self._orders, 1 << 16)
+            if not data:
+                sys.exit(0)
+            orders += map(decode_order, self._reader.feed(data))
+        return orders
+
+    def send(self, report: Report) -> None:
+        """Write a report whole."""
+        data = memoryview(frame(report))
+        while data:
+            data = data[os.write(self._reports, data) :]
+
+
+class Child:
+    """A loaded model and its answers."""
+
+    def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
+        self._pipe = pipe
+        self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
+        self._core = Core(self._llama, slots=load.slots, context_tokens=load.context_tokens)
+        self._template = self._read_template()
+
+    def _read_template(self) -> ChatTemplate | Unsupported | None:
+        source = self._llama.chat_template()
+        if source is None:
+            return None
+        try:
+            return ChatTemplate(source, bos=self._llama.bos, eos=self._llama.eos)
+        except Unsupported as refusal:
+            return refusal  # text completions work all the same; a chat gets this answer
+
+    def ready(self) -> Ready:
+        """Test the engine and describe it."""
+        return Ready(
+            name=self._llama.metadata("general.name"),
+            architecture=self._llama.metadata("general.architecture"),
+            parameters=self._llama.parameters,
+            vocabulary=self._llama.size,
+            context_trained=self._llama.context_trained,
+            has_chat_template=isinstance(self._template, ChatTemplate),
+            build=llama.build(),
+            exact=self._llama.exact(),
+        )
+
+    def serve(self) -> NoReturn:
+        """Compute, step after step; orders are taken in between."""
+        while True:
+            for order in self._pipe.orders(wait=not self._core.busy):
+                self._obey(order)
+            if self._core.busy:
+                self._pipe.send(Report(step=self._core.step(time.monotonic_ns)))
+
+    def _obey(self, order: Order) -> None:
+        if order.submit is not None:
+            self._submit(order.submit)
+        elif order.cancel is not None:
+            self._core.cancel(order.cancel)
+
+    def _submit(self, submit: Submit) -> None:
+        try:
+            prompt = self._tokens(submit.request)
+            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
+        except Refusal as refusal:
+            refused = Refused(submit.number, refusal.reason.value, refusal.message, refusal.param)
+            self._pipe.send(Report(refused=refused))
+
+    def _tokens(self, request: Generate) -> list[int]:
+        if request.chat is None:
+            tokens = text_tokens(request.text or "", self._llama)
+        else:
+            tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)
+        if not tokens:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        return tokens
+
+    def _render(self, turns: Turns) -> str:
+        if not isinstance(self._template, ChatTemplate):
+            raise self._template or Unsupported("this model has no chat template", param="messages")
+        with _time_limit(limits.TEMPLATE_SECONDS_MAX):
+            return self._template.render(turns)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `RuntimeError` inside the block when it takes longer than `seconds`."""
+
+    def late(*_: object) -> NoReturn:
+        raise RuntimeError(f"not done after {seconds:g} seconds")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main() -> NoReturn:
+    """Arguments: the parent's process id, and the descriptors of orders, reports and model."""
+    parent, orders, reports, model = map(int, sys.argv[1:5])
+    llama.set_log(lambda text: os.write(2, text.encode()))
+    pipe = Pipe(orders, reports)
+    enforced = sandbox.seal(parent, frozenset({orders, reports, model}), os.fstat(model).st_size)
+    pipe.send(Report(sealed=Sealed(list(enforced), list(sandbox.MISSING))))
+    load = pipe.orders(wait=True)[0].load
+    assert load is not None, "the first order is to load"
+    try:
+        child = Child(pipe, model, load)
+        ready = child.ready()
+        sandbox.settle()
+    except HaifError as error:
+        pipe.send(Report(failed=Failed(error.reason.value, error.message)))
+        sys.exit(1)
+    pipe.send(Report(ready=ready))
+    child.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The sequences a model works on: requests join between steps, each step computes one batch, answers leave.
+
+Synchronous and without a clock: the child's loop feeds it requests, cancellations and the time, and sends what it
+returns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from haif.base import limits
+from haif.base.errors import ContextTooLong, Overloaded
+from haif.engine.frames import End, Output, Step
+from haif.engine.request import Generate
+from haif.engine.sampler import Sampler
+from haif.engine.schedule import Work, schedule
+from haif.engine.text import TextStream
+
+Rows = npt.NDArray[np.float32]
+Span = tuple[
+    int, int, Sequence[int], bool
+]  # slot, position of the first token, tokens, whether logits of the last are due
+
+
+class Model(Protocol):
+    """What the core needs of a model."""
+
+    def decode(self, spans: Sequence[Span]) -> Rows:
+        """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
+
+    def forget(self, slot: int) -> None:
+        """Free the KV cells of a slot."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; none for a control token."""
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+
+
+class Answer:
+    """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
+
+    __slots__ = (
+        "computed", "first_ns", "number", "prompt_tokens", "sampler", "slot", "started_ns", "submitted_ns", "text",
+        "tokens", "tokens_max", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
+        self.number = number
+        self.tokens = prompt
+        self.prompt_tokens = self.wanted = len(prompt)
+        self.tokens_max = request.tokens_max
+        self.computed = 0
+        self.slot = -1
+        self.sampler = Sampler(request.seed, request.temperature, request.top_p)
+        self.text = TextStream(request.stop)
+        self.submitted_ns = now_ns
+        self.started_ns = self.first_ns = 0
+
+    def end(self, reason: str, now_ns: int) -> End:
+        """What is said last."""
+        return End(
+            finish_reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.wanted - self.prompt_tokens,
+            queued_ns=self.started_ns - self.submitted_ns,
+            prefill_ns=self.first_ns - self.started_ns,
+            decode_ns=now_ns - self.first_ns,
+        )
+
+
+class Core:
+    """Up to `slots` answers at work and a bounded queue behind them."""
+
+    def __init__(self, model: Model, *, slots: int, context_tokens: int) -> None:
+        self._model = model
+        self._context_tokens = context_tokens
+        self._batch_tokens_max = batch_tokens_max(slots)
+        self._free = list(reversed(range(slots)))
+        self._running: list[Answer] = []
+        self._queue: deque[Answer] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would compute anything."""
+        return bool(self._running or self._queue)
+
+    def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
+        """Take a request in. Raises `ContextTooLong`, `Overloaded`."""
+        if len(prompt) + request.tokens_max > self._context_tokens:
+            raise ContextTooLong(
+                f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
+                f"context of {self._context_tokens}: shorten the prompt or ask for less",
+                param="max_tokens",
+            )
+        if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
+            raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
+        self._queue.append(Answer(number, request, prompt, now_ns))
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, wherever it is; its KV cells are free at once."""
+        for answer in self._running:
+            if answer.number == number:
+                self._release(answer)
+                self._running.remove(answer)
+                return
+        self._queue = deque(answer for answer in self._queue if answer.number != number)
+
+    def step(self, clock_ns: Callable[[], int]) -> Step:
+        """Compute one batch and say what came of it."""
+        self._join(clock_ns())
+        works = schedule(
+            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
+        )
+        rows = self._model.decode([self._span(work) for work in works])
+        outputs = self._collect(works, rows, clock_ns())
+        return Step(
+            outputs=outputs,
+            batch_tokens=sum(work.length for work in works),
+            running=len(self._running),
+            queued=len(self._queue),
+            kv_tokens=sum(answer.computed for answer in self._running),
+        )
+
+    def _join(self, now_ns: int) -> None:
+        while self._free and self._queue:
+            answer = self._queue.popleft()
+            answer.slot = self._free.pop()
+            answer.started_ns = now_ns
+            self._running.append(answer)
+
+    def _span(self, work: Work) -> Span:
+        answer = self._running[work.place]
+        return answer.slot, work.start, answer.tokens[work.start : work.start + work.length], work.last
+
+    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> list[Output]:
+        outputs: list[Output] = []
+        ended: list[Answer] = []
+        row = 0
+        for place, _, length, last in works:
+            answer = self._running[place]
+            answer.computed += length
+            if not last:
+                continue
+            output = self._advance(answer, rows[row], now_ns)
+            row += 1
+            outputs.append(output)
+            if output.end is not None:
+                ended.append(answer)
+        for answer in ended:
+            self._release(answer)
+            self._running.remove(answer)
+        return outputs
+
+    def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
+        """Sample one token and see whether the answer ends with it."""
+        place = answer.wanted - answer.prompt_tokens
+        token = answer.sampler.choose(logits, place)
+        answer.tokens.append(token)
+        answer.wanted += 1
+        if place == 0:
+            answer.first_ns = now_ns
+        if self._model.ends(token):
+            return Output(answer.number, [token], answer.text.finish(), answer.end("stop", now_ns))
+        text = answer.text.feed(self._model.piece(token))
+        if answer.text.stopped:
+            return Output(answer.number, [token], text, answer.end("stop", now_ns))
+        if place + 1 < answer.tokens_max:
+            return Output(answer.number, [token], text, None)
+        text += answer.text.finish()
+        return Output(answer.number, [token], text, answer.end("stop" if answer.text.stopped else "length", now_ns))
+
+    def _release(self, answer: Answer) -> None:
+        self._model.forget(answer.slot)
+        self._free.append(answer.slot)
+
+
+def batch_tokens_max(slots: int) -> int:
+    """The most tokens one batch can have: one of every running answer, and one chunk of prompts.
+
+    llama.cpp aborts its process when a batch is larger than the context was made for, so both sides use this number.
+    """
+    return slots + limits.PREFILL_CHUNK_TOKENS

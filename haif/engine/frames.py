@@ -1,0 +1,163 @@
+"""What parent and engine child say to one another, and how it is cut into frames: four bytes of length, then msgpack.
+
+    parent → child   Order:  load | submit | cancel
+    child → parent   Report: sealed (once), ready (once), step (one per batch), refused (one per request), failed (last)
+
+The child computes on hostile input, so the parent believes nothing here beyond what it checks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from haif.base import codec, limits
+from haif.base.codec import Message
+from haif.base.errors import Oversize
+from haif.engine.request import Generate
+
+_HEAD: Final = 4
+
+
+class Load(Message, frozen=True):
+    """The model's file was checked: load it."""
+
+    slots: int
+    context_tokens: int  # per slot
+    threads: int
+
+
+class Submit(Message, frozen=True):
+    """A request, under a number that is never used again."""
+
+    number: int
+    request: Generate
+
+
+class Order(Message, frozen=True):
+    """Exactly one of these."""
+
+    load: Load | None = None
+    submit: Submit | None = None
+    cancel: int | None = None
+
+
+class Sealed(Message, frozen=True):
+    """What the child put around itself before it read anything it does not trust."""
+
+    enforced: list[str]
+    missing: list[str]
+
+
+class Ready(Message, frozen=True):
+    """The model is loaded and the self-test was run."""
+
+    name: str
+    architecture: str
+    parameters: int
+    vocabulary: int
+    context_trained: int
+    has_chat_template: bool
+    build: str
+    exact: bool
+
+
+class End(Message, frozen=True):
+    """The last of one answer."""
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    queued_ns: int
+    prefill_ns: int
+    decode_ns: int
+
+
+class Output(Message, frozen=True):
+    """What one step added to one answer."""
+
+    number: int
+    tokens: list[int]
+    text: str
+    end: End | None
+
+
+class Step(Message, frozen=True):
+    """One batch was computed."""
+
+    outputs: list[Output]
+    batch_tokens: int
+    running: int
+    queued: int
+    kv_tokens: int
+
+
+class Refused(Message, frozen=True):
+    """A request that cannot be computed. `reason` is a public code of `base.errors`."""
+
+    number: int
+    reason: str
+    message: str
+    param: str | None
+
+
+class Failed(Message, frozen=True):
+    """The child cannot go on, and why."""
+
+    reason: str
+    message: str
+
+
+class Report(Message, frozen=True):
+    """Exactly one of these."""
+
+    sealed: Sealed | None = None
+    ready: Ready | None = None
+    step: Step | None = None
+    refused: Refused | None = None
+    failed: Failed | None = None
+
+
+def frame(message: Message) -> bytes:
+    """A message with its length in front. Raises `Oversize`."""
+    body = codec.encode(message)
+    if len(body) > limits.ENGINE_FRAME_BYTES_MAX:
+        raise Oversize(f"an engine message of {len(body)} bytes is over the limit of {limits.ENGINE_FRAME_BYTES_MAX}")
+    return len(body).to_bytes(_HEAD, "big") + body
+
+
+class FrameReader:
+    """Bytes in, bodies out. The length is checked before the body is waited for."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The bodies that `data` completes. Raises `Oversize`."""
+        self._buffer += data
+        bodies: list[bytes] = []
+        start = 0
+        while len(self._buffer) - start >= _HEAD:
+            size = int.from_bytes(self._buffer[start : start + _HEAD], "big")
+            if size > limits.ENGINE_FRAME_BYTES_MAX:
+                raise Oversize(f"an engine frame of {size} bytes is over the limit of {limits.ENGINE_FRAME_BYTES_MAX}")
+            if len(self._buffer) - start - _HEAD < size:
+                break
+            bodies.append(bytes(self._buffer[start + _HEAD : start + _HEAD + size]))
+            start += _HEAD + size
+        del self._buffer[:start]
+        return bodies
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of an incomplete frame."""
+        return len(self._buffer)
+
+
+def decode_order(body: bytes) -> Order:
+    """Raises `Malformed` or `Oversize`."""
+    return codec.decode(Order, body, size_max=limits.ENGINE_FRAME_BYTES_MAX)
+
+
+def decode_report(body: bytes) -> Report:
+    """Raises `Malformed` or `Oversize`."""
+    return codec.decode(Report, body, size_max=limits.ENGINE_FRAME_BYTES_MAX)

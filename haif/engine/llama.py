@@ -1,0 +1,257 @@
+"""llama.cpp by its low-level API, set up so that its results are exact: the same bits alone or in a batch.
+
+The canonical recipe: no repacked weights, no GPU, no flash attention, no tiled matrix product, no shared KV cache, f16
+keys and values, and a build without llamafile's kernels. Whether it held is not believed but tried at every start
+(`exact`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import llama_cpp as api
+import numpy as np
+import numpy.typing as npt
+
+from haif.base import limits
+from haif.base.errors import Misuse, Unsupported
+from haif.engine.core import Span, batch_tokens_max
+
+Rows = npt.NDArray[np.float32]
+
+_CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
+_PROBE_TOKENS: Final = 16  # length of the self-test
+_LOG_ERROR: Final = 4
+_TOKEN_CONTROL: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
+
+_log_callback: Any = None
+
+
+def set_log(write: Callable[[str], object]) -> None:
+    """Have llama.cpp's errors, and nothing else, go to `write`. Once per process; the library keeps the callback."""
+    global _log_callback  # noqa: PLW0603 - it must live as long as the library
+
+    def log(level: int, text: bytes, _: object) -> None:
+        if level == _LOG_ERROR:
+            write(text.decode(errors="replace"))
+
+    _log_callback = api.llama_log_callback(log)
+    api.llama_log_set(_log_callback, ctypes.c_void_p(0))
+
+
+def build() -> str:
+    """What the library itself says it was built with."""
+    flags = re.findall(r"(\w+) = 1", api.llama_print_system_info().decode(errors="replace"))
+    return f"llama-cpp-python/{api.__version__} cpu {'+'.join(flags).lower()}"
+
+
+class Llama:
+    """A loaded model with one KV cache share per slot.
+
+    `descriptor` is an open file that was checked; it is read from its beginning and stays open.
+    Raises `Unsupported` when llama.cpp cannot read it as a model that generates text token by token, `Misuse` when it
+    was not trained for `context_tokens` or they do not fit into memory.
+    """
+
+    def __init__(self, descriptor: int, *, slots: int, context_tokens: int, threads: int) -> None:
+        api.llama_backend_init()
+        self._model = _load(descriptor)
+        self._vocabulary = api.llama_model_get_vocab(self._model)
+        self.context_trained = int(api.llama_model_n_ctx_train(self._model))
+        self._check(context_tokens)
+        self.parameters = int(api.llama_model_n_params(self._model))
+        self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
+        self._slots = slots
+        self._context = self._open_context(slots, context_tokens, threads)
+        self._memory = api.llama_get_memory(self._context)
+        self._batch = _Batch(batch_tokens_max(slots))
+        self._logits = _LogitsView(self.size)
+        self._read_vocabulary()
+        self._buffer = ctypes.create_string_buffer(4096)
+        self._pieces: list[bytes | None] = [None] * self.size
+
+    def _check(self, context_tokens: int) -> None:
+        if api.llama_model_has_encoder(self._model) or not api.llama_model_has_decoder(self._model):
+            raise Unsupported("this model has an encoder: only decoder-only text models can be served")
+        if context_tokens > self.context_trained:
+            raise Misuse(
+                f"the model was trained for a context of {self.context_trained} tokens, {context_tokens} were asked for"
+            )
+
+    def _open_context(self, slots: int, context_tokens: int, threads: int) -> Any:
+        params = api.llama_context_default_params()
+        params.n_ctx = slots * -(-context_tokens // _CELLS) * _CELLS
+        params.n_batch = params.n_ubatch = batch_tokens_max(slots)
+        params.n_seq_max = slots
+        params.n_outputs_max_per_seq = _PROBE_TOKENS
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.type_k = params.type_v = api.GGML_TYPE_F16
+        params.kv_unified = False
+        params.offload_kqv = params.op_offload = False
+        context = api.llama_init_from_model(self._model, params)
+        if not context:
+            raise Misuse(f"llama.cpp could not make a context of {slots} times {context_tokens} tokens: use fewer")
+        return context
+
+    def _read_vocabulary(self) -> None:
+        vocabulary = self._vocabulary
+        everything = range(self.size)
+        self.controls = frozenset(t for t in everything if api.llama_vocab_get_attr(vocabulary, t) & _TOKEN_CONTROL)
+        self._ending = frozenset(t for t in everything if api.llama_vocab_is_eog(vocabulary, t))
+        texts = {self.text_of(token) for token in self.controls | self._ending} - {""}
+        ordered = sorted(texts, key=lambda text: (-len(text), text))
+        self.control_text = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        bos = int(api.llama_vocab_bos(vocabulary))
+        self.bos = self.text_of(bos) if bos >= 0 else ""
+        eos = int(api.llama_vocab_eos(vocabulary))
+        self.eos = self.text_of(eos) if eos >= 0 else ""
+        self.opening = bos if bos >= 0 and api.llama_vocab_get_add_bos(vocabulary) else None
+
+    def text_of(self, token: int) -> str:
+        """How the vocabulary writes a token."""
+        return (api.llama_vocab_get_text(self._vocabulary, token) or b"").decode(errors="replace")
+
+    def metadata(self, key: str, size_max: int = limits.MODEL_TEXT_BYTES_MAX) -> str:
+        """A text from the model's metadata, cut to `size_max` bytes, or ""."""
+        buffer = ctypes.create_string_buffer(size_max + 1)
+        length = api.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="ignore") if length > 0 else ""
+
+    def chat_template(self) -> str | None:
+        """The source of the model's default chat template."""
+        source = api.llama_model_chat_template(self._model, None)
+        return source.decode(errors="replace") if source else None
+
+    def tokenise(self, text: str, *, special: bool) -> list[int]:
+        """Tokens of `text`, without an opening token. Texts of control tokens become them only with `special`."""
+        raw = text.encode()
+        room = len(raw) + 8
+        while True:
+            found = (ctypes.c_int32 * room)()
+            count = int(api.llama_tokenize(self._vocabulary, raw, len(raw), found, room, False, special))
+            if count >= 0:
+                return found[:count]
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; none for a control token."""
+        known = self._pieces[token]
+        if known is None:
+            size = api.llama_token_to_piece(self._vocabulary, token, self._buffer, len(self._buffer), 0, False)
+            known = self._pieces[token] = self._buffer.raw[: max(0, size)]
+        return known
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        return token in self._ending
+
+    def forget(self, slot: int) -> None:
+        """Free the KV cells of a slot."""
+        api.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    def decode(self, spans: Sequence[Span]) -> Rows:
+        """Compute one batch; the logits that are due, one row each, in order. Valid until the next call.
+
+        Raises `RuntimeError` if llama.cpp reports a failure.
+        """
+        due = self._batch.fill(spans)
+        return self._run(due)
+
+    def _run(self, due: int) -> Rows:
+        status = api.llama_decode(self._context, self._batch.batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
+        return self._logits.rows(api.llama_get_logits(self._context), due)
+
+    def exact(self) -> bool:
+        """Self-test: are tokens computed one by one the same bits as in one go, beside a neighbour?"""
+        count = min(_PROBE_TOKENS, self.size)
+        tokens = [(7 * place + 1) % self.size for place in range(count)]
+        singly = b"".join(self.decode([(0, place, [token], True)]).tobytes() for place, token in enumerate(tokens))
+        self.forget(0)
+        spans: list[Span] = [(slot, 0, tokens, True) for slot in range(min(2, self._slots))]
+        together = self._run(self._batch.fill(spans, every=True))[:count].tobytes()
+        for slot, *_ in spans:
+            self.forget(slot)
+        return singly == together
+
+
+def _load(descriptor: int) -> Any:
+    params = api.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = api.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = False
+    libc = ctypes.CDLL(None)
+    libc.fdopen.restype = ctypes.c_void_p
+    stream = libc.fdopen(descriptor, b"rb")
+    model = api.llama_model_load_from_file_ptr(stream, params) if stream else None
+    if not model:
+        raise Unsupported("llama.cpp cannot read this file as a model, though it is the file its digest names")
+    return model
+
+
+class _Batch:
+    """A `llama_batch` whose columns are numpy arrays, so that filling it is a few slice assignments."""
+
+    def __init__(self, size: int) -> None:
+        self._tokens = np.zeros(size, np.int32)
+        self._positions = np.zeros(size, np.int32)
+        self._slots = np.zeros(size, np.int32)
+        self._due = np.zeros(size, np.int8)
+        self._counts = np.ones(size, np.int32)
+        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
+        self._size = size
+        self.batch = api.llama_batch(
+            n_tokens=0,
+            token=ctypes.cast(self._tokens.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            embd=None,
+            pos=ctypes.cast(self._positions.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            n_seq_id=ctypes.cast(self._counts.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            seq_id=ctypes.cast(self._slot_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=ctypes.cast(self._due.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def fill(self, spans: Sequence[Span], *, every: bool = False) -> int:
+        """Write the spans; how many rows of logits they ask for. `every`: of every token, not only of the last."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        due: list[bool] = []
+        for slot, start, these, last in spans:
+            count = len(these)
+            tokens += these
+            positions += range(start, start + count)
+            slots += [slot] * count
+            due += [every] * (count - 1)
+            due.append(last)
+        count = len(tokens)
+        assert 0 < count <= self._size, "llama.cpp aborts the process on a larger batch"
+        self._tokens[:count] = tokens
+        self._positions[:count] = positions
+        self._slots[:count] = slots
+        self._due[:count] = due
+        self.batch.n_tokens = count
+        return sum(due)
+
+
+class _LogitsView:
+    """llama.cpp's logits as a numpy matrix, without copying; a new view only when the library moved its buffer."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+        self._address = 0
+        self._view: Rows = np.empty((0, vocabulary), np.float32)
+
+    def rows(self, pointer: Any, count: int) -> Rows:
+        if count == 0:
+            return self._view[:0]
+        address = ctypes.addressof(pointer.contents)
+        if address != self._address or count > len(self._view):
+            raw = (ctypes.c_float * (count * self._vocabulary)).from_address(address)
+            self._view = np.frombuffer(memoryview(raw), np.float32).reshape(count, self._vocabulary)
+            self._address = address
+        return self._view[:count]

@@ -1,0 +1,85 @@
+"""One answer as the parent collects it: every claim of the child is checked, and what nobody fetched yet is merged."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from haif.base.errors import HaifError, Malformed
+from haif.engine.frames import End, Output
+from haif.engine.request import Finished, FinishReason, Generate, Piece
+
+_TOKEN_TEXT_MAX: Final = 4096  # characters one token may stand for, stop strings that were withheld included
+_DURATION_NS_MAX: Final = 10**15
+
+
+class Mailbox:
+    """Takes a child's outputs for one request, gives pieces and at last `Finished`.
+
+    Bounded by what was asked for: a slow reader gets fewer, longer pieces. `take` raises the error the answer failed
+    with, after all that arrived before.
+    """
+
+    def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
+        self._tokens_max = request.tokens_max
+        self._vocabulary = vocabulary
+        self._context_tokens = context_tokens
+        self._submitted_ns = submitted_ns
+        self._given = 0
+        self._tokens: list[int] = []
+        self._text: list[str] = []
+        self._finished: Finished | None = None
+        self._error: HaifError | None = None
+        self.complete = False
+
+    def put(self, output: Output) -> None:
+        """Take in what the child says. Raises `Malformed` if that cannot be true."""
+        total = self._given + len(self._tokens) + len(output.tokens)
+        if self.complete or total > self._tokens_max:
+            raise Malformed("it sent more tokens than were asked for")
+        if not all(0 <= token < self._vocabulary for token in output.tokens):
+            raise Malformed("it sent a token that the vocabulary does not have")
+        if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
+            raise Malformed("it sent more text than its tokens can stand for")
+        self._tokens += output.tokens
+        self._text.append(output.text)
+        if output.end is not None:
+            self._finished = self._checked(output.end, total)
+            self.complete = True
+
+    def fail(self, error: HaifError) -> None:
+        """Nothing more will come, because of `error`."""
+        if not self.complete:
+            self._error = error
+            self.complete = True
+
+    def take(self) -> Piece | Finished | None:
+        """What there is: a piece, then the end, then None. None before the end means that nothing has arrived yet."""
+        if self._tokens or any(self._text):
+            piece = Piece(self._given, self._tokens, "".join(self._text))
+            self._given += len(self._tokens)
+            self._tokens, self._text = [], []
+            return piece
+        if self._error is not None:
+            raise self._error
+        finished, self._finished = self._finished, None
+        return finished
+
+    def _checked(self, end: End, total: int) -> Finished:
+        durations = (end.queued_ns, end.prefill_ns, end.decode_ns)
+        if (
+            end.completion_tokens != total
+            or not 1 <= end.prompt_tokens <= self._context_tokens
+            or end.finish_reason not in {"stop", "length"}
+            or (end.finish_reason == "length" and total != self._tokens_max)
+            or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
+        ):
+            raise Malformed("its account of a finished answer does not add up")
+        return Finished(
+            finish_reason=cast("FinishReason", end.finish_reason),
+            prompt_tokens=end.prompt_tokens,
+            completion_tokens=total,
+            submitted_ns=self._submitted_ns,
+            queued_ns=end.queued_ns,
+            prefill_ns=end.prefill_ns,
+            decode_ns=end.decode_ns,
+        )

@@ -1,0 +1,88 @@
+"""From a chat or a text to tokens, such that only the model's template can speak in control tokens.
+
+A tenant's "<|end|>" is seven characters, never the token that ends a turn. 1. Each control token's text that occurs in
+a message is replaced by a mark no message can contain (it is made of the messages' digest). 2. The template renders.
+3. What stands between the marks is tokenised with control tokens, what the marks stand for without. 4. The control
+tokens that came out must be exactly those the template puts around harmless messages: so text that forms one only
+together with the template's own is refused too. A chat without such text takes one pass and gives the very tokens of
+the plain rendering. Raw text for completion never yields a control token, but the one that opens every text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from haif.base.errors import InvalidRequest, Unsupported
+from haif.base.hashing import digest
+
+Turns = Sequence[tuple[str, str]]
+Render = Callable[[Turns], str]
+
+
+class Vocabulary(Protocol):
+    """What this module needs of a model."""
+
+    @property
+    def opening(self) -> int | None:
+        """The token every text begins with, if the model has one."""
+
+    @property
+    def controls(self) -> frozenset[int]:
+        """Ids of control tokens."""
+
+    @property
+    def control_text(self) -> re.Pattern[str] | None:
+        """Finds the text of any control token."""
+
+    def tokenise(self, text: str, *, special: bool) -> list[int]:
+        """Tokens of `text`. Control tokens are recognised only with `special`."""
+
+
+def text_tokens(text: str, vocabulary: Vocabulary) -> list[int]:
+    """The tokens of a text to continue."""
+    return _opened(vocabulary.tokenise(text, special=False), vocabulary)
+
+
+def chat_tokens(turns: Turns, render: Render | None, vocabulary: Vocabulary) -> list[int]:
+    """The tokens of a chat. Raises `Unsupported` without a template, `InvalidRequest` where text poses as control."""
+    if render is None:
+        raise Unsupported("this model has no chat template: use a text completion instead", param="messages")
+    tokens = _rendered(turns, render, vocabulary)
+    harmless = [(role, "x" if content else "") for role, content in turns]
+    expected = vocabulary.tokenise(render(harmless), special=True)
+    if _controls(tokens, vocabulary) != _controls(expected, vocabulary):
+        raise InvalidRequest("a message forms a control token together with the chat template", param="messages")
+    return _opened(tokens, vocabulary)
+
+
+def _rendered(turns: Turns, render: Render, vocabulary: Vocabulary) -> list[int]:
+    mark = digest("haif v1 template mark", *(content.encode() for _, content in turns)).hex()
+    hidden: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        hidden.append(found[0])
+        return f"\ue000{mark}:{len(hidden) - 1}\ue001"
+
+    pattern = vocabulary.control_text
+    guarded = [(role, pattern.sub(hide, content) if pattern else content) for role, content in turns]
+    text = render(guarded)
+    if not hidden:
+        return vocabulary.tokenise(text, special=True)
+    tokens: list[int] = []
+    for place, part in enumerate(re.split(f"\ue000{mark}:([0-9]+)\ue001", text)):
+        if place % 2:
+            tokens += vocabulary.tokenise(hidden[int(part)], special=False)
+        elif part:
+            tokens += vocabulary.tokenise(part, special=True)
+    return tokens
+
+
+def _controls(tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:
+    return [token for token in tokens if token in vocabulary.controls]
+
+
+def _opened(tokens: list[int], vocabulary: Vocabulary) -> list[int]:
+    opening = vocabulary.opening
+    return tokens if opening is None or tokens[:1] == [opening] else [opening, *tokens]

@@ -1,0 +1,142 @@
+"""What is asked of an engine, and what it answers.
+
+The tokens of all pieces, in order, are every token that was sampled, the end-of-generation token included: it is
+counted in `completion_tokens` and has no text. So an auditor can recompute where and why an answer ended, and two
+parties who digest the tokens of the same answer get the same digest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from haif.base import limits
+from haif.base.codec import Message
+from haif.base.errors import InvalidRequest
+from haif.base.ids import JobId, Seed
+
+SAMPLER: Final = "haif-sampler-v1"
+FinishReason = Literal["stop", "length"]
+ROLES: Final = ("system", "user", "assistant")
+
+
+class Generate(Message, frozen=True):
+    """One answer to compute. Exactly one of `chat` ((role, content) pairs) and `text` is given.
+
+    `seed` and the position determine every sampled token. Temperature 0 is greedy. A stop string ends the answer and
+    is not part of its text.
+    """
+
+    id: JobId
+    chat: list[tuple[str, str]] | None
+    text: str | None
+    tokens_max: int
+    temperature: float
+    top_p: float
+    stop: list[str]
+    seed: Seed
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens `first`, `first + 1`, … and the text they complete, which never ends inside a UTF-8 character.
+
+    Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text.
+    """
+
+    first: int
+    tokens: list[int]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete.
+
+    `submitted_ns` is nanoseconds since the epoch by the parent's clock; the three durations follow one another from
+    there: waiting for a slot, computing the prompt, computing the answer. They are the child's own measurements.
+    """
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    submitted_ns: int
+    queued_ns: int
+    prefill_ns: int
+    decode_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the child loaded and how it runs it. Strings come from the model's file: show them, never trust them."""
+
+    name: str
+    architecture: str
+    parameters: int
+    vocabulary: int
+    context_trained: int
+    context_tokens: int  # per slot
+    has_chat_template: bool
+    engine: str  # build and execution profile, and whether the start-up self-test found it exact
+    exact: bool
+    sandbox: str  # the level: "process" means a separate process with the restrictions listed in `enforced`
+    enforced: tuple[str, ...]
+    missing: tuple[str, ...]  # protections that a full jail would add and this one lacks
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """A snapshot. Totals count since the engine was entered, over all its children."""
+
+    slots: int
+    running: int
+    queued: int
+    kv_tokens: int
+    kv_tokens_max: int
+    tokens_per_second: float  # sampled, over the last few seconds
+    batch_tokens: float  # mean tokens per batch, over the last few seconds
+    steps: int
+    prompt_tokens: int
+    completion_tokens: int
+    deaths: int
+    alive: bool
+
+
+def check(request: Generate) -> None:
+    """Refuse what cannot be computed by anyone. Raises `InvalidRequest` naming the parameter."""
+    if (request.chat is None) == (request.text is None):
+        raise InvalidRequest("give either chat messages or a text to continue, not both or neither", param="messages")
+    _check_unicode(request)
+    if request.chat is not None:
+        _check_chat(request.chat)
+    if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
+        raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    if not (math.isfinite(request.temperature) and 0 <= request.temperature <= limits.TEMPERATURE_MAX):
+        raise InvalidRequest(f"temperature must be 0 to {limits.TEMPERATURE_MAX:g}", param="temperature")
+    if not (math.isfinite(request.top_p) and 0 < request.top_p <= 1):
+        raise InvalidRequest("top_p must be more than 0 and at most 1", param="top_p")
+    _check_stop(request.stop)
+
+
+def _check_unicode(request: Generate) -> None:
+    try:
+        "".join([request.text or "", *request.stop, *(content for _, content in request.chat or ())]).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the text contains half a character (a lone surrogate)", param="messages") from None
+
+
+def _check_chat(chat: list[tuple[str, str]]) -> None:
+    if not 1 <= len(chat) <= limits.MESSAGES_PER_PROMPT_MAX:
+        raise InvalidRequest(f"a chat has 1 to {limits.MESSAGES_PER_PROMPT_MAX} messages", param="messages")
+    for role, _ in chat:
+        if role not in ROLES:
+            raise InvalidRequest(f"the role {role[:40]!r} is not one of {', '.join(ROLES)}", param="messages")
+
+
+def _check_stop(stop: list[str]) -> None:
+    if len(stop) > limits.STOP_STRINGS_MAX:
+        raise InvalidRequest(f"at most {limits.STOP_STRINGS_MAX} stop strings", param="stop")
+    for text in stop:
+        if not 1 <= len(text.encode()) <= limits.STOP_STRING_BYTES_MAX:
+            raise InvalidRequest(f"a stop string has 1 to {limits.STOP_STRING_BYTES_MAX} bytes", param="stop")

@@ -1,0 +1,121 @@
+"""haif-sampler-v1: which token follows is a pure function of logits, options, seed and position.
+
+    kept = top-p cut of z            y = argmax over kept v of  z[v] + T * g[t, v]       T = 0: argmax, lowest id wins
+    g[t, v] = -ln(-ln u)             u = (top 53 bits of word v) * 2^-53 + 2^-54
+    word v  = the v-th little-endian u64 of AES-256-CTR(key = seed, initial counter block = t, 0 as two big-endian u64)
+
+All in float64; ties go to the lowest id. t is the index of the token within the answer. u rounds to 1 once in 2^53
+words; then g is infinite and that token wins. The top-p cut is made on softmax(z) before temperature (the order of the
+specification): the shortest list of tokens, by z descending and then id ascending, whose probabilities reach top_p.
+
+The noise is random access by token id, so only candidates' noise is made. After a top-p cut those are the kept
+tokens. Without one, the score of the likeliest token is a bound every rival must beat: as -ln u >= 1 - u, a rival
+needs 1 - u <= exp((z[v] - bound) / T), which is tested in float32 with a margin far wider than its rounding. The few
+that pass are scored in float64 as above, so the shortcut never changes the answer. (Gumbel-max: Gumbel 1954; Maddison,
+Tarlow and Minka 2014.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+
+from haif.base.ids import Seed
+
+Floats = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.floating[Any]]
+Ids = npt.NDArray[np.intp]
+Words = npt.NDArray[np.uint64]
+
+_FEW: Final = 1024  # below this many tokens, scoring all of them costs no more than choosing whom to score
+_COLD: Final = 1e-3  # below this temperature, float32 is too coarse for choosing whom to score
+
+
+class Noise:
+    """The Gumbel noise of one seed."""
+
+    def __init__(self, seed: Seed) -> None:
+        self._key = algorithms.AES256(bytes(seed))
+        self._blocks: CipherContext = Cipher(self._key, modes.ECB()).encryptor()  # noqa: S305 - it is CTR by hand, below
+
+    def words(self, t: int, count: int) -> Words:
+        """The first `count` words of position `t`."""
+        counter = t.to_bytes(8, "big") + bytes(8)
+        stream = Cipher(self._key, modes.CTR(counter)).encryptor().update(bytes(8 * count))
+        return np.frombuffer(stream, dtype="<u8")
+
+    def words_at(self, t: int, ids: Ids) -> Words:
+        """The words of position `t` for these token ids only: block `id // 2` holds words `id` and `id + 1`."""
+        counters = np.empty((len(ids), 2), dtype=">u8")
+        counters[:, 0] = t
+        counters[:, 1] = ids >> 1
+        blocks = np.frombuffer(self._blocks.update(counters.tobytes()), dtype="<u8").reshape(-1, 2)
+        chosen: Words = blocks[np.arange(len(ids)), ids & 1]
+        return chosen
+
+
+def gumbel(words: Words) -> Floats:
+    """-ln(-ln u) of each word."""
+    u = (words >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+    with np.errstate(divide="ignore"):
+        noise: Floats = -np.log(-np.log(u))
+    return noise
+
+
+def nucleus(z: Logits, top_p: float) -> Ids:
+    """Ids of the top-p cut, ascending.
+
+    Tokens with a probability under (1 - top_p) / n together hold less than 1 - top_p: none of them is needed, and only
+    the rest is sorted.
+    """
+    weights = np.exp(z.astype(np.float64) - float(z.max()))
+    total = float(weights.sum())
+    ids = np.flatnonzero(weights >= 0.5 * (1.0 - top_p) * total / len(weights))
+    order = ids[np.argsort(-z[ids], kind="stable")]
+    reached = np.cumsum(weights[order])
+    kept = order[: int(np.searchsorted(reached, top_p * total)) + 1]
+    kept.sort()
+    return kept
+
+
+class Sampler:
+    """Chooses the tokens of one answer."""
+
+    def __init__(self, seed: Seed, temperature: float, top_p: float) -> None:
+        self._noise = Noise(seed)
+        self._temperature = temperature
+        self._top_p = top_p
+
+    def choose(self, z: Logits, t: int) -> int:
+        """The token of position `t`. Raises `ValueError` if the logits are not numbers."""
+        top = int(z.argmax())
+        if not np.isfinite(z[top]):
+            raise ValueError("the model produced logits that are not finite numbers")
+        if self._temperature == 0.0:
+            return top
+        if self._top_p < 1.0:
+            ids = nucleus(z, self._top_p)
+            return top if len(ids) == 1 else self._best(z, ids, self._noise.words_at(t, ids))
+        words = self._noise.words(t, len(z))
+        bound = float(z[top]) + self._temperature * float(gumbel(words[top : top + 1])[0])
+        if len(z) <= _FEW or self._temperature < _COLD or not np.isfinite(bound):
+            return int((z + self._temperature * gumbel(words)).argmax())
+        ids = self._rivals(z, words, bound)
+        return self._best(z, ids, words[ids])
+
+    def _best(self, z: Logits, ids: Ids, words: Words) -> int:
+        return int(ids[(z[ids] + self._temperature * gumbel(words)).argmax()])
+
+    def _rivals(self, z: Logits, words: Words, bound: float) -> Ids:
+        """Ids, ascending, of all tokens that may score `bound` or more."""
+        slack = (
+            1e-3 + 1e-6 * abs(bound) / self._temperature
+        )  # rounding of `bound`, `z - bound` and exp, many times over
+        reach = (z - np.float32(bound)) * np.float32(1.0 / self._temperature) + np.float32(slack)
+        np.exp(np.minimum(reach, np.float32(1.0), out=reach), out=reach)
+        below = (words >> np.uint64(40)).astype(np.float32)  # 24 bits, so that every step here is exact
+        passed: Ids = np.flatnonzero(np.float32(1.0 - 2.0**-24) - below * np.float32(2.0**-24) <= reach)
+        return passed
