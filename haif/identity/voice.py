@@ -31,6 +31,11 @@ class Voice:
         self._sequence = 0
         self._guard = ReplayGuard()
 
+    @property
+    def net(self) -> NetId:
+        """The network it speaks in."""
+        return self._net
+
     def say(self, receiver: PeerId, scope: Digest, kind: int, body: Message) -> tuple[bytes, Nonce]:
         """A signed live message of type `kind`, and its nonce. `scope` is the session's handshake hash."""
         self._sequence += 1

@@ -14,14 +14,14 @@ from typing import Self
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import Dropped, HaifError, Reason
-from haif.base.ids import NetId, PeerId
+from haif.base.ids import PeerId
 from haif.base.machine import Address
 from haif.dht.service import Dht
 from haif.gateway.service.asgi import App
 from haif.gateway.service.inference import Means
 from haif.gateway.service.mesh import Mesh, PeerMesh
 from haif.gateway.service.server import HttpServer
-from haif.gateway.service.tenants import MIGRATIONS, LiveDirectory, TenantStore
+from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.storage.service import Database
@@ -101,15 +101,15 @@ class Front:
 class Gateway:
     """The gateway role. Inside `async with` it serves at `address`; leaving ends every answer and closes.
 
-    `tenants` is a `Database` opened with `MIGRATIONS`. Entering does not wait for an orchestrator: `/readyz` tells.
+    `tenants` is a `Database` opened with `TENANTS_SCHEMA`. Entering does not wait for an orchestrator: `/readyz` tells.
     """
 
     def __init__(
-        self, *, settings: GatewaySettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
+        self, *, settings: GatewaySettings, identity: Identity, wire: Wire, dht: Dht, voice: Voice,
         tenants: Database, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._mesh = PeerMesh(
-            orchestrators=settings.orchestrators, identity=identity, net=net, wire=wire, dht=dht, voice=voice,
+            orchestrators=settings.orchestrators, identity=identity, net=voice.net, wire=wire, dht=dht, voice=voice,
             telemetry=telemetry, clock=clock,
         )  # fmt: skip
         self._front = Front(
@@ -141,4 +141,7 @@ class Gateway:
         return GatewayStatistics(self._front.app.open_requests, keys, len(self._mesh.models))
 
 
-__all__ = ["MIGRATIONS", "Front", "Gateway", "GatewaySettings", "GatewayStatistics", "TenantStore"]
+__all__ = [
+    "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics", "TenantStore", "open_store",
+    "tenant_key",
+]  # fmt: skip

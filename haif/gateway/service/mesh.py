@@ -18,6 +18,7 @@ from haif.base.errors import (
     HaifError,
     Misuse,
     NoWorker,
+    PeerFault,
     Reason,
     Refusal,
     Unavailable,
@@ -236,7 +237,7 @@ class PeerMesh:
                 return codec.decode(JobView, reply)
             except Unavailable as error:
                 lost = error
-            except Refusal:
+            except (Refusal, PeerFault):
                 continue
         if lost is not None:
             raise NoWorker(f"the job cannot be looked up now: {lost.message}", retry_after=1.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from haif.base import limits
@@ -11,9 +13,13 @@ from haif.base.clock import Clock, Instant, WallTime
 from haif.base.errors import InvalidRequest, Overloaded
 from haif.base.ids import Digest
 from haif.gateway.tenants import Directory, Key, Tenant, check_tenant, hash_of, id_of, new_key
+from haif.runtime.clock import SystemClock
+from haif.runtime.clock import entropy as system_entropy
 from haif.storage.service import Database
 
-MIGRATIONS: Final = (
+_CLOCK: Final = SystemClock()
+
+TENANTS_SCHEMA: Final = (
     """
     CREATE TABLE tenants (name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL) STRICT;
     CREATE TABLE keys (
@@ -94,6 +100,27 @@ class LiveDirectory:
             self.directory.load(await read_keys(self._database))
             self._revision = revision
         self._checked = asked
+
+
+@asynccontextmanager
+async def open_store(
+    folder: Path, *, clock: Clock = _CLOCK, entropy: Callable[[int], bytes] = system_entropy, instance: str = "gateway"
+) -> AsyncIterator[TenantStore]:
+    """The tenants of the gateway instance whose files are under the state folder `folder`."""
+    async with Database(folder / instance / "tenants.sqlite", TENANTS_SCHEMA) as database:
+        yield TenantStore(database, clock=clock, entropy=entropy)
+
+
+async def tenant_key(folder: Path, name: str, known: str | None, *, instance: str = "gateway") -> str:
+    """A key of tenant `name` that works: `known`, if it still does, else a new one."""
+    tenant = Tenant(name, limits.TENANT_REQUESTS_PER_MINUTE, limits.TENANT_BURST_REQUESTS)
+    async with open_store(folder, instance=instance) as store:
+        hashed = None if known is None else hash_of(known)
+        for key in await store.keys():
+            if known is not None and key.hash == hashed and key.tenant.name == name and not key.revoked:
+                return known
+        _, text = await store.create(tenant)
+        return text
 
 
 async def read_keys(database: Database) -> list[Key]:
