@@ -62,6 +62,7 @@ class Find:
         self._queue: deque[Ask] | None = None  # the second step's queries, once it has begun
         self._active: set[Ask] = set()
         self._slow: set[Ask] = set()
+        self._sent = 0  # in the second step: whoever exhausts the lookup does not stop the write
 
     def asks(self) -> list[Ask]:
         """What to send now."""
@@ -71,10 +72,10 @@ class Find:
                 return asks
             self._queue = deque(self._second_step(self.lookup.nearest()))
         asks = []
-        while self._queue and len(self._active) < limits.DHT_ALPHA and self.lookup.queries < limits.LOOKUP_QUERIES_MAX:
+        while self._queue and len(self._active) < limits.DHT_ALPHA and self._sent < limits.LOOKUP_QUERIES_MAX:
             ask = self._refreshed(self._queue.popleft())
             self._active.add(ask)
-            self.lookup.queries += 1
+            self._sent += 1
             asks.append(ask)
         return asks
 
@@ -104,7 +105,7 @@ class Find:
     @property
     def done(self) -> bool:
         """Whether nothing is left to ask or to wait for. To be read after `asks`."""
-        spent = self.lookup.queries >= limits.LOOKUP_QUERIES_MAX
+        spent = self._sent >= limits.LOOKUP_QUERIES_MAX
         return self._queue is not None and not self._active and not self._slow and (spent or not self._queue)
 
     def event(self) -> Event:
@@ -199,7 +200,7 @@ class Gather(Find):
 
     def event(self) -> Event:
         """The newest record of each owner."""
-        return Gathered(self.number, tuple(self._newest.values()), self.lookup.queries)
+        return Gathered(self.number, tuple(self._newest.values()), self.lookup.queries + self._sent)
 
     def _second_step(self, nearest: list[Answer]) -> Iterable[Ask]:
         for answer in nearest:

@@ -90,8 +90,11 @@ class RoutingTable:
         return bucket is None or (peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
-        """Up to `count` contacts closest to the target, nearest first; only those heard at `since` or later."""
-        candidates = (e for e in self._entries() if since is None or e.seen >= since)
+        """Up to `count` contacts closest to the target, nearest first.
+
+        With `since`, only what may be passed on: heard at that time or later, and no query unanswered since.
+        """
+        candidates = (e for e in self._entries() if since is None or (e.seen >= since and not e.failures))
         near = nsmallest(count, candidates, key=lambda e: node_id(e.contact.peer) ^ target)
         return [entry.contact for entry in near]
 

@@ -1,0 +1,339 @@
+"""What a hostile peer can send to the directory, and that none of it changes anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from haif.base.clock import Instant, WallTime
+from haif.base.errors import Reason
+from haif.base.ids import Digest, NetId, PeerId
+from haif.base.machine import Address
+from haif.dht import messages
+from haif.dht.contact import Contact, pack_address, pack_contacts
+from haif.dht.messages import Command, Kind, Query, Reply
+from haif.dht.node import Node
+from haif.dht.operations import Found, Gathered, Stored
+from haif.identity.keys import Identity
+from haif.protocol.records import Record, RecordKind, sign_record
+
+NET = NetId(b"n" * 32)
+TOPIC = Digest(b"t" * 32)
+WALL = WallTime(1_700_000_000_000)
+NOW = Instant(100.0)
+ANNA: Address = ("10.1.0.1", 4000)
+BERT: Address = ("10.2.0.1", 4000)
+MALLORY: Address = ("10.66.0.1", 4000)
+
+
+def identity(name: str) -> Identity:
+    return Identity(name.encode().ljust(32, b"."))
+
+
+def record(owner: Identity, *, sequence: int = 1, body: bytes | None = b"here", expires: int = WALL + 60_000) -> bytes:
+    value = Record(
+        kind=RecordKind.OFFER, topic=TOPIC, owner=owner.peer, sequence=sequence, expires=expires,
+        tombstone=body is None, body=body or b"",
+    )  # fmt: skip
+    return sign_record(owner, NET, value)
+
+
+@dataclass
+class Victim:
+    """A node and the datagrams between it and the attacker, who sees and sends what it likes."""
+
+    node: Node
+    sent: list[tuple[bytes, Address]] = field(default_factory=list)
+
+    def hear(self, data: bytes, source: Address) -> list[tuple[bytes, Address]]:
+        self.node.receive(data, source, NOW)
+        return self.flush()
+
+    def flush(self) -> list[tuple[bytes, Address]]:
+        fresh = list(self.node.outgoing(NOW))
+        self.sent += fresh
+        return fresh
+
+    @property
+    def dropped(self) -> dict[Reason, int]:
+        return dict(self.node.counters.dropped)
+
+
+def victim(name: str = "anna") -> Victim:
+    return Victim(Node(identity(name), NET, entropy=Random(name).randbytes, wall=lambda: WALL, now=NOW))
+
+
+def introduce(one: Victim, address: Address, other: Identity, at: Address) -> None:
+    """Let a node get to know a peer: it greets the peer's address and the peer answers honestly, knowing nobody."""
+    one.node.join([at], NOW)
+    todo = one.flush()
+    while todo:
+        data, to = todo.pop(0)
+        assert to == at
+        todo += one.hear(honest(other, data, address), at)
+    while one.node.next_event():
+        pass
+
+
+def honest(
+    responder: Identity, query: bytes, asker: Address, reply: Callable[[Reply], Reply] = lambda reply: reply
+) -> bytes:
+    bare = Reply(pack_address(asker), b"t" * 16)
+    return messages.sign_reply(responder, NET, messages.read(query), reply(bare))
+
+
+def token_for(one: Victim, requester: PeerId | None, source: Address, target: Digest = TOPIC) -> bytes:
+    asked = messages.write_query(b"12345678", Command.FIND, target, b"", None, requester)
+    data = next(data for data, to in one.hear(asked, source) if to == source and data[1] == Kind.REPLY)
+    _, reply = messages.open_reply(messages.read(data), net=NET, query=asked)
+    return reply.token
+
+
+def put(one: Victim, data: bytes, token: bytes | None, requester: PeerId | None, source: Address) -> bytes:
+    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, data, token, requester)
+    return next(data for data, to in one.hear(asked, source) if to == source and data[1] != Kind.QUERY)
+
+
+def refusal(one: Victim, data: bytes, token: bytes | None, requester: PeerId | None, source: Address) -> str:
+    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, data, token, requester)
+    _, reply = messages.open_reply(messages.read(put(one, data, token, requester, source)), net=NET, query=asked)
+    return reply.refused
+
+
+def held(one: Victim) -> list[bytes]:
+    return [verified.evidence for verified in one.node.store.get(TOPIC, WALL)]
+
+
+def test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open() -> None:
+    anna, bert, mallory = victim(), identity("bert"), identity("mallory")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    genuine = honest(bert, query, ANNA)
+    unsigned = genuine[:10] + bytes(64) + genuine[74:]
+    for forged in (unsigned, honest(mallory, query, ANNA), genuine[:-1] + bytes([genuine[-1] ^ 1])):
+        anna.hear(forged, BERT)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 3}
+    assert anna.node.busy == 1
+    anna.hear(genuine, BERT)
+    assert anna.node.busy == 0
+
+
+def test_a_reply_to_another_query_or_of_another_network_is_refused() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    other = query[:-1] + bytes([query[-1] ^ 1])  # the same tid, another question
+    anna.hear(honest(bert, other, ANNA), BERT)
+    foreign = messages.sign_reply(bert, NetId(b"x" * 32), messages.read(query), Reply(pack_address(ANNA), b"t" * 16))
+    anna.hear(foreign, BERT)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 2}
+
+
+def test_a_reply_from_another_address_than_the_one_asked_is_refused() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    anna.hear(honest(bert, query, ANNA), MALLORY)
+    anna.hear(honest(bert, query, ANNA), (BERT[0], BERT[1] + 1))
+    assert anna.dropped == {Reason.UNAUTHENTICATED: 2}
+    assert anna.node.busy == 1
+
+
+def test_a_replayed_reply_is_refused() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    genuine = honest(bert, query, ANNA)
+    anna.hear(genuine, BERT)
+    anna.hear(genuine, BERT)
+    assert anna.dropped == {Reason.WRONG_STATE: 1}
+
+
+def test_a_retry_or_an_error_from_a_stranger_ends_no_query() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    tid = query[2:10]
+    anna.hear(messages.write(Kind.ERROR, tid, b"\2"), MALLORY)
+    anna.hear(messages.write(Kind.RETRY, tid, b"t" * 16), MALLORY)
+    anna.hear(messages.write(Kind.ERROR, b"guessed!", b"\2"), BERT)
+    assert anna.dropped == {Reason.UNAUTHENTICATED: 2, Reason.WRONG_STATE: 1}
+    assert anna.node.busy == 1
+
+
+def test_a_peer_that_only_claims_to_be_somewhere_does_not_enter_the_table() -> None:
+    anna, bert, mallory = victim(), identity("bert"), identity("mallory")
+    lie = messages.write_query(b"12345678", Command.FIND, TOPIC, b"", None, bert.peer)
+    sent = anna.hear(lie, MALLORY)
+    [challenge] = [data for data, to in sent if data[1] == Kind.QUERY]
+    anna.hear(honest(mallory, challenge, ANNA), MALLORY)
+    assert bert.peer not in anna.node.table
+    assert mallory.peer not in anna.node.table
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 1}
+
+
+def test_ten_thousand_claimed_identities_are_answered_with_at_most_ten_pings() -> None:
+    anna, random = victim(), Random(1)
+    for _ in range(10_000):
+        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, PeerId(random.randbytes(32))), BERT)
+    assert sum(data[1] == Kind.QUERY for data, _ in anna.sent) == 10
+    assert len(anna.node.table) == 0
+
+
+def test_a_record_that_its_owner_did_not_sign_is_not_stored() -> None:
+    anna, bert = victim(), identity("bert")
+    token = token_for(anna, bert.peer, BERT)
+    genuine = record(bert)
+    forged = bytes(64) + genuine[64:]
+    assert refusal(anna, forged, token, bert.peer, BERT) == Reason.BAD_SIGNATURE
+    assert refusal(anna, genuine[:-1] + b"!", token, bert.peer, BERT) == Reason.BAD_SIGNATURE
+    assert held(anna) == []
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 2}
+
+
+def test_a_stranger_cannot_overwrite_anothers_record() -> None:
+    anna, bert, mallory = victim(), identity("bert"), identity("mallory")
+    genuine = record(bert)
+    assert refusal(anna, genuine, token_for(anna, bert.peer, BERT), bert.peer, BERT) == ""
+    token = token_for(anna, mallory.peer, MALLORY)
+    claimed = Record(RecordKind.OFFER, TOPIC, bert.peer, 9, WALL + 60_000, False, b"mine now")
+    encoded = messages.codec.encode(claimed)
+    stolen = mallory.sign(b"haif/record/v1\0" + NET + encoded) + encoded
+    assert refusal(anna, stolen, token, mallory.peer, MALLORY) == Reason.BAD_SIGNATURE
+    assert refusal(anna, record(mallory), token, mallory.peer, MALLORY) == ""
+    assert genuine in held(anna)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "target"),
+    [
+        (MALLORY, "bert", TOPIC),
+        ((BERT[0], BERT[1] + 1), "bert", TOPIC),
+        (BERT, "mallory", TOPIC),
+        (BERT, "bert", Digest(b"u" * 32)),
+    ],
+    ids=["another ip", "another port", "another requester", "another target"],
+)
+def test_a_token_is_worth_nothing_from_another_address_requester_or_target(
+    source: Address, name: str, target: Digest
+) -> None:
+    anna, bert = victim(), identity("bert")
+    token = token_for(anna, bert.peer, BERT, target)
+    answer = put(anna, record(bert), token, identity(name).peer, source)
+    assert answer[1] == Kind.RETRY
+    assert held(anna) == []
+    assert anna.dropped == {Reason.UNAUTHENTICATED: 1}
+
+
+def test_a_replayed_older_record_does_not_come_back_after_a_tombstone() -> None:
+    anna, bert = victim(), identity("bert")
+    old, tombstone = record(bert, sequence=1), record(bert, sequence=2, body=None)
+    token = token_for(anna, bert.peer, BERT)
+    assert refusal(anna, old, token, bert.peer, BERT) == ""
+    assert refusal(anna, tombstone, token, bert.peer, BERT) == ""
+    replayer = token_for(anna, identity("mallory").peer, MALLORY)
+    assert refusal(anna, old, replayer, identity("mallory").peer, MALLORY) == Reason.REPLAYED
+    assert held(anna) == [tombstone]
+    assert anna.dropped == {Reason.REPLAYED: 1}
+
+
+def test_an_expired_record_or_one_that_claims_to_live_for_ever_is_refused() -> None:
+    anna, bert = victim(), identity("bert")
+    token = token_for(anna, bert.peer, BERT)
+    for expires in (WALL - 60_000, WALL + 10_000_000):
+        assert refusal(anna, record(bert, expires=expires), token, bert.peer, BERT) == Reason.EXPIRED
+    assert held(anna) == []
+
+
+def test_a_reader_believes_only_records_whose_owners_signed_them() -> None:
+    anna, bert, carol = victim(), identity("bert"), identity("carol")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.gather(TOPIC, NOW)
+    [(find, _)] = anna.flush()
+    [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=9)), BERT)
+    genuine, forged = record(carol), bytes(64) + record(identity("dora"))[64:]
+    elsewhere = sign_record(
+        bert, NET, Record(RecordKind.OFFER, Digest(b"u" * 32), bert.peer, 1, WALL + 60_000, False, b"")
+    )
+    stale = record(identity("emil"), expires=WALL - 60_000)
+    page = (forged, genuine, elsewhere, stale)
+    for position in range(len(page)):
+        anna.hear(honest(bert, get, ANNA, lambda r: Reply(r.observed, r.token, records=page[:3], more=True)), BERT)
+        sent = [data for data, _ in anna.sent if data[1] == Kind.QUERY]
+        get = sent[-1]
+        page = page[position:] + page[:position]
+    events = [event for event in iter(anna.node.next_event, None) if isinstance(event, Gathered)]
+    assert [[verified.evidence for verified in event.records] for event in events] == [[genuine]]
+    assert {Reason.BAD_SIGNATURE, Reason.MALFORMED} <= set(anna.dropped)
+
+
+def test_a_liar_who_names_a_wrong_address_for_a_true_peer_does_not_hide_it() -> None:
+    anna, bert, carol = victim(), identity("bert"), identity("carol")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.find(TOPIC, NOW)
+    [(query, _)] = anna.flush()
+    true, false = Contact(carol.peer, ("10.3.0.1", 4000)), Contact(carol.peer, ("10.3.0.9", 9))
+    contacts = pack_contacts([false, true], 500)
+    sent = anna.hear(honest(bert, query, ANNA, lambda r: Reply(r.observed, r.token, contacts=contacts)), BERT)
+    [to_true] = [data for data, to in sent if to == true.address]
+    anna.hear(honest(carol, to_true, ANNA), true.address)
+    events = [event for event in iter(anna.node.next_event, None) if isinstance(event, Found)]
+    assert [set(event.contacts) for event in events] == [{Contact(bert.peer, BERT), true}]
+
+
+def test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query() -> None:
+    anna, random = victim(), Random(2)
+    for number in range(40):
+        contact = Contact(PeerId(random.randbytes(32)), (f"10.9.0.{number + 1}", 4000))
+        anna.node.table.heard(contact, NOW)
+    for length in (0, 100, 200, 300, 399):
+        query = Query(Command.FIND, TOPIC, b"", None, None, bytes(length))
+        asked = messages.write(Kind.QUERY, b"12345678", messages.codec.encode(query))
+        [(answer, _)] = anna.hear(asked, MALLORY)
+        assert len(answer) <= 3 * len(asked)
+        assert answer[1] == (Kind.REPLY if len(asked) >= 310 else Kind.RETRY)
+
+
+def test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served() -> None:
+    anna = victim()
+    answers = [
+        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), MALLORY)[0][0]
+        for _ in range(300)
+    ]
+    assert sum(answer[1] == Kind.REPLY for answer in answers) == 200
+    assert anna.dropped == {Reason.OVERLOADED: 100}
+    [(answer, _)] = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), BERT)
+    assert answer[1] == Kind.REPLY
+
+
+def test_one_signer_cannot_fill_a_store() -> None:
+    anna, mallory = victim(), identity("mallory")
+    refused = []
+    for number in range(12):
+        topic = Digest(bytes([number]) * 32)
+        token = token_for(anna, mallory.peer, MALLORY, topic)
+        value = Record(RecordKind.OFFER, topic, mallory.peer, 1, WALL + 60_000, False, b"")
+        asked = messages.write_query(
+            b"abcdefgh", Command.PUT, topic, sign_record(mallory, NET, value), token, mallory.peer
+        )
+        data = next(data for data, _ in anna.hear(asked, MALLORY) if data[1] == Kind.REPLY)
+        refused.append(messages.open_reply(messages.read(data), net=NET, query=asked)[1].refused)
+    assert refused == [""] * 8 + [Reason.OVER_QUOTA] * 4
+    assert len(anna.node.store) == 8
+
+
+def test_a_publisher_learns_that_nobody_took_its_record() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.publish(record(identity("anna")), NOW)
+    [(find, _)] = anna.flush()
+    [(store, _)] = anna.hear(honest(bert, find, ANNA), BERT)
+    anna.hear(honest(bert, store, ANNA, lambda r: Reply(r.observed, r.token, refused="over_quota")), BERT)
+    events = [event for event in iter(anna.node.next_event, None) if isinstance(event, Stored)]
+    assert [(event.by, event.refused) for event in events] == [((), ("over_quota",))]
