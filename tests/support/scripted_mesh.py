@@ -1,0 +1,145 @@
+"""A mesh of one orchestrator and one worker that do what a test wrote down, with real keys and real signatures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
+from haif.base.ids import JobId, ModelDigest, Seed
+from haif.gateway.service.mesh import Trip
+from haif.gateway.session import Journey, Ticket
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, seal
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
+from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
+from haif.protocol.receipts import Receipt
+from haif.runtime.clock import SystemClock
+
+GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
+MODEL = ModelDigest(b"m" * 32)
+CARD = ModelCard(name="tiny", digest=MODEL, context_tokens=512, workers=1, published=1_700_000_000_000)
+ASLEEP = ModelCard(name="asleep", digest=ModelDigest(b"a" * 32), context_tokens=512, workers=0, published=0)
+
+
+class Hang:
+    """The worker says nothing more."""
+
+
+Step = str | Hang | HaifError | Answer
+
+
+@dataclass
+class Attempt:
+    """What the worker does: texts (one token each), then the end, unless something else is written down."""
+
+    steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
+    finish_reason: str = "stop"
+    signer: Identity = WORKER
+    alter: Callable[[Receipt], Receipt] = lambda receipt: receipt
+    end: Callable[[End], End | None] = lambda end: end
+
+
+@dataclass
+class ScriptedMesh:
+    """Implements `gateway.service.mesh.Mesh`."""
+
+    attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    models: tuple[ModelCard, ...] = (CARD, ASLEEP)
+    alter_reservation: Callable[[Reservation], Reservation] = lambda terms: terms
+    finalise_error: HaifError | None = None
+    jobs: dict[JobId, JobView] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    seeds: list[int | None] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
+    finalised: list[Verified[Receipt]] = field(default_factory=list)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+        known = {card.name: card for card in self.models}
+        if journey.ask.model not in known:
+            raise UnknownModel(f"nobody here offers {journey.ask.model!r}")
+        if not known[journey.ask.model].workers:
+            raise NoWorker("no live worker offers this model", retry_after=2.5)
+        self.traceparents.append(trip.traceparent)
+        self.seeds.append(journey.ask.seed)
+        return self._place(journey, 1)
+
+    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+        self.retried.append(reason.value)
+        assert journey.ticket is not None
+        if journey.ticket.attempt >= len(self.attempts):
+            raise NoWorker("every live worker was tried", retry_after=5.0)
+        return self._place(journey, journey.ticket.attempt + 1)
+
+    def _place(self, journey: Journey, attempt: int) -> Ticket:
+        now = SystemClock().wall()
+        terms = self.alter_reservation(
+            Reservation(
+                job=journey.job, attempt=attempt, gateway=GATEWAY.peer, worker=WORKER.peer, model=MODEL,
+                request_digest=journey.digest, tokens_max=journey.ask.request.tokens_max, seed=Seed(bytes(32)),
+                issued=now, expires=now + 30_000, deadline=now + 60_000,
+            )  # fmt: skip
+        )
+        return journey.placed(Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1), ORCHESTRATOR.peer, now)
+
+    @asynccontextmanager
+    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
+        self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
+        attempt = self.attempts[ticket.attempt - 1]
+        answers = self._answers(ticket, attempt)
+        try:
+            yield answers
+        except BaseException:
+            self.cancelled.set()
+            raise
+        finally:
+            await answers.aclose()
+
+    async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
+        self.running.set()
+        output = OutputHash()
+        for step in attempt.steps:
+            if isinstance(step, Hang):
+                await asyncio.Event().wait()
+            elif isinstance(step, HaifError):
+                raise step
+            elif isinstance(step, Answer):
+                yield step
+            else:
+                chunk = Chunk(output.tokens, [output.tokens + 7], step)
+                output.add(chunk)
+                yield Answer(chunk=chunk)
+        end = attempt.end(self._end(ticket, attempt, output))
+        if end is not None:
+            yield Answer(end=end)
+
+    def _end(self, ticket: Ticket, attempt: Attempt, output: OutputHash) -> End:
+        terms = ticket.reservation.payload
+        receipt = attempt.alter(
+            Receipt(
+                job=terms.job, attempt=terms.attempt, gateway=GATEWAY.peer, reservation=ticket.reservation.digest,
+                request=terms.request_digest, model=terms.model, prompt_tokens=5, completion_tokens=output.tokens,
+                finish_reason=attempt.finish_reason, output_tokens=output.tokens_digest(),
+                output_text=output.text_digest(), engine="test-engine", sandbox="none", started=1, finished=2,
+            )  # fmt: skip
+        )
+        return End(attempt.finish_reason, 5, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
+
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
+        if self.finalise_error is not None:
+            raise self.finalise_error
+        self.finalised.append(receipt)
+
+    def report_failure(self, ticket: Ticket, reason: str) -> None:
+        self.failures.append((ticket.attempt, reason))
+        self.failed.set()
+
+    async def show(self, job: JobId) -> JobView | None:
+        return self.jobs.get(job)
