@@ -32,7 +32,8 @@ READY_SECONDS = 120.0  # a large model takes this long to hash and load
 STOP_SECONDS = 1.6
 RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.02
-CARD = "up.json"
+CARD = "up.json"  # what `haif chat` needs, while the mesh runs
+KEY = "up.key"  # the tenant key of this mesh, the same every time
 
 
 @dataclass
@@ -76,7 +77,10 @@ class Mesh:
     async def __aenter__(self) -> Self:
         from haif.gateway.service import tenant_key
 
-        self.key = await tenant_key(self._folder, "local", (read_card(self._folder) or {}).get("key"))
+        kept = self._folder / KEY
+        known = disk.read_private(kept).decode() if kept.exists() else None
+        self.key = await tenant_key(self._folder, "local", known)
+        disk.write_private(kept, self.key.encode())
         first, *others = self.roles
         try:
             await self._start(first)

@@ -70,8 +70,8 @@ def add_model(file: Path, settings: config.Common, name: str | None, license_nam
     from haif.identity.service import Keyring
     from haif.runtime.clock import entropy
 
-    store = open_store(settings)
     publisher = Keyring(settings.folder / "keys").load_or_create("publisher", entropy)
+    store = open_store(settings)  # trusts that key
     chosen = name or file.stem.lower().replace(" ", "-")
     with _Bar(file) as progress:
         return store.add(file, name=chosen, license_name=license_name, publisher=publisher, progress=progress)

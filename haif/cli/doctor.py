@@ -1,0 +1,127 @@
+"""`haif doctor`: look at this machine and say what is fine, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from haif import config
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `state` is "ok", "note" (works, with less) or "wrong"."""
+
+    what: str
+    state: str
+    detail: str
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    doctor = commands.add_parser(
+        "doctor", help="check this machine and say what to do; exit code 1 if something is wrong"
+    )
+    doctor.add_argument("--state", metavar="PATH", help="state folder")
+    doctor.add_argument("--json", action="store_true", help="as a JSON list")
+    doctor.set_defaults(handler=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    settings = config.load(config.WorkerSettings, vars(arguments))
+    found = [finding for check in CHECKS for finding in check(settings)]
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            print(f"{finding.state:<6} {finding.what:<18} {finding.detail}")
+    return 1 if any(finding.state == "wrong" for finding in found) else 0
+
+
+def _python(settings: config.WorkerSettings) -> Iterator[Finding]:
+    del settings
+    version = sys.version.split()[0]
+    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "wrong", version)
+
+
+def _state_folder(settings: config.WorkerSettings) -> Iterator[Finding]:
+    folder = settings.folder
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        yield Finding("state folder", "wrong", f"{folder} cannot be written; use --state or set HAIF_STATE")
+        return
+    yield Finding("state folder", "ok", str(folder))
+    free = os.statvfs(nearest).f_bavail * os.statvfs(nearest).f_frsize
+    yield Finding("disk", "ok" if free > 1 << 30 else "note", f"{free / 1e9:.1f} GB free")
+
+
+def _keys(settings: config.WorkerSettings) -> Iterator[Finding]:
+    from haif.base.errors import HaifError
+    from haif.identity.service import Keyring
+
+    ring = Keyring(settings.folder / "keys")
+    for name in ring.names():
+        try:
+            yield Finding(f"key {name}", "ok", str(ring.load(name).peer))
+        except HaifError as error:
+            yield Finding(f"key {name}", "wrong", error.message)
+
+
+def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
+    from haif import node
+    from haif.artifacts.service import hash_file
+
+    store = node.model_store(settings)
+    for model in store.models():
+        digest, _, _ = hash_file(model.path, lambda *_: None)
+        if digest == model.digest:
+            yield Finding(f"model {model.name}", "ok", f"{digest.short}… is what its manifest says")
+        else:
+            yield Finding(f"model {model.name}", "wrong", f"{model.path} was changed; add it again from a good copy")
+    for path, error in store.rejected():
+        yield Finding(f"manifest {path.stem[:8]}…", "wrong", error.message)
+
+
+def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """Start the engine for real: what the library and the sandbox report, not what was asked for."""
+    import asyncio
+
+    from haif import node
+    from haif.base.errors import HaifError
+
+    try:
+        about = asyncio.run(node.try_engine(settings))
+    except HaifError as error:
+        yield Finding("engine", "wrong", error.message)
+        return
+    yield Finding("engine", "ok" if about.exact else "note", about.engine)
+    if not about.exact:
+        text = "decoding and prefill differ here: answers may change with the load. Rebuild with: make clean setup"
+        yield Finding("exactness", "note", text)
+    yield Finding("sandbox", "note" if about.missing else "ok", f"level {about.sandbox}: {', '.join(about.enforced)}")
+    if about.missing:
+        yield Finding("sandbox lacks", "note", "; ".join(about.missing))
+
+
+def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:
+    del settings
+    yield Finding("processors", "ok", str(os.cpu_count()))
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if (
+        flags
+        and not all(f" {flag}" in flags for flag in ("avx2", "fma", "f16c", "bmi2"))
+        and "x86" in os.uname().machine
+    ):
+        yield Finding(
+            "x86-64-v3", "wrong", "the exact profile is built for AVX2, FMA, F16C and BMI2; this CPU lacks one"
+        )
+
+
+CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
+    _python, _machine, _state_folder, _keys, _models, _engine,
+)  # fmt: skip

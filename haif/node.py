@@ -1,0 +1,308 @@
+"""The composition root: settings become services, each handed only what it may touch, and run until told to stop.
+
+What is where, in the state folder:
+
+    keys/<name>.key      the identity of an instance; keys/publisher.key signs the models added here
+    models/              the model store
+    <name>/              an instance's databases (journal, tenants, spans) and its lock
+    logs/                what the roles of `haif up` say
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from haif import config
+from haif.artifacts.service import ModelStore, StoredModel
+from haif.base.errors import Misuse
+from haif.base.ids import NetId, PeerId
+from haif.dht.service import Dht
+from haif.identity.keys import Identity, NoiseKey
+from haif.identity.service import Keyring
+from haif.identity.voice import Voice
+from haif.runtime import disk
+from haif.runtime.clock import SystemClock, entropy
+from haif.telemetry import names
+from haif.telemetry.service import Telemetry
+from haif.wire.service import Wire
+
+if TYPE_CHECKING:
+    from haif.engine.request import ModelInfo
+    from haif.engine.service import Engine
+
+DRAIN_SECONDS = 1.0
+Announce = Callable[[dict[str, str]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What every role stands on."""
+
+    name: str
+    folder: Path
+    identity: Identity
+    net: NetId
+    clock: SystemClock
+    telemetry: Telemetry
+    dht: Dht
+    wire: Wire
+    voice: Voice
+    ready: dict[str, str]
+
+
+def run(settings: config.Common, *, announce: Announce, until_eof: bool = False) -> int:
+    """Run the role these settings are for until SIGINT, SIGTERM or, if asked, the end of standard input."""
+
+    async def whole() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if until_eof:
+            _watch_stdin(loop, stop)
+        async with _role(settings) as ready:
+            announce(ready)
+            await stop.wait()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(whole())
+    return 0
+
+
+def model_store(settings: config.Common) -> ModelStore:
+    """The models of this machine, trusting its own publisher key and the publishers in the settings."""
+    ring = Keyring(settings.folder / "keys")
+    own = [ring.load("publisher").peer] if ring.path("publisher").exists() else []
+    named = _peers(getattr(settings, "publishers", ()), "publisher")
+    return ModelStore(settings.folder / "models", publishers=[*own, *named], clock=SystemClock())
+
+
+def _role(settings: config.Common) -> AbstractAsyncContextManager[dict[str, str]]:
+    """The role these settings are for."""
+    match settings:
+        case config.OrchestratorSettings():
+            return _orchestrator(settings)
+        case config.WorkerSettings():
+            return _worker(settings)
+        case config.GatewaySettings():
+            return _gateway(settings)
+        case config.NodeSettings():
+            return _node(settings)
+    raise Misuse(f"{type(settings).__name__} is no role's")
+
+
+# --- the ground -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Ground]:
+    """Key, clock, telemetry, DHT and wire of one instance; the wire drains when the role above it is done."""
+    role = config.SECTIONS[type(settings)]
+    name = settings.name or role
+    folder = disk.private_folder(settings.folder / name)
+    clock, net = SystemClock(), settings.net
+    with disk.owned(folder / "lock", name):
+        identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
+        telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
+        dht = Dht(
+            identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
+            host=settings.host, port=settings.dht_port, on_dropped=telemetry.dropped,
+        )  # fmt: skip
+        wire = Wire(
+            identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
+            on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port if listen else None,
+        )  # fmt: skip
+        async with telemetry, dht, wire:
+            _watch_mesh(telemetry, wire, dht)
+            metrics = await telemetry.serve_metrics("127.0.0.1", settings.metrics_port)
+            ready = {
+                "peer": str(identity.peer),
+                "dht": _text(dht.address),
+                "metrics": f"http://{_text(metrics)}/metrics",
+            }
+            if listen:
+                ready["wire"] = _text(wire.address)
+            yield Ground(
+                name=name, folder=folder, identity=identity, net=net, clock=clock, telemetry=telemetry, dht=dht,
+                wire=wire, voice=Voice(identity, net, clock, entropy), ready=ready,
+            )  # fmt: skip
+            await wire.drain(DRAIN_SECONDS)
+
+
+# --- the roles --------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _node(settings: config.NodeSettings) -> AsyncIterator[dict[str, str]]:
+    async with _ground(settings, listen=False) as ground:
+        yield ground.ready
+
+
+@asynccontextmanager
+async def _orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[dict[str, str]]:
+    from haif.orchestrator.service import MIGRATIONS, CatalogueEntry, Orchestrator, OrchestratorSettings
+    from haif.storage.service import Database, Journal
+
+    store = model_store(settings)
+    models = [store.find(name) for name in settings.models] if settings.models else store.models()
+    chosen = OrchestratorSettings(
+        gateways=frozenset(_peers(settings.gateways, "gateway")),
+        workers=frozenset(_peers(settings.workers, "worker")) or None,
+        catalogue=tuple(
+            CatalogueEntry(
+                name=model.name, digest=model.digest, context_tokens=0, published=model.manifest.payload.published
+            )
+            for model in models
+        ),
+    )
+    async with (
+        _ground(settings, listen=True) as ground,
+        Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
+        Orchestrator(
+            settings=chosen, identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht,
+            voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
+            entropy=entropy,
+        ),
+    ):  # fmt: skip
+        yield ground.ready
+
+
+@asynccontextmanager
+async def _worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str, str]]:
+    from haif.worker.service import Worker, WorkerSettings
+
+    honoured = frozenset(_peers(settings.orchestrators, "orchestrator"))
+    if not honoured:
+        raise Misuse("a worker serves only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
+    model = model_store(settings).find(settings.model)
+    async with (
+        _ground(settings, listen=True) as ground,
+        _engine(settings, model, ground.clock) as engine,
+        Worker(
+            settings=WorkerSettings(orchestrators=honoured, model=model.digest, name=model.name),
+            identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht, voice=ground.voice,
+            engine=engine, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+        ),
+    ):  # fmt: skip
+        _watch_engine(ground.telemetry, engine, model.name)
+        yield ground.ready | {"model": model.name, "model_digest": str(model.digest), "sandbox": engine.model.sandbox}
+
+
+@asynccontextmanager
+async def _gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[str, str]]:
+    from haif.gateway.service import TENANTS_SCHEMA, Gateway, GatewaySettings
+    from haif.storage.service import Database
+
+    orchestrators = tuple(_peers(settings.orchestrators, "orchestrator"))
+    if not orchestrators:
+        raise Misuse("a gateway uses only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
+    async with (
+        _ground(settings, listen=False) as ground,
+        Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
+        Gateway(
+            settings=GatewaySettings(host=settings.host, port=settings.http_port, orchestrators=orchestrators),
+            identity=ground.identity, wire=ground.wire, dht=ground.dht, voice=ground.voice, tenants=tenants,
+            telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+        ) as gateway,
+    ):  # fmt: skip
+        yield ground.ready | {"http": f"http://{_text(gateway.address)}"}
+
+
+@asynccontextmanager
+async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: SystemClock) -> AsyncIterator[Engine]:
+    from haif.engine.service import Engine, EngineSettings
+
+    def died(cause: str) -> None:
+        print(f"the engine ended: {cause}; it is being started again", file=sys.stderr, flush=True)
+
+    chosen = EngineSettings(
+        model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
+        threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
+    )  # fmt: skip
+    async with Engine(chosen, clock=clock, entropy=entropy, on_died=died) as engine:
+        yield engine
+
+
+async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
+    """Start the engine with the model of these settings, and say what it reports of itself."""
+    async with _engine(settings, model_store(settings).find(settings.model), SystemClock()) as engine:
+        return engine.model
+
+
+# --- what /metrics shows of the services' own statistics --------------------------------------------------------------
+
+
+def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
+    def refresh() -> None:
+        at, of = wire.statistics(), dht.statistics()
+        telemetry.gauge(names.WIRE_SESSIONS, at.sessions)
+        telemetry.gauge(names.WIRE_CALLS, at.calls_made + at.calls_served)
+        telemetry.total(names.WIRE_BYTES, at.bytes_in, direction="in")
+        telemetry.total(names.WIRE_BYTES, at.bytes_out, direction="out")
+        telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_done, outcome="ok")
+        telemetry.gauge(names.DHT_NODES, of.contacts)
+        telemetry.gauge(names.DHT_RECORDS, of.records)
+
+    telemetry.watch(refresh)
+
+
+def _watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
+    for layer in names.SANDBOX_LAYERS:
+        enforced = layer == "process" or layer in engine.model.enforced
+        telemetry.gauge(names.SANDBOX_LAYER, float(enforced), layer=layer)
+
+    def refresh() -> None:
+        now = engine.statistics()
+        telemetry.gauge(names.WORKER_SLOTS, now.slots, model=model)
+        telemetry.gauge(names.WORKER_RUNNING, now.running, model=model)
+        telemetry.gauge(names.WORKER_QUEUE_DEPTH, now.queued, model=model)
+        telemetry.total(names.ENGINE_DEATHS, now.deaths)
+        telemetry.total(names.ENGINE_PREFILL_TOKENS, now.prompt_tokens)
+        telemetry.total(names.ENGINE_DECODE_TOKENS, now.completion_tokens)
+        telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, now.running / now.slots)
+        telemetry.gauge(names.ENGINE_KV_TOKENS, now.kv_tokens)
+
+    telemetry.watch(refresh)
+
+
+# --- below ------------------------------------------------------------------------------------------------------------
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed (the extra `speed`), else the standard loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when whoever started us closes our standard input, by ending or by being killed."""
+
+    def readable() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            stop.set()
+
+    loop.add_reader(sys.stdin.fileno(), readable)
+
+
+def _peers(texts: tuple[str, ...], what: str) -> list[PeerId]:
+    try:
+        return [PeerId.parse(text) for text in texts]
+    except ValueError as error:
+        raise Misuse(f"--{what}: {error}") from None
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,45 @@
+"""What a worker says about itself and its work: offers, loads and receipts, as values."""
+
+from __future__ import annotations
+
+from haif.base.clock import WallTime
+from haif.base.ids import ModelDigest
+from haif.engine.request import Finished
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, seal
+from haif.protocol.inference import OutputHash
+from haif.protocol.jobs import Reservation
+from haif.protocol.receipts import Receipt
+
+
+def seal_receipt(
+    identity: Identity,
+    reservation: Verified[Reservation],
+    output: OutputHash,
+    finished: Finished,
+    *,
+    engine: str,
+    sandbox: str,
+    started: WallTime,
+    now: WallTime,
+) -> bytes:
+    """The sealed receipt for an answer: which request, which model, which output, by which build."""
+    terms = reservation.payload
+    receipt = Receipt(
+        job=terms.job,
+        attempt=terms.attempt,
+        gateway=terms.gateway,
+        reservation=reservation.digest,
+        request=terms.request_digest,
+        model=ModelDigest(terms.model),
+        prompt_tokens=finished.prompt_tokens,
+        completion_tokens=output.tokens,
+        finish_reason=finished.finish_reason,
+        output_tokens=output.tokens_digest(),
+        output_text=output.text_digest(),
+        engine=engine,
+        sandbox=sandbox,
+        started=started,
+        finished=now,
+    )
+    return seal(identity, Domain.RECEIPT, receipt)

@@ -1,0 +1,258 @@
+"""The worker: one model, offered in the DHT, alive by heartbeats, answering whoever holds a reservation.
+
+1. Offer   an `Offer` record under the model's topic, renewed until the worker leaves (then a tombstone).
+2. Pulse   a signed heartbeat with the load to every orchestrator it honours, every `limits.HEARTBEAT_SECONDS`.
+3. Answer  `inference.run`: ticket checked, prompt to the engine child, chunks back as they come, then the receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from haif.base import codec, limits
+from haif.base.clock import Clock, WallTime
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Overloaded, PeerFault, Reason, WrongState
+from haif.base.ids import Digest, ModelDigest, NetId, PeerId
+from haif.dht.service import Dht
+from haif.engine.request import Finished, Generate, Piece
+from haif.engine.service import Engine
+from haif.identity.keys import Identity
+from haif.identity.voice import Voice
+from haif.protocol import heartbeats, inference
+from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
+from haif.protocol.offers import Offer, Presence
+from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.telemetry import names
+from haif.telemetry.service import Span, Telemetry
+from haif.wire.service import Call, Session, Wire
+from haif.worker.answer import seal_receipt
+from haif.worker.ticket import Redeemed, Ticket, check_ticket
+
+_STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
+_RETRY_SECONDS = 0.3  # until an orchestrator that cannot be reached is tried again
+_CONNECT_SECONDS = 3.0
+_FAREWELL_SECONDS = 0.5  # saying goodbye may not hold up leaving
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """`orchestrators` are those whose reservations are honoured; `model`, published as `name`, is what is served."""
+
+    orchestrators: frozenset[PeerId]
+    model: ModelDigest
+    name: str
+
+
+class Worker:
+    """Inside `async with`, the worker is offered, alive and answering. Leaving withdraws the offer, then drains."""
+
+    def __init__(
+        self,
+        *,
+        settings: WorkerSettings,
+        identity: Identity,
+        net: NetId,
+        wire: Wire,
+        dht: Dht,
+        voice: Voice,
+        engine: Engine,
+        telemetry: Telemetry,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._net = net
+        self._wire = wire
+        self._dht = dht
+        self._voice = voice
+        self._engine = engine
+        self._telemetry = telemetry
+        self._clock = clock
+        self._entropy = entropy
+        self._redeemed = Redeemed()
+        self._draining = False
+        self._heard_by: dict[PeerId, Session] = {}
+        self._scope = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._wire.serve_stream(inference.METHOD, self._run)
+        await self._dht.publish(
+            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
+        )
+        group = await self._scope.enter_async_context(asyncio.TaskGroup())
+        pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
+        self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._draining = True
+        try:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
+                await self._dht.withdraw(self._topic)
+        except (HaifError, TimeoutError) as failed:
+            # Nobody could be told; the offer expires and the silence is noticed within 15 s.
+            self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
+        await self._scope.aclose()
+
+    @property
+    def heard_by(self) -> frozenset[PeerId]:
+        """The orchestrators that acknowledged the latest heartbeat."""
+        return frozenset(self._heard_by)
+
+    # --- 1. offer -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _topic(self) -> Digest:
+        return offer_topic(self._net, self._settings.model)
+
+    def _offer(self) -> Offer:
+        host, port = self._wire.address
+        about = self._engine.model
+        return Offer(
+            model=self._settings.model,
+            host=host,
+            port=port,
+            context_tokens=about.context_tokens,
+            slots=self._engine.statistics().slots,
+            sandbox=about.sandbox,
+            engine=about.engine,
+        )
+
+    # --- 2. pulse -----------------------------------------------------------------------------------------------------
+
+    async def _pulse(self, peer: PeerId) -> None:
+        """Keep one orchestrator told, whatever happens to it or to the way there."""
+        session: Session | None = None
+        while True:
+            try:
+                session = session or await self._reach(peer)
+                await self._beat(session)
+                self._heard_by[peer] = session
+                pause = limits.HEARTBEAT_SECONDS * (0.9 + 0.2 * self._entropy(1)[0] / 255)
+            except HaifError as error:
+                session = None
+                self._heard_by.pop(peer, None)
+                self._telemetry.dropped(Dropped(error.reason, peer, "heartbeat"))
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _reach(self, peer: PeerId) -> Session:
+        """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
+        for record in await self._dht.lookup(presence_topic(self._net, peer)):
+            if record.signer == peer:
+                presence = codec.decode(Presence, record.payload.body)
+                return await self._wire.connect((presence.host, presence.port), peer, timeout=_CONNECT_SECONDS)
+        raise ConnectionLost(f"orchestrator {peer.short}… has not announced itself in the DHT")
+
+    async def _beat(self, session: Session) -> None:
+        signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))
+        reply = await session.call(heartbeats.METHOD, signed, timeout=_CONNECT_SECONDS)
+        if codec.decode(Acknowledged, reply).nonce != nonce:
+            raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
+
+    def _loads(self) -> list[Load]:
+        if self._draining:
+            return []
+        now = self._engine.statistics()
+        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
+
+    # --- 3. answer ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, call: Call) -> AsyncIterator[bytes]:
+        attributes = {names.PEER: str(call.peer), names.METHOD: inference.METHOD}
+        with self._telemetry.span(
+            names.SPAN_RUN, parent=call.metadata.get("traceparent"), attributes=attributes
+        ) as span:
+            outcome = "cancelled"
+            try:
+                ticket = self._admit(call, span)
+                async for answer in self._answer(ticket, span):
+                    yield codec.encode(answer)
+                outcome = "ok"
+            except HaifError as error:
+                outcome = error.reason.value
+                if isinstance(error, PeerFault):
+                    self._telemetry.dropped(Dropped(error.reason, call.peer, error.message))
+                raise
+            finally:
+                self._telemetry.count(names.WORKER_REQUESTS, outcome=outcome)
+
+    def _admit(self, call: Call, span: Span) -> Ticket:
+        if self._draining:
+            raise Overloaded("this worker is shutting down", retry_after=1.0)
+        ticket = check_ticket(
+            codec.decode(Run, call.argument),
+            me=self._identity.peer,
+            gateway=call.peer,
+            orchestrators=self._settings.orchestrators,
+            model=self._settings.model,
+            now=self._clock.wall(),
+        )
+        terms = ticket.reservation.payload
+        self._redeemed.redeem(terms, call.peer)
+        span.set(names.JOB, str(terms.job))
+        span.set(names.ATTEMPT, terms.attempt)
+        span.set(names.MODEL_DIGEST, str(terms.model))
+        return ticket
+
+    async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
+        started = self._clock.wall()
+        output = OutputHash()
+        async with self._engine.generate(_generate(ticket)) as events:
+            async for event in events:
+                if isinstance(event, Piece):
+                    chunk = Chunk(event.first, event.tokens, event.text)
+                    output.add(chunk)
+                    yield Answer(chunk=chunk)
+                else:
+                    yield Answer(end=self._end(ticket, output, event, started, span))
+
+    def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
+        about = self._engine.model
+        receipt = seal_receipt(
+            self._identity, ticket.reservation, output, done,
+            engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+        )  # fmt: skip
+        self._record(done, output, span)
+        return End(done.finish_reason, done.prompt_tokens, output.tokens, receipt)
+
+    def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
+        span.set(names.INPUT_TOKENS, done.prompt_tokens)
+        span.set(names.OUTPUT_TOKENS, output.tokens)
+        span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
+        times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
+        for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
+            self._telemetry.record_span(
+                stage,
+                parent=span.traceparent,
+                start_ns=done.submitted_ns + start,
+                end_ns=done.submitted_ns + end,
+            )
+        name = self._settings.name
+        self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
+
+
+def _generate(ticket: Ticket) -> Generate:
+    request, terms = ticket.request, ticket.reservation.payload
+    return Generate(
+        id=terms.job,
+        chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
+        text=request.text,
+        tokens_max=request.tokens_max,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        stop=request.stop,
+        seed=terms.seed,
+    )

@@ -1,0 +1,218 @@
+"""The mesh as its operator sees it: it starts, survives losses, tells what happened, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.e2e.conftest import Mesh, haif, start, stop, until
+from tests.support.prometheus import missing_series
+
+pytestmark = pytest.mark.xdist_group("mesh")
+STORY: list[Any] = [{"role": "user", "content": "Tell me a long story about the river."}]
+DASHBOARD = Path(__file__).parents[2] / "ops" / "grafana" / "dashboards" / "haif.json"
+
+
+def one_answer(mesh: Mesh) -> Any:
+    with mesh.client() as client:
+        return client.chat.completions.create(model=mesh.first_card["model"], messages=STORY, max_tokens=20)
+
+
+def test_the_card_says_where_everything_is(mesh: Mesh) -> None:
+    card = mesh.first_card
+    assert card["gateway"].startswith("http://127.0.0.1:")
+    assert not card["gateway"].endswith("/v1")
+    assert card["key"].startswith("haif-")
+    assert ["orchestrator", "gateway", "worker", "worker"] == [role["role"] for role in card["roles"]]
+    assert len({role["pid"] for role in card["roles"]}) == 4
+
+
+def test_everything_listens_on_loopback_only(mesh: Mesh) -> None:
+    for process in [*mesh.processes(), psutil.Process(mesh.process.pid)]:
+        for connection in process.net_connections():
+            assert connection.laddr.ip.startswith("127."), connection
+
+
+def test_health_and_readiness_are_told(mesh: Mesh) -> None:
+    gateway = mesh.first_card["gateway"]
+    assert httpx.get(f"{gateway}/healthz").status_code == 200
+    assert httpx.get(f"{gateway}/readyz").status_code == 200
+
+
+def test_one_trace_runs_through_all_roles(mesh: Mesh) -> None:
+    job = one_answer(mesh).model_extra["haif"]["job"]
+
+    def trace() -> list[dict[str, Any]] | None:
+        told = haif("audit", "trace", job, "--json", state=mesh.state)
+        spans = json.loads(told.stdout) if told.returncode == 0 else []
+        names = " ".join(span["name"] for span in spans)
+        return spans if "engine.decode" in names and "orchestrator.finalise" in names and "chat" in names else None
+
+    spans = until(trace, "the whole trace is in the span stores")
+    assert len({span["trace"] for span in spans}) == 1
+    assert {"gateway", "orchestrator", "worker"} <= {span["role"] for span in spans}
+
+
+def test_every_query_of_the_dashboard_has_its_series(mesh: Mesh) -> None:
+    one_answer(mesh)
+    gateway = httpx.get(f"{mesh.first_card['gateway']}/metrics").text
+    expositions = [gateway, *(mesh.metrics(kind) for kind in ("orchestrator", "gateway", "worker"))]
+    assert missing_series(json.loads(DASHBOARD.read_text()), expositions) == []
+
+
+def test_a_question_in_the_terminal(mesh: Mesh) -> None:
+    told = haif("chat", "Who are you?", "--temperature", "0", "--state", str(mesh.state))
+    assert told.returncode == 0, told.stderr
+    assert "HAIF" in told.stdout
+
+
+def test_a_client_that_hangs_up_frees_its_slot(mesh: Mesh) -> None:
+    def running() -> float:
+        lines = [line for line in mesh.metrics("worker").splitlines() if line.startswith("haif_worker_running{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    with mesh.client() as client:
+        stream = client.chat.completions.create(
+            model=mesh.first_card["model"], messages=STORY, max_tokens=800, temperature=2, stream=True
+        )
+        next(iter(stream))
+        stream.close()
+    until(lambda: running() == 0, "the abandoned answer's slot is free")
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A mesh of its own, for tests that break things."""
+    running = start(tmp_path_factory.mktemp("fragile"), "--workers", "2")
+    yield running
+    stop(running)
+
+
+def test_a_killed_worker_never_hangs_its_client(fragile: Mesh) -> None:
+    before = fragile.roles("worker")
+    with fragile.client(timeout=30) as client:
+        streams = [
+            client.chat.completions.create(
+                model=fragile.first_card["model"], messages=STORY, max_tokens=900, temperature=2, seed=n, stream=True
+            )
+            for n in range(4)
+        ]
+        firsts = [next(iter(stream)) for stream in streams]
+        assert len(firsts) == 4
+        for role in before:
+            fragile.kill(role)
+        outcomes = [_drain(stream) for stream in streams]
+    assert set(outcomes) <= {"finished", "error"}
+    for role in before:
+        fragile.until_back(role["name"], role["pid"])
+    assert one_answer(fragile).choices
+
+
+def _drain(stream: Any) -> str:
+    """Read to the end: "finished" if the answer is whole, "error" if the client was told."""
+    finished = False
+    try:
+        for chunk in stream:
+            finished = finished or any(choice.finish_reason for choice in chunk.choices)
+    except openai.APIError as error:
+        assert error.message
+        return "error"
+    return "finished" if finished else "cut short in silence"
+
+
+def test_a_killed_engine_child_is_an_error_and_comes_back(fragile: Mesh) -> None:
+    worker = fragile.roles("worker")[0]
+    (child,) = psutil.Process(worker["pid"]).children()
+    child.kill()
+    until(
+        lambda: [each for each in psutil.Process(worker["pid"]).children() if each.pid != child.pid],
+        "the engine child is started again",
+    )
+    assert one_answer(fragile).choices
+    assert "haif_engine_deaths_total 1.0" in httpx.get(worker["metrics"]).text
+
+
+def test_a_restarted_orchestrator_forgets_no_finished_job(fragile: Mesh) -> None:
+    answers = [one_answer(fragile) for _ in range(3)]
+    (old,) = fragile.roles("orchestrator")
+    fragile.kill(old)
+    fragile.until_back("orchestrator", old["pid"])
+    headers = {"Authorization": f"Bearer {fragile.first_card['key']}"}
+    for answer in answers:
+        bundle = answer.model_extra["haif"]
+        shown = httpx.get(f"{fragile.first_card['gateway']}/haif/v1/jobs/{bundle['job']}", headers=headers).json()
+        assert (shown["state"], shown["receipt"]) == ("finalised", bundle["receipt"])
+    assert one_answer(fragile).choices
+
+
+def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
+    mesh = start(tmp_path, "--workers", "1")
+    processes = mesh.processes()
+    thread = threading.Thread(target=_try_to_read, args=(mesh,))
+    thread.start()
+    seconds = stop(mesh)
+    assert seconds < 5  # it takes under 2 s on an idle machine; this catches a hang
+    psutil.wait_procs(processes, timeout=5)
+    assert [each for each in processes if each.is_running()] == []
+    thread.join(10)
+    assert not (tmp_path / "up.json").exists()
+    again = start(tmp_path, "--workers", "1")  # no stale lock; the same key still works
+    assert mesh.first_card["key"] == again.first_card["key"]
+    assert one_answer(again).choices
+    stop(again)
+
+
+def _try_to_read(mesh: Mesh) -> None:
+    try:
+        one_answer(mesh)
+    except openai.APIError:
+        pass  # it was interrupted, as it should
+
+
+def test_no_role_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    mesh = start(tmp_path, "--workers", "1")
+    processes = mesh.processes()
+    os.kill(mesh.process.pid, signal.SIGKILL)
+    mesh.process.wait()
+    assert mesh.process.stdout is not None
+    mesh.process.stdout.close()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert alive == []
+
+
+def test_a_second_mesh_in_the_same_folder_is_refused(mesh: Mesh) -> None:
+    told = haif("up", "--state", str(mesh.state))
+    assert told.returncode == 2
+    assert "already running" in told.stderr
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.gguf"
+    path.write_bytes(b"GIF89a")
+    told = haif("up", "--model", str(path), "--state", str(tmp_path / "state"))
+    assert told.returncode == 2
+    assert "not a GGUF" in told.stderr
+
+
+def test_a_damaged_model_says_so_and_leaves_nothing_running(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + bytes(4096))
+    began = time.time()
+    told = haif("up", "--model", str(path), "--workers", "1", "--state", str(tmp_path / "state"))
+    assert told.returncode == 5
+    assert "worker-1 did not start" in told.stderr
+    mine = [
+        each for each in psutil.process_iter(["cmdline", "create_time"])
+        if each.info["create_time"] > began and str(tmp_path) in " ".join(each.info["cmdline"] or [])
+    ]  # fmt: skip
+    assert mine == []
