@@ -73,7 +73,10 @@ _WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
-SANDBOX_LAYERS: Final = ("process", "rlimits", "no_new_privs", "namespaces", "landlock", "seccomp", "cgroup")
+SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
+    "own process", "clean environment", "no other files", "dies with its parent", "no new privileges", "not traceable",
+    "rlimits", "seccomp", "landlock", "namespaces", "empty root", "cgroups", "uid separation",
+)  # fmt: skip
 
 REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
@@ -84,7 +87,12 @@ CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
-HANDSHAKE: Final = Label("outcome", "`ok`, or the `Reason` for which it failed", ("ok", *REASONS))
+HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
+QUERY: Final = Label(
+    "outcome",
+    "`served` to others; of our own: `accepted`, `resent`, `failed`",
+    ("served", "accepted", "resent", "failed"),
+)
 LAYER: Final = Label("layer", "a layer of the engine child's sandbox", SANDBOX_LAYERS)
 DIRECTION: Final = Label("direction", "seen from this process", ("in", "out"))
 ROLE: Final = Label("role", "what this process does")
@@ -105,8 +113,6 @@ REQUEST_DURATION: Final = (
 )  # fmt: skip
 DISK: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 WAIT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-OCCUPANCY: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
-HOPS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0)
 
 # --- every role -------------------------------------------------------------------------------------------------------
 
@@ -179,7 +185,7 @@ ENGINE_DEATHS = Counter("haif_engine_deaths_total", "Engine children that ended 
 ENGINE_PREFILL_TOKENS = Counter("haif_engine_prefill_tokens_total", "Prompt tokens computed.", (WORKER,))
 ENGINE_DECODE_TOKENS = Counter("haif_engine_decode_tokens_total", "Tokens generated.", (WORKER,))
 ENGINE_BATCH_OCCUPANCY = Gauge(
-    "haif_engine_batch_occupancy_ratio", "Sequences in the last batch, as a share of the slots.", (WORKER,)
+    "haif_engine_batch_occupancy_ratio", "Sequences being computed, as a share of the slots.", (WORKER,)
 )
 ENGINE_KV_TOKENS = Gauge("haif_engine_kv_tokens", "Tokens held in the KV cache.", (WORKER,))
 SANDBOX_LAYER = Gauge("haif_sandbox_layer", "1 where the layer is enforced, 0 where it is not.", (WORKER,), (LAYER,))
@@ -192,8 +198,10 @@ WIRE_BYTES = Counter("haif_wire_bytes_total", "Bytes over Noise sessions, as on 
 WIRE_HANDSHAKES = Counter("haif_wire_handshakes_total", "Noise handshakes, by outcome.", _WIRED, (HANDSHAKE,))
 DHT_NODES = Gauge("haif_dht_nodes", "Contacts in the routing table.", ROLES)
 DHT_RECORDS = Gauge("haif_dht_records", "Records kept for others.", ROLES)
-DHT_LOOKUPS = Counter("haif_dht_lookups_total", "Lookups finished.", ROLES)
-DHT_LOOKUP_HOPS = Histogram("haif_dht_lookup_hops", "Rounds of queries one lookup took.", ROLES, HOPS)
+DHT_OPERATIONS = Gauge("haif_dht_operations", "Lookups and publications in progress.", ROLES)
+DHT_QUERIES = Counter("haif_dht_queries_total", "Queries, by what became of them.", ROLES, (QUERY,))
+DHT_DATAGRAMS = Counter("haif_dht_datagrams_total", "UDP datagrams of the DHT.", ROLES, (DIRECTION,))
+DHT_BYTES = Counter("haif_dht_bytes_total", "Bytes in those datagrams.", ROLES, (DIRECTION,))
 
 ALL: Final[tuple[Metric, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Counter | Gauge | Histogram)

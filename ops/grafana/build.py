@@ -111,7 +111,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             *named("prefill", rate("haif_engine_prefill_tokens_total", "instance")),
             *named("decode", rate("haif_engine_decode_tokens_total", "instance")),
         )),
-        Panel("Batch occupancy", "percentunit", "Sequences in the last batch, as a share of the slots.",
+        Panel("Batch occupancy", "percentunit", "Sequences being computed, as a share of the slots.",
               (("{{instance}}", "haif_engine_batch_occupancy_ratio"),)),
         Panel("KV cache", "short", "Tokens held, by worker.", level("haif_engine_kv_tokens", "instance")),
         Panel("Engine deaths", "short", "Engine children that ended unasked, in the last hour.",
@@ -130,12 +130,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
         )),
-        Panel("DHT", "short", "Contacts and records, by role.", (
+        Panel("DHT", "short", "Contacts, records and operations in progress, by role.", (
             *named("contacts", level("haif_dht_nodes", "job")),
             *named("records", level("haif_dht_records", "job")),
+            *named("operations", level("haif_dht_operations", "job")),
         )),
-        Panel("DHT lookups", "ops", "Per second, by role.", rate("haif_dht_lookups_total", "job")),
-        Panel("DHT lookup rounds", "short", "Rounds of queries one lookup took.", quantiles("haif_dht_lookup_hops")),
+        Panel("DHT queries", "ops", "Served to others, and what became of our own.",
+              rate("haif_dht_queries_total", "outcome")),
+        Panel("DHT traffic", "Bps", "Bytes and datagrams per second, by direction.", (
+            *named("bytes", rate("haif_dht_bytes_total", "direction")),
+            *named("datagrams", rate("haif_dht_datagrams_total", "direction")),
+        )),
         Panel("Processor and memory", "short", "Cores in use, and resident gigabytes, of each process.", (
             ("cores {{job}}", f"sum by (job) (rate(process_cpu_seconds_total{RATE}))"),
             ("GB {{job}}", "sum by (job) (process_resident_memory_bytes) / 1e9"),

@@ -2,10 +2,11 @@
 
 import pytest
 
+from haif.engine import sandbox
 from haif.telemetry import names
 from haif.telemetry.names import Counter, Gauge, Histogram
 
-UNITS = ("_seconds", "_tokens", "_ratio", "_hops")
+UNITS = ("_seconds",)
 
 
 @pytest.mark.parametrize("metric", names.ALL, ids=lambda metric: metric.name)
@@ -63,6 +64,10 @@ def test_the_reference_has_a_line_for_every_metric_and_label() -> None:
         assert f"| `{metric.name}` | {type(metric).__name__.lower()} |" in text
         for label in metric.labels:
             assert f"| `{label.name}` | {label.help} |" in text
+
+
+def test_the_sandbox_layers_include_all_that_the_engine_child_says_it_lacks() -> None:
+    assert set(sandbox.MISSING) <= set(names.SANDBOX_LAYERS)
 
 
 def test_descriptors_are_values() -> None:
