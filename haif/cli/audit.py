@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     trace = verbs.add_parser("trace", help="print the whole trace of a job as a tree; exit code 3 if there is none")
     trace.add_argument("job", metavar="JOB", help="the job's id, or the `id` of an answer")
     trace.add_argument("--state", type=Path, metavar="DIR", help="the state folder to look in")
-    trace.add_argument("--json", action="store_true", help="as one JSON object")
+    trace.add_argument("--json", action="store_true", help="as a JSON list of spans")
     trace.set_defaults(handler=_trace)
 
 
@@ -44,7 +44,7 @@ def _trace(arguments: argparse.Namespace) -> int:
         where = f"in the {len(stores)} span stores below {folder}" if stores else f"and no span store is below {folder}"
         print(f"haif: no span of job {job} was found {where}; name the mesh's folder with --state DIR", file=sys.stderr)
         return 3
-    print(_as_json(job, rows) if arguments.json else "\n".join(_as_text(job, rows)))
+    print(_as_json(rows) if arguments.json else "\n".join(_as_text(job, rows)))
     return 0
 
 
@@ -56,11 +56,10 @@ def _job(text: str) -> str:
         raise Misuse(str(error)) from None
 
 
-def _as_json(job: str, rows: Sequence[SpanRow]) -> str:
+def _as_json(rows: Sequence[SpanRow]) -> str:
     from haif.telemetry.rows import tree
 
-    spans = [dataclasses.asdict(row) | {"depth": depth} for depth, row in tree(rows)]
-    return json.dumps({"job": job, "spans": spans})
+    return json.dumps([dataclasses.asdict(row) | {"depth": depth} for depth, row in tree(rows)])
 
 
 def _as_text(job: str, rows: Sequence[SpanRow]) -> list[str]:
