@@ -1,0 +1,104 @@
+"""Datagrams: golden bytes, limits, signatures, and arbitrary input."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haif.base import codec
+from haif.base.errors import BadSignature, Malformed, Oversize, PeerFault
+from haif.base.ids import Digest, NetId, PeerId
+from haif.dht import messages
+from haif.dht.messages import Command, Kind, Query, Reply
+from haif.identity.keys import Identity
+
+NET = NetId(b"n" * 32)
+TARGET = Digest(b"t" * 32)
+PEER = PeerId(b"p" * 32)
+TID = b"12345678"
+ANNA = Identity(b"a" * 32)
+
+
+def test_a_ping_has_these_bytes() -> None:
+    data = messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)
+    assert data == b"\xa1\x00" + TID + b"\x96\x00\xc4\x20" + TARGET + b"\xc4\x00\xc0\xc4\x20" + PEER + b"\xc4\x00"
+    query = messages.read_query(messages.read(data))
+    assert query == Query(Command.PING, TARGET, b"", None, PEER, b"")
+
+
+def test_a_reply_has_these_bytes() -> None:
+    asked = messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)
+    data = messages.sign_reply(ANNA, NET, messages.read(asked), Reply(b"\x04\x7f\0\0\1\x0f\xa0", b"k" * 16))
+    assert data[:10] == b"\xa1\x01" + TID
+    assert data[74:] == ANNA.peer + b"\x97\xc4\x07\x04\x7f\0\0\1\x0f\xa0\xc4\x10" + b"k" * 16 + bytes.fromhex(
+        "c400 00 90 c2 a0"
+    )
+    assert len(data) == messages.reply_bytes(Reply(b"\x04\x7f\0\0\1\x0f\xa0", b"k" * 16))
+
+
+def test_a_first_query_is_padded_and_one_with_a_token_is_not() -> None:
+    assert len(messages.write_query(TID, Command.FIND, TARGET, b"", None, PEER)) in range(400, 404)
+    assert len(messages.write_query(TID, Command.FIND, TARGET, b"", b"k" * 16, PEER)) < 120
+    assert len(messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)) < 100
+
+
+def test_the_longest_record_fits_into_a_put_and_into_an_answer() -> None:
+    record = bytes(64 + 600 + 128)
+    messages.write_query(TID, Command.PUT, TARGET, record, b"k" * 16, PEER)
+    assert messages.reply_bytes(Reply(bytes(19), b"k" * 16, records=(record,))) <= 1200
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", Malformed),
+        (b"\xa1\x00" + TID, Malformed),
+        (b"\xa2\x00" + TID + b"\x90", Malformed),
+        (b"\xa1\x04" + TID + b"\x90", Malformed),
+        (b"\xa1\x00" + bytes(1199), Oversize),
+    ],
+    ids=["empty", "header only", "another version", "another kind", "too long"],
+)
+def test_what_is_no_datagram_is_refused(data: bytes, error: type[PeerFault]) -> None:
+    with pytest.raises(error):
+        messages.read(data)
+
+
+def test_a_token_of_another_length_and_a_broken_list_are_refused() -> None:
+    for query in (
+        Query(Command.FIND, TARGET, b"", b"short", None, b""),
+        Query(Command.GET, TARGET, b"1234567", None, None, b""),
+    ):
+        with pytest.raises(Malformed):
+            messages.read_query(messages.read(messages.write(Kind.QUERY, TID, codec.encode(query))))
+
+
+@given(st.integers(0, 2**32))
+def test_a_reply_with_any_bit_changed_is_refused(position: int) -> None:
+    asked = messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)
+    data = bytearray(messages.sign_reply(ANNA, NET, messages.read(asked), Reply(bytes(7), b"k" * 16)))
+    bit = 80 + position % (len(data) * 8 - 80)  # behind the header: version, kind and tid find the query
+    data[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BadSignature):
+        messages.open_reply(messages.read(bytes(data)), net=NET, query=asked)
+
+
+def test_a_reply_is_bound_to_network_query_and_tid() -> None:
+    asked = messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)
+    data = messages.read(messages.sign_reply(ANNA, NET, messages.read(asked), Reply(bytes(7), b"k" * 16)))
+    assert messages.open_reply(data, net=NET, query=asked) == (ANNA.peer, Reply(bytes(7), b"k" * 16))
+    other_tid = messages.write_query(b"87654321", Command.PING, TARGET, b"", None, PEER)
+    other_query = messages.write_query(TID, Command.FIND, TARGET, b"", None, PEER)
+    for net, query in ((NetId(bytes(32)), asked), (NET, other_tid), (NET, other_query)):
+        with pytest.raises(BadSignature):
+            messages.open_reply(data, net=net, query=query)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_datagram_or_a_peers_fault(rest: bytes) -> None:
+    for kind in Kind:
+        try:
+            datagram = messages.read(b"\xa1" + bytes([kind]) + TID + rest)
+            messages.read_query(datagram)
+            messages.open_reply(datagram, net=NET, query=bytes(20))
+        except PeerFault:
+            pass

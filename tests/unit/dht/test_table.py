@@ -1,0 +1,134 @@
+"""The routing table: who enters, who stays, who is passed on."""
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from haif.base import limits
+from haif.base.clock import Instant
+from haif.base.ids import PeerId
+from haif.dht.contact import Contact, node_id
+from haif.dht.table import ID_BITS, RoutingTable
+
+OWN = PeerId(b"o" * 32)
+NOW = Instant(1000.0)
+
+
+def prefix(peer: PeerId) -> int:
+    return ID_BITS - (node_id(OWN) ^ node_id(peer)).bit_length()
+
+
+def far_contacts(count: int) -> list[Contact]:
+    """Contacts that all belong into bucket 0."""
+    random, found = Random(1), list[Contact]()
+    while len(found) < count:
+        peer = PeerId(random.randbytes(32))
+        if prefix(peer) == 0:
+            found.append(Contact(peer, (f"10.0.0.{len(found) + 1}", 4000)))
+    return found
+
+
+def later(seconds: float) -> Instant:
+    return Instant(NOW + seconds)
+
+
+def full_table() -> tuple[RoutingTable, list[Contact]]:
+    table, contacts = RoutingTable(OWN), far_contacts(limits.DHT_K + 12)
+    for contact in contacts:
+        table.heard(contact, NOW)
+    return table, contacts
+
+
+def test_a_bucket_holds_k_and_old_contacts_are_not_displaced() -> None:
+    table, contacts = full_table()
+    assert len(table) == limits.DHT_K
+    assert all(contact.peer in table for contact in contacts[: limits.DHT_K])
+
+
+def test_after_two_failures_in_a_row_the_latest_waiting_contact_takes_over() -> None:
+    table, contacts = full_table()
+    table.failed(contacts[0])
+    table.heard(contacts[0], NOW)
+    table.failed(contacts[0])
+    assert contacts[0].peer in table
+    table.failed(contacts[0])
+    assert contacts[0].peer not in table
+    assert contacts[-1].peer in table
+    assert len(table) == limits.DHT_K
+
+
+def test_a_newcomer_to_a_full_bucket_has_the_longest_silent_contact_pinged() -> None:
+    table, contacts = full_table()
+    assert table.heard(contacts[-1], NOW) is None  # everybody was heard a moment ago
+    for contact in contacts[1 : limits.DHT_K]:
+        table.heard(contact, later(301))
+    assert table.heard(contacts[-1], later(302)) == contacts[0]
+
+
+def test_a_peer_keeps_its_address_until_that_has_failed() -> None:
+    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    moved = Contact(contact.peer, ("10.66.0.1", 1))
+    table.heard(contact, NOW)
+    table.heard(moved, NOW)
+    assert table.closest(0, 5) == [contact]
+    table.failed(contact)
+    table.heard(moved, NOW)
+    assert table.closest(0, 5) == [moved]
+
+
+def test_a_contact_is_passed_on_only_while_fresh_and_answering() -> None:
+    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    table.heard(contact, NOW)
+    assert table.closest(0, 5, since=NOW) == [contact]
+    assert table.closest(0, 5, since=later(1)) == []
+    table.failed(contact)
+    assert table.closest(0, 5, since=NOW) == []
+    assert table.closest(0, 5) == [contact]
+
+
+def test_we_never_enter_our_own_table() -> None:
+    table = RoutingTable(OWN)
+    table.heard(Contact(OWN, ("10.0.0.1", 1)), NOW)
+    assert len(table) == 0
+    assert not table.wants(OWN)
+
+
+def test_a_stranger_is_wanted_only_where_there_is_room() -> None:
+    table, contacts = full_table()
+    assert not table.wants(contacts[0].peer)  # known
+    assert not table.wants(contacts[-1].peer)  # full
+    near = next(peer for peer in (PeerId(Random(n).randbytes(32)) for n in range(100)) if prefix(peer) == 1)
+    assert table.wants(near)
+
+
+def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> None:
+    table, contacts = full_table()
+    assert table.idle(later(599)) == []
+    assert table.idle(later(600)) == [0]
+    table.touch(node_id(contacts[0].peer), later(600))
+    assert table.idle(later(601)) == []
+
+
+@given(st.integers(0, 255), st.binary(min_size=32, max_size=32))
+def test_a_random_target_lies_in_its_bucket(bucket: int, noise: bytes) -> None:
+    target = int.from_bytes(RoutingTable(OWN).target_in(bucket, lambda count: noise[:count]), "big")
+    assert ID_BITS - (node_id(OWN) ^ target).bit_length() == bucket
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["heard", "failed"])), max_size=500), st.integers(0))
+def test_whatever_happens_the_bounds_hold_and_closest_is_true(events: list[tuple[int, str]], seed: int) -> None:
+    random, table = Random(seed), RoutingTable(OWN)
+    contacts = [Contact(PeerId(random.randbytes(32)), ("10.0.0.1", n + 1)) for n in range(401)]
+    for step, (number, event) in enumerate(events):
+        if event == "heard":
+            table.heard(contacts[number], later(step))
+        else:
+            table.failed(contacts[number])
+    known = [contact for contact in contacts if contact.peer in table]
+    assert len(known) == len(table)
+    buckets = [prefix(contact.peer) for contact in known]
+    assert all(buckets.count(bucket) <= limits.DHT_K for bucket in buckets)
+    target = random.getrandbits(256)
+    assert table.closest(target, 7) == sorted(known, key=lambda contact: node_id(contact.peer) ^ target)[:7]
