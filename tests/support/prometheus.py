@@ -68,11 +68,11 @@ def named_in(expression: str) -> Named:
     return Named(tuple(metrics), frozenset(grouped))
 
 
-def missing_series(dashboard: Mapping[str, Any], expositions: Iterable[bytes]) -> list[str]:
+def missing_series(dashboard: Mapping[str, Any], expositions: Iterable[str]) -> list[str]:
     """A sentence for each metric or label that a query names and no scrape has; empty when all is well."""
     found: dict[str, set[str]] = {}
     for exposition in expositions:
-        for family in text_string_to_metric_families(exposition.decode()):
+        for family in text_string_to_metric_families(exposition):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)
     complaints: list[str] = []

@@ -57,7 +57,7 @@ def test_the_file_is_what_the_builder_prints() -> None:
 
 
 def test_live_roles_expose_every_series_and_label_the_queries_name(dashboard: dict[str, Any]) -> None:
-    assert missing_series(dashboard, [busy(role).exposition() for role in names.ROLES]) == []
+    assert missing_series(dashboard, [busy(role).exposition().decode() for role in names.ROLES]) == []
 
 
 def test_every_metric_is_on_the_dashboard(dashboard: dict[str, Any]) -> None:
@@ -116,13 +116,13 @@ def one(expression: str) -> dict[str, Any]:
 
 
 def test_a_metric_nobody_exposes_is_reported() -> None:
-    assert missing_series(one("rate(haif_magic_total[$__rate_interval])"), [b"other 1\n"]) == [
+    assert missing_series(one("rate(haif_magic_total[$__rate_interval])"), ["other 1\n"]) == [
         "P: haif_magic_total is exposed by nobody"
     ]
 
 
 def test_a_label_a_metric_does_not_have_is_reported() -> None:
-    scrape = b'm{a="1"} 1\n'
+    scrape = 'm{a="1"} 1\n'
     assert missing_series(one('sum by (job, instance, a) (m{a="1"})'), [scrape]) == []
     assert missing_series(one('sum by (b) (m{c="1"})'), [scrape]) == ["P: m has no label b", "P: m has no label c"]
 
