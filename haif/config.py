@@ -83,7 +83,7 @@ class WorkerSettings(Common):
     model: str = _setting("haif-demo", "model to serve, by name or digest")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
     slots: int = _setting(8, "requests computed at the same time")
-    context_tokens: int = _setting(1024, "prompt and answer of one request, in tokens")
+    context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
     threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
 
 

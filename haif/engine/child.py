@@ -70,7 +70,7 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
-        self._core = Core(self._llama, slots=load.slots, context_tokens=load.context_tokens)
+        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:

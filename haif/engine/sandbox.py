@@ -40,6 +40,8 @@ def seal(parent: int, files: frozenset[int], model_bytes: int) -> tuple[str, ...
     _check("no new privileges", _prctl(_SET_NO_NEW_PRIVS, 1) == 0 and _prctl(_GET_NO_NEW_PRIVS) == 1)
     _check("not traceable", _prctl(_SET_DUMPABLE, 0) == 0 and _prctl(_GET_DUMPABLE) == 0)
     _check("clean environment", set(os.environ) <= set(ENVIRONMENT))
+    for descriptor in _open_files() - files - {0, 1, 2}:  # an event loop may have let its own slip through the spawn
+        os.close(descriptor)
     _check("no other files", _open_files() <= files | {0, 1, 2})
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)

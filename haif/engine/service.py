@@ -65,7 +65,10 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What to run and with what. `context_tokens` is per slot."""
+    """What to run and with what.
+
+    `context_tokens` is per slot; 0 takes what the model was trained for, at most `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`.
+    """
 
     model: Path
     digest: ModelDigest
@@ -99,6 +102,7 @@ class Engine:
         self._on_died = on_died
         self._program = program
         self._child: _Child | None = None
+        self._alive = asyncio.Event()
         self._cause = "it has not been started"
         self._task: asyncio.Task[None] | None = None
         self._model: ModelInfo | None = None
@@ -147,6 +151,10 @@ class Engine:
         finally:
             child.withdraw(number)
 
+    async def wait_alive(self) -> None:
+        """Return once a child is ready for requests."""
+        await self._alive.wait()
+
     def statistics(self) -> EngineStatistics:
         """A snapshot."""
         child, meter = self._child, self._meter
@@ -159,7 +167,7 @@ class Engine:
             running=running,
             queued=outstanding - running,
             kv_tokens=last.kv_tokens if last else 0,
-            kv_tokens_max=self._settings.slots * self._settings.context_tokens,
+            kv_tokens_max=self._settings.slots * (self._model.context_tokens if self._model else 0),
             tokens_per_second=tokens_per_second,
             batch_tokens=batch_tokens,
             steps=meter.steps,
@@ -198,6 +206,7 @@ class Engine:
             async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
                 self._model = await self._prepare(child, descriptor)
             self._child = child
+            self._alive.set()
             if not started.done():
                 started.set_result(None)
             return await child.watch()
@@ -205,6 +214,7 @@ class Engine:
             raise EngineDied("it did not load the model in time") from None
         finally:
             self._child = None
+            self._alive.clear()
             await child.close()
             os.close(descriptor)
 
@@ -232,7 +242,7 @@ class _Child(asyncio.Protocol):
         self._meter = meter
         self._heard = clock.now()
         self._next = 0
-        self._vocabulary = 0
+        self._vocabulary = self._context = 0
         self._frames = FrameReader()
         self._sealed: asyncio.Future[Sealed] = loop.create_future()
         self._ready: asyncio.Future[Ready] = loop.create_future()
@@ -278,6 +288,7 @@ class _Child(asyncio.Protocol):
         self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads)))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
+        self._context = context_tokens(settings, ready)
         return ready
 
     def submit(self, request: Generate, submitted_ns: int) -> tuple[int, _Stream]:
@@ -289,7 +300,7 @@ class _Child(asyncio.Protocol):
         mailbox = Mailbox(
             request,
             vocabulary=self._vocabulary,
-            context_tokens=self._settings.context_tokens,
+            context_tokens=self._context,
             submitted_ns=submitted_ns,
         )
         self.answers[number] = stream = _Stream(mailbox)
@@ -390,7 +401,7 @@ class _Child(asyncio.Protocol):
             raise Malformed("a report that is not due")
 
     def _step(self, step: Step) -> None:
-        slots, context = self._settings.slots, self._settings.context_tokens
+        slots, context = self._settings.slots, self._context
         for value, most in (
             (step.batch_tokens, slots + limits.PREFILL_CHUNK_TOKENS),
             (step.running, slots),
@@ -495,8 +506,8 @@ class _Meter:
 def _check_settings(settings: EngineSettings) -> None:
     if not 1 <= settings.slots <= limits.ENGINE_SLOTS_MAX:
         raise Misuse(f"an engine has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {settings.slots}")
-    if settings.context_tokens < 1 or settings.threads < 1:
-        raise Misuse("an engine needs a context of at least 1 token and at least 1 thread")
+    if settings.context_tokens < 0 or settings.threads < 1:
+        raise Misuse("an engine needs a context that is not negative and at least 1 thread")
     if settings.profile != "exact":
         raise Misuse(f"there is no execution profile {settings.profile!r}: use 'exact'")
 
@@ -532,6 +543,11 @@ def _search_path() -> str:
     return os.pathsep.join(dict.fromkeys([package, *libraries]))
 
 
+def context_tokens(settings: EngineSettings, ready: Ready) -> int:
+    """The context of one slot, as the child that is ready has it."""
+    return settings.context_tokens or min(ready.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
+
+
 def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
     most = limits.MODEL_TEXT_BYTES_MAX
     exact = "bit-exact" if ready.exact else "not bit-exact"
@@ -541,7 +557,7 @@ def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelIn
         parameters=ready.parameters,
         vocabulary=ready.vocabulary,
         context_trained=ready.context_trained,
-        context_tokens=settings.context_tokens,
+        context_tokens=context_tokens(settings, ready),
         has_chat_template=ready.has_chat_template,
         engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
         exact=ready.exact,

@@ -30,7 +30,7 @@ def test_flags_beat_environment_beats_file_beats_default(file: Path) -> None:
     assert slots({}).threads == 2
     assert slots({}).network == "office"
     assert slots({}, HAIF_NETWORK="home").network == "home"
-    assert slots({}).context_tokens == 1024
+    assert slots({}).context_tokens == 0
 
 
 def test_a_table_is_for_its_role_alone(file: Path) -> None:
