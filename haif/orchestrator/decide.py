@@ -41,12 +41,15 @@ Entropy = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A model the orchestrator places jobs for. `published` in ms since the epoch."""
+    """A model the orchestrator places jobs for. `published` in ms since the epoch.
+
+    `context_tokens` is what the catalogue promises; 0 promises what the smallest live worker offers.
+    """
 
     name: str
     digest: ModelDigest
-    context_tokens: int
     published: int
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ def retry(
     check_reason(request.reason)
     if not job.is_open:
         raise WrongState(f"the job is over: {job.state.value}", gateway)
-    if request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
+    if 1 <= request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
         return Decision((), job.attempt.placed)
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
@@ -263,7 +266,8 @@ def owned(job: Job | None, gateway: PeerId) -> Job:
 
 def check_reason(reason: str) -> None:
     """Return if this can be a reason: a short word, never text of a tenant or a model. Raises `InvalidRequest`."""
-    if not (len(reason) <= limits.REASON_CHARS_MAX and reason.isascii() and reason.replace("_", "").islower()):
+    word = reason.replace("_", "")
+    if not (len(reason) <= limits.REASON_CHARS_MAX and word.isascii() and word.isalpha() and word.islower()):
         raise InvalidRequest("a reason is one word such as `timeout` or `cancelled`", param="reason")
 
 

@@ -38,6 +38,7 @@ class WorkerView:
     address: Address
     slots: int
     load: int
+    context_tokens: int
 
     @property
     def depth(self) -> float:
@@ -120,7 +121,8 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, (known.offer.host, known.offer.port), share.slots, load))
+            address = (known.offer.host, known.offer.port)
+            views.append(WorkerView(worker, address, share.slots, load, known.offer.context_tokens))
         return views
 
     def live_count(self, now: Instant) -> int:

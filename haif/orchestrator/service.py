@@ -334,14 +334,12 @@ class Orchestrator:
 
     async def _models(self, call: Call) -> Message:
         codec.decode(ListModels, call.argument)
-        now = self._clock.now()
-        return Models([
-            ModelCard(
-                entry.name, entry.digest, entry.context_tokens,
-                len(self._fleet.live(entry.digest, self._state.busy, now)), entry.published,
-            )
-            for entry in self._settings.catalogue
-        ])  # fmt: skip
+        return Models([self._card(entry) for entry in self._settings.catalogue])
+
+    def _card(self, entry: CatalogueEntry) -> ModelCard:
+        live = self._fleet.live(entry.digest, self._state.busy, self._clock.now())
+        context = entry.context_tokens or min((view.context_tokens for view in live), default=0)
+        return ModelCard(entry.name, entry.digest, context, len(live), entry.published)
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 

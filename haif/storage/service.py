@@ -69,7 +69,7 @@ class Database:
     def __init__(self, path: Path, migrations: Sequence[str], *, exclusive: bool = False) -> None:
         self.path = path
         self.exclusive = exclusive
-        self._migrations = tuple(migrations)
+        self.migrations = tuple(migrations)
         self._waiting: deque[_Write[Any]] = deque()
         self._wake = asyncio.Event()
         self._open = False
@@ -80,7 +80,7 @@ class Database:
             stack.callback(os.close, _claim(self.path, exclusive=self.exclusive))
             self._writer, self._reader = _connection(self.path), _connection(self.path)
             await stack.enter_async_context(self._writer)
-            await self._writer.run(lambda connection: _prepare(connection, self.path, self._migrations))
+            await self._writer.run(lambda connection: _prepare(connection, self.path, self.migrations))
             await stack.enter_async_context(self._reader)
             await self._reader.run(lambda connection: connection.execute("PRAGMA query_only = ON"))
             self._writing = asyncio.create_task(self._write_until_closed(), name=f"writer of {self.path.name}")
@@ -289,6 +289,8 @@ class Journal:
     def __init__(self, database: Database) -> None:
         if not database.exclusive:
             raise Misuse("a journal has one owner: open its database with exclusive=True")
+        if JOURNAL_SCHEMA not in database.migrations:
+            raise Misuse("a journal has its tables: open its database with JOURNAL_SCHEMA among the migrations")
         self.database = database
 
     async def append(self, entries: Sequence[bytes], *, subject: bytes = b"") -> None:

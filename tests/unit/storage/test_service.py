@@ -263,6 +263,8 @@ async def test_an_entry_over_the_limit_is_refused(tmp_path: Path) -> None:
 def test_a_journal_needs_a_database_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="exclusive=True"):
         Journal(Database(tmp_path / "db", [JOURNAL_SCHEMA]))
+    with pytest.raises(Misuse, match="JOURNAL_SCHEMA"):
+        Journal(Database(tmp_path / "db", [NUMBERS], exclusive=True))
 
 
 TAMPERED = {

@@ -1,0 +1,408 @@
+"""What follows from each request, as values: no wire, no disk, no clock."""
+
+from collections import Counter
+
+import pytest
+
+from haif.base import limits
+from haif.base.errors import (
+    BadSignature,
+    Forbidden,
+    HaifError,
+    InvalidRequest,
+    Malformed,
+    NoWorker,
+    Overloaded,
+    Reason,
+    Timeout,
+    UnknownModel,
+    WrongState,
+)
+from haif.base.hashing import digest
+from haif.base.ids import Digest, JobId, ModelDigest, Seed
+from haif.orchestrator import decide
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.state import JobState
+from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, RetryJob
+from tests.unit.orchestrator.scene import (
+    ANNE,
+    BOB,
+    CLEO,
+    GATEWAY,
+    MODEL,
+    ORCHESTRATOR,
+    OTHER_GATEWAY,
+    REQUEST,
+    WORKERS,
+    Desk,
+    ending,
+    receipt,
+    submission,
+    ticket,
+)
+
+JOB = submission().job
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_placed_with_a_sealed_ticket() -> None:
+    desk = Desk().staffed(ANNE)
+    placed = desk.submit(submission())
+    stated = ticket(placed)
+    assert (placed.host, placed.port) == ("127.0.0.1", 4000)
+    assert (stated.job, stated.attempt, stated.gateway, stated.worker) == (JOB, 1, GATEWAY.peer, ANNE)
+    assert (stated.model, stated.request_digest, stated.tokens_max) == (MODEL, REQUEST, 16)
+    assert stated.expires - stated.issued == limits.RESERVATION_TTL_MS
+    assert stated.deadline - stated.issued == 60_000
+    assert [type(event) for event in desk.happened] == [JobSubmitted, AttemptReserved]
+
+
+def test_a_ticket_never_outlives_its_job() -> None:
+    stated = ticket(Desk().staffed().submit(submission(deadline_ms=500)))
+    assert stated.expires == stated.deadline == stated.issued + 500
+
+
+def test_no_job_lives_longer_than_the_limit() -> None:
+    stated = ticket(Desk().staffed().submit(submission(deadline_ms=1 << 60)))
+    assert stated.deadline - stated.issued == limits.CALL_SECONDS_MAX * 1000
+
+
+@pytest.mark.parametrize("given", [0, 7, -1, (1 << 63) - 1, -(1 << 63)])
+def test_a_tenants_seed_decides_the_seed(given: int) -> None:
+    stated = ticket(Desk().staffed().submit(submission(tenant_seed=given)))
+    assert stated.seed == Seed(digest("haif v1 seed", (given % (1 << 64)).to_bytes(8, "little")))
+
+
+def test_without_a_tenants_seed_every_job_has_its_own() -> None:
+    desk = Desk().staffed()
+    assert ticket(desk.submit(submission(1))).seed != ticket(desk.submit(submission(2))).seed
+
+
+def test_asking_twice_gives_the_same_ticket() -> None:
+    desk = Desk().staffed()
+    first = desk.submit(submission())
+    desk.pass_time(5)
+    assert desk.submit(submission(deadline_ms=55_000)) == first
+    assert len(desk.happened) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"tenant": "bea"}, {"request_digest": Digest(bytes(32))}, {"tokens_max": 17}, {"tenant_seed": 1}, {"model": "x"}],
+)
+def test_a_job_id_is_not_used_twice(changed: dict[str, object]) -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    with pytest.raises(WrongState, match="used before"):
+        desk.submit(submission(**changed))
+
+
+def test_a_ticket_that_expired_is_not_given_again() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    desk.pass_time(limits.RESERVATION_TTL_MS / 1000)
+    with pytest.raises(WrongState, match="no longer valid"):
+        desk.submit(submission())
+
+
+def test_a_job_that_ended_is_not_placed_again_even_when_forgotten() -> None:
+    desk = Desk().staffed()
+    desk.finalise(ending(desk.submit(submission())))
+    with pytest.raises(WrongState, match="no longer valid"):
+        desk.submit(submission())
+    past = desk.state.ended.pop(JOB)
+    with pytest.raises(WrongState, match="no longer valid"):
+        decide.submit(
+            desk.state, desk.fleet, submission(), GATEWAY.peer, past=past, catalogue={}, identity=ORCHESTRATOR,
+            now=desk.now, entropy=desk.entropy,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"tokens_max": 0}, InvalidRequest),
+        ({"tokens_max": limits.COMPLETION_TOKENS_MAX + 1}, InvalidRequest),
+        ({"tenant": ""}, InvalidRequest),
+        ({"tenant": "x" * (limits.TENANT_NAME_CHARS_MAX + 1)}, InvalidRequest),
+        ({"tenant_seed": 1 << 63}, InvalidRequest),
+        ({"deadline_ms": 0}, Timeout),
+        ({"deadline_ms": -5}, Timeout),
+    ],
+)
+def test_what_cannot_be_is_refused(changed: dict[str, object], error: type[HaifError]) -> None:
+    desk = Desk().staffed()
+    with pytest.raises(error):
+        desk.submit(submission(**changed))
+    assert desk.happened == []
+
+
+def test_an_unknown_model_is_refused_with_the_names_that_exist() -> None:
+    with pytest.raises(UnknownModel, match="no model 'huge'; there is: tiny") as caught:
+        Desk().staffed().submit(submission(model="huge"))
+    assert Reason.UNKNOWN_MODEL is caught.value.reason
+
+
+def test_without_a_live_worker_nothing_is_taken_on() -> None:
+    desk = Desk()
+    with pytest.raises(NoWorker) as caught:
+        desk.submit(submission())
+    assert caught.value.retry_after == limits.HEARTBEAT_SECONDS
+    assert desk.state.open == {}
+
+
+def test_the_number_of_open_jobs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "JOBS_OPEN_MAX", 2)
+    desk = Desk().staffed()
+    first = desk.submit(submission(1))
+    desk.submit(submission(2))
+    with pytest.raises(Overloaded):
+        desk.submit(submission(3))
+    assert desk.submit(submission(1)) == first  # asking again about an open one takes no room
+    desk.finalise(ending(first))
+    desk.submit(submission(3))
+
+
+def test_a_burst_between_heartbeats_is_shared_evenly() -> None:
+    desk = Desk().staffed(ANNE, BOB)
+    taken = Counter(ticket(desk.submit(submission(n))).worker for n in range(60))
+    assert taken == {ANNE: 30, BOB: 30}
+
+
+def test_more_slots_take_more_of_a_burst() -> None:
+    desk = Desk().staffed(ANNE, BOB)
+    desk.beat(BOB, slots=12)
+    taken = Counter(ticket(desk.submit(submission(n))).worker for n in range(64))
+    assert taken == {ANNE: 16, BOB: 48}
+
+
+def test_the_end_of_a_job_makes_room_at_its_worker() -> None:
+    desk = Desk().staffed(ANNE, BOB)
+    placed = [desk.submit(submission(n)) for n in range(8)]
+    for each in placed:
+        if ticket(each).worker == ANNE:
+            desk.finalise(ending(each))
+    assert {ticket(desk.submit(submission(n))).worker for n in range(100, 104)} == {ANNE}
+
+
+# --- retry ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_attempt_is_elsewhere_with_the_same_seed_and_deadline() -> None:
+    desk = Desk().staffed()
+    first = ticket(desk.submit(submission()))
+    second = ticket(desk.retry(RetryJob(JOB, 1, "connection_lost")))
+    third = ticket(desk.retry(RetryJob(JOB, 2, "engine_died")))
+    assert {first.worker, second.worker, third.worker} == set(WORKERS)
+    assert [first.attempt, second.attempt, third.attempt] == [1, 2, 3]
+    assert len({(each.seed, each.deadline, each.request_digest) for each in (first, second, third)}) == 1
+    assert [a.failure for a in desk.state.open[JOB].attempts] == ["connection_lost", "engine_died", ""]
+
+
+def test_after_the_last_attempt_the_job_fails_for_good() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    for attempt in range(1, limits.ATTEMPTS_MAX):
+        desk.retry(RetryJob(JOB, attempt, "timeout"))
+    with pytest.raises(NoWorker, match="3 workers were tried"):
+        desk.retry(RetryJob(JOB, limits.ATTEMPTS_MAX, "timeout"))
+    assert desk.happened[-1] == JobFailed(JOB, "no_worker", desk.wall)
+    assert desk.state.ended[JOB].state is JobState.FAILED
+    assert desk.state.busy == {}
+
+
+def test_without_another_worker_the_job_fails_for_good() -> None:
+    desk = Desk().staffed(ANNE)
+    desk.submit(submission())
+    with pytest.raises(NoWorker, match="no other live worker"):
+        desk.retry(RetryJob(JOB, 1, "timeout"))
+    assert [type(event) for event in desk.happened[2:]] == [AttemptFailed, JobFailed]
+
+
+def test_a_retry_after_the_deadline_fails_for_good() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission(deadline_ms=1000))
+    desk.seconds += 1
+    with pytest.raises(Timeout):
+        desk.retry(RetryJob(JOB, 1, "timeout"))
+    assert desk.state.ended[JOB].reason == "timeout"
+
+
+def test_asking_twice_for_a_retry_gives_the_same_ticket() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    second = desk.retry(RetryJob(JOB, 1, "timeout"))
+    assert desk.retry(RetryJob(JOB, 1, "timeout")) == second
+    assert len(desk.state.open[JOB].attempts) == 2
+
+
+@pytest.mark.parametrize("attempt", [-1, 0, 2, 3])
+def test_only_the_latest_attempt_can_be_retried_or_failed(attempt: int) -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    for request in (RetryJob(JOB, attempt, "timeout"), FailJob(JOB, attempt, "timeout")):
+        with pytest.raises(WrongState) as caught:
+            (desk.retry if isinstance(request, RetryJob) else desk.fail)(request)  # type: ignore[operator]
+        assert Reason.WRONG_STATE is caught.value.reason
+    assert len(desk.happened) == 2
+
+
+@pytest.mark.parametrize("reason", ["", "Hello world", "x" * 41, "tell me a story", "naïve"])
+def test_a_reason_is_a_word_and_never_a_text(reason: str) -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    with pytest.raises(InvalidRequest):
+        desk.retry(RetryJob(JOB, 1, reason))
+    with pytest.raises(InvalidRequest):
+        desk.fail(FailJob(JOB, 1, reason))
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_with_its_countersignature_ends_the_job() -> None:
+    desk = Desk().staffed(ANNE)
+    message = ending(desk.submit(submission()))
+    assert desk.finalise(message) == Finalised(JOB)
+    view = desk.state.ended[JOB].view()
+    assert (view.state, view.worker, view.attempts) == ("finalised", ANNE, 1)
+    assert (view.receipt, view.countersignature) == (message.receipt, message.countersignature)
+    assert desk.state.open == desk.state.busy == {}
+
+
+def test_the_same_end_twice_is_one_end() -> None:
+    desk = Desk().staffed()
+    message = ending(desk.submit(submission()))
+    desk.finalise(message)
+    assert desk.finalise(message) == Finalised(JOB)
+    assert sum(isinstance(event, JobFinalised) for event in desk.happened) == 1
+
+
+def test_another_receipt_after_the_end_is_refused() -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission())
+    desk.finalise(ending(placed))
+    with pytest.raises(WrongState, match="over"):
+        desk.finalise(ending(placed, receipt(placed, completion_tokens=6)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"job": JobId(bytes(16))}, {"attempt": 2}, {"gateway": OTHER_GATEWAY.peer}, {"reservation": Digest(bytes(32))},
+        {"request": Digest(bytes(32))}, {"model": ModelDigest(bytes(32))}, {"completion_tokens": 17},
+        {"completion_tokens": -1}, {"prompt_tokens": -1},
+    ],
+)  # fmt: skip
+def test_a_receipt_for_anything_else_is_refused(changed: dict[str, object]) -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission())
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(placed, receipt(placed, **changed)))
+    assert JOB in desk.state.open
+
+
+def test_a_receipt_of_a_worker_that_was_not_reserved_is_refused() -> None:
+    desk = Desk().staffed(ANNE)
+    placed = desk.submit(submission())
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(placed, receipt(placed, by=WORKERS[BOB])))
+
+
+def test_a_countersignature_must_be_the_gateways_own_and_under_this_receipt() -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission())
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(placed, by=OTHER_GATEWAY))
+    other = ending(placed, receipt(placed, completion_tokens=4))
+    with pytest.raises(BadSignature, match="another receipt"):
+        desk.finalise(FinaliseJob(JOB, receipt(placed), other.countersignature))
+    with pytest.raises(Malformed):
+        desk.finalise(FinaliseJob(JOB, b"", other.countersignature))
+
+
+def test_a_receipt_of_an_attempt_that_was_given_up_is_refused() -> None:
+    desk = Desk().staffed()
+    first = desk.submit(submission())
+    desk.retry(RetryJob(JOB, 1, "timeout"))
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(first))
+
+
+def test_a_failed_job_stays_failed() -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission())
+    assert desk.fail(FailJob(JOB, 1, "cancelled")) == Finalised(JOB)
+    assert desk.fail(FailJob(JOB, 1, "cancelled")) == Finalised(JOB)
+    assert desk.state.ended[JOB].view().reason == "cancelled"
+    with pytest.raises(WrongState):
+        desk.finalise(ending(placed))
+    with pytest.raises(WrongState):
+        desk.retry(RetryJob(JOB, 1, "timeout"))
+    assert sum(isinstance(event, JobFailed) for event in desk.happened) == 1
+
+
+def test_a_finalised_job_cannot_fail() -> None:
+    desk = Desk().staffed()
+    desk.finalise(ending(desk.submit(submission())))
+    with pytest.raises(WrongState, match="has an answer"):
+        desk.fail(FailJob(JOB, 1, "cancelled"))
+
+
+def test_another_gateways_job_is_out_of_reach() -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission())
+    attempts = [
+        lambda: desk.submit(submission(), OTHER_GATEWAY),
+        lambda: desk.retry(RetryJob(JOB, 1, "timeout"), OTHER_GATEWAY),
+        lambda: desk.finalise(ending(placed), OTHER_GATEWAY),
+        lambda: desk.fail(FailJob(JOB, 1, "timeout"), OTHER_GATEWAY),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Forbidden) as caught:
+            attempt()
+        assert Reason.FORBIDDEN is caught.value.reason
+    assert len(desk.happened) == 2
+
+
+def test_there_is_nothing_to_do_about_a_job_that_does_not_exist() -> None:
+    desk = Desk().staffed()
+    placed = Desk().staffed(CLEO).submit(submission())
+    for attempt in (
+        lambda: desk.retry(RetryJob(JOB, 1, "timeout")),
+        lambda: desk.finalise(ending(placed)),
+        lambda: desk.fail(FailJob(JOB, 1, "timeout")),
+    ):
+        with pytest.raises(WrongState, match="no such job"):
+            attempt()
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_without_an_end_fails_after_its_deadline_and_a_grace() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission(1, deadline_ms=10_000))
+    desk.submit(submission(2, deadline_ms=90_000))
+    desk.pass_time(10 + limits.FINALISE_GRACE_MS / 1000 - 0.001)
+    assert len(desk.state.open) == 2
+    desk.pass_time(0.001)
+    assert desk.state.ended[JOB].reason == "timeout"
+    assert len(desk.state.open) == 1
+
+
+def test_an_answer_that_came_just_in_time_may_be_reported_within_the_grace() -> None:
+    desk = Desk().staffed()
+    placed = desk.submit(submission(deadline_ms=1000))
+    desk.pass_time(1.5)
+    assert desk.finalise(ending(placed)) == Finalised(JOB)
+
+
+def test_the_ended_jobs_kept_in_memory_are_bounded() -> None:
+    desk = Desk().staffed()
+    desk.state.ended_max = 3
+    for n in range(5):
+        desk.finalise(ending(desk.submit(submission(n))))
+    assert list(desk.state.ended) == [submission(n).job for n in (2, 3, 4)]
+    assert desk.state.forgotten == 2

@@ -1,0 +1,77 @@
+"""Events survive the journal, byte for byte, for ever."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haif.base.errors import Malformed
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.orchestrator import events
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted
+
+
+def ids(kind: type) -> st.SearchStrategy:
+    return st.binary(min_size=kind.size, max_size=kind.size).map(kind)
+
+
+COUNT = st.integers(0, (1 << 64) - 1)
+TEXT = st.text(max_size=40)
+SEED = st.none() | st.integers(-(1 << 63), (1 << 63) - 1)
+ANY_EVENT = st.one_of(
+    st.builds(
+        JobSubmitted, ids(JobId), ids(PeerId), TEXT, TEXT, ids(ModelDigest), ids(Digest), COUNT, SEED, ids(Seed), COUNT,
+        COUNT,
+    ),
+    st.builds(
+        AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT, COUNT
+    ),
+    st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
+    st.builds(JobFinalised, ids(JobId), COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
+    st.builds(JobFailed, ids(JobId), TEXT, COUNT),
+)  # fmt: skip
+
+JOB = JobId(bytes(range(16)))
+GOLDEN = {
+    JobSubmitted(
+        JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), 9, 1
+    ): (
+        "019bc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
+        "67676767a3616461a474696e79c4206d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6dc42072"
+        "7272727272727272727272727272727272727272727272727272727272727210ffc420737373737373737373737373737373"
+        "73737373737373737373737373737373730901"
+    ),
+    AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 2): (
+        "0299c410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
+        "7777777777a93132372e302e302e31cd0fa0c4067365616c6564c42064646464646464646464646464646464646464646464"
+        "646464646464646464640802"
+    ),
+    AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
+    JobFinalised(JOB, 2, b"receipt", b"hand", 4): (
+        "0495c410000102030405060708090a0b0c0d0e0f02c40772656365697074c40468616e6404"
+    ),
+    JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
+}
+
+
+@given(ANY_EVENT)
+def test_an_event_comes_back_as_it_went(event: events.Event) -> None:
+    assert events.decode(events.encode(event)) == event
+
+
+@pytest.mark.parametrize("event", GOLDEN, ids=lambda event: type(event).__name__)
+def test_the_bytes_of_an_event_never_change(event: events.Event) -> None:
+    assert GOLDEN[event] == events.encode(event).hex()
+
+
+@pytest.mark.parametrize("entry", [b"", b"\x00\x90", b"\x06\x90", b"\x05", b"\x05\x93", b"\x05\x90\x00"])
+def test_what_is_no_event_is_refused(entry: bytes) -> None:
+    with pytest.raises(Malformed):
+        events.decode(entry)
+
+
+@given(st.binary(max_size=80))
+def test_random_bytes_are_an_event_or_refused(entry: bytes) -> None:
+    with suppress(Malformed):
+        events.decode(entry)

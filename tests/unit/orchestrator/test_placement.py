@@ -1,0 +1,239 @@
+"""Work goes to the least loaded live worker, and nobody can talk himself into the list or to its top."""
+
+from collections import Counter
+
+import pytest
+
+from haif.base import codec, limits
+from haif.base.clock import Instant, WallTime
+from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason, WrongState
+from haif.base.ids import JobId, ModelDigest, NetId, PeerId
+from haif.identity.signing import Verified
+from haif.orchestrator.placement import Fleet, WorkerView, check_offer, choose
+from haif.protocol.heartbeats import Heartbeat
+from haif.protocol.offers import Offer
+from haif.protocol.records import Record, RecordKind, offer_topic
+from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
+
+START = Instant(1000.0)
+WALL = WallTime(1_700_000_000_000)
+OTHER_MODEL = ModelDigest(b"q" * 32)
+NET = NetId(b"n" * 32)
+TOPIC = offer_topic(NET, MODEL)
+
+
+def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
+    return WorkerView(worker, ("127.0.0.1", 1), slots, taken, 1024)
+
+
+def fleet(*workers: PeerId) -> Fleet:
+    found = Fleet()
+    found.found(MODEL, {worker: offer() for worker in workers})
+    return found
+
+
+def busy(worker: PeerId, *reserved_ms_ago: int) -> dict:
+    return {(worker, MODEL): {JobId(bytes([n]) * 16): WALL - ago for n, ago in enumerate(reserved_ms_ago)}}
+
+
+def loads(fleet: Fleet, taken: dict, now: Instant = START) -> dict[PeerId, int]:
+    return {view.worker: view.load for view in fleet.live(MODEL, taken, now)}
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_least_loaded_per_slot_is_chosen() -> None:
+    views = [view(ANNE, 3, slots=4), view(BOB, 5, slots=8), view(CLEO, 4, slots=4)]
+    assert choose(views, (), counting()).worker == BOB
+
+
+def test_ties_are_broken_at_random() -> None:
+    entropy = counting()
+    chosen = Counter(choose([view(ANNE, 1), view(BOB, 1), view(CLEO, 2)], (), entropy).worker for _ in range(400))
+    assert set(chosen) == {ANNE, BOB}
+    assert min(chosen.values()) > 130
+
+
+def test_a_worker_that_was_tried_is_not_chosen_again() -> None:
+    assert choose([view(ANNE, 0), view(BOB, 9)], {ANNE}, counting()).worker == BOB
+    with pytest.raises(NoWorker, match="no other live worker") as caught:
+        choose([view(ANNE, 0)], {ANNE}, counting())
+    assert Reason.NO_WORKER is caught.value.reason
+    assert caught.value.retry_after == limits.HEARTBEAT_SECONDS
+
+
+def test_full_queues_are_overload_not_absence() -> None:
+    with pytest.raises(Overloaded):
+        choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting())
+    assert choose([view(ANNE, 3 + limits.WORKER_QUEUE_MAX)], (), counting()).worker == ANNE
+
+
+# --- who is live ------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_needs_both_an_offer_and_a_heartbeat() -> None:
+    known = fleet(ANNE)
+    assert loads(known, {}) == {}
+    known.hear(BOB, Heartbeat([load()]), {}, START, WALL)
+    assert loads(known, {}) == {}
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    assert loads(known, {}) == {ANNE: 0}
+    assert known.live_count(START) == 1
+
+
+def test_a_worker_is_gone_after_fifteen_seconds_of_silence() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS - 0.01)) == {ANNE: 0}
+    assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS)) == {}
+
+
+def test_a_draining_worker_is_gone_at_once() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    known.hear(ANNE, Heartbeat([]), {}, START, WALL)
+    assert loads(known, {}) == {}
+
+
+def test_a_heartbeat_about_another_model_makes_nobody_live_for_this_one() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load(model=OTHER_MODEL)]), {}, START, WALL)
+    assert loads(known, {}) == {}
+
+
+def test_one_lookup_that_misses_an_offer_is_a_hint_and_two_are_a_withdrawal() -> None:
+    known = fleet(ANNE, BOB)
+    for worker in (ANNE, BOB):
+        known.hear(worker, Heartbeat([load()]), {}, START, WALL)
+    known.found(MODEL, {BOB: offer()})
+    assert set(loads(known, {})) == {ANNE, BOB}
+    assert not known.is_complete(MODEL, START)
+    known.found(MODEL, {BOB: offer()})
+    assert set(loads(known, {})) == {BOB}
+
+
+def test_an_offer_found_again_counts_from_the_start() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    for _ in range(3):
+        known.found(MODEL, {})
+        known.found(MODEL, {ANNE: offer()})
+    assert set(loads(known, {})) == {ANNE}
+
+
+def test_offers_are_searched_for_until_every_worker_heard_has_one() -> None:
+    known = Fleet()
+    assert not known.is_complete(MODEL, START)
+    known.found(MODEL, {ANNE: offer()})
+    assert known.is_complete(MODEL, START)
+    known.hear(BOB, Heartbeat([load()]), {}, START, WALL)
+    assert not known.is_complete(MODEL, START)
+    known.found(MODEL, {ANNE: offer(), BOB: offer()})
+    assert known.is_complete(MODEL, START)
+
+
+def test_the_number_of_workers_is_bounded_and_silent_ones_make_room() -> None:
+    known = Fleet(workers_max=2)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 10), WALL)
+    with pytest.raises(Overloaded):
+        known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 11), WALL)
+    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 12), WALL)
+    known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 16), WALL)
+
+
+# --- how loaded -------------------------------------------------------------------------------------------------------
+
+
+def test_reservations_since_the_heartbeat_count() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    assert loads(known, busy(ANNE, 0, 0, 0)) == {ANNE: 3}
+
+
+def test_reservations_the_heartbeat_shows_are_not_counted_twice() -> None:
+    known = fleet(ANNE)
+    taken = busy(ANNE, 5000, 5000, 10)
+    known.hear(ANNE, Heartbeat([load(running=3)]), taken, START, WALL)
+    assert loads(known, taken) == {ANNE: 3}
+
+
+def test_a_burst_the_heartbeat_just_missed_still_counts() -> None:
+    known = fleet(ANNE)
+    taken = busy(ANNE, *[20] * 50)
+    known.hear(ANNE, Heartbeat([load(running=0)]), taken, START, WALL)
+    assert loads(known, taken) == {ANNE: 50}
+
+
+def test_work_of_other_orchestrators_counts() -> None:
+    known = fleet(ANNE)
+    taken = busy(ANNE, 5000)
+    known.hear(ANNE, Heartbeat([load(running=4, queued=2)]), taken, START, WALL)
+    assert loads(known, taken) == {ANNE: 6}
+    assert loads(known, {}) == {ANNE: 5}
+
+
+def test_tickets_that_were_never_redeemed_do_not_count_for_long() -> None:
+    known = fleet(ANNE)
+    taken = busy(ANNE, 20_000, 20_000, 10)
+    known.hear(ANNE, Heartbeat([load(running=0)]), taken, START, WALL)
+    assert loads(known, taken) == {ANNE: 1}
+
+
+# --- lies -------------------------------------------------------------------------------------------------------------
+
+LIES = {
+    "no slots": [load(slots=0)],
+    "a million slots": [load(slots=1_000_000)],
+    "negative running": [load(-1)],
+    "negative queue": [load(0, -1)],
+    "a model twice": [load(), load()],
+    "too many models": [load(model=ModelDigest(n.to_bytes(32, "big"))) for n in range(limits.HEARTBEAT_LOADS_MAX + 1)],
+    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"))],
+    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"))],
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_heartbeat_that_cannot_be_true_is_refused(lie: str) -> None:
+    known = fleet(ANNE)
+    with pytest.raises(Malformed) as caught:
+        known.hear(ANNE, Heartbeat(LIES[lie]), {}, START, WALL)
+    assert caught.value.peer == ANNE
+    assert loads(known, {}) == {}
+
+
+def record(body: Offer | None = None, **changed: object) -> Verified[Record]:
+    fields = {
+        "kind": RecordKind.OFFER, "topic": TOPIC, "owner": ANNE, "sequence": 1, "expires": WALL + 60_000,
+        "tombstone": False, "body": codec.encode(body or offer()),
+    }  # fmt: skip
+    return Verified(Record(**(fields | changed)), ANNE, b"")
+
+
+def test_an_offer_that_holds_is_taken() -> None:
+    assert check_offer(record(), MODEL, TOPIC, None) == offer()
+    assert check_offer(record(), MODEL, TOPIC, {ANNE}) == offer()
+
+
+@pytest.mark.parametrize(
+    ("found", "error"),
+    [
+        (record(kind=RecordKind.PRESENCE), WrongState),
+        (record(topic=offer_topic(NET, OTHER_MODEL)), WrongState),
+        (record(tombstone=True), WrongState),
+        (record(offer(model=OTHER_MODEL)), WrongState),
+        (record(body=b"junk"), Malformed),
+        (record(offer(port=0)), Malformed),
+        (record(offer(port=70_000)), Malformed),
+    ],
+)
+def test_an_offer_that_does_not_hold_is_refused(found: Verified[Record], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        check_offer(found, MODEL, TOPIC, None)
+
+
+def test_a_worker_that_was_not_admitted_offers_in_vain() -> None:
+    with pytest.raises(Forbidden):
+        check_offer(record(), MODEL, TOPIC, {BOB})
