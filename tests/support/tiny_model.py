@@ -11,7 +11,7 @@ TEMPLATE = (
 )
 CONTROLS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 _WORDS = (
-    "the", "a", "an", "and", "of", "to", "in", "is", "was", "it", "that", "he", "she", "they", "we", "you", "on", "with",
+    "the", "a", "an", "and", "of", "to", "in", "is", "was", "it", "that", "he", "she", "they", "we", "you", "on",
 )  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""Engines for tests: real children on tiny models, and children that lie."""
+
+import os
+from pathlib import Path
+
+import blake3
+
+from haif.base.ids import JobId, ModelDigest, Seed
+from haif.engine.request import Finished, Generate, Piece
+from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
+from haif.runtime.clock import SystemClock
+
+LIAR = """
+import os, sys, time
+sys.path += sys.argv.pop(1).split(os.pathsep)
+from haif.engine import sandbox
+from haif.engine.frames import End, Failed, Output, Ready, Refused, Report, Sealed, Step, frame
+parent, orders, reports, model = map(int, sys.argv[1:5])
+say = lambda report: os.write(reports, frame(report))
+sandbox.seal(parent, frozenset({orders, reports, model}), 1000)
+say(Report(sealed=Sealed([], [])))
+os.read(orders, 9999)
+say(Report(ready=Ready("liar", "llama", 1, 100, 100, False, "build", True)))
+os.read(orders, 9999)
+LIE
+os.read(orders, 9999)
+"""
+"""A child that behaves until it has a request, and then does LIE."""
+
+
+def digest_of(path: Path) -> ModelDigest:
+    return ModelDigest(blake3.blake3(path.read_bytes()).digest())
+
+
+def engine(model: Path, *, slots=8, context_tokens=512, died=None, program=CHILD_PROGRAM, digest=None) -> Engine:
+    return Engine(
+        EngineSettings(model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1),
+        clock=SystemClock(),
+        entropy=os.urandom,
+        on_died=(lambda cause: None) if died is None else died,
+        program=program,
+    )
+
+
+def request(
+    text="once upon a time", *, chat=None, tokens_max=24, temperature=0.0, top_p=1.0, stop=(), seed=0
+) -> Generate:
+    return Generate(
+        JobId(bytes(16)), chat, None if chat else text, tokens_max, temperature, top_p, list(stop),
+        Seed(seed.to_bytes(32, "big")),
+    )  # fmt: skip
+
+
+async def read(running: Engine, what: Generate) -> tuple[list[int], str, Finished]:
+    """All tokens, the whole text and the end of an answer."""
+    tokens: list[int] = []
+    text = ""
+    finished = None
+    async with running.generate(what) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Piece):
+                assert piece.first == len(tokens)
+                tokens += piece.tokens
+                text += piece.text
+            else:
+                finished = piece
+    assert finished is not None
+    return tokens, text, finished

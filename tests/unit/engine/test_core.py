@@ -1,0 +1,136 @@
+"""The core with a model that counts: after token n comes n + 1; 9 ends."""
+
+import numpy as np
+import pytest
+
+from haif.base import limits
+from haif.base.errors import ContextTooLong, Overloaded
+from haif.base.ids import JobId, Seed
+from haif.engine.core import Core
+from haif.engine.request import Generate
+
+
+class Counting:
+    def __init__(self):
+        self.cells = {}
+        self.batches = []
+
+    def decode(self, spans):
+        rows = []
+        for slot, start, tokens, due in spans:
+            cells = self.cells.setdefault(slot, [])
+            assert start == len(cells), "tokens are computed in order and once"
+            cells.extend(tokens)
+            if due:
+                rows.append(np.eye(10, dtype=np.float32)[(tokens[-1] + 1) % 10])
+        self.batches.append([(slot, len(tokens)) for slot, _, tokens, _ in spans])
+        return np.array(rows, np.float32).reshape(-1, 10)
+
+    def forget(self, slot):
+        self.cells.pop(slot, None)
+
+    def piece(self, token):
+        return str(token).encode()
+
+    def ends(self, token):
+        return token == 9
+
+
+def request(tokens_max=20, stop=()):
+    return Generate(JobId(bytes(16)), None, "-", tokens_max, 0.0, 1.0, list(stop), Seed(bytes(32)))
+
+
+def core(slots=2, context=600):
+    model = Counting()
+    return Core(model, slots=slots, context_tokens=context), model
+
+
+def run(core, steps=1000):
+    found = {}
+    ends = {}
+    for _ in range(steps):
+        if not core.busy:
+            break
+        for output in core.step(lambda: 0).outputs:
+            tokens, text = found.get(output.number, ([], ""))
+            found[output.number] = (tokens + output.tokens, text + output.text)
+            if output.end:
+                ends[output.number] = (output.end.finish_reason, output.end.prompt_tokens, output.end.completion_tokens)
+    return found, ends
+
+
+def test_the_token_that_ends_is_counted_and_has_no_text():
+    engine, model = core()
+    engine.submit(5, request(), [3, 4], 0)
+    assert ({5: ([5, 6, 7, 8, 9], "5678")}, {5: ("stop", 2, 5)}) == run(engine)
+    assert {} == model.cells
+
+
+def test_an_answer_ends_at_its_length():
+    engine, _ = core()
+    engine.submit(5, request(3), [0], 0)
+    assert ({5: ([1, 2, 3], "123")}, {5: ("length", 1, 3)}) == run(engine)
+
+
+def test_a_stop_string_across_tokens_is_cut_and_its_tokens_are_counted():
+    engine, _ = core()
+    engine.submit(5, request(stop=["45"]), [1], 0)
+    assert ({5: ([2, 3, 4, 5], "23")}, {5: ("stop", 1, 4)}) == run(engine)
+
+
+def test_text_withheld_for_a_stop_string_that_never_came_is_given_at_the_end():
+    engine, _ = core()
+    engine.submit(5, request(3, stop=["35"]), [0], 0)
+    assert ({5: ([1, 2, 3], "123")}, {5: ("length", 1, 3)}) == run(engine)
+
+
+def test_a_long_prompt_is_computed_in_chunks_beside_running_answers():
+    engine, model = core()
+    engine.submit(1, request(9), [0], 0)
+    engine.step(lambda: 0)
+    engine.submit(2, request(3), [0] * 500, 0)
+    run(engine, 3)
+    assert [[(0, 1)], [(0, 1), (1, 256)], [(0, 1), (1, 244)], [(0, 1), (1, 1)]] == model.batches
+
+
+def test_a_waiting_request_takes_the_slot_that_becomes_free():
+    engine, _ = core(slots=1)
+    engine.submit(1, request(2), [0], 0)
+    engine.submit(2, request(2), [5], 0)
+    assert {1: ([1, 2], "12"), 2: ([6, 7], "67")} == run(engine)[0]
+
+
+def test_cancelling_frees_the_slot_before_the_next_step():
+    engine, model = core(slots=1)
+    engine.submit(1, request(), [0] * 100, 0)
+    engine.submit(2, request(2), [5], 0)
+    engine.submit(3, request(2), [5], 0)
+    engine.step(lambda: 0)
+    engine.cancel(1)
+    engine.cancel(3)
+    assert {} == model.cells
+    assert {2: ([6, 7], "67")} == run(engine)[0]
+
+
+def test_prompt_and_answer_must_fit_the_context():
+    engine, _ = core(context=10)
+    engine.submit(1, request(5), [0] * 5, 0)
+    with pytest.raises(ContextTooLong, match="context of 10"):
+        engine.submit(2, request(5), [0] * 6, 0)
+
+
+def test_the_queue_is_bounded():
+    engine, _ = core(slots=1)
+    for number in range(limits.ENGINE_QUEUE_MAX):
+        engine.submit(number, request(), [0], 0)
+    with pytest.raises(Overloaded):
+        engine.submit(999, request(), [0], 0)
+
+
+def test_the_time_of_each_phase_is_told():
+    engine, _ = core(slots=1)
+    ticks = iter(range(100, 1000, 100))
+    engine.submit(1, request(2), [0], 30)
+    engine.step(lambda: next(ticks))
+    end = engine.step(lambda: next(ticks)).outputs[0].end
+    assert (70, 100, 200) == (end.queued_ns, end.prefill_ns, end.decode_ns)

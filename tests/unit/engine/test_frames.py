@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haif.base import limits
+from haif.base.errors import Malformed, Oversize
+from haif.base.ids import JobId, Seed
+from haif.engine.frames import (
+    End, FrameReader, Load, Order, Output, Refused, Report, Step, Submit, decode_order, decode_report, frame,
+)  # fmt: skip
+from haif.engine.request import Generate
+
+REQUEST = Generate(JobId(bytes(16)), [("user", "é")], None, 5, 0.5, 1.0, ["x"], Seed(bytes(32)))
+STEP = Report(step=Step([Output(3, [7], "hi", End("stop", 1, 1, 2, 3, 4))], 9, 1, 0, 12))
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 9))
+def test_frames_come_out_whole_however_the_bytes_arrive(bodies, chunk):
+    data = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+    reader = FrameReader()
+    found = [body for start in range(0, len(data), chunk) for body in reader.feed(data[start : start + chunk])]
+    assert bodies == found
+    assert 0 == reader.waiting
+
+
+def test_an_oversize_length_is_refused_before_its_body_is_waited_for():
+    with pytest.raises(Oversize):
+        FrameReader().feed((limits.ENGINE_FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize("order", [Order(load=Load(8, 512, 2)), Order(submit=Submit(7, REQUEST)), Order(cancel=7)])
+def test_orders_survive_the_pipe(order):
+    assert [order] == [decode_order(body) for body in FrameReader().feed(frame(order))]
+
+
+@pytest.mark.parametrize("report", [STEP, Report(refused=Refused(1, "unsupported", "no", None))])
+def test_reports_survive_the_pipe(report):
+    assert [report] == [decode_report(body) for body in FrameReader().feed(frame(report))]
+
+
+def test_a_step_has_golden_bytes():
+    assert "95c0c09591940391 07a268699 6a473746f70010102030409 01000cc0c0".replace(" ", "") == frame(STEP)[4:].hex()
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x01", b"\x95\x01\xc0\xc0\xc0\xc0", frame(STEP)[4:-1]])
+def test_anything_else_is_malformed(body):
+    with pytest.raises(Malformed):
+        decode_report(body)
+
+
+@given(st.binary(max_size=200))
+def test_noise_never_raises_anything_but_a_fault(body):
+    try:
+        decode_report(body)
+    except (Malformed, Oversize):
+        pass

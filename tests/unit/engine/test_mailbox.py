@@ -1,0 +1,71 @@
+import pytest
+
+from haif.base.errors import EngineDied, Malformed
+from haif.base.ids import JobId, Seed
+from haif.engine.frames import End, Output
+from haif.engine.mailbox import Mailbox
+from haif.engine.request import Finished, Generate, Piece
+
+REQUEST = Generate(JobId(bytes(16)), None, "a", 3, 0.0, 1.0, [], Seed(bytes(32)))
+
+
+def mailbox():
+    return Mailbox(REQUEST, vocabulary=100, context_tokens=50, submitted_ns=9)
+
+
+def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
+    box = mailbox()
+    box.put(Output(0, [1], "a", None))
+    assert Piece(0, [1], "a") == box.take()
+    assert box.take() is None
+    box.put(Output(0, [2], "", None))
+    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3)))
+    assert Piece(1, [2, 3], "b") == box.take()
+    assert Finished("length", 4, 3, 9, 1, 2, 3) == box.take()
+    assert box.take() is None
+    assert box.complete
+
+
+def test_a_failure_comes_after_what_arrived_before_it():
+    box = mailbox()
+    box.put(Output(0, [1], "a", None))
+    box.fail(EngineDied("gone"))
+    assert Piece(0, [1], "a") == box.take()
+    with pytest.raises(EngineDied, match="gone"):
+        box.take()
+
+
+def test_a_finished_answer_cannot_fail_any_more():
+    box = mailbox()
+    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3)))
+    box.fail(EngineDied("gone"))
+    assert Piece(0, [1], "a") == box.take()
+    assert isinstance(box.take(), Finished)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        Output(0, [1, 2, 3, 4], "", None),
+        Output(0, [100], "", None),
+        Output(0, [-1], "", None),
+        Output(0, [1], "x" * 5000, None),
+        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3)),
+        Output(0, [1], "", End("length", 4, 1, 1, 2, 3)),
+        Output(0, [1], "", End("because", 4, 1, 1, 2, 3)),
+        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3)),
+        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3)),
+        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18)),
+    ],
+)
+def test_claims_that_cannot_be_true_are_malformed(output):
+    with pytest.raises(Malformed):
+        mailbox().put(output)
+
+
+def test_nothing_follows_the_end():
+    box = mailbox()
+    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3)))
+    with pytest.raises(Malformed):
+        box.put(Output(0, [2], "", None))

@@ -1,0 +1,55 @@
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haif.engine.schedule import Work, schedule
+
+
+@dataclass
+class Demand:
+    computed: int
+    wanted: int
+
+
+def test_running_answers_go_before_prompts_and_prompts_share_what_is_left_in_order():
+    sequences = [Demand(0, 300), Demand(10, 11), Demand(0, 40), Demand(7, 8)]
+    expected = [Work(1, 10, 1, True), Work(3, 7, 1, True), Work(0, 0, 256, False)]
+    assert expected == schedule(sequences, batch_tokens_max=264, prefill_tokens_max=256)
+
+
+def test_the_last_chunk_of_a_prompt_asks_for_logits_and_leaves_room_for_the_next_prompt():
+    sequences = [Demand(256, 300), Demand(0, 400)]
+    expected = [Work(0, 256, 44, True), Work(1, 0, 212, False)]
+    assert expected == schedule(sequences, batch_tokens_max=264, prefill_tokens_max=256)
+
+
+def test_nothing_to_do_gives_nothing():
+    assert [] == schedule([Demand(5, 5)], batch_tokens_max=8, prefill_tokens_max=8)
+
+
+demands = st.lists(st.builds(Demand, st.integers(0, 50), st.integers(0, 700)), max_size=12).map(
+    lambda found: [d for d in found if d.computed <= d.wanted]
+)
+
+
+@given(demands, st.integers(1, 300), st.integers(1, 256))
+def test_every_plan_is_bounded_contiguous_and_makes_progress(sequences, batch, prefill):
+    plan = schedule(sequences, batch_tokens_max=batch, prefill_tokens_max=prefill)
+    assert sum(work.length for work in plan) <= batch
+    assert sum(work.length for work in plan if work.length > 1) <= prefill
+    assert len({work.place for work in plan}) == len(plan)
+    for work in plan:
+        demand = sequences[work.place]
+        assert work.start == demand.computed
+        assert 0 < work.length <= demand.wanted - demand.computed
+        assert work.last == (work.start + work.length == demand.wanted)
+    assert bool(plan) == any(demand.computed < demand.wanted for demand in sequences)
+
+
+@given(demands, st.integers(1, 300))
+def test_computed_tokens_catch_up_with_the_tokens_there_are(sequences, batch):
+    for _ in range(sum(d.wanted for d in sequences) + 1):
+        for work in schedule(sequences, batch_tokens_max=batch, prefill_tokens_max=batch):
+            sequences[work.place].computed += work.length
+    assert all(demand.computed == demand.wanted for demand in sequences)
