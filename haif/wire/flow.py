@@ -43,6 +43,7 @@ class Window:
             return 0
         granted, self._consumed = self._consumed, 0
         self.left += granted
+        assert self.left <= self._size, "a message was consumed twice"
         return granted
 
 

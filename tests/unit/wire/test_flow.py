@@ -1,0 +1,159 @@
+"""Credit: never exceeded, always returned, never a deadlock."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from haif.base import limits
+from haif.base.errors import Reason, WrongState
+from haif.wire.events import Received
+from haif.wire.flow import OVERHEAD, Sender, Window
+from haif.wire.frames import Kind, Outbox, parse
+from tests.support.wire_pair import Pair, opened, told
+
+
+def test_a_message_may_begin_while_any_credit_is_left_and_not_after() -> None:
+    window = Window(100)
+    window.take(1000)
+    assert window.left == -900
+    with pytest.raises(WrongState) as caught:
+        window.take(1)
+    assert caught.value.reason is Reason.WRONG_STATE
+
+
+def test_credit_is_returned_once_half_a_window_was_consumed() -> None:
+    window = Window(100)
+    window.take(60)
+    assert window.give(49) == 0
+    assert window.give(11) == 60
+    assert window.left == 100
+
+
+def test_credit_beyond_what_was_taken_is_refused() -> None:
+    sender = Sender(Outbox())
+    with pytest.raises(WrongState):
+        sender.granted(0, 1)
+    sender.flow(2)
+    with pytest.raises(WrongState):
+        sender.granted(2, 1)
+
+
+def test_requests_begin_in_the_order_of_their_ids_even_when_credit_ran_out() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    for stream in range(1, 41, 2):
+        sender.begin(stream, Kind.REQ, b"", bytes(limits.MESSAGE_BYTES_MAX))
+    begun: list[int] = []
+    for _ in range(2000):
+        sender.pump(64 << 10)
+        frames = [(kind, stream) for text in out.take() for kind, stream, *_ in parse(text)]
+        begun += [stream for kind, stream in frames if kind == Kind.REQ]
+        if not frames and not sender.idle():
+            sender.granted(0, limits.MESSAGE_BYTES_MAX)
+    assert begun == list(range(1, 41, 2))
+    assert sender.idle()
+
+
+def test_long_messages_of_several_streams_take_turns() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    for stream in (2, 4, 6):
+        sender.send(stream, Kind.RES, bytes(100_000))
+    sender.pump(200_000)
+    streams = [stream for text in out.take() for _, stream, *_ in parse(text)]
+    assert streams[:6] == [2, 4, 6, 2, 4, 6]
+
+
+def serve_stream(pair: Pair) -> int:
+    stream = pair.call(streaming=True)
+    pair.settle()
+    return stream
+
+
+def test_a_stream_nobody_reads_stops_after_its_window() -> None:
+    pair = opened()
+    stream = serve_stream(pair)
+    sent = 0
+    while pair.server.rpc.writable(stream):
+        pair.server.rpc.send(stream, b"t" * 40)
+        pair.settle()
+        sent += 1
+    assert sent == -(-limits.STREAM_CREDIT_BYTES // (40 + OVERHEAD)) + 1  # the last one waits
+    assert len(told(pair.heard_client, Received)) == sent - 1
+
+
+def test_a_stream_that_is_read_again_goes_on() -> None:
+    pair = opened()
+    stream = serve_stream(pair)
+    for _ in range(5):
+        while pair.server.rpc.writable(stream):
+            pair.server.rpc.send(stream, b"t" * 40)
+            pair.settle()
+        for event in told(pair.heard_client, Received):
+            pair.client.rpc.consumed(stream, event.message)
+        pair.heard_client.clear()
+        pair.settle()
+        assert pair.server.rpc.writable(stream)
+
+
+def test_slow_streams_do_not_stop_a_quick_one() -> None:
+    pair = opened()
+    slow = [serve_stream(pair) for _ in range(limits.STREAMS_PER_SESSION_MAX - 1)]
+    quick = serve_stream(pair)
+    for stream in slow:
+        while pair.server.rpc.writable(stream):
+            pair.server.rpc.send(stream, b"s" * 4000)
+            pair.settle()
+    pair.heard_client.clear()
+    for _ in range(200):
+        pair.server.rpc.send(quick, b"q" * 4000)
+        pair.settle()
+        [event] = told(pair.heard_client, Received)
+        assert event.stream == quick
+        pair.client.rpc.consumed(quick, event.message)
+        pair.heard_client.clear()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["send", "read", "carry"]), st.sampled_from([0, 40, 9000, 300_000])),
+        max_size=120,
+    )
+)
+def test_whatever_the_order_of_sending_and_reading_everything_arrives_in_order(steps) -> None:
+    pair = opened()
+    streams = [serve_stream(pair) for _ in range(4)]
+    sent = {stream: [] for stream in streams}
+    unread = {stream: [] for stream in streams}
+    read = {stream: [] for stream in streams}
+
+    def collect() -> None:
+        for event in told(pair.heard_client, Received):
+            unread[event.stream].append(event.message)
+        pair.heard_client.clear()
+
+    def consume(stream: int) -> None:
+        for message in unread[stream]:
+            pair.client.rpc.consumed(stream, message)
+            read[stream].append(message)
+        unread[stream].clear()
+
+    for number, (index, step, size) in enumerate(steps):
+        stream = streams[index]
+        if step == "send" and pair.server.rpc.writable(stream):
+            message = number.to_bytes(4, "little") + bytes(size)
+            sent[stream].append(message)
+            pair.server.rpc.send(stream, message)
+        elif step == "read":
+            consume(stream)
+        else:
+            pair.settle()
+            collect()
+        assert pair.client.closed is pair.server.closed is None
+    for _ in range(2 * len(steps) + 2):
+        pair.settle()
+        collect()
+        for stream in streams:
+            consume(stream)
+    assert read == sent
