@@ -1,0 +1,399 @@
+"""The wire over real sockets."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from haif.base import limits
+from haif.base.errors import (
+    BadSignature, ConnectionLost, Dropped, Forbidden, HaifError, Misuse, Overloaded, Reason, Timeout, Unsupported,
+)  # fmt: skip
+from haif.base.ids import NetId
+from haif.identity.keys import Identity, NoiseKey
+from haif.runtime.clock import SystemClock, entropy
+from haif.wire.service import Call, Session, Wire
+
+NET = NetId(b"n" * 32)
+SERVER = Identity(b"s" * 32)
+CLIENT = Identity(b"c" * 32)
+
+
+class Drops(list[Dropped]):
+    """What was dropped, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = asyncio.Event()
+
+    def __call__(self, event: Dropped) -> None:
+        self.append(event)
+        self.came.set()
+
+
+def wire(identity: Identity, *, port: int | None = 0, net: NetId = NET, drops: Drops | None = None) -> Wire:
+    return Wire(
+        identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=SystemClock(), entropy=entropy,
+        on_dropped=drops if drops is not None else Drops(), port=port,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def drops() -> Drops:
+    return Drops()
+
+
+@pytest.fixture
+async def server(drops: Drops) -> AsyncIterator[Wire]:
+    async with wire(SERVER, drops=drops) as server:
+        server.serve("echo", echo)
+        server.serve_stream("count", count)
+        yield server
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Wire]:
+    async with wire(CLIENT, port=None) as client:
+        yield client
+
+
+@pytest.fixture
+async def session(server: Wire, client: Wire) -> Session:
+    return await client.connect(server.address, SERVER.peer, timeout=3)
+
+
+async def echo(call: Call) -> bytes:
+    return call.argument
+
+
+async def count(call: Call) -> AsyncIterator[bytes]:
+    for number in range(int(call.argument)):
+        yield b"%d" % number
+
+
+class Held:
+    """A handler that tells when it has begun and was stopped, and otherwise never ends."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, _call: Call) -> bytes:
+        self.begun.set()
+        try:
+            await self.go_on.wait()
+        finally:
+            self.stopped.set()
+        return b"done"
+
+    async def stream(self, _call: Call) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            self.begun.set()
+            await self.go_on.wait()
+            yield b"last"
+        finally:
+            self.stopped.set()
+
+
+async def test_a_call_is_answered(session: Session) -> None:
+    assert await session.call("echo", b"hello", timeout=5) == b"hello"
+
+
+async def test_a_megabyte_goes_there_and_back(session: Session) -> None:
+    argument = bytes(range(256)) * 4096
+    assert await session.call("echo", argument, timeout=10) == argument
+
+
+async def test_a_handler_learns_who_calls_on_which_channel_with_what_metadata(server: Wire, session: Session) -> None:
+    calls: list[Call] = []
+
+    async def look(call: Call) -> bytes:
+        calls.append(call)
+        return b""
+
+    server.serve("look", look)
+    metadata = {"traceparent": "00-1-2-01", "correlation": "job.1"}
+    await session.call("look", b"x", timeout=5, metadata=metadata)
+    [call] = calls
+    assert (call.method, call.argument, call.peer, call.scope) == ("look", b"x", CLIENT.peer, session.scope)
+    assert call.metadata == metadata
+    assert 0 < call.deadline.remaining(SystemClock().now()) <= 5.001
+
+
+async def test_many_calls_at_once_are_each_answered_with_their_own_answer(session: Session) -> None:
+    answers = await asyncio.gather(*(session.call("echo", b"%d" % n, timeout=10) for n in range(200)))
+    assert answers == [b"%d" % n for n in range(200)]
+
+
+async def test_a_stream_delivers_everything_in_order(session: Session) -> None:
+    async with session.stream("count", b"20000", timeout=20) as messages:
+        assert [int(message) async for message in messages] == list(range(20_000))
+
+
+async def test_a_slow_reader_slows_the_sender_down(server: Wire, session: Session) -> None:
+    sent = 0
+    full = asyncio.Event()
+
+    async def firehose(_call: Call) -> AsyncIterator[bytes]:
+        nonlocal sent
+        for sent in range(10_000):  # noqa: B007
+            yield bytes(1000)
+            full.set()
+
+    server.serve_stream("firehose", firehose)
+    async with session.stream("firehose", b"", timeout=20) as messages:
+        await full.wait()
+        for _ in range(20):
+            await session.call("echo", b"", timeout=5)  # so that everything that could come has come
+        assert sent <= limits.STREAM_CREDIT_BYTES // 1000 + 2
+        received = 0
+        async for message in messages:
+            assert len(message) == 1000
+            received += 1
+    assert received == 10_000
+
+
+@pytest.mark.parametrize("error", [Forbidden("not you"), Overloaded("full", retry_after=2.0), Timeout("late")])
+async def test_an_error_of_the_handler_is_raised_at_the_caller(server: Wire, session: Session, error: HaifError) -> None:
+    async def fail(_call: Call) -> bytes:
+        raise error
+
+    async def fail_later(_call: Call) -> AsyncIterator[bytes]:
+        yield b"one"
+        raise error
+
+    server.serve("fail", fail)
+    server.serve_stream("fail_later", fail_later)
+    with pytest.raises(type(error), match=str(error)) as caught:
+        await session.call("fail", b"", timeout=5)
+    assert getattr(caught.value, "retry_after", None) == getattr(error, "retry_after", None)
+    messages = []
+    with pytest.raises(type(error)):
+        async with session.stream("fail_later", b"", timeout=5) as stream:
+            async for message in stream:
+                messages.append(message)
+    assert messages == [b"one"]
+
+
+async def test_a_bug_in_a_handler_is_reported_here_and_told_without_details(
+    server: Wire, session: Session, drops: Drops, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_call: Call) -> bytes:
+        raise ZeroDivisionError("secret detail")
+
+    server.serve("broken", broken)
+    with caplog.at_level(logging.CRITICAL, "haif.wire"), pytest.raises(Misuse) as caught:
+        await session.call("broken", b"", timeout=5)
+    assert "secret" not in str(caught.value)
+    assert [(event.reason, event.peer) for event in drops] == [(Reason.MISUSE, CLIENT.peer)]
+    assert await session.call("echo", b"still here", timeout=5) == b"still here"
+
+
+async def test_a_method_that_is_not_served_is_unsupported(session: Session) -> None:
+    with pytest.raises(Unsupported, match="count"):
+        await session.call("count", b"", timeout=5)
+    with pytest.raises(Unsupported, match="echo"):
+        async with session.stream("echo", b"", timeout=5) as messages:
+            await anext(messages)
+
+
+async def test_a_method_is_served_once(server: Wire) -> None:
+    with pytest.raises(Misuse):
+        server.serve("count", echo)
+    with pytest.raises(Misuse):
+        server.serve_stream("echo", count)
+
+
+async def test_cancelling_the_caller_cancels_the_handler(server: Wire, session: Session) -> None:
+    held = Held()
+    server.serve("held", held)
+    call = asyncio.create_task(session.call("held", b"", timeout=60))
+    await held.begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await held.stopped.wait()
+
+
+async def test_leaving_a_stream_early_cancels_its_handler(server: Wire, session: Session) -> None:
+    held = Held()
+    server.serve_stream("held", held.stream)
+    async with session.stream("held", b"", timeout=60) as messages:
+        assert await anext(messages) == b"first"
+    await held.stopped.wait()
+    assert await session.call("echo", b"", timeout=5) == b""
+
+
+async def test_a_late_handler_is_stopped_and_its_caller_told(server: Wire, session: Session) -> None:
+    held = Held()
+    server.serve("held", held)
+    with pytest.raises(Timeout):
+        await session.call("held", b"", timeout=0.05)
+    await held.stopped.wait()
+
+
+async def test_a_connection_that_breaks_ends_calls_and_streams_with_connection_lost(server: Wire, client: Wire) -> None:
+    session = await client.connect(server.address, SERVER.peer, timeout=3)
+    held, streamed = Held(), Held()
+    server.serve("held", held)
+    server.serve_stream("streamed", streamed.stream)
+    call = asyncio.create_task(session.call("held", b"", timeout=60))
+    await held.begun.wait()
+    async with session.stream("streamed", b"", timeout=60) as messages:
+        assert await anext(messages) == b"first"
+        [connection] = server._connections
+        connection.abort()
+        with pytest.raises(ConnectionLost):
+            await anext(messages)
+    with pytest.raises(ConnectionLost) as caught:
+        await call
+    assert caught.value.reason is Reason.CONNECTION_LOST
+    await held.stopped.wait()
+    await streamed.stopped.wait()
+    with pytest.raises(ConnectionLost):
+        await session.call("echo", b"", timeout=5)
+
+
+async def test_one_session_per_peer_is_dialled_once_and_again_when_lost(server: Wire, client: Wire) -> None:
+    first, second = await asyncio.gather(*(client.connect(server.address, SERVER.peer, timeout=3) for _ in range(2)))
+    assert first is second
+    assert client.statistics().handshakes_done == 1
+    [connection] = client._connections
+    connection.abort()
+    await connection.over
+    again = await client.connect(server.address, SERVER.peer, timeout=3)
+    assert again is not first
+    assert again.scope != first.scope
+    assert await again.call("echo", b"back", timeout=5) == b"back"
+
+
+async def test_whoever_answers_must_be_whom_we_dialled(server: Wire, client: Wire) -> None:
+    stranger = Identity(b"x" * 32).peer
+    with pytest.raises(BadSignature, match="answered"):
+        await client.connect(server.address, stranger, timeout=3)
+    assert client.statistics().handshakes_failed == 1
+    assert client.statistics().dropped == {Reason.BAD_SIGNATURE: 1}
+
+
+async def test_another_network_is_refused_and_counted(server: Wire, drops: Drops) -> None:
+    async with wire(CLIENT, port=None, net=NetId(b"x" * 32)) as foreigner:
+        with pytest.raises(ConnectionLost, match="another network"):
+            await foreigner.connect(server.address, SERVER.peer, timeout=3)
+    await drops.came.wait()
+    assert [event.reason for event in drops] == [Reason.WRONG_STATE]
+
+
+async def test_nobody_listening_is_a_lost_connection_that_names_the_address(client: Wire) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = taken.getsockname()
+        with pytest.raises(ConnectionLost, match=str(address[1])):
+            await client.connect(address, SERVER.peer, timeout=3)
+
+
+async def test_somebody_who_accepts_and_says_nothing_is_a_timeout(client: Wire) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(Timeout):
+            await client.connect(silent.getsockname(), SERVER.peer, timeout=0.05)
+
+
+async def test_handshakes_beyond_the_limit_are_turned_away(
+    server: Wire, drops: Drops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKES_HALF_OPEN_MAX", 1)
+    with socket.create_connection(server.address), socket.create_connection(server.address):
+        await drops.came.wait()
+    assert [event.reason for event in drops] == [Reason.OVERLOADED]
+
+
+@pytest.mark.parametrize("limit", ["SESSIONS_MAX", "SESSIONS_PER_PEER_MAX"])
+async def test_sessions_beyond_the_limit_are_turned_away(
+    limit: str, server: Wire, session: Session, drops: Drops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, limit, 1)
+    async with wire(CLIENT, port=None) as other:
+        second = await other.connect(server.address, SERVER.peer, timeout=3)
+        with pytest.raises(ConnectionLost):
+            await second.call("echo", b"", timeout=5)
+    assert [event.reason for event in drops] == [Reason.OVERLOADED]
+    assert await session.call("echo", b"first come", timeout=5) == b"first come"
+
+
+async def test_small_writes_are_not_held_back_on_either_side(server: Wire, client: Wire, session: Session) -> None:
+    for side in (server, client):
+        [connection] = side._connections
+        endpoint = connection._transport.get_extra_info("socket")
+        assert endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_draining_lets_running_calls_finish_and_takes_no_new_ones(server: Wire, session: Session) -> None:
+    held = Held()
+    server.serve("held", held)
+    call = asyncio.create_task(session.call("held", b"", timeout=60))
+    await held.begun.wait()
+    drain = asyncio.create_task(server.drain(60))
+    while session.usable:
+        await asyncio.sleep(0)
+    with pytest.raises(ConnectionLost):
+        await session.call("echo", b"", timeout=5)
+    held.go_on.set()
+    assert await call == b"done"
+    await drain
+
+
+async def test_leaving_the_block_tells_everybody_and_leaves_nothing_behind() -> None:
+    held = Held()
+    before = asyncio.all_tasks()
+    async with wire(CLIENT, port=None) as client:
+        async with wire(SERVER) as server:
+            server.serve("held", held)
+            session = await client.connect(server.address, SERVER.peer, timeout=3)
+            call = asyncio.create_task(session.call("held", b"", timeout=60))
+            await held.begun.wait()
+            await server.drain(0)
+            await server._close()
+        with pytest.raises(ConnectionLost):
+            await call
+        assert held.stopped.is_set()
+        assert server.statistics().sessions == 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_wire_that_only_dials_has_no_address(client: Wire) -> None:
+    with pytest.raises(Misuse):
+        _ = client.address
+
+
+async def test_statistics_count_what_happened(server: Wire, client: Wire, session: Session) -> None:
+    await session.call("echo", bytes(1000), timeout=5)
+    there, here = server.statistics(), client.statistics()
+    assert (there.sessions, there.half_open, there.handshakes_done, there.handshakes_failed) == (1, 0, 1, 0)
+    assert here.bytes_out == there.bytes_in > 1000
+    assert there.bytes_out == here.bytes_in > 1000
+    assert (here.calls_made, there.calls_served) == (0, 0)
+
+
+async def test_both_sides_of_a_session_may_call() -> None:
+    """A session that was dialled serves calls from the side that was dialled, too."""
+    async with wire(SERVER) as one, wire(CLIENT) as other:
+        one.serve("echo", echo)
+        other.serve("echo", echo)
+        there = await one.connect(other.address, CLIENT.peer, timeout=3)
+        back = await other.connect(one.address, SERVER.peer, timeout=3)
+        assert await asyncio.gather(there.call("echo", b"1", timeout=5), back.call("echo", b"2", timeout=5)) == [b"1", b"2"]
+
+
+def test_it_runs_on_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> bytes:
+        async with wire(SERVER) as server, wire(CLIENT, port=None) as client:
+            server.serve("echo", echo)
+            session = await client.connect(server.address, SERVER.peer, timeout=3)
+            return await session.call("echo", b"hello", timeout=5)
+
+    assert uvloop.run(main()) == b"hello"
