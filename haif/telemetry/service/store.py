@@ -7,8 +7,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -70,22 +71,49 @@ class SpanStore:
 def read_trace(stores: Sequence[Path], job: str) -> list[SpanRow]:
     """All spans of every trace in which a span carries `haif.job` = `job`, oldest first.
 
-    A store that does not exist holds nothing. Reads at most `limits.TRACES_PER_JOB_MAX` traces and
-    `limits.SPANS_PER_TRACE_MAX` spans of each per store. Raises `Misuse` where a file is no span store.
+    A store that does not exist, or is being created, holds nothing. Reads at most `limits.TRACES_PER_JOB_MAX` traces
+    and `limits.SPANS_PER_TRACE_MAX` spans of each per store. Raises `Misuse` where a file is no span store, or damaged.
     """
-    databases = [_opened_for_reading(path) for path in stores if path.exists()]
-    try:
+    with ExitStack() as stack:
+        readers = [stack.enter_context(_Reader(path)) for path in stores if path.exists()]
         bound = limits.TRACES_PER_JOB_MAX
-        traces = sorted({row[0] for database in databases for row in database.execute(_TRACES, (job, bound))})[:bound]
+        traces = sorted({row[0] for reader in readers for row in reader.rows(_TRACES, job, bound)})[:bound]
         return in_order(
             SpanRow(*(*row[:-1], json.loads(row[-1])))
-            for database in databases
+            for reader in readers
             for trace in traces
-            for row in database.execute(_SPANS, (trace, limits.SPANS_PER_TRACE_MAX))
+            for row in reader.rows(_SPANS, trace, limits.SPANS_PER_TRACE_MAX)
         )
-    finally:
-        for database in databases:
-            database.close()
+
+
+class _Reader:
+    """A store opened for reading only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._version = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._version = _version(self._database, self._path)
+        except Misuse:
+            self._database.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def rows(self, sql: str, *parameters: str | int) -> list[tuple[Any, ...]]:
+        if self._version == 0:
+            return []
+        try:
+            return self._database.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise Misuse(
+                f"the span store {self._path} is damaged ({error}): move it away; its role makes a new one"
+            ) from None
 
 
 def _row(span: ReadableSpan, origin: tuple[str, str]) -> tuple[str | int | None, ...]:
@@ -116,33 +144,27 @@ def _opened_for_writing(path: Path) -> sqlite3.Connection:
         ) from None
     try:
         _prepare(database, path)
-    except (Misuse, sqlite3.Error) as error:
+    except Misuse:
         database.close()
-        raise error if isinstance(error, Misuse) else _not_a_store(path) from None
+        raise
     return database
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if version not in (0, _VERSION) or (version == 0 and tables):
-        raise _not_a_store(path)
+    version = _version(database, path)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")
     if version == 0:
         database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
 
 
-def _opened_for_reading(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+def _version(database: sqlite3.Connection, path: Path) -> int:
+    """The version of the schema; 0 for a file in which nothing is yet. Raises `Misuse` for any other file."""
     try:
-        if database.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
-            return database
-    except sqlite3.Error:
-        pass  # answered below, like any other file that is none
-    database.close()
-    raise _not_a_store(path)
-
-
-def _not_a_store(path: Path) -> Misuse:
-    return Misuse(f"{path} is no span store of this version of HAIF: move it away, or name another file")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    except sqlite3.Error as error:
+        raise Misuse(f"{path} is no span store ({error}): move it away, or name another file") from None
+    if version not in {0, _VERSION} or (version == 0 and tables):
+        raise Misuse(f"{path} is no span store of this version of HAIF: move it away, or name another file")
+    return int(version)

@@ -25,7 +25,7 @@ from haif.telemetry.context import parse_traceparent, write_traceparent
 from haif.telemetry.names import Counter, Gauge, Histogram
 from haif.telemetry.redact import Value
 from haif.telemetry.service.meters import Meters
-from haif.telemetry.service.pump import Pump
+from haif.telemetry.service.pump import Pump, Sink
 from haif.telemetry.service.scrape import MetricsServer
 from haif.telemetry.service.store import SpanStore
 
@@ -80,13 +80,18 @@ class Telemetry:
 
     def start(self) -> None:
         """Open the exporter and the span store. Raises `Misuse`."""
+        sinks: list[tuple[str, Sink]] = []
         if self._otlp is not None:
             from haif.telemetry.service.otlp import Collector  # noqa: PLC0415 -- 60 ms that few need
 
-            self._begin(Pump("the OTLP collector", Collector(self._otlp)))
+            sinks.append(("the OTLP collector", Collector(self._otlp)))
         if self._spans is not None:
             store = SpanStore(self._spans, role=self._role, instance=self._instance)
-            self._begin(Pump("the span store", store))
+            sinks.append(("the span store", store))
+        for name, sink in sinks:
+            pump = Pump(name, sink)
+            self._pumps.append(pump)
+            self._provider.add_span_processor(pump)
 
     def close(self) -> None:
         """Write what is queued and close. Blocks, at most about a second; leaving the block does it on a thread."""
@@ -173,10 +178,6 @@ class Telemetry:
         address = await server.start(host, port)
         self._servers.append(server)
         return address
-
-    def _begin(self, pump: Pump) -> None:
-        self._pumps.append(pump)
-        self._provider.add_span_processor(pump)
 
 
 def _provider(role: str, instance: str) -> TracerProvider:

@@ -65,6 +65,7 @@ async def test_spans_reach_the_collector_and_the_store_alike(collector: Collecto
             telemetry.span("gateway.place", parent=request.traceparent),
         ):
             pass
+        assert telemetry.flush()
     exported = [each for request in collector.requests for each in request.resource_spans]
     resource = {each.key: each.value.string_value for each in exported[0].resource.attributes}
     found = {span.name: span for each in exported for scope in each.scope_spans for span in scope.spans}
@@ -82,6 +83,7 @@ async def test_what_an_exception_says_does_not_travel(collector: Collector) -> N
     async with Telemetry(role=names.WORKER, instance="w", otlp=f"{collector.endpoint}/v1/traces") as telemetry:
         with pytest.raises(EngineDied), telemetry.span("worker.run"):
             raise EngineDied(CANARY)
+        assert telemetry.flush()
     assert collector.paths == ["/v1/traces"]
     assert b"engine_died" in collector.bodies[0]
     assert CANARY.encode() not in collector.bodies[0]

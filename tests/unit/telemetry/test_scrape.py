@@ -5,11 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haif.base import limits
 from haif.base.machine import Address
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
+from haif.telemetry.service.scrape import MetricsServer
 
 
 @pytest.fixture
@@ -52,6 +55,14 @@ async def test_everything_else_is_refused(address: Address, request_line: bytes,
     answer = await ask(address, request_line + b"\r\n\r\n")
     assert answer.split()[:2] == [b"HTTP/1.1", status]
     assert b"haif_" not in answer
+
+
+@given(st.lists(st.sampled_from([b"GET", b"POST", b"/metrics", b"/", b"HTTP/1.1", b"HTTP/1.0", b""]) | st.binary()))
+def test_only_one_form_of_request_line_is_answered(words: list[bytes]) -> None:
+    answer = MetricsServer(lambda: b"haif 1")._answer(words)
+    right = words[:2] == [b"GET", b"/metrics"] and words[2:] in ([b"HTTP/1.0"], [b"HTTP/1.1"])
+    assert answer.startswith(b"HTTP/1.1 200 " if right else b"HTTP/1.1 4")
+    assert answer.endswith(b"haif 1") == right
 
 
 async def test_a_head_that_never_ends_is_refused(address: Address) -> None:

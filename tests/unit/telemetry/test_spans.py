@@ -146,9 +146,31 @@ def test_a_store_that_does_not_exist_holds_nothing(file: Path) -> None:
     assert not file.exists()
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 99, b""])
-def test_a_file_that_is_no_span_store_is_refused_to_the_reader(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
+def test_a_store_that_is_being_created_holds_nothing(file: Path) -> None:
+    file.touch()
+    assert read_trace([file], JOB) == []
+
+
+async def test_a_damaged_store_is_named(file: Path) -> None:
+    async with Telemetry(role=names.GATEWAY, instance="g", spans=file) as telemetry:
+        for _ in range(100):
+            with telemetry.span("chat m", attributes={names.JOB: JOB}):
+                pass
+    damage(file)
+    with pytest.raises(Misuse, match=f"{file} is damaged"):
+        read_trace([file], JOB)
+
+
+def test_a_collector_is_not_bothered_when_the_store_cannot_be_opened(tmp_path: Path) -> None:
+    threads = set(threading.enumerate())
+    telemetry = Telemetry(role="worker", instance="w", spans=tmp_path / "no" / "spans.sqlite", otlp="http://[::1]:9")
+    with pytest.raises(Misuse):
+        telemetry.start()
+    assert set(threading.enumerate()) == threads
+
+
+def test_a_file_that_is_no_span_store_is_refused_to_the_reader(file: Path) -> None:
+    file.write_bytes(b"not a database at all, but long enough to be looked at" * 99)
     with pytest.raises(Misuse, match="no span store"):
         read_trace([file], JOB)
 
@@ -267,6 +289,12 @@ def test_a_reason_marks_the_span_failed(file: Path) -> None:
 
 def content(file: Path) -> bytes:
     return file.read_bytes()
+
+
+def damage(file: Path) -> None:
+    """Overwrite everything after the first page, which holds the schema."""
+    raw = file.read_bytes()
+    file.write_bytes(raw[:4096] + b"\xff" * (len(raw) - 4096))
 
 
 def present(file: Path) -> list[str]:
