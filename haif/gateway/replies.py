@@ -15,7 +15,6 @@ import msgspec
 
 from haif.base.ids import JobId
 from haif.gateway.openai import Ask
-from haif.identity.signing import Verified
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
 
@@ -29,12 +28,12 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def proof_of(receipt: Verified[Receipt]) -> dict[str, Any]:
-    """The `haif` extension of an answer: who ran what, and the evidence."""
-    return {
-        "job": str(receipt.payload.job), "worker": str(receipt.signer), "model_digest": str(receipt.payload.model),
-        "receipt": base64url(receipt.evidence), "verified": True,
-    }  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An answer whose receipt was verified and recorded. `proof` is the tenant's: `protocol.receipts.bundle`."""
+
+    receipt: Receipt
+    proof: dict[str, str]
 
 
 def usage_of(receipt: Receipt) -> dict[str, int]:
@@ -56,16 +55,16 @@ class Envelope:
         """The answer's id, made from the job's."""
         return f"{'chatcmpl' if self.ask.kind == 'chat' else 'cmpl'}-{self.job}"
 
-    def whole(self, text: str, receipt: Verified[Receipt]) -> bytes:
+    def whole(self, text: str, settled: Settled) -> bytes:
         """The body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0, "finish_reason": receipt.payload.finish_reason, "logprobs": None}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": settled.receipt.finish_reason, "logprobs": None}
         if self.ask.kind == "chat":
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             choice["text"] = text
         head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
-        head["system_fingerprint"] = fingerprint(receipt.payload)
-        return _json({**head, "choices": [choice], "usage": usage_of(receipt.payload), "haif": proof_of(receipt)})
+        head["system_fingerprint"] = fingerprint(settled.receipt)
+        return _json({**head, "choices": [choice], "usage": usage_of(settled.receipt), "haif": settled.proof})
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model}
@@ -97,11 +96,11 @@ class Stream:
         """The event that carries the next piece of text."""
         return self._before + _json(text) + self._after
 
-    def last(self, receipt: Verified[Receipt]) -> bytes:
+    def last(self, settled: Settled) -> bytes:
         """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
-        ends = self._event({}, receipt.payload.finish_reason, haif=proof_of(receipt))
+        ends = self._event({}, settled.receipt.finish_reason, haif=settled.proof)
         if self._include_usage:
-            usage = {**self._head, "choices": [], "usage": usage_of(receipt.payload)}
+            usage = {**self._head, "choices": [], "usage": usage_of(settled.receipt)}
             ends += b"data: " + _json(usage) + b"\n\n"
         return ends + DONE
 

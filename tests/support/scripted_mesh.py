@@ -15,7 +15,7 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
-from haif.protocol.receipts import Receipt
+from haif.protocol.receipts import Countersignature, Receipt
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -82,12 +82,22 @@ class ScriptedMesh:
         now = SystemClock().wall()
         terms = self.alter_reservation(
             Reservation(
-                job=journey.job, attempt=attempt, gateway=GATEWAY.peer, worker=WORKER.peer, model=MODEL,
-                request_digest=journey.digest, tokens_max=journey.ask.request.tokens_max, seed=Seed(bytes(32)),
-                issued=now, expires=now + 30_000, deadline=now + 60_000,
-            )  # fmt: skip
+                job=journey.job,
+                attempt=attempt,
+                gateway=GATEWAY.peer,
+                worker=WORKER.peer,
+                model=MODEL,
+                request_digest=journey.digest,
+                tokens_max=journey.ask.request.tokens_max,
+                seed=Seed(bytes(32)),
+                issued=now,
+                expires=now + 30_000,
+                deadline=now + 60_000,
+            )
         )
-        return journey.placed(Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1), ORCHESTRATOR.peer, now)
+        return journey.placed(
+            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1), ORCHESTRATOR.peer, now
+        )
 
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
@@ -124,18 +134,30 @@ class ScriptedMesh:
         terms = ticket.reservation.payload
         receipt = attempt.alter(
             Receipt(
-                job=terms.job, attempt=terms.attempt, gateway=GATEWAY.peer, reservation=ticket.reservation.digest,
-                request=terms.request_digest, model=terms.model, prompt_tokens=5, completion_tokens=output.tokens,
-                finish_reason=attempt.finish_reason, output_tokens=output.tokens_digest(),
-                output_text=output.text_digest(), engine="test-engine", sandbox="none", started=1, finished=2,
-            )  # fmt: skip
+                job=terms.job,
+                attempt=terms.attempt,
+                gateway=GATEWAY.peer,
+                reservation=ticket.reservation.digest,
+                request=terms.request_digest,
+                model=terms.model,
+                prompt_tokens=5,
+                completion_tokens=output.tokens,
+                finish_reason=attempt.finish_reason,
+                output_tokens=output.tokens_digest(),
+                output_text=output.text_digest(),
+                engine="test-engine",
+                sandbox="none",
+                started=1,
+                finished=2,
+            )
         )
         return End(attempt.finish_reason, 5, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
         if self.finalise_error is not None:
             raise self.finalise_error
         self.finalised.append(receipt)
+        return seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(receipt.payload.job, receipt.digest))
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         self.failures.append((ticket.attempt, reason))

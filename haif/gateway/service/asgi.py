@@ -15,7 +15,7 @@ from haif.base import limits
 from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.ids import JobId, Nonce
 from haif.gateway import openai
-from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, identify, quota_headers
+from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
@@ -114,8 +114,8 @@ class App:
 
     async def _admit(self, exchange: Exchange) -> Admitted:
         check_room(self._open - 1, self._draining)
-        directory = await self._tenants.fresh()
-        admitted = charge(identify(exchange.headers, directory), directory, self._means.clock.now())
+        tenant = await self._tenants.tenant_of(key_of(exchange.headers))
+        admitted = charge(tenant, self._tenants.directory, self._means.clock.now())
         exchange.out += quota_headers(admitted)
         check_quota(admitted)
         return admitted

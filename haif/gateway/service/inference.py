@@ -13,14 +13,12 @@ from haif.base.errors import Overloaded, Timeout
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
 from haif.gateway.openai import Ask
-from haif.gateway.replies import KEEPALIVE, Envelope, Stream
+from haif.gateway.replies import KEEPALIVE, Envelope, Settled, Stream
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey
-from haif.identity.signing import Verified
 from haif.protocol.inference import Chunk
-from haif.protocol.receipts import Receipt
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
@@ -71,7 +69,7 @@ class Inference:
             except TimeoutError:
                 raise Timeout(f"no whole answer within {seconds:.0f} seconds") from None
 
-    async def _while_wanted(self, work: Coroutine[Any, Any, Verified[Receipt]], span: Span) -> None:
+    async def _while_wanted(self, work: Coroutine[Any, Any, Settled], span: Span) -> None:
         """Do the work until it is done, the tenant hangs up, or the gateway stops. Nothing of it is left running."""
         working = asyncio.create_task(work, name=f"answer {self._job}")
         watching = asyncio.create_task(self._exchange.watch(self._idle, self._means.keepalive_seconds))
@@ -91,20 +89,20 @@ class Inference:
 
     # --- the two kinds of answer --------------------------------------------------------------------------------------
 
-    async def _whole(self, trip: Trip) -> Verified[Receipt]:
+    async def _whole(self, trip: Trip) -> Settled:
         async def keep(_: Chunk) -> None:
             """Nothing: the journey keeps the text, and nothing is shown before it is whole."""
 
-        receipt = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, keep)
+        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, keep)
         self._name_worker()
-        await self._exchange.reply(self._envelope.whole(self._journey.text, receipt))
-        return receipt
+        await self._exchange.reply(self._envelope.whole(self._journey.text, settled))
+        return settled
 
-    async def _streamed(self, trip: Trip) -> Verified[Receipt]:
-        receipt = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, self._deliver)
+    async def _streamed(self, trip: Trip) -> Settled:
+        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, self._deliver)
         opening = b"" if self._first else await self._open()
-        await self._exchange.end_stream(opening + self._stream.last(receipt))
-        return receipt
+        await self._exchange.end_stream(opening + self._stream.last(settled))
+        return settled
 
     async def _deliver(self, chunk: Chunk) -> None:
         if not chunk.text:
@@ -150,8 +148,8 @@ class Inference:
             names.REQUEST_TOP_P: request.top_p,
         }  # fmt: skip
 
-    def _record(self, receipt: Verified[Receipt], span: Span) -> None:
-        telemetry, signed = self._means.telemetry, receipt.payload
+    def _record(self, settled: Settled, span: Span) -> None:
+        telemetry, signed = self._means.telemetry, settled.receipt
         span.set(names.RESPONSE_ID, self._envelope.id)
         span.set(names.RESPONSE_MODEL, self._model)
         span.set(names.RESPONSE_FINISH_REASON, signed.finish_reason)

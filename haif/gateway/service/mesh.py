@@ -77,8 +77,8 @@ class Mesh(Protocol):
     def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
         """Redeem the ticket. Leaving early cancels the worker's work."""
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
-        """Countersign, and have the end of the job recorded. It is durable when this returns."""
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
+        """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature."""
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Have it recorded, soon, that the job ended without an answer. Returns at once."""
@@ -198,7 +198,7 @@ class PeerMesh:
         ):
             yield answers
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> None:
+    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
         """Report the receipt with our signature under it; once more over a new session if the first was lost."""
         statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest)
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
@@ -207,6 +207,7 @@ class PeerMesh:
             await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
         except ConnectionLost:
             await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
+        return signed
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Told in the background: the tenant's answer does not wait for it."""

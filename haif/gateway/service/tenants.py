@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Clock, Instant, WallTime
-from haif.base.errors import InvalidRequest, Overloaded
+from haif.base.errors import InvalidRequest, Overloaded, Unauthenticated
 from haif.base.ids import Digest
 from haif.gateway.tenants import Directory, Key, Tenant, check_tenant, hash_of, id_of, new_key
 from haif.runtime.clock import SystemClock
@@ -84,13 +85,27 @@ class LiveDirectory:
         self._clock = clock
         self._revision = -1
         self._checked: Instant | None = None
+        self._looking = asyncio.Lock()
 
-    async def fresh(self) -> Directory:
-        """The directory, refreshed first if it is too old to be trusted."""
-        now = self._clock.now()
-        if self._checked is None or now - self._checked > limits.TENANT_STALE_SECONDS:
-            await self.refresh()
-        return self.directory
+    async def tenant_of(self, key: str) -> Tenant:
+        """Whose key this is. Raises as `Directory.tenant_of`.
+
+        A key that is not known may be newer than our copy: look once more before refusing it. However many wrong keys
+        come, one look at a time serves them all.
+        """
+        asked = self._clock.now()
+        await self._look(Instant(asked - limits.TENANT_STALE_SECONDS))
+        try:
+            return self.directory.tenant_of(key)
+        except Unauthenticated:
+            await self._look(asked)
+            return self.directory.tenant_of(key)
+
+    async def _look(self, since: Instant) -> None:
+        """Refresh unless that was done since then."""
+        async with self._looking:
+            if self._checked is None or self._checked < since:
+                await self.refresh()
 
     async def refresh(self) -> None:
         """Look whether keys were made or revoked, and read them if so."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.session import Journey, Ticket, blames_worker
-from haif.identity.signing import Verified
 from haif.protocol.inference import Answer, Chunk, End
-from haif.protocol.receipts import Receipt
+from haif.protocol.receipts import bundle
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
 Deliver = Callable[[Chunk], Awaitable[None]]
 
 
-async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Verified[Receipt]:
+async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Settled:
     """Bring back an answer whose receipt was verified and whose end is recorded.
 
     Chunks go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`. However else this
@@ -39,7 +39,7 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
                 with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
                     ticket = await mesh.retry(journey, error.reason, trip)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
-            await mesh.finalise(ticket, receipt, trip)
+            countersignature = await mesh.finalise(ticket, receipt, trip)
         reason = ""
     except HaifError as error:
         reason = error.reason.value
@@ -47,7 +47,7 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
     finally:
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
-    return receipt
+    return Settled(receipt.payload, bundle(receipt, ticket.reservation, countersignature))
 
 
 async def _attempt(

@@ -19,7 +19,7 @@ def test_a_full_bucket_gives_its_capacity_at_once_and_no_more() -> None:
     for _ in range(4):
         now, answer = now.take(1, START)
         given_out.append(answer.allowed)
-    assert [True, True, True, False] == given_out
+    assert given_out == [True, True, True, False]
 
 
 def test_a_refusal_says_when_the_same_take_succeeds() -> None:
