@@ -91,7 +91,9 @@ def test_a_seed_gives_the_same_answer_alone_and_beside_seven_others(mesh: Mesh, 
     with mesh.client() as client, ThreadPoolExecutor(8) as pool:
         alone = text_of(ask(client, model, **hot))
         others = [[{"role": "user", "content": f"Tell me {n} things about the village."}] for n in range(7)]
-        crowd = [pool.submit(ask, client, model, **(hot | {"messages": other, "seed": n})) for n, other in enumerate(others)]
+        crowd = [
+            pool.submit(ask, client, model, **(hot | {"messages": other, "seed": n})) for n, other in enumerate(others)
+        ]
         amid = [pool.submit(ask, client, model, **hot) for _ in range(4)]
         assert [alone] * 4 == [text_of(each.result()) for each in amid]
         assert len({text_of(each.result()) for each in crowd}) == 7
