@@ -15,7 +15,6 @@ crossed with an end we sent are passed over; every other frame that does not fit
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,58 +23,13 @@ from typing import Final
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Malformed, Misuse, Overloaded, Oversize, Timeout, WrongState
+from haif.wire.calls import Deadlines, Made, Partial, Served
 from haif.wire.events import Answered, Called, Ended, Event, Failed, GoingAway, Received, Stopped
 from haif.wire.flow import OVERHEAD, Sender, Window
 from haif.wire.frames import SIZE, Kind, Outbox, RequestHead, failure, read_failure, request_head
 
 _STREAM_MAX: Final = 2**32 - 1
 _PUMP_BYTES: Final = 64 << 10  # what one turn of the loop moves of long messages
-_DEADLINES_STALE_MAX: Final = 1024
-
-
-class _Partial:
-    """A message of which pieces have come, and how many bytes are missing."""
-
-    __slots__ = ("data", "missing", "size")
-
-    def __init__(self, size: int, piece: bytes) -> None:
-        self.size = size
-        self.data = bytearray(piece)
-        self.missing = size - len(piece)
-
-    def add(self, piece: bytes) -> bool:
-        """Take the next piece; whether the message is whole. Raises `Malformed`."""
-        if not 0 < len(piece) <= self.missing:
-            raise Malformed("a piece of a message is empty or longer than what is missing")
-        self.data += piece
-        self.missing -= len(piece)
-        return self.missing == 0
-
-
-class _Made:
-    """A call we made: open until the peer ends it, cancelled or not."""
-
-    __slots__ = ("cancelled", "deadline", "partial", "streaming", "window")
-
-    def __init__(self, deadline: Deadline, *, streaming: bool) -> None:
-        self.deadline = deadline
-        self.streaming = streaming
-        self.window = Window(limits.STREAM_CREDIT_BYTES) if streaming else None
-        self.partial: _Partial | None = None
-        self.cancelled = False
-
-
-class _Served:
-    """A call the peer made: open until our end of it has left."""
-
-    __slots__ = ("answered", "deadline", "head", "partial", "streaming")
-
-    def __init__(self, deadline: Deadline, head: RequestHead, *, streaming: bool) -> None:
-        self.deadline = deadline
-        self.head = head
-        self.streaming = streaming
-        self.partial: _Partial | None = None
-        self.answered = False
 
 
 class Rpc:
@@ -91,10 +45,10 @@ class Rpc:
         self._next = 1 if initiator else 2
         self._parity = self._next % 2  # of the streams we open
         self._highest = 0  # stream the peer opened last
-        self._made: dict[int, _Made] = {}
-        self._served: dict[int, _Served] = {}
+        self._made: dict[int, Made] = {}
+        self._served: dict[int, Served] = {}
         self._ends_unsent = 0  # ends of served calls that are in `out`
-        self._deadlines: list[tuple[Instant, int]] = []  # a heap; calls that ended are passed over
+        self._deadlines = Deadlines(self._made, self._served)
         self._on: dict[int, Callable[[int, bytes, int, int], None]] = {
             Kind.RES: self._on_result, Kind.ERR: self._on_error, Kind.CANCEL: self._on_cancel,
             Kind.DATA: self._on_data, Kind.FIN: self._on_end, Kind.RST: self._on_reset,
@@ -124,8 +78,8 @@ class Rpc:
         head = request_head(len(argument), timeout_ms, method, metadata)
         stream = self._next
         self._next += 2
-        self._made[stream] = _Made(deadline, streaming=streaming)
-        self._expect(deadline, stream)
+        self._made[stream] = Made(deadline, streaming=streaming)
+        self._deadlines.add(deadline, stream)
         self._sender.begin(stream, Kind.OPEN if streaming else Kind.REQ, head, argument)
         return stream
 
@@ -150,7 +104,7 @@ class Rpc:
         self.out.add(Kind.CANCEL, stream)
         made.cancelled = True
         made.deadline = Deadline.after(limits.SESSION_SILENCE_SECONDS, now)
-        self._expect(made.deadline, stream)
+        self._deadlines.add(made.deadline, stream)
 
     def consumed(self, stream: int, message: bytes) -> None:
         """The application has taken a `Received` message, or will never: its room is free again."""
@@ -239,15 +193,11 @@ class Rpc:
 
     def wake_at(self) -> Instant | None:
         """When the next deadline passes."""
-        heap = self._deadlines
-        while heap and not self._awaited(*heap[0]):
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return self._deadlines.next()
 
     def wake(self, now: Instant) -> None:
         """Act on the deadlines that have passed."""
-        while (at := self.wake_at()) is not None and at <= now:
-            _, stream = heapq.heappop(self._deadlines)
+        while (stream := self._deadlines.passed(now)) is not None:
             if stream in self._made:
                 self._expire_made(stream, now)
             else:
@@ -261,7 +211,6 @@ class Rpc:
         self.events.extend(Stopped(stream) for stream, served in self._served.items() if served.partial is None)
         self._made.clear()
         self._served.clear()
-        self._deadlines.clear()
 
     # --- frames of a caller -------------------------------------------------------------------------------------------
 
@@ -276,14 +225,14 @@ class Rpc:
         self._window.take(head.size + OVERHEAD)
         self._highest = stream
         deadline = Deadline.after(min(head.timeout_ms / 1000, limits.CALL_SECONDS_MAX), now)
-        served = self._served[stream] = _Served(deadline, head, streaming=streaming)
-        self._expect(deadline, stream)
+        served = self._served[stream] = Served(deadline, head, streaming=streaming)
+        self._deadlines.add(deadline, stream)
         if len(piece) == head.size:
             self._dispatch(stream, served, piece)
         else:
-            served.partial = _Partial(head.size, piece)
+            served.partial = Partial(head.size, piece)
 
-    def _dispatch(self, stream: int, served: _Served, argument: bytes) -> None:
+    def _dispatch(self, stream: int, served: Served, argument: bytes) -> None:
         """The argument is whole: hand the call over. From here its memory is the handler's."""
         served.partial = None
         self._return(0, self._window, len(argument) + OVERHEAD)
@@ -320,7 +269,7 @@ class Rpc:
             self.going_away = True
             self.events.append(GoingAway())
 
-    def _known_served(self, stream: int) -> _Served | None:
+    def _known_served(self, stream: int) -> Served | None:
         """A call the peer made, or None if it ended already. Raises `WrongState` if there never was one."""
         if stream > self._highest or stream % 2 == self._parity:
             raise WrongState("the peer speaks of a call that it never made")
@@ -336,7 +285,7 @@ class Rpc:
         if len(piece) == size:
             self._answer(stream, made, piece)
         else:
-            made.partial = _Partial(size, piece)
+            made.partial = Partial(size, piece)
 
     def _on_data(self, stream: int, data: bytes, start: int, end: int) -> None:
         if stream % 2 != self._parity:
@@ -355,15 +304,15 @@ class Rpc:
         if len(piece) == size:
             self._deliver(stream, made, piece)
         else:
-            made.partial = _Partial(size, piece)
+            made.partial = Partial(size, piece)
 
-    def _continue_argument(self, stream: int, served: _Served, piece: bytes) -> None:
+    def _continue_argument(self, stream: int, served: Served, piece: bytes) -> None:
         if served.partial is None:
             raise WrongState("the argument of this call was already whole")
         if served.partial.add(piece):
             self._dispatch(stream, served, bytes(served.partial.data))
 
-    def _continue_message(self, stream: int, made: _Made, partial: _Partial, piece: bytes) -> None:
+    def _continue_message(self, stream: int, made: Made, partial: Partial, piece: bytes) -> None:
         if not partial.add(piece):
             return
         made.partial = None
@@ -382,13 +331,13 @@ class Rpc:
         self._window.take(size + OVERHEAD)
         return size, piece
 
-    def _answer(self, stream: int, made: _Made, result: bytes) -> None:
+    def _answer(self, stream: int, made: Made, result: bytes) -> None:
         self._return(0, self._window, len(result) + OVERHEAD)
         del self._made[stream]
         if not made.cancelled:
             self.events.append(Answered(stream, result))
 
-    def _deliver(self, stream: int, made: _Made, message: bytes) -> None:
+    def _deliver(self, stream: int, made: Made, message: bytes) -> None:
         if made.cancelled:
             self._return(0, self._window, len(message) + OVERHEAD)
         else:
@@ -419,7 +368,7 @@ class Rpc:
         if not made.cancelled:
             self.events.append(Failed(stream, error))
 
-    def _known_made(self, stream: int) -> _Made:
+    def _known_made(self, stream: int) -> Made:
         made = self._made.get(stream)
         if made is None:
             raise WrongState("the peer answers a call that is not open")
@@ -447,22 +396,12 @@ class Rpc:
         if self._served.pop(stream, None) is not None:
             self._ends_unsent += 1
 
-    def _stop(self, stream: int, served: _Served) -> None:
+    def _stop(self, stream: int, served: Served) -> None:
         """Free what an unfinished argument holds, or stop the handler."""
         if served.partial is not None:
             self._return(0, self._window, served.partial.size + OVERHEAD)
         else:
             self.events.append(Stopped(stream))
-
-    def _expect(self, deadline: Deadline, stream: int) -> None:
-        heapq.heappush(self._deadlines, (deadline.at, stream))
-        if len(self._deadlines) > 2 * (len(self._made) + len(self._served)) + _DEADLINES_STALE_MAX:
-            self._deadlines = [entry for entry in self._deadlines if self._awaited(*entry)]
-            heapq.heapify(self._deadlines)
-
-    def _awaited(self, at: Instant, stream: int) -> bool:
-        call = self._made.get(stream) or self._served.get(stream)
-        return call is not None and call.deadline.at == at
 
     def _expire_made(self, stream: int, now: Instant) -> None:
         if self._made[stream].cancelled:

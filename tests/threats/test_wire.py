@@ -15,7 +15,18 @@ from haif.wire.events import Called, Closed
 from haif.wire.frames import SIZE, Kind, frame, request_head
 from haif.wire.handshake import Credentials
 from tests.support.wire_pair import (
-    CLIENT, CLIENT_KEY, MESSAGE_MAX, NET, SERVER, Pair, credentials, dialling, listening, opened, req, told,
+    CLIENT,
+    CLIENT_KEY,
+    MESSAGE_MAX,
+    NET,
+    SERVER,
+    Pair,
+    credentials,
+    dialling,
+    listening,
+    opened,
+    req,
+    told,
 )  # fmt: skip
 
 
@@ -63,7 +74,7 @@ def test_n_12_a_peer_of_another_network_gets_no_session() -> None:
         assert pair.client.established is None
 
 
-# --- H-T2 and H-S3: what was altered, cut or heard before is refused ----------------------------------------------------
+# --- H-T2 and H-S3: what was altered, cut or heard before is refused --------------------------------------------------
 
 
 def test_h_t2_any_bit_of_a_message_changed_ends_the_session() -> None:
@@ -130,7 +141,7 @@ def sealed_call(pair: Pair) -> bytes:
     return pair.client.outgoing(pair.now)
 
 
-# --- an authenticated peer that breaks the rules ------------------------------------------------------------------------
+# --- an authenticated peer that breaks the rules ----------------------------------------------------------------------
 
 FROM_CALLER = {
     "an unknown kind": (frame(14, 0), Reason.MALFORMED),
@@ -281,7 +292,7 @@ def test_a_callee_that_never_ends_a_cancelled_call_loses_the_session() -> None:
         st.one_of(
             st.binary(max_size=60),
             st.builds(
-                lambda kind, stream, payload: frame(kind, stream, payload),
+                frame,
                 st.integers(0, 255), st.integers(0, 12), st.binary(max_size=40),
             ),
             st.builds(

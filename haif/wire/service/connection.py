@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, cast
 
-from haif.base.clock import Clock, Deadline, Instant
+from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Misuse, Unsupported
-from haif.base.ids import Digest, PeerId
 from haif.wire.events import (
     Answered,
     Called,
@@ -30,40 +27,17 @@ from haif.wire.events import (
     Stopped,
 )  # fmt: skip
 from haif.wire.service.api import Call, Handler, StreamHandler
+from haif.wire.service.host import Host
+from haif.wire.service.session import Session, Stream
 from haif.wire.session import SessionMachine
 
 _log = logging.getLogger(__name__)
 
 
-class Host(Protocol):
-    """What a connection needs of the wire it belongs to."""
-
-    clock: Clock
-    handlers: dict[str, Handler]
-    stream_handlers: dict[str, StreamHandler]
-    bytes_in: int
-    bytes_out: int
-
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room for one more handshake."""
-
-    def welcome(self, connection: Connection) -> HaifError | None:
-        """The handshake is done; an error if the session may not stay."""
-
-    def leaving(self, connection: Connection) -> None:
-        """The peer takes no new calls."""
-
-    def gone(self, connection: Connection, error: HaifError) -> None:
-        """The session is over."""
-
-    def misbehaved(self, peer: PeerId, detail: str) -> None:
-        """A handler of ours failed in a way it should not."""
-
-
 class Connection(asyncio.Protocol):
     """The asyncio side of a session. `opened` is done when the handshake is, `over` when the socket is gone."""
 
-    def __init__(self, host: Host, make: Callable[[], SessionMachine]) -> None:
+    def __init__(self, host: Host[Connection], make: Callable[[], SessionMachine]) -> None:
         self._host = host
         self._make = make
         self._loop = asyncio.get_running_loop()
@@ -296,6 +270,11 @@ class Connection(asyncio.Protocol):
 
     # --- what sessions use --------------------------------------------------------------------------------------------
 
+    @property
+    def usable(self) -> bool:
+        """Whether a new call could be made now."""
+        return self.machine.closed is None and not self.machine.rpc.going_away
+
     def begin(
         self, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None, *, streaming: bool
     ) -> int:
@@ -333,111 +312,6 @@ class Connection(asyncio.Protocol):
         rpc.consumed(stream, message)
         if rpc.out.size and not self._scheduled:
             self.schedule()
-
-
-class Session:
-    """An open, authenticated channel to `peer`. `scope` names the channel: the handshake's hash."""
-
-    __slots__ = ("_connection", "peer", "scope")
-
-    def __init__(self, connection: Connection, peer: PeerId, scope: Digest) -> None:
-        self._connection = connection
-        self.peer = peer
-        self.scope = scope
-
-    @property
-    def usable(self) -> bool:
-        """Whether a new call could be made on it now."""
-        machine = self._connection.machine
-        return machine.closed is None and not machine.rpc.going_away
-
-    async def call(
-        self,
-        method: str,
-        argument: bytes,
-        *,
-        timeout: float,  # noqa: ASYNC109  # it travels to the peer, and the session enforces it on both sides
-        metadata: Mapping[str, str] | None = None,
-    ) -> bytes:
-        """The peer's answer within `timeout` seconds. Cancelling this cancels the handler there.
-
-        Raises what the peer answered with (`from_reason`), `Timeout`, `ConnectionLost` or `Overloaded`.
-        """
-        connection = self._connection
-        stream = connection.begin(method, argument, timeout, metadata, streaming=False)
-        try:
-            return await connection.expect(stream)
-        except asyncio.CancelledError:
-            connection.give_up(stream)
-            raise
-
-    def stream(
-        self, method: str, argument: bytes, *, timeout: float, metadata: Mapping[str, str] | None = None
-    ) -> Stream:
-        """The peer's messages, as an async context manager over an async iterator; `timeout` is for the whole stream.
-
-        Leaving early cancels the handler there. The iteration ends well or raises what the peer ended it with,
-        `Timeout` or `ConnectionLost`; messages that came before are delivered first.
-        """
-        return Stream(self._connection, method, argument, timeout, metadata)
-
-
-class Stream:
-    """A stream of messages from a peer. Credit goes back as they are taken, so a slow reader slows the sender."""
-
-    def __init__(
-        self, connection: Connection, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None
-    ) -> None:
-        self._connection = connection
-        self._request = (method, argument, timeout, metadata)
-        self._id = 0
-        self._messages: deque[bytes] = deque()
-        self._end: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        if self._id:
-            raise Misuse("a stream is entered once")
-        self._id = self._connection.begin(*self._request, streaming=True)
-        self._connection.follow(self._id, self)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._end is None:
-            self._end = StopAsyncIteration()
-            self._connection.give_up(self._id)
-        while self._messages:
-            self._connection.consumed(self._id, self._messages.popleft())
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._messages:
-            if self._end is not None:
-                raise self._end
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        message = self._messages.popleft()
-        self._connection.consumed(self._id, message)
-        return message
-
-    def feed(self, message: bytes) -> None:
-        """A message came."""
-        self._messages.append(message)
-        self._rouse()
-
-    def end(self, end: Exception) -> None:
-        """Nothing comes after what was fed; `end` is raised then."""
-        self._end = end
-        self._rouse()
-
-    def _rouse(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:

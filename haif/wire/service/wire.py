@@ -18,7 +18,8 @@ from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.wire.handshake import Credentials, Handshake
 from haif.wire.service.api import Handler, StreamHandler
-from haif.wire.service.connection import Connection, Session
+from haif.wire.service.connection import Connection
+from haif.wire.service.session import Session
 from haif.wire.session import SessionMachine
 
 

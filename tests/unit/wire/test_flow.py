@@ -117,7 +117,9 @@ def test_slow_streams_do_not_stop_a_quick_one() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from(["send", "read", "carry"]), st.sampled_from([0, 40, 9000, 300_000])),
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["send", "read", "carry"]), st.sampled_from([0, 40, 9000, 300_000])
+        ),
         max_size=120,
     )
 )

@@ -9,10 +9,27 @@ from hypothesis import strategies as st
 
 from haif.base import limits
 from haif.base.errors import (
-    ConnectionLost, HaifError, Malformed, Misuse, Overloaded, Oversize, Reason, Timeout, Unsupported,
+    ConnectionLost,
+    HaifError,
+    Malformed,
+    Misuse,
+    Overloaded,
+    Oversize,
+    Reason,
+    Timeout,
+    Unsupported,
 )  # fmt: skip
 from haif.wire.frames import (
-    HEADER, REQUEST, Kind, Outbox, RequestHead, failure, frame, parse, read_failure, request_head,
+    HEADER,
+    REQUEST,
+    Kind,
+    Outbox,
+    RequestHead,
+    failure,
+    frame,
+    parse,
+    read_failure,
+    request_head,
 )  # fmt: skip
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "wire_frames.json").read_text())

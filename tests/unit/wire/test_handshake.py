@@ -9,7 +9,16 @@ from haif.base.ids import NetId
 from haif.identity.keys import Identity, NoiseKey
 from haif.wire.handshake import Credentials, choose_version, preamble
 from tests.support.wire_pair import (
-    CLIENT, CLIENT_KEY, NET, SERVER, SERVER_KEY, WALL, Pair, credentials, dialling, listening,
+    CLIENT,
+    CLIENT_KEY,
+    NET,
+    SERVER,
+    SERVER_KEY,
+    WALL,
+    Pair,
+    credentials,
+    dialling,
+    listening,
 )  # fmt: skip
 
 OTHER_NET = NetId(b"n" * 31 + b"x")  # the same first four bytes

@@ -9,7 +9,16 @@ import pytest
 
 from haif.base import limits
 from haif.base.errors import (
-    BadSignature, ConnectionLost, Dropped, Forbidden, HaifError, Misuse, Overloaded, Reason, Timeout, Unsupported,
+    BadSignature,
+    ConnectionLost,
+    Dropped,
+    Forbidden,
+    HaifError,
+    Misuse,
+    Overloaded,
+    Reason,
+    Timeout,
+    Unsupported,
 )  # fmt: skip
 from haif.base.ids import NetId
 from haif.identity.keys import Identity, NoiseKey
@@ -158,7 +167,9 @@ async def test_a_slow_reader_slows_the_sender_down(server: Wire, session: Sessio
 
 
 @pytest.mark.parametrize("error", [Forbidden("not you"), Overloaded("full", retry_after=2.0), Timeout("late")])
-async def test_an_error_of_the_handler_is_raised_at_the_caller(server: Wire, session: Session, error: HaifError) -> None:
+async def test_an_error_of_the_handler_is_raised_at_the_caller(
+    server: Wire, session: Session, error: HaifError
+) -> None:
     async def fail(_call: Call) -> bytes:
         raise error
 
@@ -171,12 +182,10 @@ async def test_an_error_of_the_handler_is_raised_at_the_caller(server: Wire, ses
     with pytest.raises(type(error), match=str(error)) as caught:
         await session.call("fail", b"", timeout=5)
     assert getattr(caught.value, "retry_after", None) == getattr(error, "retry_after", None)
-    messages = []
-    with pytest.raises(type(error)):
-        async with session.stream("fail_later", b"", timeout=5) as stream:
-            async for message in stream:
-                messages.append(message)
-    assert messages == [b"one"]
+    async with session.stream("fail_later", b"", timeout=5) as messages:
+        assert await anext(messages) == b"one"
+        with pytest.raises(type(error)):
+            await anext(messages)
 
 
 async def test_a_bug_in_a_handler_is_reported_here_and_told_without_details(
@@ -296,9 +305,8 @@ async def test_nobody_listening_is_a_lost_connection_that_names_the_address(clie
 
 
 async def test_somebody_who_accepts_and_says_nothing_is_a_timeout(client: Wire) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(Timeout):
-            await client.connect(silent.getsockname(), SERVER.peer, timeout=0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Timeout):
+        await client.connect(silent.getsockname(), SERVER.peer, timeout=0.05)
 
 
 async def test_handshakes_beyond_the_limit_are_turned_away(
@@ -336,10 +344,9 @@ async def test_draining_lets_running_calls_finish_and_takes_no_new_ones(server: 
     call = asyncio.create_task(session.call("held", b"", timeout=60))
     await held.begun.wait()
     drain = asyncio.create_task(server.drain(60))
-    while session.usable:
-        await asyncio.sleep(0)
     with pytest.raises(ConnectionLost):
         await session.call("echo", b"", timeout=5)
+    assert not session.usable
     held.go_on.set()
     assert await call == b"done"
     await drain
@@ -384,7 +391,10 @@ async def test_both_sides_of_a_session_may_call() -> None:
         other.serve("echo", echo)
         there = await one.connect(other.address, CLIENT.peer, timeout=3)
         back = await other.connect(one.address, SERVER.peer, timeout=3)
-        assert await asyncio.gather(there.call("echo", b"1", timeout=5), back.call("echo", b"2", timeout=5)) == [b"1", b"2"]
+        assert await asyncio.gather(there.call("echo", b"1", timeout=5), back.call("echo", b"2", timeout=5)) == [
+            b"1",
+            b"2",
+        ]
 
 
 def test_it_runs_on_uvloop_too() -> None:
@@ -397,3 +407,16 @@ def test_it_runs_on_uvloop_too() -> None:
             return await session.call("echo", b"hello", timeout=5)
 
     assert uvloop.run(main()) == b"hello"
+
+
+async def test_a_socket_that_takes_no_more_holds_the_sender_and_loses_nothing(server: Wire, session: Session) -> None:
+    async with session.stream("count", b"50000", timeout=20) as messages:
+        assert await anext(messages) == b"0"
+        [connection] = server._connections
+        connection.pause_writing()
+        for _ in range(5):
+            connection.schedule()
+            await asyncio.sleep(0)
+        assert connection.machine.rpc.out.size <= limits.OUTGOING_BYTES_HIGH + limits.STREAM_CREDIT_BYTES
+        connection.resume_writing()
+        assert [int(message) async for message in messages] == list(range(1, 50_000))

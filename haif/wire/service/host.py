@@ -1,0 +1,37 @@
+"""What a connection needs of the wire it belongs to."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from haif.base.clock import Clock
+from haif.base.errors import HaifError
+from haif.base.ids import PeerId
+from haif.wire.service.api import Handler, StreamHandler
+
+Link = TypeVar("Link", contravariant=True)
+
+
+class Host(Protocol[Link]):
+    """What a connection needs of the wire it belongs to."""
+
+    clock: Clock
+    handlers: dict[str, Handler]
+    stream_handlers: dict[str, StreamHandler]
+    bytes_in: int
+    bytes_out: int
+
+    def admit(self, connection: Link) -> bool:
+        """Whether there is room for one more handshake."""
+
+    def welcome(self, connection: Link) -> HaifError | None:
+        """The handshake is done; an error if the session may not stay."""
+
+    def leaving(self, connection: Link) -> None:
+        """The peer takes no new calls."""
+
+    def gone(self, connection: Link, error: HaifError) -> None:
+        """The session is over."""
+
+    def misbehaved(self, peer: PeerId, detail: str) -> None:
+        """A handler of ours failed in a way it should not."""

@@ -1,0 +1,141 @@
+"""What applications hold of a connection: a session to call on, and the streams they read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from haif.base.errors import Misuse
+from haif.base.ids import Digest, PeerId
+
+
+class Caller(Protocol):
+    """The connection under a session, as far as calls are concerned."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new call could be made now."""
+
+    def begin(
+        self, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None, *, streaming: bool
+    ) -> int:
+        """Begin a call; its stream id."""
+
+    def expect(self, stream: int) -> asyncio.Future[bytes]:
+        """The answer to come."""
+
+    def follow(self, stream: int, follower: Stream) -> None:
+        """Feed `follower` with what comes on `stream`."""
+
+    def give_up(self, stream: int) -> None:
+        """Nobody wants this call's answer any more."""
+
+    def consumed(self, stream: int, message: bytes) -> None:
+        """A stream's message was taken."""
+
+
+class Session:
+    """An open, authenticated channel to `peer`. `scope` names the channel: the handshake's hash."""
+
+    __slots__ = ("_caller", "peer", "scope")
+
+    def __init__(self, caller: Caller, peer: PeerId, scope: Digest) -> None:
+        self._caller = caller
+        self.peer = peer
+        self.scope = scope
+
+    @property
+    def usable(self) -> bool:
+        """Whether a new call could be made on it now."""
+        return self._caller.usable
+
+    async def call(
+        self,
+        method: str,
+        argument: bytes,
+        *,
+        timeout: float,  # noqa: ASYNC109  # it travels to the peer, and the session enforces it on both sides
+        metadata: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The peer's answer within `timeout` seconds. Cancelling this cancels the handler there.
+
+        Raises what the peer answered with (`from_reason`), `Timeout`, `ConnectionLost` or `Overloaded`.
+        """
+        caller = self._caller
+        stream = caller.begin(method, argument, timeout, metadata, streaming=False)
+        try:
+            return await caller.expect(stream)
+        except asyncio.CancelledError:
+            caller.give_up(stream)
+            raise
+
+    def stream(
+        self, method: str, argument: bytes, *, timeout: float, metadata: Mapping[str, str] | None = None
+    ) -> Stream:
+        """The peer's messages, as an async context manager over an async iterator; `timeout` is for the whole stream.
+
+        Leaving early cancels the handler there. The iteration ends well or raises what the peer ended it with,
+        `Timeout` or `ConnectionLost`; messages that came before are delivered first.
+        """
+        return Stream(self._caller, method, argument, timeout, metadata)
+
+
+class Stream:
+    """A stream of messages from a peer. Credit goes back as they are taken, so a slow reader slows the sender."""
+
+    def __init__(
+        self, caller: Caller, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None
+    ) -> None:
+        self._caller = caller
+        self._request = (method, argument, timeout, metadata)
+        self._id = 0
+        self._messages: deque[bytes] = deque()
+        self._end: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._id:
+            raise Misuse("a stream is entered once")
+        self._id = self._caller.begin(*self._request, streaming=True)
+        self._caller.follow(self._id, self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._end is None:
+            self._end = StopAsyncIteration()
+            self._caller.give_up(self._id)
+        while self._messages:
+            self._caller.consumed(self._id, self._messages.popleft())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._messages:
+            if self._end is not None:
+                raise self._end
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message = self._messages.popleft()
+        self._caller.consumed(self._id, message)
+        return message
+
+    def feed(self, message: bytes) -> None:
+        """A message came."""
+        self._messages.append(message)
+        self._rouse()
+
+    def end(self, end: Exception) -> None:
+        """Nothing comes after what was fed; `end` is raised then."""
+        self._end = end
+        self._rouse()
+
+    def _rouse(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
