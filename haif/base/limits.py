@@ -141,6 +141,7 @@ GATEWAY_STREAMS_MAX: Final = 4096
 SSE_KEEPALIVE_SECONDS: Final = 10.0
 HTTP_BODY_SECONDS: Final = 15.0  # a body that has not arrived by then is answered with 408
 HTTP_HEADER_BYTES_MAX: Final = 16 << 10  # request line and headers together
+HTTP_DISCARD_BYTES_MAX: Final = 8 << 20  # of a refused body is read away before the connection is closed
 HTTP_CONNECTIONS_MAX: Final = 8192  # open connections; more are closed at once
 HTTP_KEEPALIVE_SECONDS: Final = 30  # an idle connection is kept this long
 GATEWAY_DRAIN_SECONDS: Final = 1.0  # answers still running at a stop get this long, then an error
