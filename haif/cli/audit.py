@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from haif.telemetry.rows import SpanRow
 
 _SPAN_STORES: Final = "**/*spans.sqlite"
-_IN_THE_TITLE: Final = {"haif.job", "haif.correlation", "error.type"}
 _ID_DIGITS: Final = 32  # hex texts at least this long are shown by their first eight digits
 
 
@@ -81,11 +80,14 @@ def _as_text(job: str, rows: Sequence[SpanRow]) -> list[str]:
 
 
 def _facts(row: SpanRow) -> str:
-    facts = {key: _short(value) for key, value in sorted(row.attributes.items()) if key not in _IN_THE_TITLE}
-    return "".join(f"  {key}={value}" for key, value in facts.items())
+    from haif.telemetry.names import SHOWN
+
+    return "".join(f"  {word}={_short(row.attributes[key])}" for key, word in SHOWN.items() if key in row.attributes)
 
 
 def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = str(value)
     hexadecimal = len(text) >= _ID_DIGITS and not text.strip("0123456789abcdef")
     return text[:8] if hexadecimal else text

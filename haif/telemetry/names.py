@@ -272,6 +272,20 @@ ATTRIBUTES: Final = frozenset({
     INPUT_TOKENS, OUTPUT_TOKENS, QUEUE_DEPTH, ENTRIES,
 })  # fmt: skip
 
+SHOWN: Final = {  # what a person is shown of a span, and the word for it
+    TENANT: "tenant",
+    ATTEMPT: "attempt",
+    WORKER_PEER: "worker",
+    PEER: "for",
+    MODEL_DIGEST: "model",
+    INPUT_TOKENS: "tokens_in",
+    OUTPUT_TOKENS: "tokens_out",
+    RESPONSE_FIRST_CHUNK: "first_token_s",
+    RESPONSE_FINISH_REASON: "finish",
+    STATUS_CODE: "status",
+    ENTRIES: "entries",
+}
+
 
 # --- the reference ----------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,9 @@ def state(tmp_path: Path) -> Path:
     worker = Telemetry(role=names.WORKER, instance="w1", spans=tmp_path / "worker" / "spans.sqlite")
     gateway.start()
     worker.start()
-    with gateway.span("chat m", attributes={names.JOB: JOB, names.WORKER_PEER: "ab" * 32}) as request:
+    with gateway.span(
+        "chat m", attributes={names.JOB: JOB, names.WORKER_PEER: "ab" * 32, names.PROVIDER: "haif"}
+    ) as request:
         start = time.time_ns()
         worker.record_span(
             names.SPAN_RUN, parent=request.traceparent, start_ns=start, end_ns=start + 7 * MS,
@@ -52,8 +54,8 @@ def test_the_tree_shows_role_name_duration_status_and_facts(state: Path, capsys:
     words = [line.split() for line in lines]
     assert head.startswith(f"job {JOB}: 3 spans of 2 processes, ")
     assert [each[4] for each in words] == ["gateway", "worker", "worker"]
-    assert words[0][7:] == ["ok", "haif.worker=abababab"]
-    assert words[1][2:] == ["7.0", "ms", "worker", "worker.run", "ok", "gen_ai.usage.output_tokens=3"]
+    assert words[0][7:] == ["ok", "worker=abababab"]
+    assert words[1][2:] == ["7.0", "ms", "worker", "worker.run", "ok", "tokens_out=3"]
     assert words[2][4:] == ["worker", "engine.decode", "engine_died"]
     assert lines[1].index("worker.run") == lines[0].index("chat m") + 2
 

@@ -70,5 +70,9 @@ def test_the_sandbox_layers_include_all_that_the_engine_child_says_it_lacks() ->
     assert set(sandbox.MISSING) <= set(names.SANDBOX_LAYERS)
 
 
+def test_what_a_person_is_shown_of_a_span_is_declared() -> None:
+    assert set(names.SHOWN) <= names.ATTRIBUTES
+
+
 def test_descriptors_are_values() -> None:
     assert Gauge("a", "b", ()) == Gauge("a", "b", ())
