@@ -51,10 +51,10 @@ async def grow(stack: AsyncExitStack, count: int, random: Random) -> dict[PeerId
         first = [next(iter(nodes.values())).address] if nodes else []
         dht = Dht(
             identity=identity, net=NET, clock=SystemClock(), entropy=random.randbytes, bootstrap=first,
-            on_dropped=lambda dropped: None,
+            on_dropped=lambda _: None,
         )  # fmt: skip
         nodes[identity.peer] = await stack.enter_async_context(dht)
-    while any(dht.statistics().operations for dht in nodes.values()):
+    while any(dht.statistics().operations for dht in nodes.values()):  # noqa: ASYNC110 - nobody signals the end of it
         await asyncio.sleep(0.05)
     return nodes
 

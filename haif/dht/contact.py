@@ -20,6 +20,7 @@ from haif.base.ids import PeerId
 from haif.base.machine import Address
 
 _ADDRESS_BYTES: Final = {4: 7, 6: 19}
+_LOOPBACK_6: Final = b"\x06" + IPv6Address("::1").packed
 
 
 class Contact(NamedTuple):
@@ -45,7 +46,6 @@ def pack_address(address: Address) -> bytes:
     return bytes([ip.version]) + ip.packed + address[1].to_bytes(2, "big")
 
 
-@lru_cache(maxsize=limits.DHT_IDS_CACHED)
 def unpack_address(data: bytes) -> Address:
     """The address in these bytes. Raises `Malformed` for one that no single peer can have."""
     if not data or len(data) != _ADDRESS_BYTES.get(data[0]):
@@ -58,20 +58,24 @@ def unpack_address(data: bytes) -> Address:
 
 
 def subnet(address: Address) -> bytes:
-    """What one party is likely to own: the /24 of an IPv4 address, the /56 of an IPv6 one."""
+    """What one party is likely to own: the /24 of an IPv4 address, the /56 of an IPv6 one, one port of this machine."""
     packed = pack_address(address)
+    if packed[:2] == b"\x04\x7f" or packed[:17] == _LOOPBACK_6:
+        return packed
     return packed[: 1 + (3 if packed[0] == 4 else 7)]
 
 
 def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:
     """As many contacts as fit, in the order given."""
-    packed = b""
+    pieces: list[bytes] = []
+    room = bytes_max
     for contact in contacts:
-        piece = contact.peer + pack_address(contact.address)
-        if len(packed) + len(piece) > bytes_max:
+        piece = _pack(contact)
+        room -= len(piece)
+        if room < 0:
             break
-        packed += piece
-    return packed
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def unpack_contacts(data: bytes) -> list[Contact]:
@@ -81,9 +85,19 @@ def unpack_contacts(data: bytes) -> list[Contact]:
     while at < len(data):
         if len(contacts) == limits.DHT_K:
             raise Malformed(f"more than {limits.DHT_K} contacts")
-        end = at + PeerId.size + _ADDRESS_BYTES.get(data[at + PeerId.size] if at + PeerId.size < len(data) else 0, 0)
-        if not at + PeerId.size < end <= len(data):
-            raise Malformed("contacts do not fill their field")
-        contacts.append(Contact(PeerId(data[at : at + PeerId.size]), unpack_address(data[at + PeerId.size : end])))
+        family = data[at + PeerId.size] if at + PeerId.size < len(data) else 0
+        end = at + PeerId.size + _ADDRESS_BYTES.get(family, 0)
+        contacts.append(_unpack(data[at:end]))
         at = end
     return contacts
+
+
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
+def _pack(contact: Contact) -> bytes:
+    return contact.peer + pack_address(contact.address)
+
+
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
+def _unpack(data: bytes) -> Contact:
+    address = unpack_address(data[PeerId.size :])  # refuses a contact cut short
+    return Contact(PeerId(data[: PeerId.size]), address)

@@ -26,6 +26,7 @@ _RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed s
 _SOCKET_BYTES: Final = 1 << 20  # what the kernel keeps for us while we verify signatures
 _CALLERS_MAX: Final = limits.DHT_OPERATIONS_MAX // 2  # the other half is for refreshing the table
 _RETRY_SECONDS: Final = 5.0  # after a republication that failed
+_GREETING_SECONDS: Final = 0.1  # before bootstrap addresses that refused us are greeted again
 
 EventT = TypeVar("EventT", Found, Stored, Gathered)
 
@@ -252,6 +253,7 @@ class Dht:
                     joined = await self._outcome(Found, self._node.join(others, self._clock.now()))
                     if joined.contacts:
                         return
+                    await asyncio.sleep(_GREETING_SECONDS)
         except (TimeoutError, OSError):
             raise Timeout(
                 f"no bootstrap address answered ({names}); check that a node runs there and that UDP reaches it",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from heapq import nsmallest
 
 from haif.base import limits
 from haif.base.clock import Instant
@@ -94,9 +93,19 @@ class RoutingTable:
 
         With `since`, only what may be passed on: heard at that time or later, and no query unanswered since.
         """
-        candidates = (e for e in self._entries() if since is None or (e.seen >= since and not e.failures))
-        near = nsmallest(count, candidates, key=lambda e: node_id(e.contact.peer) ^ target)
-        return [entry.contact for entry in near]
+        found: list[Contact] = []
+        for buckets in self._outwards(target):
+            ring = [
+                (node_id(peer) ^ target, entry.contact)
+                for bucket in buckets
+                for peer, entry in bucket.entries.items()
+                if since is None or (entry.seen >= since and not entry.failures)
+            ]
+            ring.sort()
+            found += [contact for _, contact in ring]
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def touch(self, target: int, now: Instant) -> None:
         """Note that a lookup went into the target's bucket."""
@@ -133,9 +142,18 @@ class RoutingTable:
         bucket = self._buckets.get(self._prefix(peer))
         return bucket is not None and peer in bucket.entries
 
-    def _entries(self) -> Iterator[_Entry]:
-        for bucket in self._buckets.values():
-            yield from bucket.entries.values()
+    def _outwards(self, target: int) -> Iterator[list[_Bucket]]:
+        """The buckets in rings around a target: everything in one ring is closer to it than anything in the next.
+
+        With p bits shared by target and us: bucket p shares more than p bits with the target, the buckets beyond p
+        share exactly p with it, and each bucket below p shares its own number.
+        """
+        shared = ID_BITS - (self._own_id ^ target).bit_length()
+        yield [bucket for prefix, bucket in self._buckets.items() if prefix == shared]
+        yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
+        for prefix in range(shared - 1, -1, -1):
+            if prefix in self._buckets:
+                yield [self._buckets[prefix]]
 
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()

@@ -76,8 +76,7 @@ def test_sixty_records_of_one_topic_are_read_completely_though_two_fit_into_a_da
 
 def test_an_answer_too_long_for_an_unproven_address_is_fetched_with_the_token_of_a_retry() -> None:
     directory = pair()
-    a, b = directory.nodes
-    node = directory.nodes[b]
+    node = next(iter(directory.nodes.values()))
     for number in range(20):
         node.table.heard(Contact(PeerId(bytes([number]) * 32), (f"10.9.0.{number + 1}", 4)), directory.world.now())
     asked = messages.write(
@@ -110,7 +109,7 @@ def test_an_error_ends_its_query_and_is_reported() -> None:
     node.join([STRANGER], NOW)
     [(query, _)] = node.outgoing(NOW)
     node.receive(messages.write(Kind.ERROR, query[2:10], b"\x02"), STRANGER, NOW)
-    events = [event for event in iter(node.next_event, None)]
+    events = list(iter(node.next_event, None))
     assert [type(event) for event in events] == [Dropped, Found]
     assert node.counters.dropped == {Reason.OVERLOADED: 1}
 

@@ -153,18 +153,18 @@ async def test_hostile_datagrams_on_the_socket_are_counted_and_the_node_goes_on(
 async def test_many_callers_at_once_are_served_in_turn() -> None:
     async with network(4) as nodes:
         await nodes[1].publish(RecordKind.OFFER, TOPIC, b"popular", ttl_ms=60_000)
-        found = await asyncio.gather(*(nodes[2].lookup(TOPIC) for _ in range(200)))
+        found = await asyncio.gather(*(nodes[2].lookup(TOPIC) for _ in range(60)))
         assert all(bodies(records) == {b"popular"} for records in found)
         assert nodes[2].statistics().operations == 0
 
 
 async def test_the_callers_error_leaves_the_block_as_it_is_and_the_port_is_free_again() -> None:
+    node = dht()
     with pytest.raises(ZeroDivisionError):
-        async with dht() as node:
-            address = node.address
+        async with node:
             raise ZeroDivisionError
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-        again.bind(address)
+        again.bind(node.address)
 
 
 async def test_a_cancelled_lookup_leaves_nothing_behind() -> None:
