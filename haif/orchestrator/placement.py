@@ -129,6 +129,10 @@ class Fleet:
         """How many workers can be given work, on any model."""
         return len({view.worker for model in self._offers for view in self.live(model, {}, now)})
 
+    def knows(self, worker: PeerId, model: ModelDigest) -> bool:
+        """Whether an offer of this worker is known."""
+        return worker in self._offers.get(model, {})
+
     def is_complete(self, model: ModelDigest, now: Instant) -> bool:
         """Whether offers of this model are known, none was just missed, and none is lacking for a worker we hear."""
         known = self._offers.get(model, {})

@@ -150,9 +150,11 @@ class Database:
                 self._wake.clear()
                 while self._waiting:
                     await self._commit()
-        finally:
+        except Exception as error:
+            self._open = False
             for write in self._waiting:
-                write.done.cancel()
+                _settle(write.done, _Failed(error))
+            raise  # to whoever leaves the block
 
     async def _commit(self) -> None:
         batch = list(islice(self._waiting, limits.DATABASE_WRITES_PER_COMMIT_MAX))
@@ -161,17 +163,24 @@ class Database:
         for write, outcome in zip(batch, outcomes, strict=True):
             self._waiting.popleft()
             self._writes += 1
-            if isinstance(outcome, _Failed):
-                self._failed += 1
-                write.done.set_exception(outcome.error)
-                write.done.exception()  # a caller that was cancelled does not come back for it
-            else:
-                write.done.set_result(outcome)
+            self._failed += isinstance(outcome, _Failed)
+            _settle(write.done, outcome)
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
     error: Exception
+
+
+def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+    """Tell the caller, if it still wants to know."""
+    if done.cancelled():
+        return
+    if isinstance(outcome, _Failed):
+        done.set_exception(outcome.error)
+        done.exception()  # nobody may come back for it
+    else:
+        done.set_result(outcome)
 
 
 def _connection(path: Path) -> _Connection:

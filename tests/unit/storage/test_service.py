@@ -105,6 +105,13 @@ async def test_a_cancelled_caller_does_not_cancel_its_write(tmp_path: Path) -> N
         assert await kept(database) == [5, 6]
 
 
+async def test_a_write_whose_outcome_nobody_wants_happens_all_the_same(tmp_path: Path) -> None:
+    async with Database(tmp_path / "db", [NUMBERS]) as database:
+        database.write_nowait(insert(5)).cancel()
+        await database.write(insert(6))
+        assert await kept(database) == [5, 6]
+
+
 async def test_leaving_makes_durable_what_was_queued(tmp_path: Path) -> None:
     async with Database(tmp_path / "db", [NUMBERS]) as database:
         writes = [asyncio.create_task(database.write(insert(n))) for n in range(20)]

@@ -41,25 +41,24 @@ from haif.base.errors import (
 from haif.base.ids import JobId, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
-from haif.identity.signing import Live, Verified
+from haif.identity.signing import Live
 from haif.identity.voice import Voice
 from haif.orchestrator import decide, events
 from haif.orchestrator.apply import apply, fold
 from haif.orchestrator.decide import CatalogueEntry, Decision, Moment
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
-from haif.orchestrator.placement import Fleet, check_offer
+from haif.orchestrator.placement import Fleet
+from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.state import Job, State
 from haif.protocol import heartbeats, jobs
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
-from haif.protocol.offers import Offer, Presence
-from haif.protocol.records import Record, RecordKind, offer_topic, presence_topic
+from haif.protocol.offers import Presence
+from haif.protocol.records import RecordKind, presence_topic
 from haif.storage.service import JOURNAL_SCHEMA, Journal
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Wire
-
-__all__ = ["MIGRATIONS", "CatalogueEntry", "Orchestrator", "OrchestratorSettings", "OrchestratorStatistics"]
 
 T = TypeVar("T", bound=Message)
 
@@ -117,7 +116,7 @@ class Orchestrator:
         self._entropy = entropy
         self._state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self._fleet = Fleet()
-        self._wanted = {entry.digest: asyncio.Event() for entry in settings.catalogue}
+        self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
         self._entries = 0
 
@@ -129,7 +128,10 @@ class Orchestrator:
             self._running = [
                 tasks.create_task(self._stop_when_broken(), name="journal watch"),
                 tasks.create_task(self._keep_time(), name="timer"),
-                *(tasks.create_task(self._watch_offers(model), name=f"offers {model.short}") for model in self._wanted),
+                *(
+                    tasks.create_task(watch.run(), name=f"offers {model.short}")
+                    for model, watch in self._offers.items()
+                ),
             ]
             stack.push_async_callback(self._retire)
             self._serve()
@@ -283,7 +285,6 @@ class Orchestrator:
         ):
             await asyncio.shield(written)
         self._telemetry.observe(names.JOURNAL_APPEND, self._clock.now() - started)
-        self._tell(decision.events)
         if isinstance(decision.answer, HaifError):
             raise decision.answer
         return decision.answer
@@ -294,12 +295,14 @@ class Orchestrator:
         for event in happened:
             apply(self._state, event)
         written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
-        written.add_done_callback(self._check_written)
+        written.add_done_callback(lambda done: self._written(done, happened))
         return written
 
-    def _check_written(self, written: asyncio.Future[None]) -> None:
-        error = None if written.cancelled() else written.exception()
-        if error is not None and not self._broken.done():
+    def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is None:
+            self._tell(happened)
+        elif not self._broken.done():
             self._broken.set_exception(error)
 
     def _tell(self, happened: Sequence[Event]) -> None:
@@ -321,7 +324,8 @@ class Orchestrator:
         self._fleet.hear(call.peer, live.body, self._state.busy, now.instant, now.wall)
         self._telemetry.count(names.HEARTBEATS)
         for load in live.body.loads:
-            self._note_wanted(load.model)
+            if load.model in self._offers:
+                self._offers[load.model].heard(call.peer)
         return Acknowledged(live.header.nonce)
 
     async def _show(self, call: Call) -> Message:
@@ -346,53 +350,20 @@ class Orchestrator:
     async def _keep_time(self) -> None:
         """End the jobs that ran out of time, forget silent workers, keep the gauges."""
         while True:
-            for failed in decide.decide(self._state, self._clock.wall()):
-                self._apply_late(failed)
+            with suppress(Overloaded):  # then the next round comes back to the rest
+                for failed in decide.decide(self._state, self._clock.wall()):
+                    self._apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())
             now = self.statistics()
             self._telemetry.gauge(names.JOBS_OPEN, now.jobs_open)
             self._telemetry.gauge(names.WORKERS_LIVE, now.workers_live)
             await asyncio.sleep(limits.ORCHESTRATOR_TICK_SECONDS)
 
-    def _apply_late(self, failed: JobFailed) -> None:
-        with suppress(Overloaded):  # the next round comes back to it
-            self._apply(failed.job, [failed])
-            self._tell([failed])
-
-    async def _watch_offers(self, model: ModelDigest) -> None:
-        """Look up the offers of one model: often while some are missing, else now and then."""
-        topic = offer_topic(self._net, model)
-        while True:
-            try:
-                self._fleet.found(model, self._checked(model, await self._dht.lookup(topic)))
-            except Unavailable as error:
-                self._telemetry.dropped(Dropped(error.reason, detail="looking up offers"))
-            self._note_wanted(model)
-            await asyncio.sleep(limits.OFFERS_SEARCH_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(limits.OFFERS_REFRESH_SECONDS - limits.OFFERS_SEARCH_SECONDS):
-                    await self._wanted[model].wait()
-
-    def _note_wanted(self, model: ModelDigest) -> None:
-        wanted = self._wanted.get(model)
-        if wanted is None:
-            return
-        if self._fleet.is_complete(model, self._clock.now()):
-            wanted.clear()
-        else:
-            wanted.set()
-
-    def _checked(self, model: ModelDigest, records: Sequence[Verified[Record]]) -> dict[PeerId, Offer]:
-        """The offers that hold; the others are dropped and counted."""
-        offers: dict[PeerId, Offer] = {}
-        for record in records:
-            try:
-                offers[record.signer] = check_offer(
-                    record, model, offer_topic(self._net, model), self._settings.workers
-                )
-            except (PeerFault, Refusal) as error:
-                self._telemetry.dropped(Dropped(error.reason, record.signer, "offer"))
-        return offers
+    def _watch(self, model: ModelDigest) -> OfferWatch:
+        return OfferWatch(
+            model, self._fleet, admitted=self._settings.workers,
+            net=self._net, dht=self._dht, telemetry=self._telemetry, clock=self._clock,
+        )  # fmt: skip
 
     # --- shared -------------------------------------------------------------------------------------------------------
 
