@@ -112,6 +112,22 @@ async def test_a_write_whose_outcome_nobody_wants_happens_all_the_same(tmp_path:
         assert await kept(database) == [5, 6]
 
 
+async def test_when_the_writer_breaks_everyone_waiting_hears_of_it(tmp_path: Path) -> None:
+    async def break_it() -> None:
+        async with Database(tmp_path / "db", [NUMBERS]) as database:
+            outcomes = await asyncio.gather(
+                database.write(lambda connection: connection.close()),
+                database.write(insert(1)),
+                return_exceptions=True,
+            )
+            assert [sqlite3.ProgrammingError] * 2 == [type(outcome) for outcome in outcomes]
+            with pytest.raises(Misuse, match="not open"):
+                await database.write(insert(2))
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await break_it()
+
+
 async def test_leaving_makes_durable_what_was_queued(tmp_path: Path) -> None:
     async with Database(tmp_path / "db", [NUMBERS]) as database:
         writes = [asyncio.create_task(database.write(insert(n))) for n in range(20)]

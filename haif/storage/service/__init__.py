@@ -1,0 +1,8 @@
+"""The door to the disk."""
+
+from __future__ import annotations
+
+from haif.storage.service.database import Database, DatabaseStatistics
+from haif.storage.service.journal import JOURNAL_SCHEMA, Journal
+
+__all__ = ["JOURNAL_SCHEMA", "Database", "DatabaseStatistics", "Journal"]

@@ -1,0 +1,126 @@
+"""The journal on disk: a hash chain of entries in a database that nobody else may open."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from haif.base import limits
+from haif.base.errors import JournalBroken, Misuse, Oversize
+from haif.base.ids import Digest
+from haif.storage.journal import EMPTY, Head, Row, check_end, extend, follow
+from haif.storage.service.database import Database
+
+JOURNAL_SCHEMA: Final = """
+CREATE TABLE journal (sequence INTEGER PRIMARY KEY, subject BLOB NOT NULL, entry BLOB NOT NULL, digest BLOB NOT NULL)
+    STRICT;
+CREATE INDEX journal_by_subject ON journal (subject, sequence);
+CREATE TABLE journal_head (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, digest BLOB NOT NULL)
+    STRICT;
+"""
+"""The migration a database needs before a `Journal` can be kept in it."""
+
+_READ_HEAD: Final = "SELECT sequence, digest FROM journal_head"
+
+
+class Journal:
+    """A hash-chained log in an exclusive `Database` whose migrations include `JOURNAL_SCHEMA`.
+
+    It detects every entry that was edited, removed, exchanged, inserted or cut off. It cannot detect that someone who
+    may write the file forged all of it, entries and head.
+    """
+
+    def __init__(self, database: Database) -> None:
+        if not database.exclusive:
+            raise Misuse("a journal has one owner: open its database with exclusive=True")
+        if JOURNAL_SCHEMA not in database.migrations:
+            raise Misuse("a journal has its tables: open its database with JOURNAL_SCHEMA among the migrations")
+        self.database = database
+
+    async def append(self, entries: Sequence[bytes], *, subject: bytes = b"") -> None:
+        """Put entries about one subject at the end. They are durable, all or none, when this returns.
+
+        With no entries it returns once everything appended before is durable. Raises `Oversize`, `JournalBroken` when
+        head and entries disagree, and what `Database.write` raises.
+        """
+        await asyncio.shield(self.append_nowait(entries, subject=subject))
+
+    def append_nowait(self, entries: Sequence[bytes], *, subject: bytes = b"") -> asyncio.Future[None]:
+        """Give the entries their place in the journal, and return what `append` waits for."""
+        for entry in entries:
+            if len(entry) > limits.JOURNAL_ENTRY_BYTES_MAX:
+                raise Oversize(
+                    f"a journal entry of {len(entry)} bytes is over the limit of {limits.JOURNAL_ENTRY_BYTES_MAX}"
+                )
+        return self.database.write_nowait(lambda connection: _append(connection, subject, entries))
+
+    def check_room(self) -> None:
+        """Return if an `append` called now would be taken on. Raises `Overloaded` otherwise."""
+        self.database.check_room()
+
+    async def replay(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Every entry written before the call, with its number, from the first. Nobody may append meanwhile.
+
+        Raises `JournalBroken`, naming the entry, at the first one that does not hold.
+        """
+        recorded = await self.head()
+        reached = EMPTY
+        while rows := await self.database.read(
+            "SELECT sequence, subject, entry, digest FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (reached.sequence, limits.JOURNAL_PAGE_ENTRIES),
+        ):
+            for row in rows:
+                reached = follow(reached, _row(row))
+                yield reached.sequence, row[2]
+        check_end(reached, recorded)
+
+    async def about(self, subject: bytes) -> list[bytes]:
+        """The entries about one subject, oldest first, each checked against its neighbour; one page at most."""
+        rows = await self.database.read(
+            "SELECT j.sequence, j.subject, j.entry, j.digest, p.digest FROM journal j"
+            " LEFT JOIN journal p ON p.sequence = j.sequence - 1 WHERE j.subject = ? ORDER BY j.sequence LIMIT ?",
+            (subject, limits.JOURNAL_PAGE_ENTRIES),
+        )
+        for row in rows:
+            follow(Head(row[0] - 1, EMPTY.digest if row[4] is None else _digest(row[4], row[0] - 1)), _row(row))
+        return [row[2] for row in rows]
+
+    async def head(self) -> Head:
+        """How far the journal goes."""
+        rows = await self.database.read(_READ_HEAD)
+        return _head(rows[0]) if rows else EMPTY
+
+
+def _append(connection: sqlite3.Connection, subject: bytes, entries: Sequence[bytes]) -> None:
+    if not entries:
+        return
+    found = connection.execute(_READ_HEAD).fetchone()
+    rows = extend(_head(found) if found else EMPTY, subject, entries)
+    try:
+        connection.executemany(
+            "INSERT INTO journal (sequence, subject, entry, digest) VALUES (?, ?, ?, ?)",
+            [(row.sequence, row.subject, row.entry, row.digest) for row in rows],
+        )
+    except sqlite3.IntegrityError:
+        raise JournalBroken(f"journal entry {rows[0].sequence} exists already: the recorded head is wrong") from None
+    connection.execute(
+        "INSERT INTO journal_head VALUES (1, ?, ?)"
+        " ON CONFLICT DO UPDATE SET sequence = excluded.sequence, digest = excluded.digest",
+        (rows[-1].sequence, rows[-1].digest),
+    )
+
+
+def _head(found: tuple[Any, ...]) -> Head:
+    return Head(found[0], _digest(found[1], found[0]))
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    return Row(found[0], found[1], found[2], _digest(found[3], found[0]))
+
+
+def _digest(raw: bytes, sequence: int) -> Digest:
+    if len(raw) != Digest.size:
+        raise JournalBroken(f"the digest of journal entry {sequence} is not one")
+    return Digest(raw)
