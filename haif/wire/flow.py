@@ -69,6 +69,7 @@ class Sender:
         self._streams: dict[int, int] = {}  # credit of each stream of messages we send
         self._calls: deque[tuple[int, _Message]] = deque()  # requests that must begin in the order of their ids
         self._waiting: OrderedDict[int, deque[_Message]] = OrderedDict()
+        self._blocked: dict[int, deque[_Message]] = {}  # streams out of credit: not looked at until they get some
 
     def begin(self, stream: int, kind: Kind, head: bytes, argument: bytes) -> None:
         """Send a REQ or OPEN. Requests begin in the order of their stream ids."""
@@ -96,8 +97,8 @@ class Sender:
 
     def finish(self, stream: int) -> None:
         """Send FIN after everything that waits on this stream."""
-        if stream in self._waiting:
-            self._waiting[stream].append(_Message(Kind.FIN, b"", b""))
+        if self.waits(stream):
+            self._line(stream).append(_Message(Kind.FIN, b"", b""))
         else:
             self._out.add(Kind.FIN, stream)
             self._streams.pop(stream, None)
@@ -105,6 +106,7 @@ class Sender:
     def forget(self, stream: int) -> bool:
         """Drop what waits on this stream. Whether its request had begun, so that the peer knows of it."""
         self._waiting.pop(stream, None)
+        self._blocked.pop(stream, None)
         self._streams.pop(stream, None)
         unsent = [call for call in self._calls if call[0] == stream]
         for call in unsent:
@@ -113,10 +115,10 @@ class Sender:
 
     def waits(self, stream: int) -> bool:
         """Whether something of this stream still waits for credit or for its turn."""
-        return stream in self._waiting
+        return stream in self._waiting or stream in self._blocked
 
     def idle(self) -> bool:
-        """Whether nothing at all waits."""
+        """Whether nothing waits that `pump` could move."""
         return not self._waiting and not self._calls
 
     def granted(self, stream: int, amount: int) -> None:
@@ -125,6 +127,8 @@ class Sender:
             self._credit = _raised(self._credit, amount, limits.SESSION_CREDIT_BYTES)
         elif stream in self._streams:
             self._streams[stream] = _raised(self._streams[stream], amount, limits.STREAM_CREDIT_BYTES)
+            if stream in self._blocked:
+                self._waiting[stream] = self._blocked.pop(stream)
 
     def pump(self, budget: int) -> list[int]:
         """Move about `budget` bytes of what waits into frames. The streams whose FIN or RES has left whole."""
@@ -141,7 +145,10 @@ class Sender:
                 if message.kind in _ENDINGS:
                     self._streams.pop(stream, None)
                     ended.append(stream)
-            if line:
+            if line and not moved and self._streams.get(stream, 1) <= 0:
+                self._blocked[stream] = line
+                stuck -= 1
+            elif line:
                 self._waiting[stream] = line
         return ended
 
@@ -178,7 +185,8 @@ class Sender:
         return message.started
 
     def _line(self, stream: int) -> deque[_Message]:
-        return self._waiting.setdefault(stream, deque())
+        blocked = self._blocked.get(stream)
+        return self._waiting.setdefault(stream, deque()) if blocked is None else blocked
 
 
 _ENDINGS: Final = frozenset({Kind.RES, Kind.FIN})

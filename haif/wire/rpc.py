@@ -72,9 +72,14 @@ class Rpc:
         Raises `Timeout` (no time left), `ConnectionLost` (the peer takes no new calls), `Overloaded` (too many open) or
         `Misuse` (method, metadata or argument against our own limits).
         """
-        self._may_call(argument, deadline, now)
-        deadline = deadline.shrunk(limits.CALL_SECONDS_MAX, now)
-        timeout_ms = math.ceil(deadline.remaining(now) * 1000)
+        self._may_call(argument)
+        remaining = deadline.remaining(now)
+        if remaining <= 0:
+            raise Timeout("no time was left to make the call")
+        if remaining > limits.CALL_SECONDS_MAX:
+            remaining = limits.CALL_SECONDS_MAX
+            deadline = Deadline.after(remaining, now)
+        timeout_ms = math.ceil(remaining * 1000)
         head = request_head(len(argument), timeout_ms, method, metadata)
         stream = self._next
         self._next += 2
@@ -83,15 +88,13 @@ class Rpc:
         self._sender.begin(stream, Kind.OPEN if streaming else Kind.REQ, head, argument)
         return stream
 
-    def _may_call(self, argument: bytes, deadline: Deadline, now: Instant) -> None:
+    def _may_call(self, argument: bytes) -> None:
         if self.going_away or self._next > _STREAM_MAX:
             raise ConnectionLost("the peer is closing this session and takes no new calls; connect again")
         if len(self._made) >= limits.STREAMS_PER_SESSION_MAX:
             raise Overloaded(f"{limits.STREAMS_PER_SESSION_MAX} calls to this peer are open; wait for one to end")
         if len(argument) > limits.MESSAGE_BYTES_MAX:
             raise Misuse(f"an argument of {len(argument)} bytes is over the limit of {limits.MESSAGE_BYTES_MAX}")
-        if deadline.passed(now):
-            raise Timeout("no time was left to make the call")
 
     def cancel(self, stream: int, now: Instant) -> None:
         """Give up on a call of ours. No event comes for it any more."""

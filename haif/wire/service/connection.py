@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._rooms: dict[int, asyncio.Future[None]] = {}
         self._transport: asyncio.Transport
         self._paused = False
+        self._polite = False
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = Instant(0)
@@ -118,6 +119,12 @@ class Connection(asyncio.Protocol):
         wake_at = machine.wake_at()
         if wake_at is not None and (self._timer is None or wake_at < self._timer_at):
             self._set_timer(wake_at, now)
+
+    def leave(self, error: HaifError) -> None:
+        """End the session after what is ready has been written."""
+        self.flush()
+        self._polite = True
+        self.close(error)
 
     def close(self, error: HaifError) -> None:
         """End the session, without waiting for anything."""
@@ -209,7 +216,7 @@ class Connection(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_exception(event.error)
             self.opened.exception()  # who dialled awaits it; nobody awaits it where we were dialled
-        self._transport.close() if isinstance(event.error, ConnectionLost) else self._transport.abort()
+        self._transport.close() if self._polite else self._transport.abort()  # a silent peer never takes the rest
         self._host.gone(self, event.error)
 
     # --- handlers -----------------------------------------------------------------------------------------------------

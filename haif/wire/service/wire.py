@@ -263,11 +263,10 @@ class Wire:
         connections = [*self._connections, *self._half_open]
         stopped = self._running()
         for connection in connections:
-            connection.flush()
-            connection.close(ConnectionLost("this node is stopping"))
+            connection.leave(ConnectionLost("this node is stopping"))
         waiting = [connection.over for connection in connections]
         if waiting or stopped:
-            await asyncio.wait([*waiting, *stopped], timeout=limits.DRAIN_SECONDS)
+            await asyncio.wait([*waiting, *stopped], timeout=limits.DRAIN_SECONDS / 2)
         for connection in connections:
             connection.abort()
         if self._server is not None:

@@ -64,6 +64,23 @@ def test_long_messages_of_several_streams_take_turns() -> None:
     assert streams[:6] == [2, 4, 6, 2, 4, 6]
 
 
+def test_a_stream_without_credit_is_left_alone_until_it_gets_some() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    sender.flow(2)
+    sender.send(2, Kind.DATA, bytes(limits.STREAM_CREDIT_BYTES))
+    sender.send(2, Kind.DATA, b"second")
+    sender.finish(2)
+    while sender.pump(1 << 20) or not sender.idle():
+        out.take()
+    out.take()
+    assert sender.waits(2)
+    sender.granted(2, limits.STREAM_CREDIT_BYTES)
+    assert sender.pump(1 << 20) == [2]
+    assert [kind for text in out.take() for kind, *_ in parse(text)] == [Kind.DATA, Kind.FIN]
+    assert not sender.waits(2)
+
+
 def serve_stream(pair: Pair) -> int:
     stream = pair.call(streaming=True)
     pair.settle()

@@ -420,3 +420,17 @@ async def test_a_socket_that_takes_no_more_holds_the_sender_and_loses_nothing(se
         assert connection.machine.rpc.out.size <= limits.OUTGOING_BYTES_HIGH + limits.STREAM_CREDIT_BYTES
         connection.resume_writing()
         assert [int(message) async for message in messages] == list(range(1, 50_000))
+
+
+async def test_a_peer_that_takes_nothing_cannot_keep_a_node_from_stopping() -> None:
+    async with wire(CLIENT, port=None) as client:
+        async with wire(SERVER) as server:
+            server.serve_stream("count", count)
+            session = await client.connect(server.address, SERVER.peer, timeout=3)
+            [deaf] = client._connections
+            deaf._transport.pause_reading()
+            async with session.stream("count", b"1000000", timeout=60):
+                pass
+            await server._close()
+            assert server.statistics().sessions == 0
+        deaf._transport.resume_reading()
