@@ -68,16 +68,23 @@ def gumbel(words: Words) -> Floats:
 def nucleus(z: Logits, top_p: float) -> Ids:
     """Ids of the top-p cut, ascending.
 
-    Tokens with a probability under (1 - top_p) / n together hold less than 1 - top_p: none of them is needed, and only
-    the rest is sorted.
+    Tokens over some weight that together reach top_p contain the cut, so only they are sorted. The last weight tried
+    always does: tokens with a probability under (1 - top_p) / n together hold less than 1 - top_p.
     """
     weights = np.exp(z.astype(np.float64) - float(z.max()))
     total = float(weights.sum())
-    ids = np.flatnonzero(weights >= 0.5 * (1.0 - top_p) * total / len(weights))
-    order = ids[np.argsort(-z[ids], kind="stable")]
-    reached = np.cumsum(weights[order])
-    kept = order[: int(np.searchsorted(reached, top_p * total)) + 1]
-    kept.sort()
+    wanted = top_p * total
+    for weight in (2.0**-4, 2.0**-10, 0.5 * (1.0 - top_p) * total / len(weights)):
+        ids = np.flatnonzero(weights >= weight)
+        if float(weights[ids].sum()) > wanted * (1.0 + 1e-9):
+            break
+    scores = z[ids]
+    ranked = np.sort(scores)[::-1]
+    reached = np.cumsum(np.exp(ranked.astype(np.float64) - float(ranked[0])))
+    count = min(int(np.searchsorted(reached, wanted)) + 1, len(ids))
+    edge = ranked[count - 1]  # of tokens exactly as likely as the last one kept, the lowest ids are kept
+    above, level = np.flatnonzero(scores > edge), np.flatnonzero(scores == edge)
+    kept: Ids = ids[np.sort(np.concatenate((above, level[: count - len(above)])))]
     return kept
 
 

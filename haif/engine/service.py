@@ -67,7 +67,8 @@ M = TypeVar("M")
 class EngineSettings:
     """What to run and with what.
 
-    `context_tokens` is per slot; 0 takes what the model was trained for, at most `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`.
+    `context_tokens` is per slot; 0 takes what the model was trained for, at most
+    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`.
     """
 
     model: Path
@@ -595,4 +596,4 @@ def _explain(status: int, words: bytes) -> str:
     else:
         cause = f"it exited with status {status}"
     lines = words.decode(errors="replace").strip().splitlines()
-    return f"{cause}; its last words: {lines[-1][:200]}" if lines else cause
+    return f"{cause}; its last words: {lines[-1][:300]}" if lines else cause

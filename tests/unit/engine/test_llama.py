@@ -10,7 +10,7 @@ from haif.engine.llama import Llama, build, set_log
 from tests.support.tiny_model import build_tiny_model
 
 TOKENS = [1, *range(270, 330)]
-NEIGHBOURS = [[1, *range(290 + n, 290 + n + 10 * n)] for n in range(1, 8)]
+NEIGHBOURS = [[1, *range(290 + n, 290 + n + 5 * n)] for n in range(1, 8)]
 
 
 def load(path, slots=8):
