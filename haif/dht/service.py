@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from haif.base import limits
 from haif.base.clock import Clock, Instant, WallTime
-from haif.base.errors import Dropped, HaifError, Misuse, Oversize, Reason, Timeout, from_reason
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Oversize, Reason, Timeout, from_reason
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
@@ -27,6 +27,7 @@ _SOCKET_BYTES: Final = 1 << 20  # what the kernel keeps for us while we verify s
 _CALLERS_MAX: Final = limits.DHT_OPERATIONS_MAX // 2  # the other half is for refreshing the table
 _RETRY_SECONDS: Final = 5.0  # after a republication that failed
 _GREETING_SECONDS: Final = 0.1  # before bootstrap addresses that refused us are greeted again
+_CLOSED: Final = "the directory node was closed; open it again before asking it anything"
 
 EventT = TypeVar("EventT", Found, Stored, Gathered)
 
@@ -95,6 +96,7 @@ class Dht:
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
+        self._closed = False
         self._sequence = 0
 
     async def __aenter__(self) -> Self:
@@ -149,7 +151,11 @@ class Dht:
         await self._store(topic, announcement, tombstone=True)
 
     async def lookup(self, topic: Digest) -> tuple[Verified[Record], ...]:
-        """The newest record of each owner at a topic: live, without tombstones, each verified by us."""
+        """The newest record of each owner at a topic: live, without tombstones, each verified by us.
+
+        Each call asks the network; what is needed often should be kept by the caller. Nodes sign at most
+        `limits.DHT_SIGNATURES_PER_SECOND` answers a second for one subnet. Raises `ConnectionLost` once closed.
+        """
         async with self._callers:
             gathered = await self._outcome(Gathered, self._node.gather(topic, self._clock.now()))
         now = self._clock.wall()
@@ -183,9 +189,12 @@ class Dht:
     # --- publishing ---------------------------------------------------------------------------------------------------
 
     async def _announce(self, topic: Digest, announcement: _Announcement) -> None:
-        # The next republication is due even if this one fails.
         announcement.due = Instant(self._clock.now() + announcement.ttl_ms / 3000)
-        await self._store(topic, announcement, tombstone=False)
+        try:
+            await self._store(topic, announcement, tombstone=False)
+        except HaifError:
+            announcement.due = min(announcement.due, Instant(self._clock.now() + _RETRY_SECONDS))
+            raise
 
     async def _store(self, topic: Digest, announcement: _Announcement, *, tombstone: bool) -> None:
         wall = self._clock.wall()
@@ -225,7 +234,6 @@ class Dht:
         try:
             await self._announce(topic, announcement)
         except HaifError as error:
-            announcement.due = min(announcement.due, Instant(self._clock.now() + _RETRY_SECONDS))
             self._on_dropped(Dropped(error.reason, self._identity.peer, f"republishing: {error.message}"))
 
     # --- the machine's world ------------------------------------------------------------------------------------------
@@ -266,6 +274,8 @@ class Dht:
         return str(host), int(port)
 
     async def _outcome(self, kind: type[EventT], number: int) -> EventT:
+        if self._closed:
+            raise ConnectionLost(_CLOSED)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = future
         try:
@@ -318,5 +328,7 @@ class Dht:
             self._timer.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+        self._closed = True
         for future in self._waiting.values():
-            future.cancel()
+            if not future.done():
+                future.set_exception(ConnectionLost(_CLOSED))

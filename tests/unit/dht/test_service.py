@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from haif.base import limits
-from haif.base.errors import Dropped, Misuse, OverQuota, Oversize, Reason, Timeout
+from haif.base.errors import ConnectionLost, Dropped, Misuse, OverQuota, Oversize, Reason, Timeout
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
 from haif.dht.service import Dht
@@ -165,6 +165,33 @@ async def test_the_callers_error_leaves_the_block_as_it_is_and_the_port_is_free_
             raise ZeroDivisionError
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
         again.bind(node.address)
+
+
+async def test_who_waits_while_the_node_is_closed_is_told_and_so_is_who_asks_afterwards() -> None:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(dht())
+        async with dht([first.address]) as second:
+            await stack.aclose()  # the only other node is gone: the lookup waits for it in vain
+            waiting = asyncio.create_task(second.lookup(TOPIC))
+            await asyncio.sleep(0)
+    for asked in (waiting, second.lookup(TOPIC)):
+        with pytest.raises(ConnectionLost) as error:
+            await asked
+        assert error.value.reason is Reason.CONNECTION_LOST
+
+
+async def test_a_publication_that_nobody_answers_is_reported_and_kept_for_another_try() -> None:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(dht())
+        async with dht([first.address]):
+            pass
+        while first.statistics().contacts == 0:
+            async with dht([first.address]):
+                pass
+        with pytest.raises(Timeout, match="it will be tried again"):
+            await first.publish(RecordKind.OFFER, TOPIC, b"anybody?", ttl_ms=60_000)
+        assert first.statistics().published == 1
+        assert bodies(await first.lookup(TOPIC)) == {b"anybody?"}
 
 
 async def test_a_cancelled_lookup_leaves_nothing_behind() -> None:
