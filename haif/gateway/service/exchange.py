@@ -86,8 +86,8 @@ class Exchange:
             await self._end(problem.event())
             return
         self.out += problem.headers()
-        if problem.status in (408, 413):
-            self.out.append((b"connection", b"close"))  # what is left of the body is not worth reading
+        if problem.status == 408:
+            self.out.append((b"connection", b"close"))  # nobody knows when the rest of the body would come
         await self.reply(problem.body(self.request_id), status=problem.status)
 
     async def begin_stream(self) -> None:

@@ -32,6 +32,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take the connection, if there is room; small writes leave at once."""
         super().connection_made(transport)
         self._header_bytes = 0
+        self._waiting_bytes = 0
+        self._discarded = 0
         self._in_headers = True
         self._timer = self.loop.call_later(limits.HTTP_HEADER_SECONDS, self._too_slow)
         opened = transport.get_extra_info("socket")
@@ -47,11 +49,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
-        before = self._header_bytes
+        waiting = self._in_headers
         super().data_received(data)
-        if self._in_headers and self._header_bytes == before and not self.transport.is_closing():
-            self._header_bytes += len(data)
-            if self._header_bytes > limits.HTTP_HEADER_BYTES_MAX:
+        if waiting and self._in_headers and not self.transport.is_closing():
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > limits.HTTP_HEADER_BYTES_MAX:
+                self._header_bytes = self._waiting_bytes
                 self.send_400_response("")
 
     def on_message_begin(self) -> None:
@@ -69,14 +72,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count, then take."""
-        self._grow(len(name) + len(value))
+        self._grow(len(name) + len(value) + 4)  # with ": " and the line end
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The headers are whole: their time no longer counts."""
         self._in_headers = False
+        self._waiting_bytes = 0
         self._timer.cancel()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take it; of what comes after the answer, only so much is read away (closing at once would reset it)."""
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > limits.HTTP_DISCARD_BYTES_MAX:
+                self.transport.close()
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or too much of it, in the dialect, and close."""
