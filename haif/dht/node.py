@@ -8,10 +8,9 @@ a node that knows nobody greets its bootstrap addresses again. Nothing received 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
@@ -32,32 +31,18 @@ from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.answers import Answerer
 from haif.dht.contact import Contact, node_id
+from haif.dht.counters import Counters
 from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind
 from haif.dht.operations import Event, Find, Gather, Join, Publish
 from haif.dht.requests import Open, Requests
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
+from haif.dht.upkeep import Upkeep
 from haif.identity.keys import Identity
 from haif.protocol.records import open_record
 
-_MAINTENANCE_SECONDS = 60.0  # idle buckets are looked for this often
 _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a node counted since it began."""
-
-    datagrams_in: int = 0
-    datagrams_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    queries_answered: int = 0
-    replies_accepted: int = 0
-    queries_resent: int = 0
-    queries_failed: int = 0
-    dropped: Counter[Reason] = field(default_factory=Counter)
 
 
 class Node:
@@ -87,15 +72,14 @@ class Node:
         self._bootstrap: tuple[Address, ...] = ()
         self._outgoing: deque[tuple[bytes, Address]] = deque()
         self._events: deque[Event] = deque()
-        self._self_lookup_at = Instant(now + limits.DHT_SELF_LOOKUP_SECONDS)
-        self._maintain_at = Instant(now + _MAINTENANCE_SECONDS)
+        self._upkeep = Upkeep(self.table, now)
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
     def join(self, addresses: Sequence[Address], now: Instant) -> int:
         """Enter the network through any of these addresses; ends in `Found` (no contacts: nobody answered)."""
         self._bootstrap = tuple(addresses)
-        self._self_lookup_at = Instant(now + limits.DHT_SELF_LOOKUP_SECONDS)
+        self._upkeep.postpone(now)
         return self._begin(Join(self._next_number(), self._lookup(self.id, now), addresses), now)
 
     def find(self, target: Digest, now: Instant) -> int:
@@ -161,18 +145,16 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        due = self._requests.wake_at()
-        regular = min(self._self_lookup_at, self._maintain_at)
+        due, regular = self._requests.wake_at(), self._upkeep.wake_at()
         return regular if due is None else min(due, regular)
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
         for query in self._requests.due(now):
             self._timed_out(query, now)
-        if now >= self._self_lookup_at:
+        if self._upkeep.neighbourhood_due(now):
             self._look_around(now)
-        if now >= self._maintain_at:
-            self._maintain_at = Instant(now + _MAINTENANCE_SECONDS)
+        if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
             for prefix in self.table.idle(now):
                 self._refresh(prefix, now)
@@ -310,22 +292,21 @@ class Node:
                 self._refresh(prefix, now)
 
     def _look_around(self, now: Instant) -> None:
-        alone = not len(self.table)
-        again = limits.DHT_ALONE_RETRY_SECONDS if alone else limits.DHT_SELF_LOOKUP_SECONDS
-        self._self_lookup_at = Instant(now + again)
-        if len(self._background) >= _BACKGROUND_MAX or len(self._operations) >= limits.DHT_OPERATIONS_MAX:
-            return
-        number = self._next_number()
-        self._background.add(number)
-        lookup = self._lookup(self.id, now)
-        self._begin(Join(number, lookup, self._bootstrap) if alone else Find(number, lookup), now)
+        if (number := self._background_number()) is not None:
+            lookup = self._lookup(self.id, now)
+            self._begin(Find(number, lookup) if len(self.table) else Join(number, lookup, self._bootstrap), now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
-        if len(self._background) >= _BACKGROUND_MAX or len(self._operations) >= limits.DHT_OPERATIONS_MAX:
-            return
+        if (number := self._background_number()) is not None:
+            self._begin(Find(number, self._lookup(self.table.target_in(prefix, self._entropy), now)), now)
+
+    def _background_number(self) -> int | None:
+        """A number for a lookup of our own accord, unless there is enough to do; its event is not told."""
+        if len(self._background) >= _BACKGROUND_MAX or self.busy >= limits.DHT_OPERATIONS_MAX:
+            return None
         number = self._next_number()
         self._background.add(number)
-        self._begin(Find(number, self._lookup(self.table.target_in(prefix, self._entropy), now)), now)
+        return number
 
     def _report(self, dropped: Dropped) -> None:
         self.counters.dropped[dropped.reason] += 1

@@ -1,0 +1,23 @@
+"""What a node counts, for telemetry and for tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from haif.base.errors import Reason
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a node counted since it began."""
+
+    datagrams_in: int = 0
+    datagrams_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queries_answered: int = 0
+    replies_accepted: int = 0
+    queries_resent: int = 0
+    queries_failed: int = 0
+    dropped: Counter[Reason] = field(default_factory=Counter)
