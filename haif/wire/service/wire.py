@@ -270,6 +270,7 @@ class Wire:
         for connection in connections:
             connection.abort()
         if self._server is not None:
+            self._server.close()
             await self._server.wait_closed()
 
 
