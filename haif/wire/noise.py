@@ -1,8 +1,8 @@
 """Noise XX (Noise specification, revision 34) for the handshake, and our own transport after it.
 
-The package `noiseprotocol` runs the handshake; this adapter makes it safe to use against strangers. What it
-closes, numbered as in its tests: the protocol name is one constant of bytes, so pattern names, pre-shared keys and
-fallback modifiers never come in (1, 7, 8, 9, 10); lengths are checked on both sides of each message (2, 6); the remote static
+The package `noiseprotocol` runs the handshake; this adapter makes it safe to use against strangers. What it closes,
+numbered as in its tests: the protocol name is one constant of bytes, so pattern names, pre-shared keys and fallback
+modifiers never come in (1, 7, 8, 9, 10); lengths are checked on both sides of each message (2, 6); the remote static
 key is kept (3); every failure is a `PeerFault` and the first one ends the handshake for good (4, 5); any bytes-like
 message is taken (11); the library's objects, static key included, are let go with the last message (12). Transport
 messages never pass the library: `Sealer` and `Opener` own their nonces, limits and rekeying (2, 13).
