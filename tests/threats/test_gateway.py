@@ -17,6 +17,10 @@ from tests.unit.gateway.conftest import House, open_house
 CANARY = "the-canary-sings-at-midnight"
 
 
+def everything_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
 @pytest.fixture
 def mesh() -> ScriptedMesh:
     return ScriptedMesh()
@@ -49,7 +53,7 @@ async def test_h_i2_prompt_and_answer_stay_out_of_metrics_spans_and_the_database
         with pytest.raises(openai.NotFoundError):
             await house.chat(model=CANARY)
         seen = house.metrics()
-    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    stored = everything_in(tmp_path)
     assert CANARY not in seen
     assert CANARY.encode() not in stored
     assert house.key.encode() not in stored

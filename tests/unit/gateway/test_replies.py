@@ -1,0 +1,82 @@
+"""What tenants receive, byte for byte."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId
+from haif.gateway.openai import Ask
+from haif.gateway.replies import DONE, Envelope, Settled, Stream, base64url, seconds_text
+from haif.protocol.inference import Request, Turn
+from haif.protocol.receipts import Receipt
+
+REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hi")], None, 5, 1.0, 1.0, [])
+RECEIPT = Receipt(
+    JobId(b"j" * 16), 1, PeerId(b"g" * 32), Digest(b"r" * 32), Digest(b"q" * 32), ModelDigest(b"m" * 32), 3, 2, "stop",
+    Digest(b"o" * 32), Digest(b"t" * 32), "build", "none", 1, 2,
+)  # fmt: skip
+SETTLED = Settled(RECEIPT, {"job": "j"})
+ID = "chatcmpl-" + "6a" * 16
+
+
+def envelope(kind: str = "chat", *, include_usage: bool = False) -> Envelope:
+    ask = Ask(
+        kind=kind, model='ti"ny', request=REQUEST, seed=None, stream=True, include_usage=include_usage, ignored=()
+    )
+    return Envelope(JobId(b"j" * 16), ask, 1_700_000_000)
+
+
+def test_the_events_of_a_chat_are_golden() -> None:
+    stream = Stream(envelope())
+    head = f'data: {{"id":"{ID}","object":"chat.completion.chunk","created":1700000000,"model":"ti\\"ny","choices":['
+    assert stream.text('a"b\n').decode() == (
+        head + '{"index":0,"delta":{"content":"a\\"b\\n"},"logprobs":null,"finish_reason":null}]}\n\n'
+    )
+    assert stream.first().decode() == (
+        head + '{"index":0,"logprobs":null,"finish_reason":null,'
+        '"delta":{"role":"assistant","content":"","refusal":null}}]}\n\n'
+    )
+    assert stream.last(SETTLED).decode() == (
+        head + '{"index":0,"logprobs":null,"finish_reason":"stop","delta":{}}],"haif":{"job":"j"}}\n\ndata: [DONE]\n\n'
+    )
+
+
+def test_with_usage_every_event_has_it_null_and_one_more_has_it_full() -> None:
+    stream = Stream(envelope(include_usage=True))
+    events = (stream.first() + stream.text("x") + stream.last(SETTLED)).decode().removesuffix("data: [DONE]\n\n")
+    *others, last = [json.loads(event[6:]) for event in events.strip().split("\n\n")]
+    assert [event["usage"] for event in others] == [None, None, None]
+    assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert last["choices"] == []
+
+
+@pytest.mark.parametrize("kind", ["chat", "text"])
+def test_a_whole_answer_says_the_same_as_its_stream(kind: str) -> None:
+    body = json.loads(envelope(kind).whole("hello", SETTLED))
+    choice = body["choices"][0]
+    assert (choice["message"]["content"] if kind == "chat" else choice["text"]) == "hello"
+    assert (choice["finish_reason"], choice["logprobs"], body["haif"]) == ("stop", None, {"job": "j"})
+    assert body["usage"]["total_tokens"] == 5
+    assert body["id"] == envelope(kind).id
+
+
+@given(st.text(), st.sampled_from(["chat", "text"]), st.booleans())
+def test_any_text_is_one_event_on_one_line(text: str, kind: str, include_usage: bool) -> None:
+    event = Stream(envelope(kind, include_usage=include_usage)).text(text)
+    assert event.count(b"\n") == 2
+    choice = json.loads(event[6:])["choices"][0]
+    assert (choice["delta"]["content"] if kind == "chat" else choice["text"]) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0ms"), (0.012, "12ms"), (1, "1s"), (59.4, "59s"), (60, "1m0s"), (361, "6m1s")]
+)
+def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+def test_base64url_has_no_padding_and_done_is_golden() -> None:
+    assert base64url(b"\xff\xfe\xfd\xfc") == "__79_A"
+    assert DONE == b"data: [DONE]\n\n"
