@@ -54,6 +54,21 @@ def test_requests_begin_in_the_order_of_their_ids_even_when_credit_ran_out() -> 
     assert sender.idle()
 
 
+def test_a_small_request_does_not_overtake_one_that_waited_for_credit() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    for stream in range(1, 37, 2):
+        sender.begin(stream, Kind.REQ, b"", bytes(limits.MESSAGE_BYTES_MAX))
+        while sender.pump(1 << 20) or out.take():
+            pass
+    sender.granted(0, limits.SESSION_CREDIT_BYTES)
+    sender.begin(37, Kind.REQ, b"", b"small")
+    sender.pump(64 << 20)
+    begun = [stream for text in out.take() for kind, stream, *_ in parse(text) if kind == Kind.REQ]
+    assert begun == sorted(begun)
+    assert begun[-1] == 37
+
+
 def test_long_messages_of_several_streams_take_turns() -> None:
     out = Outbox()
     sender = Sender(out)
