@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import platform
 import time
 from contextlib import AsyncExitStack
@@ -94,6 +95,8 @@ async def main(count: int, lookups: int, seed: int) -> None:
         join_ms = (time.process_time() - cpu) * 1000 / count
         join_datagrams = datagrams(nodes) / count
         contacts = mean(dht.statistics().contacts for dht in nodes.values())
+        gc.collect()
+        gc.freeze()  # a real node does not share its garbage collector with hundreds of others
         figures = await measure(nodes, lookups, random)
     print(f"find_node, k = {limits.DHT_K}, alpha = {limits.DHT_ALPHA}, signed replies, loopback UDP, one process")
     print(f"Python {platform.python_version()} on {platform.machine()}; {lookups} lookups; seed {seed}\n")
