@@ -89,7 +89,8 @@ class App:
             async with asyncio.timeout(limits.GATEWAY_DRAIN_SECONDS):
                 await self._empty.wait()
         except TimeoutError:
-            self._means.stopping.set_result(None)
+            if not self._means.stopping.done():
+                self._means.stopping.set_result(None)
 
     @property
     def open_requests(self) -> int:
