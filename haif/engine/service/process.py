@@ -1,42 +1,25 @@
-"""The engine's parent side: it checks the model's file, owns one child process, and believes nothing the child says.
-
-1. Open the file. 2. Start the child, which restricts itself. 3. Meanwhile digest the very file that was opened. 4. Only
-if that is the expected digest, and the child reports its restrictions, tell it to load. 5. Requests and tokens.
-
-When the child ends unasked, every running request gets `EngineDied` with the cause, and a new child is started, after a
-pause that grows with each death.
-"""
+"""The child process as its parent sees it: started bare, heard with suspicion, ended for certain."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import stat
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
-
-import blake3
+from typing import Final, Self, TypeVar
 
 from haif.base import limits
-from haif.base.clock import Clock, Instant
+from haif.base.clock import Clock
 from haif.base.errors import (
-    DigestMismatch,
     EngineDied,
     HaifError,
     Malformed,
-    Misuse,
-    Overloaded,
     Oversize,
     Refusal,
     from_reason,
 )
-from haif.base.ids import ModelDigest
 from haif.engine.frames import (
     FrameReader,
     Load,
@@ -51,192 +34,26 @@ from haif.engine.frames import (
     frame,
 )
 from haif.engine.mailbox import Mailbox
-from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
-from haif.engine.sandbox import ENVIRONMENT, LEVEL
+from haif.engine.meter import Meter
+from haif.engine.request import Finished, Generate, Piece
+from haif.engine.sandbox import ENVIRONMENT
+from haif.engine.service.settings import EngineSettings, context_tokens
 
 CHILD_PROGRAM: Final = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); from haif.engine.child import main; main()"
 )
 """-I and -S keep everything out of the child's path; so it gets the folders of this package and its libraries named."""
 
-_READ_BYTES: Final = 4 << 20
+
 M = TypeVar("M")
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    """What to run and with what.
-
-    `context_tokens` is per slot; 0 takes what the model was trained for, at most
-    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`.
-    """
-
-    model: Path
-    digest: ModelDigest
-    slots: int
-    context_tokens: int
-    threads: int
-    profile: Literal["exact"] = "exact"
-
-
-class Engine:
-    """Runs one model in a child process.
-
-    Entering raises `DigestMismatch` when the file is not the one its digest names, `Misuse` for settings that cannot
-    work, `Unsupported` for a model that cannot be served, `EngineDied` when the child ends before it is ready. Leaving
-    ends the child; requests still running get `EngineDied`. `on_died(cause)` is called for each unasked end.
-    """
-
-    def __init__(
-        self,
-        settings: EngineSettings,
-        *,
-        clock: Clock,
-        entropy: Callable[[int], bytes],
-        on_died: Callable[[str], None],
-        program: str = CHILD_PROGRAM,
-    ) -> None:
-        _check_settings(settings)
-        self._settings = settings
-        self._clock = clock
-        self._entropy = entropy
-        self._on_died = on_died
-        self._program = program
-        self._child: _Child | None = None
-        self._alive = asyncio.Event()
-        self._cause = "it has not been started"
-        self._task: asyncio.Task[None] | None = None
-        self._model: ModelInfo | None = None
-        self._meter = _Meter(clock)
-        self._deaths = 0
-
-    @property
-    def model(self) -> ModelInfo:
-        """What is loaded. Known once the engine was entered."""
-        if self._model is None:
-            raise Misuse("the engine has not been entered")
-        return self._model
-
-    async def __aenter__(self) -> Self:
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._supervise(started), name="engine")
-        try:
-            await started
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    @asynccontextmanager
-    async def generate(self, request: Generate) -> AsyncIterator[AsyncIterator[Piece | Finished]]:
-        """The pieces of an answer as they are computed, then one `Finished`. Leaving early cancels within one step.
-
-        Entering raises `InvalidRequest`, `Overloaded` or `EngineDied`; iterating raises `ContextTooLong`,
-        `InvalidRequest`, `Unsupported`, or `EngineDied` when the child ends.
-        """
-        check(request)
-        child = self._child
-        if child is None:
-            raise EngineDied(f"the engine is not running: {self._cause}", retry_after=limits.ENGINE_RESPAWN_SECONDS_MAX)
-        if len(child.answers) >= self._settings.slots + limits.ENGINE_QUEUE_MAX:
-            raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        number, stream = child.submit(request, self._clock.wall() * 1_000_000)
-        try:
-            yield stream
-        finally:
-            child.withdraw(number)
-
-    async def wait_alive(self) -> None:
-        """Return once a child is ready for requests."""
-        await self._alive.wait()
-
-    def statistics(self) -> EngineStatistics:
-        """A snapshot."""
-        child, meter = self._child, self._meter
-        last = child.last if child else None
-        tokens_per_second, batch_tokens = meter.rates()
-        outstanding = len(child.answers) if child else 0
-        running = min(last.running if last else 0, outstanding)
-        return EngineStatistics(
-            slots=self._settings.slots,
-            running=running,
-            queued=outstanding - running,
-            kv_tokens=last.kv_tokens if last else 0,
-            kv_tokens_max=self._settings.slots * (self._model.context_tokens if self._model else 0),
-            tokens_per_second=tokens_per_second,
-            batch_tokens=batch_tokens,
-            steps=meter.steps,
-            prompt_tokens=meter.prompt_tokens,
-            completion_tokens=meter.completion_tokens,
-            deaths=self._deaths,
-            alive=child is not None,
-        )
-
-    async def _supervise(self, started: asyncio.Future[None]) -> None:
-        """Keep a child running: at first for whoever waits for `started`, then for good."""
-        pause = limits.ENGINE_RESPAWN_SECONDS_MIN
-        while True:
-            born = self._clock.now()
-            try:
-                error: HaifError = await self._live(started)
-            except (HaifError, OSError) as failure:
-                error = failure if isinstance(failure, HaifError) else EngineDied(f"it could not be started: {failure}")
-            if not started.done():
-                started.set_exception(error)
-                return
-            self._cause = error.message
-            self._deaths += 1
-            self._on_died(error.message)
-            if self._clock.now() - born > limits.ENGINE_HEALTHY_SECONDS:
-                pause = limits.ENGINE_RESPAWN_SECONDS_MIN
-            await asyncio.sleep(pause * (0.5 + self._entropy(1)[0] / 512))
-            pause = min(2 * pause, limits.ENGINE_RESPAWN_SECONDS_MAX)
-
-    async def _live(self, started: asyncio.Future[None]) -> HaifError:
-        """The life of one child; why it ended. Raises what kept it from starting."""
-        descriptor, size = _open_model(self._settings.model)
-        child = _Child(self._settings, self._clock, self._meter)
-        try:
-            await child.start(self._program, descriptor)
-            async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
-                self._model = await self._prepare(child, descriptor)
-            self._child = child
-            self._alive.set()
-            if not started.done():
-                started.set_result(None)
-            return await child.watch()
-        except TimeoutError:
-            raise EngineDied("it did not load the model in time") from None
-        finally:
-            self._child = None
-            self._alive.clear()
-            await child.close()
-            os.close(descriptor)
-
-    async def _prepare(self, child: _Child, descriptor: int) -> ModelInfo:
-        found = await asyncio.to_thread(_digest, descriptor)
-        if found != self._settings.digest:
-            raise DigestMismatch(
-                f"{self._settings.model} has the digest {found.short}…, not {self._settings.digest.short}…: "
-                "it was altered or is another file; it was not loaded"
-            )
-        sealed = await child.sealed()
-        ready = await child.load()
-        return _describe(ready, sealed, self._settings)
-
-
-class _Child(asyncio.Protocol):
+class Process(asyncio.Protocol):
     """One child process from start to end, and the answers it owes."""
 
-    def __init__(self, settings: EngineSettings, clock: Clock, meter: _Meter) -> None:
+    def __init__(self, settings: EngineSettings, clock: Clock, meter: Meter) -> None:
         loop = asyncio.get_running_loop()
-        self.answers: dict[int, _Stream] = {}
+        self.answers: dict[int, Stream] = {}
         self.last: Step | None = None
         self._settings = settings
         self._clock = clock
@@ -292,7 +109,7 @@ class _Child(asyncio.Protocol):
         self._context = context_tokens(settings, ready)
         return ready
 
-    def submit(self, request: Generate, submitted_ns: int) -> tuple[int, _Stream]:
+    def submit(self, request: Generate, submitted_ns: int) -> tuple[int, Stream]:
         """Hand a request over."""
         number = self._next
         self._next += 1
@@ -304,7 +121,7 @@ class _Child(asyncio.Protocol):
             context_tokens=self._context,
             submitted_ns=submitted_ns,
         )
-        self.answers[number] = stream = _Stream(mailbox)
+        self.answers[number] = stream = Stream(mailbox)
         self._send(Order(submit=Submit(number, request)))
         return number, stream
 
@@ -420,7 +237,7 @@ class _Child(asyncio.Protocol):
                     del self.answers[output.number]
                     self._meter.prompt_tokens += output.end.prompt_tokens
                 stream.wake()
-        self._meter.add(len(step.outputs), step.batch_tokens)
+        self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
     def _refused(self, refused: Refused) -> None:
         error = from_reason(refused.reason, refused.message[:400])
@@ -432,7 +249,7 @@ class _Child(asyncio.Protocol):
             del self.answers[refused.number]
             stream.fail(error)
 
-    def _answer(self, number: int) -> _Stream | None:
+    def _answer(self, number: int) -> Stream | None:
         """The stream of a request, or None if it was cancelled meanwhile. Raises `Malformed` for one never made."""
         if not 0 <= number < self._next:
             raise Malformed("an answer to a request that was never made")
@@ -450,7 +267,7 @@ class _Child(asyncio.Protocol):
         self.answers.clear()
 
 
-class _Stream:
+class Stream:
     """An asynchronous iterator over a mailbox."""
 
     def __init__(self, mailbox: Mailbox) -> None:
@@ -458,9 +275,11 @@ class _Stream:
         self._arrived = asyncio.Event()
 
     def wake(self) -> None:
+        """Something arrived in the mailbox."""
         self._arrived.set()
 
     def fail(self, error: HaifError) -> None:
+        """Nothing more will arrive."""
         self.mailbox.fail(error)
         self.wake()
 
@@ -478,94 +297,11 @@ class _Stream:
             await self._arrived.wait()
 
 
-class _Meter:
-    """Totals, and rates over the last few seconds."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._steps: deque[tuple[Instant, int, int]] = deque(maxlen=limits.ENGINE_RATE_STEPS_MAX)
-        self.steps = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-
-    def add(self, sampled: int, batch_tokens: int) -> None:
-        """One step."""
-        self.steps += 1
-        self.completion_tokens += sampled
-        self._steps.append((self._clock.now(), sampled, batch_tokens))
-
-    def rates(self) -> tuple[float, float]:
-        """Sampled tokens per second, and mean tokens per batch."""
-        now = self._clock.now()
-        recent = [step for step in self._steps if now - step[0] <= limits.ENGINE_RATE_SECONDS]
-        if not recent:
-            return 0.0, 0.0
-        span = max(now - recent[0][0], 1e-3)
-        return sum(step[1] for step in recent) / span, sum(step[2] for step in recent) / len(recent)
-
-
-def _check_settings(settings: EngineSettings) -> None:
-    if not 1 <= settings.slots <= limits.ENGINE_SLOTS_MAX:
-        raise Misuse(f"an engine has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {settings.slots}")
-    if settings.context_tokens < 0 or settings.threads < 1:
-        raise Misuse("an engine needs a context that is not negative and at least 1 thread")
-    if settings.profile != "exact":
-        raise Misuse(f"there is no execution profile {settings.profile!r}: use 'exact'")
-
-
-def _open_model(path: Path) -> tuple[int, int]:
-    """An open descriptor and the size. Raises `Misuse`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise Misuse(f"the model file {path} cannot be opened: {error.strerror}") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise Misuse(f"{path} is not a regular file")
-    return descriptor, found.st_size
-
-
-def _digest(descriptor: int) -> ModelDigest:
-    """BLAKE3 of the open file. Read, not mapped: a file that shrinks meanwhile must not kill us."""
-    hasher = blake3.blake3()
-    buffer = bytearray(_READ_BYTES)
-    place = 0
-    while count := os.preadv(descriptor, [buffer], place):
-        hasher.update(memoryview(buffer)[:count])
-        place += count
-    return ModelDigest(hasher.digest())
-
-
 def _search_path() -> str:
     """Where the child finds this package and its libraries."""
-    package = str(Path(__file__).resolve().parents[2])
+    package = str(Path(__file__).resolve().parents[3])
     libraries = [folder for folder in sys.path if folder.endswith("-packages")]
     return os.pathsep.join(dict.fromkeys([package, *libraries]))
-
-
-def context_tokens(settings: EngineSettings, ready: Ready) -> int:
-    """The context of one slot, as the child that is ready has it."""
-    return settings.context_tokens or min(ready.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
-
-
-def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
-    most = limits.MODEL_TEXT_BYTES_MAX
-    exact = "bit-exact" if ready.exact else "not bit-exact"
-    return ModelInfo(
-        name=ready.name[:most],
-        architecture=ready.architecture[:most],
-        parameters=ready.parameters,
-        vocabulary=ready.vocabulary,
-        context_trained=ready.context_trained,
-        context_tokens=context_tokens(settings, ready),
-        has_chat_template=ready.has_chat_template,
-        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
-        exact=ready.exact,
-        sandbox=LEVEL,
-        enforced=tuple(text[:most] for text in sealed.enforced),
-        missing=tuple(text[:most] for text in sealed.missing),
-    )
 
 
 async def _last_words(stderr: asyncio.StreamReader) -> bytes:

@@ -1,0 +1,199 @@
+"""The engine's parent side: it checks the model's file, owns one child process, and believes nothing the child says.
+
+1. Open the file. 2. Start the child, which restricts itself. 3. Meanwhile digest the very file that was opened. 4. Only
+if that is the expected digest, and the child reports its restrictions, tell it to load. 5. Requests and tokens.
+
+When the child ends unasked, every running request gets `EngineDied` with the cause, and a new child is started, after a
+pause that grows with each death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+from haif.base import limits
+from haif.base.clock import Clock
+from haif.base.errors import DigestMismatch, EngineDied, HaifError, Misuse, Overloaded
+from haif.engine.frames import Ready, Sealed
+from haif.engine.meter import Meter
+from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
+from haif.engine.sandbox import LEVEL
+from haif.engine.service.process import CHILD_PROGRAM, Process
+from haif.engine.service.settings import EngineSettings, check_settings, context_tokens, digest_of, open_model
+
+__all__ = ["CHILD_PROGRAM", "Engine", "EngineSettings"]
+
+
+class Engine:
+    """Runs one model in a child process.
+
+    Entering raises `DigestMismatch` when the file is not the one its digest names, `Misuse` for settings that cannot
+    work, `Unsupported` for a model that cannot be served, `EngineDied` when the child ends before it is ready. Leaving
+    ends the child; requests still running get `EngineDied`. `on_died(cause)` is called for each unasked end.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        on_died: Callable[[str], None],
+        program: str = CHILD_PROGRAM,
+    ) -> None:
+        check_settings(settings)
+        self._settings = settings
+        self._clock = clock
+        self._entropy = entropy
+        self._on_died = on_died
+        self._program = program
+        self._child: Process | None = None
+        self._alive = asyncio.Event()
+        self._cause = "it has not been started"
+        self._task: asyncio.Task[None] | None = None
+        self._model: ModelInfo | None = None
+        self._meter = Meter()
+        self._deaths = 0
+
+    @property
+    def model(self) -> ModelInfo:
+        """What is loaded. Known once the engine was entered."""
+        if self._model is None:
+            raise Misuse("the engine has not been entered")
+        return self._model
+
+    async def __aenter__(self) -> Self:
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._supervise(started), name="engine")
+        try:
+            await started
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    @asynccontextmanager
+    async def generate(self, request: Generate) -> AsyncIterator[AsyncIterator[Piece | Finished]]:
+        """The pieces of an answer as they are computed, then one `Finished`. Leaving early cancels within one step.
+
+        Entering raises `InvalidRequest`, `Overloaded` or `EngineDied`; iterating raises `ContextTooLong`,
+        `InvalidRequest`, `Unsupported`, or `EngineDied` when the child ends.
+        """
+        check(request)
+        child = self._child
+        if child is None:
+            raise EngineDied(f"the engine is not running: {self._cause}", retry_after=limits.ENGINE_RESPAWN_SECONDS_MAX)
+        if len(child.answers) >= self._settings.slots + limits.ENGINE_QUEUE_MAX:
+            raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
+        number, stream = child.submit(request, self._clock.wall() * 1_000_000)
+        try:
+            yield stream
+        finally:
+            child.withdraw(number)
+
+    async def wait_alive(self) -> None:
+        """Return once a child is ready for requests."""
+        await self._alive.wait()
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot."""
+        child, meter = self._child, self._meter
+        last = child.last if child else None
+        tokens_per_second, batch_tokens = meter.rates(self._clock.now())
+        outstanding = len(child.answers) if child else 0
+        running = min(last.running if last else 0, outstanding)
+        return EngineStatistics(
+            slots=self._settings.slots,
+            running=running,
+            queued=outstanding - running,
+            kv_tokens=last.kv_tokens if last else 0,
+            kv_tokens_max=self._settings.slots * (self._model.context_tokens if self._model else 0),
+            tokens_per_second=tokens_per_second,
+            batch_tokens=batch_tokens,
+            steps=meter.steps,
+            prompt_tokens=meter.prompt_tokens,
+            completion_tokens=meter.completion_tokens,
+            deaths=self._deaths,
+            alive=child is not None,
+        )
+
+    async def _supervise(self, started: asyncio.Future[None]) -> None:
+        """Keep a child running: at first for whoever waits for `started`, then for good."""
+        pause = limits.ENGINE_RESPAWN_SECONDS_MIN
+        while True:
+            born = self._clock.now()
+            try:
+                error: HaifError = await self._live(started)
+            except (HaifError, OSError) as failure:
+                error = failure if isinstance(failure, HaifError) else EngineDied(f"it could not be started: {failure}")
+            if not started.done():
+                started.set_exception(error)
+                return
+            self._cause = error.message
+            self._deaths += 1
+            self._on_died(error.message)
+            if self._clock.now() - born > limits.ENGINE_HEALTHY_SECONDS:
+                pause = limits.ENGINE_RESPAWN_SECONDS_MIN
+            await asyncio.sleep(pause * (0.5 + self._entropy(1)[0] / 512))
+            pause = min(2 * pause, limits.ENGINE_RESPAWN_SECONDS_MAX)
+
+    async def _live(self, started: asyncio.Future[None]) -> HaifError:
+        """The life of one child; why it ended. Raises what kept it from starting."""
+        descriptor, size = open_model(self._settings.model)
+        child = Process(self._settings, self._clock, self._meter)
+        try:
+            await child.start(self._program, descriptor)
+            async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
+                self._model = await self._prepare(child, descriptor)
+            self._child = child
+            self._alive.set()
+            if not started.done():
+                started.set_result(None)
+            return await child.watch()
+        except TimeoutError:
+            raise EngineDied("it did not load the model in time") from None
+        finally:
+            self._child = None
+            self._alive.clear()
+            await child.close()
+            os.close(descriptor)
+
+    async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
+        found = await asyncio.to_thread(digest_of, descriptor)
+        if found != self._settings.digest:
+            raise DigestMismatch(
+                f"{self._settings.model} has the digest {found.short}…, not {self._settings.digest.short}…: "
+                "it was altered or is another file; it was not loaded"
+            )
+        sealed = await child.sealed()
+        ready = await child.load()
+        return _describe(ready, sealed, self._settings)
+
+
+def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
+    most = limits.MODEL_TEXT_BYTES_MAX
+    exact = "bit-exact" if ready.exact else "not bit-exact"
+    return ModelInfo(
+        name=ready.name[:most],
+        architecture=ready.architecture[:most],
+        parameters=ready.parameters,
+        vocabulary=ready.vocabulary,
+        context_trained=ready.context_trained,
+        context_tokens=context_tokens(settings, ready),
+        has_chat_template=ready.has_chat_template,
+        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
+        exact=ready.exact,
+        sandbox=LEVEL,
+        enforced=tuple(text[:most] for text in sealed.enforced),
+        missing=tuple(text[:most] for text in sealed.missing),
+    )
