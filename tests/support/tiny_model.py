@@ -44,6 +44,7 @@ def build_tiny_model(
         values = random.standard_normal((rows, columns), dtype=np.float32) * np.float32(scale)
         if name == "output.weight":
             values[2] *= end_bias
+            values[262] = 0.0  # <|end|> ends an answer too
         _add(writer, name, values, kind)
 
     matrix("token_embd.weight", vocabulary, width, 1.0)
