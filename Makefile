@@ -22,7 +22,7 @@ check: setup ## lint and types
 	@$(PY) -m mypy
 
 test: check ## the whole suite, as CI runs it
-	@$(PY) -m pytest -n 2
+	@$(PY) -m pytest -n 2 --dist loadgroup
 
 test-slow: setup ## soak and large simulations
 	@$(PY) -m pytest -m slow

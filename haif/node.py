@@ -190,9 +190,11 @@ async def _worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str, st
             settings=WorkerSettings(orchestrators=honoured, model=model.digest, name=model.name),
             identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht, voice=ground.voice,
             engine=engine, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
-        ),
+        ) as worker,
     ):  # fmt: skip
         _watch_engine(ground.telemetry, engine, model.name)
+        if not worker.heard_by:
+            print("no orchestrator answers yet; this worker goes on looking for them", file=sys.stderr, flush=True)
         yield ground.ready | {"model": model.name, "model_digest": str(model.digest), "sandbox": engine.model.sandbox}
 
 
@@ -248,6 +250,21 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
         telemetry.total(names.WIRE_BYTES, at.bytes_in, direction="in")
         telemetry.total(names.WIRE_BYTES, at.bytes_out, direction="out")
         telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_done, outcome="ok")
+        telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_failed, outcome="failed")
+        telemetry.gauge(names.DHT_OPERATIONS, of.operations)
+        for direction, datagrams, size in (
+            ("in", of.datagrams_in, of.bytes_in),
+            ("out", of.datagrams_out, of.bytes_out),
+        ):
+            telemetry.total(names.DHT_DATAGRAMS, datagrams, direction=direction)
+            telemetry.total(names.DHT_BYTES, size, direction=direction)
+        for outcome, value in (
+            ("served", of.queries_answered),
+            ("accepted", of.replies_accepted),
+            ("resent", of.queries_resent),
+            ("failed", of.queries_failed),
+        ):
+            telemetry.total(names.DHT_QUERIES, value, outcome=outcome)
         telemetry.gauge(names.DHT_NODES, of.contacts)
         telemetry.gauge(names.DHT_RECORDS, of.records)
 
@@ -256,7 +273,7 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
 
 def _watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
     for layer in names.SANDBOX_LAYERS:
-        enforced = layer == "process" or layer in engine.model.enforced
+        enforced = layer in engine.model.enforced
         telemetry.gauge(names.SANDBOX_LAYER, float(enforced), layer=layer)
 
     def refresh() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
-from haif.base.ids import Digest, JobId, ModelDigest, PeerId
+from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.machine import Address
 from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
@@ -92,6 +92,17 @@ class Fleet:
     workers_max: int = limits.WORKERS_MAX
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, _Known]] = field(default_factory=dict)
+    _boots: dict[PeerId, BootId] = field(default_factory=dict)
+
+    def met(self, worker: PeerId, boot: BootId) -> None:
+        """A worker was heard in this start of its process. What it offered in an earlier one is forgotten.
+
+        It may listen elsewhere now: until its new offer is found it gets no work.
+        """
+        if self._boots.get(worker, boot) != boot:
+            for known in self._offers.values():
+                known.pop(worker, None)
+        self._boots[worker] = boot
 
     def hear(self, worker: PeerId, heartbeat: Heartbeat, busy: Busy, now: Instant, wall: WallTime) -> None:
         """Take in a verified heartbeat. Raises `Malformed`, or `Overloaded` when too many workers are alive."""
@@ -145,6 +156,7 @@ class Fleet:
         """Drop the pulses that stopped."""
         for worker in [worker for worker, pulse in self._pulses.items() if _is_silent(pulse, now)]:
             del self._pulses[worker]
+            self._boots.pop(worker, None)
 
 
 def _is_silent(pulse: _Pulse, now: Instant) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -37,6 +37,7 @@ from haif.worker.ticket import Redeemed, Ticket, check_ticket
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
 _RETRY_SECONDS = 0.3  # until an orchestrator that cannot be reached is tried again
 _CONNECT_SECONDS = 3.0
+_INTRODUCTION_SECONDS = 5.0  # entering waits this long for the first orchestrator to hear us
 _FAREWELL_SECONDS = 0.5  # saying goodbye may not hold up leaving
 
 
@@ -50,7 +51,10 @@ class WorkerSettings:
 
 
 class Worker:
-    """Inside `async with`, the worker is offered, alive and answering. Leaving withdraws the offer, then drains."""
+    """Inside `async with`, the worker is offered, alive and answering. Leaving withdraws the offer, then drains.
+
+    Entering waits until an orchestrator has acknowledged a heartbeat, but not for long: `heard_by` says who did.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class Worker:
         self._redeemed = Redeemed()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
+        self._heard = asyncio.Event()
         self._scope = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -89,6 +94,8 @@ class Worker:
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
+        with suppress(TimeoutError):  # without an orchestrator it goes on trying, and says so
+            await asyncio.wait_for(self._heard.wait(), _INTRODUCTION_SECONDS)
         return self
 
     async def __aexit__(
@@ -138,6 +145,7 @@ class Worker:
                 session = session or await self._reach(peer)
                 await self._beat(session)
                 self._heard_by[peer] = session
+                self._heard.set()
                 pause = limits.HEARTBEAT_SECONDS * (0.9 + 0.2 * self._entropy(1)[0] / 255)
             except HaifError as error:
                 session = None

@@ -93,10 +93,11 @@ class Mesh:
 
 def start(state: Path, *flags: str) -> Mesh:
     """Start `haif up --json` and wait for its line."""
-    process = subprocess.Popen(
-        [*HAIF, "up", "--json", "--state", str(state), *flags],
-        stdout=subprocess.PIPE, stderr=(state / "up.log").open("w"), text=True, start_new_session=True,
-    )  # fmt: skip
+    with (state / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [*HAIF, "up", "--json", "--state", str(state), *flags],
+            stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+        )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, (state / "up.log").read_text()

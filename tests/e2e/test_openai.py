@@ -43,7 +43,7 @@ def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI, model: s
     chunks = list(ask(client, model, stream=True, stream_options={"include_usage": True}))
     pieces = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
     assert text_of(whole) == "".join(pieces)
-    assert len([piece for piece in pieces if piece]) > 3
+    assert len([piece for piece in pieces if piece]) > 1
     assert chunks[-1].choices == []
     assert chunks[-1].usage == whole.usage
     assert len({chunk.id for chunk in chunks}) == 1
@@ -87,10 +87,11 @@ def test_max_tokens_ends_the_answer_with_length(client: openai.OpenAI, model: st
 
 
 def test_a_seed_gives_the_same_answer_alone_and_beside_seven_others(mesh: Mesh, model: str) -> None:
-    hot: dict[str, Any] = {"temperature": 1.0, "top_p": 0.95, "seed": 42, "max_tokens": 48}
+    hot: dict[str, Any] = {"temperature": 1.5, "top_p": 0.99, "seed": 42, "max_tokens": 48}
     with mesh.client() as client, ThreadPoolExecutor(8) as pool:
         alone = text_of(ask(client, model, **hot))
-        others = [[{"role": "user", "content": f"Tell me {n} things about the village."}] for n in range(7)]
+        topics = ("river", "school", "market", "bridge", "winter", "baker", "dog")
+        others = [[{"role": "user", "content": f"Tell me a story about the {topic}."}] for topic in topics]
         crowd = [
             pool.submit(ask, client, model, **(hot | {"messages": other, "seed": n})) for n, other in enumerate(others)
         ]

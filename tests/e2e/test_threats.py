@@ -68,6 +68,7 @@ async def test_h_s1_nobody_speaks_in_anothers_name(mesh: Mesh) -> None:
         for forged in (message, bytes([message[0] ^ 1]) + message[1:], message[:-1] + bytes([message[-1] ^ 1])):
             with pytest.raises(HaifError):
                 await session.call(heartbeats.METHOD, forged, timeout=5)
+    async with stranger() as (wire, _, _):
         worker = mesh.roles("worker")[0]
         with pytest.raises(BadSignature):  # somebody else answers there
             await wire.connect(parse_address(worker["wire"]), session.peer, timeout=5)
@@ -78,7 +79,7 @@ async def test_h_s1_nobody_speaks_in_anothers_name(mesh: Mesh) -> None:
 async def test_h_s2_nothing_is_served_without_a_key(mesh: Mesh) -> None:
     gateway = mesh.first_card["gateway"]
     for path in ("/v1/models", "/v1/chat/completions", "/v1/completions", f"/haif/v1/jobs/{'0' * 32}"):
-        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic x"}):
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}):
             method = "GET" if "models" in path or "jobs" in path else "POST"
             assert httpx.request(method, gateway + path, headers=headers, json={}).status_code == 401
     async with stranger() as (wire, voice, me):

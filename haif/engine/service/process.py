@@ -72,24 +72,30 @@ class Process(asyncio.Protocol):
         self._words: asyncio.Task[bytes] | None = None
 
     async def start(self, program: str, model: int) -> None:
-        """Make the process. It inherits the two pipes' ends and the model, a clean environment, and nothing else."""
+        """Make the process. It inherits the ends of three pipes and the model, a clean environment, and nothing else.
+
+        The error stream is a pipe of ours too: what an event loop makes for that purpose may be a socket.
+        """
         orders_in, orders_out = os.pipe()
         reports_in, reports_out = os.pipe()
+        words_in, words_out = os.pipe()
         try:
             loop = asyncio.get_running_loop()
             self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders_out, "wb", 0))
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
+            words = asyncio.StreamReader()
+            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(words), os.fdopen(words_in, "rb", 0))
             arguments = (_search_path(), *map(str, (os.getpid(), orders_in, reports_out, model)))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
                 pass_fds=(orders_in, reports_out, model), env=ENVIRONMENT, start_new_session=True,
             )  # fmt: skip
         finally:
             os.close(orders_in)
             os.close(reports_out)
-        assert self._process.stderr is not None
-        self._words = asyncio.create_task(_last_words(self._process.stderr), name="engine last words")
+            os.close(words_out)
+        self._words = asyncio.create_task(_last_words(words), name="engine last words")
 
     async def sealed(self) -> Sealed:
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""

@@ -322,6 +322,7 @@ class Orchestrator:
         live = self._hear(Heartbeat, heartbeats.HEARTBEAT, call)
         now = self._moment()
         self._fleet.hear(call.peer, live.body, self._state.busy, now.instant, now.wall)
+        self._fleet.met(call.peer, live.header.boot)
         self._telemetry.count(names.HEARTBEATS)
         for load in live.body.loads:
             if load.model in self._offers:

@@ -7,7 +7,7 @@ import pytest
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason, WrongState
-from haif.base.ids import JobId, ModelDigest, NetId, PeerId
+from haif.base.ids import BootId, JobId, ModelDigest, NetId, PeerId
 from haif.identity.signing import Verified
 from haif.orchestrator.placement import Fleet, WorkerView, check_offer, choose
 from haif.protocol.heartbeats import Heartbeat
@@ -87,6 +87,19 @@ def test_a_worker_is_gone_after_fifteen_seconds_of_silence() -> None:
     known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
     assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS - 0.01)) == {ANNE: 0}
     assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS)) == {}
+
+
+def test_a_restarted_worker_gets_work_only_once_its_new_offer_is_known() -> None:
+    known = fleet(ANNE)
+    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
+    for _ in range(2):
+        known.met(ANNE, BootId(b"1" * 8))
+        assert loads(known, {}) == {ANNE: 0}
+    known.met(ANNE, BootId(b"2" * 8))
+    assert loads(known, {}) == {}
+    assert not known.is_complete(MODEL, START)
+    known.found(MODEL, {ANNE: offer()})
+    assert loads(known, {}) == {ANNE: 0}
 
 
 def test_a_draining_worker_is_gone_at_once() -> None:
