@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -67,10 +68,12 @@ class Mesh:
         made = subprocess.run([*run, "--json", "--state", str(state)], capture_output=True, text=True, check=True)
         self.key = json.loads(made.stdout)["key"]
 
-    def stop(self) -> None:
-        """Interrupt it and wait."""
-        self.process.send_signal(2)
+    def stop(self) -> float:
+        """Interrupt it and wait; the seconds it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
         self.process.wait(20)
+        return time.monotonic() - began
 
     async def connect(self) -> Connection:
         """A keep-alive connection to the gateway."""
@@ -209,8 +212,7 @@ def latency(threads: int, count: int) -> list[list[str]]:
         asyncio.run(requests_per_second(mesh, 8, 10))
         busy = asyncio.run(requests_per_second(mesh, 8, 60))
         alone = asyncio.run(requests_per_second(mesh, 1, 60))
-        ready = mesh.seconds
-        mesh.stop()
+        stopped = mesh.stop()
         direct.stop()
     added = [1000 * (statistics.median(through) - statistics.median(plain))]
     high = 1000 * sorted(through)[int(0.95 * len(through))]
@@ -220,7 +222,8 @@ def latency(threads: int, count: int) -> list[list[str]]:
         ["time to first token, 95th percentile ms", f"{high:.1f}", "", ""],
         ["requests/s of 1 token, 8 clients", f"{busy:.0f}", "", ""],
         ["requests/s of 1 token, 1 client", f"{alone:.0f}", "", ""],
-        ["`haif up` until ready, 1 worker, s", f"{ready:.1f}", "", ""],
+        ["`haif up` until ready, 1 worker, s", f"{mesh.seconds:.1f}", "", ""],
+        ["Ctrl-C until everything has stopped, s", f"{stopped:.1f}", "", ""],
     ]  # fmt: skip
 
 

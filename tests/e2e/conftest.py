@@ -104,14 +104,12 @@ def start(state: Path, *flags: str) -> Mesh:
     return Mesh(process, state, json.loads(line))
 
 
-def stop(mesh: Mesh) -> float:
-    """Interrupt it; return the seconds it took."""
-    began = time.monotonic()
+def stop(mesh: Mesh) -> None:
+    """Interrupt it and wait until it is gone."""
     mesh.process.send_signal(signal.SIGINT)
     assert mesh.process.wait(30) == 0, (mesh.state / "up.log").read_text()
     assert mesh.process.stdout is not None
     mesh.process.stdout.close()
-    return time.monotonic() - began
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,7 @@ def test_h_i2_no_prompt_in_logs_spans_or_databases(mesh: Mesh) -> None:
 
 
 def test_h_d1_a_flood_is_refused_with_retry_after(mesh: Mesh) -> None:
-    made = haif("tenant", "create", "flood", "--rpm", "60", "--burst", "5", "--json", state=mesh.state)
+    made = haif("tenant", "create", "flood", "--rpm", "6", "--burst", "5", "--json", state=mesh.state)
     key = httpx.Response(200, content=made.stdout).json()["key"]
     body = {"model": DEMO_NAME, "prompt": "The", "max_tokens": 1}
     url = f"{mesh.first_card['gateway']}/v1/completions"
