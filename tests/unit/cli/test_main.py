@@ -1,0 +1,120 @@
+"""The command line helps, refuses what it does not know, and says so with an exit code."""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from haif.base.errors import LEAVES, Misuse
+from haif.cli.main import EXIT_CODES, main, parser
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+
+
+def verbs(tree: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Every command as its words, and whether it does something itself."""
+    groups = [action for action in tree._actions if isinstance(action, argparse._SubParsersAction)]
+    yield path, not groups
+    for group in groups:
+        for name, child in group.choices.items():
+            yield from verbs(child, (*path, name))
+
+
+ALL = list(verbs(parser()))
+LEAF_VERBS = [path for path, does in ALL if does]
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ALL], ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*path, "--help"])
+    assert ended.value.code == 0
+    assert "usage: haif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", LEAF_VERBS, ids=" ".join)
+def test_every_command_refuses_unknown_options(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*path, "--no-such-option"])
+    assert ended.value.code == 2
+    assert "Try: haif" in capsys.readouterr().err
+
+
+def test_the_readme_names_every_group_of_commands() -> None:
+    groups = {path[0] for path, _ in ALL if path} - {"completion", "version"}
+    assert not [name for name in groups if f"haif {name}" not in README and f"|{name}" not in README]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("upp", "up"), ("reciept", "receipt"), ("gatway", "gateway")])
+def test_a_slip_of_the_finger_is_met_with_a_suggestion(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([typed])
+    assert ended.value.code == 2
+    assert f"Did you mean {meant!r}?" in capsys.readouterr().err
+
+
+def test_errors_have_documented_exit_codes() -> None:
+    for leaf in LEAVES:
+        codes = [code for kind, code in EXIT_CODES if issubclass(leaf, kind)]
+        assert all(2 <= code <= 6 for code in codes)
+    assert [code for kind, code in EXIT_CODES if issubclass(Misuse, kind)] == [2]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_scripts_are_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "orchestrator" in script
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_versions_are_told_to_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "--json"]) == 0
+    assert {"haif", "python", "llama-cpp-python"} <= set(json.loads(capsys.readouterr().out))
+
+
+def test_keys_are_made_once_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = ["--state", str(tmp_path)]
+    assert main(["keys", "new", "mine", "--json", *state]) == 0
+    (made,) = json.loads(capsys.readouterr().out)
+    assert main(["keys", "show", "mine", *state]) == 0
+    shown = capsys.readouterr().out
+    assert made["peer"] in shown
+    assert Path(made["file"]).read_text().strip() not in shown
+    assert main(["keys", "new", "mine", *state]) == 2
+    assert "never overwrites" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["worker"], 2, "--orchestrator"),
+        (["gateway"], 2, "--orchestrator"),
+        (["worker", "--orchestrator", "xyz"], 2, "hex digits"),
+        (["worker", "--orchestrator", "ab" * 32, "--model", "nothing"], 3, "haif model add"),
+        (["worker", "--slots", "many"], 2, "whole number"),
+        (["node", "--bootstrap", "nowhere"], 2, "HOST:PORT"),
+        (["model", "show", "nothing"], 3, "no model"),
+        (["chat", "hello"], 2, "haif up"),
+        (["up", "--workers", "0"], 2, "--workers"),
+        (["receipt", "verify", "/no/such/file"], 2, "cannot be read"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_way_out(
+    command: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HAIF_STATE", str(tmp_path))
+    assert main(command) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_bootstrap_address_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["node", "--bootstrap", "127.0.0.1:9", "--state", str(tmp_path)]) == 5
+    assert "127.0.0.1:9" in capsys.readouterr().err
