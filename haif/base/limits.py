@@ -101,7 +101,9 @@ ENGINE_HEALTHY_SECONDS: Final = 30.0  # a child that lived this long ends a seri
 ENGINE_STDERR_BYTES_MAX: Final = 4096  # last words of a child that are kept to say why it died
 ENGINE_FILES_MAX: Final = 64  # open files of a child (RLIMIT_NOFILE); it needs about 10
 ENGINE_GROWTH_BYTES_MAX: Final = 512 << 20  # memory a child may add after it loaded its model (RLIMIT_AS)
-ENGINE_LOAD_BYTES_BASE: Final = 8 << 30  # address space a child may take to load, beyond three times the file (RLIMIT_AS)
+ENGINE_LOAD_BYTES_BASE: Final = (
+    8 << 30
+)  # address space a child may take to load, beyond three times the file (RLIMIT_AS)
 ENGINE_RATE_SECONDS: Final = 5.0  # window of the tokens/s an engine reports
 ENGINE_RATE_STEPS_MAX: Final = 4096  # steps remembered for that figure
 TEMPLATE_BYTES_MAX: Final = 256 << 10  # source of a chat template; the longest published ones have about 20 KB

@@ -23,16 +23,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from haif.base.errors import Misuse, Unavailable
-from haif.config import Common
+from haif.config import Common, parse_address
 from haif.identity.service import Keyring
 from haif.runtime import disk
 from haif.runtime.clock import entropy
+from haif.telemetry.targets import scrape_targets
 
 READY_SECONDS = 120.0  # a large model takes this long to hash and load
 STOP_SECONDS = 1.6
 RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 CARD = "up.json"  # what `haif chat` needs, while the mesh runs
+TARGETS = "prometheus.json"  # a `file_sd` file: where each role serves /metrics
 KEY = "up.key"  # the tenant key of this mesh, the same every time
 
 
@@ -89,7 +91,7 @@ class Mesh:
         except BaseException:
             await self._stop()
             raise
-        disk.write_private(self._folder / CARD, json.dumps(self.card()).encode())
+        self._write_cards()
         self._tasks = [asyncio.create_task(self._keep(role)) for role in self.roles]
         return self
 
@@ -156,7 +158,7 @@ class Mesh:
             except Unavailable as error:
                 self._report(error.message)
             else:
-                disk.write_private(self._folder / CARD, json.dumps(self.card()).encode())
+                self._write_cards()
                 self._report(f"{role.name} is back")
 
     async def _stop(self) -> None:
@@ -175,7 +177,14 @@ class Mesh:
                     self._report(f"process {process.pid} did not stop in {STOP_SECONDS} s and was killed")
                     process.kill()
             await waiting
-        (self._folder / CARD).unlink(missing_ok=True)
+        for name in (CARD, TARGETS):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _write_cards(self) -> None:
+        """Tell `haif chat` and Prometheus where everything is now."""
+        disk.write_private(self._folder / CARD, json.dumps(self.card()).encode())
+        served = [(role.verb, parse_address(role.ready["metrics"].split("/")[2])) for role in self.roles]
+        disk.write_private(self._folder / TARGETS, scrape_targets(served).encode())
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -37,6 +37,6 @@ def _run(arguments: argparse.Namespace) -> int:
             print(json.dumps(ready), flush=True)
         else:
             print(f"{arguments.role} is up; Ctrl-C stops it", file=sys.stderr)
-            print("\n".join(f"  {name:<9} {value}" for name, value in ready.items()), flush=True)
+            print("\n".join(f"  {name:<13} {value}" for name, value in ready.items()), flush=True)
 
     return node.run(settings, announce=announce, until_eof=arguments.until_eof)

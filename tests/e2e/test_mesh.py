@@ -37,6 +37,9 @@ def test_the_card_says_where_everything_is(mesh: Mesh) -> None:
     assert card["key"].startswith("haif-")
     assert ["orchestrator", "gateway", "worker", "worker"] == [role["role"] for role in card["roles"]]
     assert len({role["pid"] for role in card["roles"]}) == 4
+    targets = json.loads((mesh.state / "prometheus.json").read_text())
+    asked = {f"http://{target}/metrics" for group in targets for target in group["targets"]}
+    assert {role["metrics"] for role in mesh.card["roles"]} == asked
 
 
 def test_everything_listens_on_loopback_only(mesh: Mesh) -> None:

@@ -338,7 +338,7 @@ async def test_models_are_heard_while_the_mesh_is_entered() -> None:
     async with open_net() as net:
         assert net.mesh.models == ()
         async with net.mesh:
-            while not net.mesh.models:  # noqa: ASYNC110 -- the mesh tells nobody when it has heard
+            while not net.mesh.models:
                 await asyncio.sleep(0)
         assert net.mesh.models == (CARD,)
 

@@ -92,7 +92,7 @@ async def test_connections_beyond_the_limit_are_closed(house: Any, monkeypatch: 
 async def test_small_writes_leave_at_once(house: Any) -> None:
     _, writer = await asyncio.open_connection(*house.front.address)
     connections = house.front._server._server.server_state.connections
-    while not connections:  # noqa: ASYNC110 -- uvicorn tells nobody when a connection is made
+    while not connections:
         await asyncio.sleep(0)
     for connection in connections:
         opened = connection.transport.get_extra_info("socket")

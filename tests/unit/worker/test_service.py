@@ -1,0 +1,187 @@
+"""A real worker with a real engine, between a scripted orchestrator and a scripted gateway on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haif.base import codec
+from haif.base.errors import ContextTooLong, Forbidden, Reason, Replayed
+from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
+from haif.dht.service import Dht
+from haif.engine.service import Engine
+from haif.identity.keys import Identity, NoiseKey
+from haif.identity.signing import Domain, Verified, open_sealed, seal
+from haif.identity.voice import Voice
+from haif.protocol import heartbeats, inference
+from haif.protocol.heartbeats import Acknowledged, Heartbeat
+from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
+from haif.protocol.jobs import Reservation
+from haif.protocol.offers import Offer, Presence
+from haif.protocol.receipts import check_receipt
+from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.runtime.clock import SystemClock, entropy
+from haif.telemetry.service import Telemetry
+from haif.wire.service import Call, Wire
+from haif.worker.service import Worker, WorkerSettings
+from tests.support.engines import digest_of, engine
+from tests.support.tiny_model import build_tiny_model
+
+NET = NetId(b"n" * 32)
+CLOCK = SystemClock()
+WORKER, ORCHESTRATOR, GATEWAY = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@dataclass
+class Scene:
+    """A worker at work, and what the orchestrator heard."""
+
+    worker: Worker
+    model: ModelDigest
+    wire: Wire
+    gateway: Wire
+    dht: Dht
+    telemetry: Telemetry
+    heard: list[Heartbeat] = field(default_factory=list)
+
+    def ticket(self, request: Request, signer: Identity = ORCHESTRATOR, **changes: Any) -> bytes:
+        """A run request with a reservation for just that."""
+        body = codec.encode(request)
+        now = CLOCK.wall()
+        fields: dict[str, Any] = {
+            "job": JobId(entropy(16)), "attempt": 1, "gateway": GATEWAY.peer, "worker": WORKER.peer,
+            "model": self.model, "request_digest": request_digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
+            "issued": now, "expires": now + 30_000, "deadline": now + 60_000,
+        }  # fmt: skip
+        return codec.encode(Run(seal(signer, Domain.RESERVATION, Reservation(**(fields | changes))), body))
+
+    async def run(self, argument: bytes) -> list[Answer]:
+        session = await self.gateway.connect(self.wire.address, WORKER.peer, timeout=10)
+        async with session.stream(inference.METHOD, argument, timeout=60) as messages:
+            return [codec.decode(Answer, message) async for message in messages]
+
+
+def wire_of(identity: Identity, port: int | None) -> Wire:
+    return Wire(
+        identity=identity, noise_key=NoiseKey(entropy(32)), net=NET, clock=CLOCK, entropy=entropy,
+        on_dropped=lambda _: None, port=port,
+    )  # fmt: skip
+
+
+def dht_of(identity: Identity, *bootstrap: tuple[str, int]) -> Dht:
+    return Dht(identity=identity, net=NET, clock=CLOCK, entropy=entropy, bootstrap=bootstrap, on_dropped=lambda _: None)
+
+
+@asynccontextmanager
+async def scene(model: Path) -> AsyncIterator[Scene]:
+    """The worker's neighbours first, as in a mesh; then the worker."""
+    heard: list[Heartbeat] = []
+    ear = Voice(ORCHESTRATOR, NET, CLOCK, entropy)
+
+    async def beat(call: Call) -> bytes:
+        live = ear.hear(Heartbeat, heartbeats.HEARTBEAT, call.argument, call.scope)
+        assert live.header.sender == call.peer == WORKER.peer
+        heard.append(live.body)
+        return codec.encode(Acknowledged(live.header.nonce))
+
+    async with AsyncExitStack() as stack:
+        orchestrator = await stack.enter_async_context(wire_of(ORCHESTRATOR, 0))
+        orchestrator.serve(heartbeats.METHOD, beat)
+        directory = await stack.enter_async_context(dht_of(ORCHESTRATOR))
+        presence = codec.encode(Presence("orchestrator", *orchestrator.address))
+        topic = presence_topic(NET, ORCHESTRATOR.peer)
+        await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
+        gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
+        running: Engine = await stack.enter_async_context(engine(model, slots=4))
+        telemetry = await stack.enter_async_context(Telemetry(role="worker", instance="test"))
+        wire = await stack.enter_async_context(wire_of(WORKER, 0))
+        dht = await stack.enter_async_context(dht_of(WORKER, directory.address))
+        worker = Worker(
+            settings=WorkerSettings(
+                orchestrators=frozenset({ORCHESTRATOR.peer}), model=digest_of(model), name="tiny"
+            ),
+            identity=WORKER, net=NET, wire=wire, dht=dht, voice=Voice(WORKER, NET, CLOCK, entropy), engine=running,
+            telemetry=telemetry, clock=CLOCK, entropy=entropy,
+        )  # fmt: skip
+        async with worker:
+            yield Scene(worker, digest_of(model), wire, gateway, directory, telemetry, heard)
+        assert heard[-1] == Heartbeat([])  # it says goodbye
+        assert await directory.lookup(offer_topic(NET, digest_of(model))) == ()
+
+
+def asked(**changes: Any) -> Request:
+    fields: dict[str, Any] = {
+        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "temperature": 1.0,
+        "top_p": 1.0, "stop": [],
+    }  # fmt: skip
+    return Request(**(fields | changes))
+
+
+async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path) -> None:
+    async with scene(model) as at:
+        assert at.worker.heard_by == {ORCHESTRATOR.peer}
+        assert [load.slots for load in at.heard[0].loads] == [4]
+        (record,) = await at.dht.lookup(offer_topic(NET, at.model))
+        offer = codec.decode(Offer, record.payload.body)
+        assert (offer.host, offer.port) == at.wire.address
+
+        argument = at.ticket(asked())
+        answers = await at.run(argument)
+        output = OutputHash()
+        for answer in answers[:-1]:
+            assert answer.chunk is not None
+            output.add(answer.chunk)
+        end = answers[-1].end
+        assert end is not None
+        reservation: Verified[Reservation] = open_sealed(
+            Reservation, Domain.RESERVATION, codec.decode(Run, argument).reservation
+        )
+        receipt = check_receipt(
+            end.receipt, reservation, output.tokens_digest(), output.text_digest(), output.tokens
+        ).payload
+        assert (receipt.finish_reason, receipt.sandbox) == (end.finish_reason, "process")
+        assert 'haif_worker_requests_total{outcome="ok"} 1.0' in at.telemetry.exposition().decode()
+
+
+async def test_a_ticket_is_redeemed_once_even_if_the_answer_was_lost(model: Path) -> None:
+    async with scene(model) as at:
+        argument = at.ticket(asked())
+        await at.run(argument)
+        with pytest.raises(Replayed):
+            await at.run(argument)
+        assert f'haif_dropped_total{{reason="{Reason.REPLAYED}"}} 1.0' in at.telemetry.exposition().decode()
+
+
+async def test_a_strangers_reservation_is_not_honoured(model: Path) -> None:
+    async with scene(model) as at:
+        with pytest.raises(Forbidden):
+            await at.run(at.ticket(asked(), signer=GATEWAY))
+
+
+async def test_what_the_engine_refuses_reaches_the_gateway_by_its_reason(model: Path) -> None:
+    async with scene(model) as at:
+        with pytest.raises(ContextTooLong) as caught:
+            await at.run(at.ticket(asked(text="the " * 2000)))
+        assert caught.value.reason is Reason.CONTEXT_TOO_LONG
+
+
+async def test_a_gateway_that_leaves_frees_the_slot(model: Path) -> None:
+    async with scene(model) as at:
+        session = await at.gateway.connect(at.wire.address, WORKER.peer, timeout=10)
+        argument = at.ticket(asked(tokens_max=400), tokens_max=400)
+        async with session.stream(inference.METHOD, argument, timeout=60) as messages:
+            assert codec.decode(Answer, await anext(messages)).chunk is not None
+        async with asyncio.timeout(30):
+            while 'outcome="cancelled"} 1.0' not in at.telemetry.exposition().decode():
+                await asyncio.sleep(0)
