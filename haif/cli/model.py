@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ def add_model(file: Path, settings: config.Common, name: str | None, license_nam
 
     publisher = Keyring(settings.folder / "keys").load_or_create("publisher", entropy)
     store = open_store(settings)  # trusts that key
-    chosen = name or file.stem.lower().replace(" ", "-")
+    chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")[:64] or "model"
     with _Bar(file) as progress:
         return store.add(file, name=chosen, license_name=license_name, publisher=publisher, progress=progress)
 

@@ -115,6 +115,13 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert words in capsys.readouterr().err
 
 
+def test_a_model_is_named_after_its_file_in_plain_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "Big Model (Q4_K).gguf"
+    file.write_bytes(b"GGUF" + bytes(64))
+    assert main(["model", "add", str(file), "--state", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "big-model-q4_k"
+
+
 def test_a_bootstrap_address_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "--bootstrap", "127.0.0.1:9", "--state", str(tmp_path)]) == 5
     assert "127.0.0.1:9" in capsys.readouterr().err
