@@ -13,11 +13,12 @@ _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one|One|uni|use|eu|Luna)")
 _SENTENCE = re.compile(r"(^|[.!?]\"? +|\n)([a-z])")
+_DEPTH_MAX = 8
 
 
 def choose(rng: Random, pattern: str) -> str:
     """Resolve every `[a|b|c]` of the pattern, the innermost first."""
-    while "[" in pattern:
+    while _CHOICE.search(pattern):
         pattern = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), pattern)
     return pattern
 
@@ -29,9 +30,11 @@ def fill(pattern: str, slots: dict[str, str]) -> str:
         key = match[1]
         return slots[key] if key in slots else capital(slots[key[0].lower() + key[1:]])
 
-    while "{" in pattern:
+    for _ in range(_DEPTH_MAX):
+        if not _SLOT.search(pattern):
+            return pattern
         pattern = _SLOT.sub(value, pattern)
-    return pattern
+    raise ValueError(f"a slot holds itself: {pattern}")
 
 
 def tidy(text: str) -> str:
@@ -57,15 +60,14 @@ def capital(text: str) -> str:
 
 
 def listed(items: list[str], last: str = "and") -> str:
-    """ "a, b and c"."""
+    """The items as one would say them: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
-NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+_COUNTED = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty"""
+NUMBERS = tuple(_COUNTED.split())
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
 def number(value: int) -> str:

@@ -5,6 +5,8 @@ Names, trades, homes, favourite foods and pastimes are each unique to one person
 backwards ("who is the baker?") then has exactly one answer.
 """
 
+# ruff: noqa: E501 - a row of a table is one line
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -119,6 +121,7 @@ class Day:
     who: str
 
 
+# fmt: off
 PEOPLE = (
     Person("Ada", "she", 41, "baker", "bakery", "bakes bread and cakes before the sun is up", "above the bakery",
            "cheerful", "honey cake", "singing", "rolling pin", "a white apron", "Rosa"),
@@ -130,9 +133,9 @@ PEOPLE = (
            "patient", "fish pie", "carving little boats", "long net", "tall rubber boots", "Sam"),
     Person("Edda", "she", 38, "teacher", "school", "teaches the children to read and count", "in the yellow house by the school",
            "wise", "apple tart", "reading old books", "piece of chalk", "round glasses", "Cora"),
-    Person("Finn", "he", 9, "pupil", "school", "learns to read and count at school", "above the bakery",
+    Person("Finn", "he", 9, "pupil", "school", "learns to read and count", "above the bakery",
            "brave", "jam buns", "flying kites", "red kite", "a striped cap", "Greta", child=True),
-    Person("Greta", "she", 8, "pupil", "school", "learns to read and count at school", "in the stone house beside the forge",
+    Person("Greta", "she", 8, "pupil", "school", "learns to read and count", "in the stone house beside the forge",
            "clever", "pancakes", "collecting stones", "magnifying glass", "yellow boots", "Finn", child=True),
     Person("Hugo", "he", 40, "gardener", "garden", "grows beans, carrots and roses", "in the green cottage by the garden",
            "gentle", "carrot stew", "painting flowers", "watering can", "a straw hat", "Iris"),
@@ -158,10 +161,12 @@ PEOPLE = (
            "hard-working", "fresh butter on rolls", "climbing the hill", "milk pail", "wooden shoes", "Ada"),
     Person("Sam", "he", 57, "ferryman", "ferry", "rows people across the lake", "on his houseboat at the jetty",
            "talkative", "smoked fish", "looking at the stars", "pair of oars", "a captain's hat", "Dov"),
-    Person("Tilda", "she", 7, "pupil", "school", "learns to read and count at school", "in the green cottage by the garden",
+    Person("Tilda", "she", 7, "pupil", "school", "learns to read and count", "in the green cottage by the garden",
            "shy", "strawberries", "drawing animals", "box of pencils", "a yellow raincoat", "Greta", child=True),
 )
+# fmt: on
 
+# fmt: off
 ANIMALS = (
     Animal("Biscuit", "he", "dog", "brown and fluffy", "Finn", "in a basket behind the bakery", "sausages", "playful",
            "chases every falling leaf", "barks"),
@@ -188,7 +193,9 @@ ANIMALS = (
     Animal("Captain", "he", "duck", "white with orange feet", "Sam", "under the jetty", "wet bread", "bold",
            "rides at the front of the ferry", "quacks"),
 )
+# fmt: on
 
+# fmt: off
 PLACES = (
     Place("bakery", "at", "on the market square", "a warm house with a tall brick chimney", "buy bread, buns and cakes", "Ada", "well"),
     Place("forge", "at", "at the end of Hammer Lane", "a dark stone building with a bright fire inside", "have a horse shod or a pot mended", "Bram", "workshop"),
@@ -214,7 +221,9 @@ PLACES = (
     Place("lake", "at", "south of the village", "a wide blue lake with reeds around it", "swim, row and fish", "", "jetty"),
     Place("old oak", "under", "where the meadow meets the forest", "a huge tree that is three hundred years old", "sit in the shade and listen to the owl", "", "forest"),
 )
+# fmt: on
 
+# fmt: off
 FOODS = (
     Food("bread", "Ada", "flour, water, salt and yeast", "she kneads the dough, lets it rest for an hour and bakes it in the brick oven", "", "crisp and warm"),
     Food("honey cake", "Ada", "flour, eggs, butter and honey", "she stirs the honey into the batter and bakes it slowly", "", "soft and sweet"),
@@ -230,7 +239,9 @@ FOODS = (
     Food("oat porridge", "Olga", "oats, milk and a spoon of honey", "she stirs the oats in hot milk until they are soft", "winter", "plain and filling"),
     Food("smoked fish", "Dov", "fish, salt and beech smoke", "he hangs the fish over a slow fire for a whole day", "", "salty and strong"),
 )
+# fmt: on
 
+# fmt: off
 SEASONS = (
     Season("spring", "soft rain and mild sun", "the apple trees turn white with blossom", "plant seeds and fly kites",
            "Kite Festival", "everybody brings a home-made kite to the hill, and the highest one wins a honey cake", "light jackets and rubber boots"),
@@ -241,9 +252,11 @@ SEASONS = (
     Season("winter", "snow and long dark evenings", "the lake freezes and the roofs are white", "skate on the lake and tell stories by the fire",
            "Lantern Night", "everybody hangs a lantern at the door and sings on the bridge", "woollen hats and thick gloves"),
 )
+# fmt: on
 
+# fmt: off
 DAYS = (
-    Day("Monday", "everybody washes clothes at the stream", "at the stream", "everybody"),
+    Day("Monday", "everybody washes clothes", "at the stream", "everybody"),
     Day("Tuesday", "Olga tells a story in the evening", "at the well", "Olga"),
     Day("Wednesday", "Ada bakes honey cake for the whole village", "at the bakery", "Ada"),
     Day("Thursday", "Bram plays the fiddle and people dance", "at the inn", "Bram"),
@@ -251,11 +264,13 @@ DAYS = (
     Day("Saturday", "there is a market", "on the market square", "everybody"),
     Day("Sunday", "people rest, and families have a picnic", "by the lake", "everybody"),
 )
+# fmt: on
 
 COUPLES = (("Ada", "Jonas", "Finn"), ("Bram", "Mina", "Greta"), ("Hugo", "Kira", "Tilda"))
 SIBLINGS = (("Iris", "Rosa", "sisters"), ("Nils", "Piet", "brothers"))
 
 # (question, the same as a clause, answer): why things are as they are.
+# fmt: off
 WHYS = (
     ("Why does Ada get up so early?", "why Ada gets up so early", "Ada gets up early because the bread must be warm when the village wakes."),
     ("Why is Bram so strong?", "why Bram is so strong", "Bram is strong because he swings his heavy hammer at the forge every day."),
@@ -283,8 +298,10 @@ WHYS = (
     ("Why does Tilda draw animals?", "why Tilda draws animals", "Tilda draws animals because she is shy with people but never with animals."),
     ("Why does Finn like the hill?", "why Finn likes the hill", "Finn likes the hill because the wind there is best for his red kite."),
 )
+# fmt: on
 
 # (question, the same as a clause, answer): how things are done, beyond the recipes in FOODS.
+# fmt: off
 HOWS = (
     ("How do I make a kite?", "how to make a kite", "Tie two thin sticks into a cross, cover them with paper, and add a long tail and a string. Finn can show you on the hill."),
     ("How do I make a lantern?", "how to make a lantern", "Fold strong paper into a box, cut small windows, and put a candle inside. Then hang it at your door."),
@@ -301,8 +318,10 @@ HOWS = (
     ("How does Kira cure a cold?", "how Kira cures a cold", "Kira gives you hot mint tea with honey and tells you to stay in bed."),
     ("How does Otto mend a clock?", "how Otto mends a clock", "Otto opens the clock, cleans every wheel, and puts it together again with his tiny screwdriver."),
 )
+# fmt: on
 
 # (question, the same as a clause, answer): the village as a whole.
+# fmt: off
 ABOUT = (
     ("What is Larkmere?", "what Larkmere is", "[Larkmere is a little village between a green hill and a blue lake.|Larkmere is a small village by a lake. It has a bakery, a forge, a windmill, a school and an inn.]"),
     ("Where is Larkmere?", "where Larkmere is", "Larkmere lies between a green hill and Lark Lake."),
@@ -313,6 +332,7 @@ ABOUT = (
     ("What is the stream called?", "what the stream is called", "The stream is called the Wren, and an old stone bridge crosses it."),
     ("What is the inn called?", "what the inn is called", "The inn is called the Blue Lantern."),
     ("Who founded the village?", "who founded the village", "The village was founded by a fisherman and a miller, who met at the lake three hundred years ago."),
+    ("Who lives in Larkmere?", "who lives in Larkmere", "[Twenty people live in Larkmere, among them Ada the baker, Bram the blacksmith, Kira the doctor and old Otto.|Twenty people, for example Edda the teacher, Dov the fisherman, Nils the innkeeper and the children Finn, Greta and Tilda.]"),
     ("Who are the children in the village?", "who the children of the village are", "The children of the village are Finn, Greta and Tilda."),
     ("Who is the oldest person in the village?", "who the oldest person in the village is", "The oldest person is Otto, the clockmaker. He is eighty-one years old."),
     ("Who is the youngest person in the village?", "who the youngest person in the village is", "The youngest person is Tilda. She is seven years old."),
@@ -324,6 +344,8 @@ ABOUT = (
     ("Where can I sleep in the village?", "where to sleep in the village", "You can sleep at the inn, the Blue Lantern. Nils keeps the rooms warm."),
     ("Where can I buy bread?", "where to buy bread", "You can buy bread at the bakery on the market square."),
     ("Where can I eat supper?", "where to eat supper", "You can eat supper at the inn. Nils cooks soup and fish pie."),
+    ("What is there to eat at the inn?", "what there is to eat at the inn", "At the inn you can eat fish pie, pumpkin soup and roast potatoes. Nils cooks them all."),
+    ("What happens at the weekend?", "what happens at the weekend", "On Saturday there is a market, and on Sunday families have a picnic by the lake."),
     ("Where can I swim?", "where to swim", "You can swim in Lark Lake, near the jetty."),
     ("Where can I see the whole village?", "where to see the whole village", "You can see the whole village from the hill or from the clock tower."),
     ("What is the tallest building in the village?", "what the tallest building in the village is", "The tallest building is the clock tower on the market square."),
@@ -336,3 +358,4 @@ ABOUT = (
     ("Who helps when somebody is ill?", "who helps when somebody is ill", "Kira, the doctor, helps everybody who is ill."),
     ("Who makes music in the village?", "who makes music in the village", "Bram plays the fiddle, Lars plays the flute, and Ada sings."),
 )
+# fmt: on

@@ -34,6 +34,7 @@ def test_what_the_model_shall_say_is_clean_prose() -> None:
     broken = re.compile(r"[\[\]{}|_`]|  | [.,!?]|\.\.|,,|\b[Aa] [aeio]|^\s|\s$")
     for turns in SAMPLE:
         for role, text in turns:
+            assert not re.search(r"\|.*\]", text), text
             if role in ("assistant", "text"):
                 assert not broken.search(text), text
                 assert text
