@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """The asyncio side of a session. `opened` is done when the handshake is, `over` when the socket is gone."""
 
-    def __init__(self, host: Host[Connection], make: Callable[[], SessionMachine]) -> None:
+    def __init__(self, host: Host[Connection], make: Callable[[str], SessionMachine]) -> None:
+        """`make` is given the IP address of the other side."""
         self._host = host
         self._make = make
         self._loop = asyncio.get_running_loop()
@@ -68,11 +69,12 @@ class Connection(asyncio.Protocol):
         """Begin the handshake, if there is room for it."""
         self._transport = cast("asyncio.Transport", transport)
         _send_at_once(self._transport)
-        self.machine = self._make()
-        if self._host.admit(self):
+        self.machine = self._make(_source(transport))
+        refusal = self._host.admit(self)
+        if refusal is None:
             self.schedule()
         else:
-            self._transport.abort()
+            self.close(refusal)
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the machine and act on what it says."""
@@ -216,6 +218,11 @@ class Connection(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_exception(event.error)
             self.opened.exception()  # who dialled awaits it; nobody awaits it where we were dialled
+        last = self.machine.outgoing(self._host.clock.now())
+        if last:
+            self._host.bytes_out += len(last)
+            self._transport.write(last)
+            self._polite = self._transport.get_write_buffer_size() == 0
         self._transport.close() if self._polite else self._transport.abort()  # a silent peer never takes the rest
         self._host.gone(self, event.error)
 
@@ -319,6 +326,12 @@ class Connection(asyncio.Protocol):
         rpc.consumed(stream, message)
         if rpc.out.size and not self._scheduled:
             self.schedule()
+
+
+def _source(transport: asyncio.BaseTransport) -> str:
+    """The other side's IP address; the machine's own where the socket has none (it is gone already)."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else "127.0.0.1"
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:

@@ -21,8 +21,8 @@ class Host(Protocol[Link]):
     bytes_in: int
     bytes_out: int
 
-    def admit(self, connection: Link) -> bool:
-        """Whether there is room for one more handshake."""
+    def admit(self, connection: Link) -> HaifError | None:
+        """The handshake begins; an error if there is no room for it."""
 
     def welcome(self, connection: Link) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""
