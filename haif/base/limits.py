@@ -37,6 +37,12 @@ OUTGOING_BYTES_HIGH: Final = 256 << 10  # streams wait while this much is ready 
 MESSAGE_OVERHEAD_BYTES: Final = 64  # what a message costs beyond its bytes, so that empty ones are not free
 STREAM_CREDIT_BYTES: Final = 32 << 10  # unread bytes one stream may hold before its last message: 300 tokens
 SESSION_CREDIT_BYTES: Final = 16 << 20  # the same of a session; 256 streams at twice theirs, so none stops another
+TRAFFIC_WEIGHTS: Final = (
+    32,
+    16,
+    1,
+)  # shares of control, tokens and bulk where all three wait: tokens keep 94 % beside bulk
+SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
 METHOD_BYTES_MAX: Final = 64
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener

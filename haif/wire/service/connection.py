@@ -12,8 +12,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, cast
 
+from haif.base import limits
 from haif.base.clock import Deadline, Instant
-from haif.base.errors import ConnectionLost, HaifError, Misuse, Unsupported
+from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
 from haif.wire.events import (
     Answered,
     Called,
@@ -26,7 +27,8 @@ from haif.wire.events import (
     Received,
     Stopped,
 )  # fmt: skip
-from haif.wire.service.api import Call, Handler, StreamHandler
+from haif.wire.flow import Traffic
+from haif.wire.service.api import CALL, Call, Handler, StreamHandler, Terms
 from haif.wire.service.host import Host
 from haif.wire.service.session import Session, Stream
 from haif.wire.session import SessionMachine
@@ -171,19 +173,32 @@ class Connection(asyncio.Protocol):
         self.opened.set_result(self.session)
 
     def _on_called(self, event: Called) -> None:
-        assert self.session is not None
-        call = Call(
-            event.method, event.argument, self.session.peer, self.session.scope, event.deadline, event.metadata
-        )  # fmt: skip
-        if event.streaming and event.method in self._host.stream_handlers:
-            work = self._stream(event.stream, self._host.stream_handlers[event.method], call)
-        elif not event.streaming and event.method in self._host.handlers:
-            work = self._answer(event.stream, self._host.handlers[event.method], call)
-        else:
+        work: Coroutine[Any, Any, None]
+        try:
+            if event.streaming:
+                streamer, terms = self._host.stream_handlers[event.method]
+                work = self._stream(event.stream, streamer, self._call(event, terms))
+            else:
+                handler, terms = self._host.handlers[event.method]
+                work = self._answer(event.stream, handler, self._call(event, terms))
+        except KeyError:
             kind = "stream" if event.streaming else "call"
             self.machine.rpc.fail(event.stream, Unsupported(f"no {kind} named {event.method!r} is served here"))
-            return
-        self.running[event.stream] = self._loop.create_task(work)
+        except Oversize as error:
+            self.machine.rpc.fail(event.stream, error)
+        else:
+            self.running[event.stream] = self._loop.create_task(work)
+
+    def _call(self, event: Called, terms: Terms) -> Call:
+        """What the handler is given. Raises `Oversize` if the method does not take so long an argument."""
+        session, deadline = self.session, event.deadline
+        assert session is not None
+        if terms is not CALL:
+            if len(event.argument) > terms.argument_bytes_max:
+                raise Oversize(f"{event.method} takes at most {terms.argument_bytes_max} bytes", session.peer)
+            deadline = deadline.shrunk(terms.seconds_max, self._host.clock.now())
+            self.machine.rpc.accept(event.stream, terms.traffic, deadline)
+        return Call(event.method, event.argument, session.peer, session.scope, deadline, event.metadata)
 
     def _on_stopped(self, event: Stopped) -> None:
         task = self.running.pop(event.stream, None)
@@ -290,7 +305,14 @@ class Connection(asyncio.Protocol):
         return self.machine.closed is None and not self.machine.rpc.going_away
 
     def begin(
-        self, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None, *, streaming: bool
+        self,
+        method: str,
+        argument: bytes,
+        timeout: float,
+        metadata: Mapping[str, str] | None,
+        traffic: Traffic,
+        *,
+        streaming: bool,
     ) -> int:
         """Begin a call; its stream id."""
         machine = self.machine
@@ -298,8 +320,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost(f"the session is over ({machine.closed}); connect again")
         now = self._host.clock.now()
         stream = machine.rpc.call(
-            method, argument, Deadline.after(timeout, now), now, metadata=metadata, streaming=streaming
-        )
+            method, argument, Deadline.after(timeout, now), now,
+            metadata=metadata, streaming=streaming, traffic=traffic,
+        )  # fmt: skip
         if not self._scheduled:
             self.schedule()
         return stream
@@ -335,7 +358,10 @@ def _source(transport: asyncio.BaseTransport) -> str:
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:
-    """No waiting for more (Nagle): we gather writes ourselves, per turn of the loop."""
+    """No waiting for more (Nagle): we gather writes ourselves, per turn of the loop. And no deep queue below us."""
     endpoint = transport.get_extra_info("socket")
     if endpoint is not None:
         endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unsent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if unsent is not None:
+            endpoint.setsockopt(socket.IPPROTO_TCP, unsent, limits.SOCKET_UNSENT_BYTES)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from haif.base.clock import Clock
 from haif.base.errors import HaifError
 from haif.base.ids import PeerId
-from haif.wire.service.api import Handler, StreamHandler
+from haif.wire.service.api import Handler, StreamHandler, Terms
 
 Link = TypeVar("Link", contravariant=True)
 
@@ -16,8 +16,8 @@ class Host(Protocol[Link]):
     """What a connection needs of the wire it belongs to."""
 
     clock: Clock
-    handlers: dict[str, Handler]
-    stream_handlers: dict[str, StreamHandler]
+    handlers: dict[str, tuple[Handler, Terms]]
+    stream_handlers: dict[str, tuple[StreamHandler, Terms]]
     bytes_in: int
     bytes_out: int
 

@@ -19,7 +19,7 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
-from haif.wire.service.api import Handler, StreamHandler
+from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler, Terms
 from haif.wire.service.connection import Connection
 from haif.wire.service.dialer import Dialer, text
 from haif.wire.service.session import Session
@@ -61,8 +61,8 @@ class Wire:
         port: int | None = 0,
     ) -> None:
         self.clock = clock
-        self.handlers: dict[str, Handler] = {}
-        self.stream_handlers: dict[str, StreamHandler] = {}
+        self.handlers: dict[str, tuple[Handler, Terms]] = {}
+        self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
         self.bytes_in = 0
         self.bytes_out = 0
         self._identity = identity
@@ -94,15 +94,15 @@ class Wire:
             raise Misuse("this wire does not listen: it was not entered yet, or only dials")
         return self._address
 
-    def serve(self, method: str, handler: Handler) -> None:
-        """Answer calls of `method` with `handler`. Raises `Misuse` if the method is served already."""
+    def serve(self, method: str, handler: Handler, terms: Terms = CALL) -> None:
+        """Answer calls of `method` with `handler`, on these terms. Raises `Misuse` if it is served already."""
         self._check_free(method)
-        self.handlers[method] = handler
+        self.handlers[method] = handler, terms
 
-    def serve_stream(self, method: str, handler: StreamHandler) -> None:
-        """Answer calls of `method` with a stream. Raises `Misuse` if the method is served already."""
+    def serve_stream(self, method: str, handler: StreamHandler, terms: Terms = STREAM) -> None:
+        """Answer calls of `method` with a stream, on these terms. Raises `Misuse` if it is served already."""
         self._check_free(method)
-        self.stream_handlers[method] = handler
+        self.stream_handlers[method] = handler, terms
 
     async def connect(
         self,

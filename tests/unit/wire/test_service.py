@@ -18,6 +18,7 @@ from haif.base.errors import (
     HaifError,
     Misuse,
     Overloaded,
+    Oversize,
     Reason,
     Timeout,
     Unsupported,
@@ -26,7 +27,8 @@ from haif.base.errors import (
 from haif.base.ids import NetId, PeerId
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
-from haif.wire.service import Call, Session, Wire
+from haif.wire.flow import Traffic
+from haif.wire.service import Call, Session, Terms, Wire
 
 NET = NetId(b"n" * 32)
 SERVER = Identity(b"s" * 32)
@@ -218,6 +220,40 @@ async def test_a_method_is_served_once(server: Wire) -> None:
         server.serve("count", echo)
     with pytest.raises(Misuse):
         server.serve_stream("echo", count)
+
+
+async def test_a_method_is_served_on_its_terms(server: Wire, session: Session) -> None:
+    async def remaining(call: Call) -> bytes:
+        return b"%f" % call.deadline.remaining(server.clock.now())
+
+    server.serve("short", remaining, Terms(Traffic.BULK, argument_bytes_max=4, seconds_max=2.0))
+    assert float(await session.call("short", b"1234", timeout=60)) <= 2.0
+    with pytest.raises(Oversize, match="short takes at most 4 bytes"):
+        await session.call("short", b"12345", timeout=60)
+    held = Held()
+    server.serve("held", held, Terms(Traffic.CONTROL, seconds_max=0.05))
+    with pytest.raises(Timeout):
+        await session.call("held", b"", timeout=60)
+    await held.stopped.wait()
+
+
+async def test_bulk_goes_there_and_back_beside_tokens(server: Wire, session: Session) -> None:
+    async def blob(call: Call) -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield call.argument
+
+    server.serve_stream("blob", blob, Terms(Traffic.BULK))
+    argument = bytes(range(256)) * 1024
+
+    async def fetch() -> list[bytes]:
+        async with session.stream("blob", argument, timeout=20, traffic=Traffic.BULK) as messages:
+            return [message async for message in messages]
+
+    async with asyncio.TaskGroup() as group:
+        fetched = group.create_task(fetch())
+        async with session.stream("count", b"5000", timeout=20) as messages:
+            assert [int(message) async for message in messages] == list(range(5000))
+    assert fetched.result() == [argument] * 20
 
 
 async def test_cancelling_the_caller_cancels_the_handler(server: Wire, session: Session) -> None:
