@@ -14,23 +14,15 @@ once, and bulk then gets its share of that.
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from typing import Final
 
 from haif.base import limits
 from haif.base.errors import WrongState
+from haif.base.traffic import Traffic
 from haif.wire.frames import SIZE, Kind, Outbox
 
 OVERHEAD: Final = limits.MESSAGE_OVERHEAD_BYTES
 PIECE: Final = limits.FRAME_PAYLOAD_BYTES_SENT
-
-
-class Traffic(IntEnum):
-    """What a call carries, in the order of urgency: short questions and answers, tokens as they come, or bulk."""
-
-    CONTROL = 0
-    TOKENS = 1
-    BULK = 2
 
 
 class Window:

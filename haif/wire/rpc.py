@@ -23,9 +23,10 @@ from typing import Final
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Malformed, Misuse, Overloaded, Oversize, Timeout, WrongState
+from haif.base.traffic import Traffic
 from haif.wire.calls import Deadlines, Made, Partial, Served
 from haif.wire.events import Answered, Called, Ended, Event, Failed, GoingAway, Received, Stopped
-from haif.wire.flow import OVERHEAD, Sender, Traffic, Window
+from haif.wire.flow import OVERHEAD, Sender, Window
 from haif.wire.frames import SIZE, Kind, Outbox, RequestHead, failure, read_failure, request_head
 
 _STREAM_MAX: Final = 2**32 - 1

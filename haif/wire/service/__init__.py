@@ -1,7 +1,7 @@
 """The door of the wire: dial peers, listen for them, call and be called, over real sockets."""
 
-from haif.wire.service.api import Call, Handler, StreamHandler, Terms
+from haif.wire.service.api import Call, Handler, StreamHandler
 from haif.wire.service.session import Session
 from haif.wire.service.wire import Wire, WireStatistics
 
-__all__ = ["Call", "Handler", "Session", "StreamHandler", "Terms", "Wire", "WireStatistics"]
+__all__ = ["Call", "Handler", "Session", "StreamHandler", "Wire", "WireStatistics"]

@@ -7,10 +7,9 @@ from typing import Final
 
 import msgspec
 
-from haif.base import limits
 from haif.base.clock import Deadline
 from haif.base.ids import Digest, PeerId
-from haif.wire.flow import Traffic
+from haif.base.traffic import Terms, Traffic
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -22,14 +21,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     scope: Digest
     deadline: Deadline
     metadata: Mapping[str, str]
-
-
-class Terms(msgspec.Struct, frozen=True, gc=False):
-    """How a method is served: what it carries back, how long its argument may be, and how long it may take."""
-
-    traffic: Traffic
-    argument_bytes_max: int = limits.MESSAGE_BYTES_MAX
-    seconds_max: float = limits.CALL_SECONDS_MAX
 
 
 CALL: Final = Terms(Traffic.CONTROL)

@@ -15,6 +15,7 @@ from typing import Any, cast
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
+from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
     Answered,
     Called,
@@ -27,8 +28,7 @@ from haif.wire.events import (
     Received,
     Stopped,
 )  # fmt: skip
-from haif.wire.flow import Traffic
-from haif.wire.service.api import CALL, Call, Handler, StreamHandler, Terms
+from haif.wire.service.api import CALL, Call, Handler, StreamHandler
 from haif.wire.service.host import Host
 from haif.wire.service.session import Session, Stream
 from haif.wire.session import SessionMachine

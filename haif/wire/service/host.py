@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 from haif.base.clock import Clock
 from haif.base.errors import HaifError
 from haif.base.ids import PeerId
-from haif.wire.service.api import Handler, StreamHandler, Terms
+from haif.base.traffic import Terms
+from haif.wire.service.api import Handler, StreamHandler
 
 Link = TypeVar("Link", contravariant=True)
 

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from haif.base.errors import Misuse
 from haif.base.ids import Digest, PeerId
-from haif.wire.flow import Traffic
+from haif.base.traffic import Traffic
 
 
 class Caller(Protocol):

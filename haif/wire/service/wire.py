@@ -14,12 +14,13 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
+from haif.base.traffic import Terms
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
-from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler, Terms
+from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler
 from haif.wire.service.connection import Connection
 from haif.wire.service.dialer import Dialer, text
 from haif.wire.service.session import Session

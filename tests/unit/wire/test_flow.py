@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from haif.base import limits
 from haif.base.errors import Reason, WrongState
+from haif.base.traffic import Traffic
 from haif.wire.events import Received
-from haif.wire.flow import OVERHEAD, Sender, Traffic, Window
+from haif.wire.flow import OVERHEAD, Sender, Window
 from haif.wire.frames import Kind, Outbox, parse
 from tests.support.wire_pair import Pair, opened, told
 

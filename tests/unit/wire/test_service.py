@@ -25,10 +25,10 @@ from haif.base.errors import (
     WrongState,
 )  # fmt: skip
 from haif.base.ids import NetId, PeerId
+from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
-from haif.wire.flow import Traffic
-from haif.wire.service import Call, Session, Terms, Wire
+from haif.wire.service import Call, Session, Wire
 
 NET = NetId(b"n" * 32)
 SERVER = Identity(b"s" * 32)
