@@ -19,12 +19,15 @@ CLOCK_SKEW_MS: Final = 30_000  # how far two honest clocks may differ
 LIVE_MESSAGE_TTL_MS: Final = 30_000  # a signed live message is acted upon within this, or not at all
 NONCE_WINDOW_MESSAGES: Final = 1024  # how far signed messages of one sender may overtake one another
 NONCE_WINDOW_SENDERS: Final = 65_536  # senders remembered; the least recent is forgotten first
+HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake is known: more than come within the skew
+CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
 CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
 
 # --- wire -------------------------------------------------------------------------------------------------------------
 NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
 NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
 HANDSHAKE_SECONDS: Final = 3.0  # a peer that has not finished by then is dropped
+DIAL_SECONDS: Final = 10.0  # reaching a peer, a second handshake and a puzzle included
 HANDSHAKES_HALF_OPEN_MAX: Final = 256  # handshakes in progress at one listener
 SESSIONS_MAX: Final = 1024  # open sessions at one listener
 HANDSHAKE_PAYLOAD_BYTES_MAX: Final = 4096  # a certificate and a version; takes about 300
@@ -34,6 +37,12 @@ OUTGOING_BYTES_HIGH: Final = 256 << 10  # streams wait while this much is ready 
 MESSAGE_OVERHEAD_BYTES: Final = 64  # what a message costs beyond its bytes, so that empty ones are not free
 STREAM_CREDIT_BYTES: Final = 32 << 10  # unread bytes one stream may hold before its last message: 300 tokens
 SESSION_CREDIT_BYTES: Final = 16 << 20  # the same of a session; 256 streams at twice theirs, so none stops another
+TRAFFIC_WEIGHTS: Final = (
+    32,
+    16,
+    1,
+)  # shares of control, tokens and bulk where all three wait: tokens keep 94 % beside bulk
+SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
 METHOD_BYTES_MAX: Final = 64
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
@@ -47,6 +56,22 @@ SESSION_SILENCE_SECONDS: Final = 15.0  # a session without a byte for this long 
 REKEY_MESSAGES: Final = 1 << 16  # each direction rekeys after this many Noise messages
 REKEY_BYTES: Final = 1 << 30  # or this many bytes
 REKEY_SECONDS: Final = 600.0  # or this long
+REJECT_BYTES_MAX: Final = 2048  # why a peer refused us: a reason and `ERROR_MESSAGE_CHARACTERS_MAX` of ASCII
+GATE_SOURCE_PER_SECOND: Final = 20.0  # handshakes begun by one IP address (IPv6: one /64) without being asked to pay
+GATE_SOURCE_BURST: Final = 5.0
+GATE_SUBNET_PER_SECOND: Final = 50.0  # the same for one /24 (IPv6: /48)
+GATE_SUBNET_BURST: Final = 20.0
+GATE_TOTAL_PER_SECOND: Final = 400.0  # for everybody: about a third of a core
+GATE_TOTAL_BURST: Final = 400.0
+GATE_PAID_PER_SECOND: Final = 200.0  # handshakes beyond those, by dialers who solved a puzzle
+GATE_PAID_BURST: Final = 200.0
+GATE_SOURCES_MAX: Final = 16_384  # addresses and subnets whose budget is known; the least recent is forgotten first
+PUZZLE_SECONDS: Final = 20.0  # a puzzle may be solved and redeemed within this
+PUZZLE_BITS_MAX: Final = 20  # a million hashes, about a second: no dialler works harder
+PUZZLE_TRIES_MAX: Final = 16 << 20  # one in nine million puzzles of 20 bits takes longer
+PUZZLE_TRIES_AT_ONCE: Final = 4096  # between two looks at the event loop: about 4 ms
+PUZZLES_SPENT_MAX: Final = 16_384  # redeemed puzzles remembered: more than can be paid within their time
+PUZZLE_ROUNDS_MAX: Final = 2  # a dialler that was asked for more gives up
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
 DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.codec import Message
@@ -26,19 +28,31 @@ def certify(identity: Identity, net: NetId, noise_key: NoisePublicKey, now: Wall
     return seal(identity, Domain.STATIC_KEY, statement)
 
 
-def check(evidence: bytes, *, net: NetId, noise_key: NoisePublicKey, now: WallTime) -> PeerId:
-    """Who is behind `noise_key`, according to a certificate received from it.
+def read(evidence: bytes, *, net: NetId, now: WallTime) -> Verified[StaticKey]:
+    """What a certificate says, once its signature, network and time hold.
 
-    Raises `Malformed`, `Oversize`, `BadSignature` (also for another network or key) or `Expired`.
+    Raises `Malformed`, `Oversize`, `BadSignature` (also for another network) or `Expired`.
     """
-    certificate: Verified[StaticKey] = open_sealed(StaticKey, Domain.STATIC_KEY, evidence)
+    certificate = _opened(bytes(evidence))
     statement, peer = certificate.payload, certificate.signer
     if statement.net != net:
         raise BadSignature("the certificate is for another network", peer)
-    if statement.noise_key != noise_key:
-        raise BadSignature("the certificate is for another Noise key than the one that shook hands", peer)
     if not statement.not_before <= now < statement.not_after:
         raise Expired("the certificate is outside its time; check both clocks", peer)
     if statement.not_after - statement.not_before > limits.CERTIFICATE_TTL_MS + limits.CLOCK_SKEW_MS:
         raise Expired("the certificate claims to live too long", peer)
-    return peer
+    return certificate
+
+
+def check(evidence: bytes, *, net: NetId, noise_key: NoisePublicKey, now: WallTime) -> PeerId:
+    """Who is behind `noise_key`, according to a certificate received from it. Raises what `read` does."""
+    certificate = read(evidence, net=net, now=now)
+    if certificate.payload.noise_key != noise_key:
+        raise BadSignature("the certificate is for another Noise key than the one that shook hands", certificate.signer)
+    return certificate.signer
+
+
+@lru_cache(maxsize=limits.CERTIFICATES_REMEMBERED_MAX)
+def _opened(evidence: bytes) -> Verified[StaticKey]:
+    """The signature of a certificate is checked once: the same bytes stay as true as they were."""
+    return open_sealed(StaticKey, Domain.STATIC_KEY, evidence)

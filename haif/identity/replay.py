@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import Replayed
+from haif.base.errors import Expired, Replayed
 from haif.base.ids import BootId, PeerId
 from haif.identity.signing import Header
 
@@ -69,3 +69,34 @@ class ReplayGuard:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+
+class HandshakeTimes:
+    """Accepts each initiator's first handshake messages only in the order in which they were made (as WireGuard does).
+
+    A message carries the time at which it was made, in microseconds. Refused is what is not later than the latest one
+    accepted from that initiator, what is further from our clock than two honest clocks may be apart, and what was made
+    before `floor`, the time at which this process began: so nothing is accepted twice, not even across a restart. The
+    bounded memory cannot forget what is still within the skew: fewer handshakes fit into that time.
+    """
+
+    def __init__(self, floor: WallTime, peers_max: int = limits.HANDSHAKE_TIMES_REMEMBERED) -> None:
+        self._floor_us = floor * 1000
+        self._peers_max = peers_max
+        self._latest: OrderedDict[PeerId, int] = OrderedDict()
+
+    def accept(self, peer: PeerId, made_us: int, now: WallTime) -> None:
+        """Remember this one. Raises `Expired` or `Replayed`; an honest peer then shakes hands without the shortcut."""
+        if abs(made_us - now * 1000) > limits.CLOCK_SKEW_MS * 1000:
+            raise Expired("the handshake was not begun just now; check both clocks", peer)
+        if made_us < self._floor_us:
+            raise Replayed("the handshake was begun before this node was", peer)
+        if made_us <= self._latest.get(peer, 0):
+            raise Replayed("a first handshake message that was heard before, or overtaken by a later one", peer)
+        self._latest[peer] = made_us
+        self._latest.move_to_end(peer)
+        if len(self._latest) > self._peers_max:
+            self._latest.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._latest)

@@ -5,15 +5,20 @@ credit left (more than zero), and is then paid for whole, so the credit may fall
 larger than a window can travel, and one under way never waits for credit again. The receiver returns credit when the
 application has consumed the message. So no deadlock: each begun message completes, each complete one can be consumed,
 and when everything was consumed at least half of every window is open. Memory is bounded by window plus one message.
+
+What waits leaves by class: control, tokens, bulk share what can leave as `limits.TRAFFIC_WEIGHTS` say (deficit round
+robin, Shreedhar and Varghese 1996), and the streams of one class take turns. Short messages of the first two leave at
+once, and bulk then gets its share of that.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Final
 
 from haif.base import limits
 from haif.base.errors import WrongState
+from haif.base.traffic import Traffic
 from haif.wire.frames import SIZE, Kind, Outbox
 
 OVERHEAD: Final = limits.MESSAGE_OVERHEAD_BYTES
@@ -68,15 +73,25 @@ class Sender:
         self._credit = limits.SESSION_CREDIT_BYTES
         self._streams: dict[int, int] = {}  # credit of each stream of messages we send
         self._calls: deque[tuple[int, _Message]] = deque()  # requests that must begin in the order of their ids
-        self._waiting: OrderedDict[int, deque[_Message]] = OrderedDict()
+        self._waiting: dict[int, deque[_Message]] = {}
+        self._turns: tuple[deque[int], ...] = tuple(deque() for _ in Traffic)  # streams that wait, by class
+        self._shares = [0 for _ in Traffic]  # bytes each class may move before the others had their turn
+        self._overdraft = 0  # bytes moved beyond the last budget
+        self._traffic: dict[int, Traffic] = {}  # of streams that are not control
         self._blocked: dict[int, deque[_Message]] = {}  # streams out of credit: not looked at until they get some
 
-    def begin(self, stream: int, kind: Kind, head: bytes, argument: bytes) -> None:
-        """Send a REQ or OPEN. Requests begin in the order of their stream ids."""
+    def classify(self, stream: int, traffic: Traffic) -> None:
+        """What `stream` carries from us; control unless said otherwise, before anything of it waits."""
+        if traffic is not Traffic.CONTROL:
+            self._traffic[stream] = traffic
+
+    def begin(self, stream: int, kind: Kind, head: bytes, argument: bytes, traffic: Traffic = Traffic.CONTROL) -> None:
+        """Send a REQ or OPEN. Requests begin in the order of their stream ids, the first piece at once."""
         if self._credit > 0 and not self._calls and len(head) + len(argument) <= PIECE:
             self._credit -= len(argument) + OVERHEAD
             self._out.add(kind, stream, head, argument)
         else:
+            self.classify(stream, traffic)
             self._calls.append((stream, _Message(kind, head, argument)))
 
     def flow(self, stream: int) -> None:
@@ -86,7 +101,8 @@ class Sender:
     def send(self, stream: int, kind: Kind, body: bytes) -> None:
         """Send a RES, or a message of a stream; wait in line if there is no credit or the line is not empty."""
         credit = self._streams.get(stream, 1)
-        if self._credit > 0 and credit > 0 and len(body) + SIZE.size <= PIECE and stream not in self._waiting:
+        direct = self._credit > 0 and credit > 0 and len(body) + SIZE.size <= PIECE and stream not in self._waiting
+        if direct and self._traffic.get(stream) is not Traffic.BULK:
             cost = len(body) + OVERHEAD
             self._credit -= cost
             if stream in self._streams:
@@ -101,13 +117,13 @@ class Sender:
             self._line(stream).append(_Message(Kind.FIN, b"", b""))
         else:
             self._out.add(Kind.FIN, stream)
-            self._streams.pop(stream, None)
+            self._over(stream)
 
     def forget(self, stream: int) -> bool:
         """Drop what waits on this stream. Whether its request had begun, so that the peer knows of it."""
         self._waiting.pop(stream, None)
         self._blocked.pop(stream, None)
-        self._streams.pop(stream, None)
+        self._over(stream)
         unsent = [call for call in self._calls if call[0] == stream]
         for call in unsent:
             self._calls.remove(call)
@@ -129,28 +145,71 @@ class Sender:
             self._streams[stream] = _raised(self._streams[stream], amount, limits.STREAM_CREDIT_BYTES)
             if stream in self._blocked:
                 self._waiting[stream] = self._blocked.pop(stream)
+                self._turn(stream)
 
     def pump(self, budget: int) -> list[int]:
-        """Move about `budget` bytes of what waits into frames. The streams whose FIN or RES has left whole."""
+        """Move about `budget` bytes, less what leaves already, of what waits into frames, each class its share.
+
+        Beside much that leaves already bulk keeps its weight. The streams whose FIN or RES has left whole.
+        """
         self._begin_calls()
+        direct = self._out.size
+        left = max(budget - direct, direct * _BULK // _TOKENS) - self._overdraft
+        self._shares[Traffic.TOKENS] = max(self._shares[Traffic.TOKENS] - direct, -_TOKENS * PIECE)
         ended: list[int] = []
-        stuck = 0
-        while budget > 0 and stuck < len(self._waiting):
-            stream, line = self._waiting.popitem(last=False)
+        stuck: list[int] = []  # streams that wait for the session's credit
+        while left > 0 and (traffic := self._next()) is not None:
+            stream = self._turns[traffic].popleft()
+            line = self._waiting.get(stream)
+            if line is None:  # it was given up
+                continue
             moved = self._piece(stream, line[0])
-            budget -= moved
-            stuck = 0 if moved else stuck + 1
-            if moved and line[0].offset == len(line[0].body):
-                message = line.popleft()
-                if message.kind in _ENDINGS:
-                    self._streams.pop(stream, None)
-                    ended.append(stream)
-            if line and not moved and self._streams.get(stream, 1) <= 0:
-                self._blocked[stream] = line
-                stuck -= 1
-            elif line:
-                self._waiting[stream] = line
+            left -= moved
+            self._shares[traffic] -= moved
+            if moved:
+                self._moved(stream, line, ended)
+            elif self._streams.get(stream, 1) <= 0:
+                self._blocked[stream] = self._waiting.pop(stream)
+            else:
+                stuck.append(stream)
+        self._overdraft = max(0, -left)
+        for stream in stuck:
+            self._turn(stream)
         return ended
+
+    def _next(self) -> Traffic | None:
+        """The class whose turn it is: the most urgent one that waits and has not had its share."""
+        waiting = [traffic for traffic in Traffic if self._turns[traffic]]
+        for traffic in waiting:
+            if self._shares[traffic] > 0:
+                return traffic
+        for traffic in Traffic:  # everybody who waits has had a turn
+            share = limits.TRAFFIC_WEIGHTS[traffic] * PIECE
+            self._shares[traffic] = min(share, self._shares[traffic] + share)
+        return waiting[0] if waiting else None
+
+    def _moved(self, stream: int, line: deque[_Message], ended: list[int]) -> None:
+        """A piece of this stream's first message has left."""
+        if line[0].offset == len(line[0].body):
+            message = line.popleft()
+            if message.kind in _ENDINGS:
+                self._over(stream)
+                ended.append(stream)
+        if line:
+            self._turn(stream)
+        else:
+            del self._waiting[stream]
+            if stream not in self._streams:  # it carries one message, which has left
+                self._over(stream)
+
+    def _turn(self, stream: int) -> None:
+        """Have this stream wait for its turn, behind the others of its class."""
+        self._turns[self._traffic.get(stream, Traffic.CONTROL)].append(stream)
+
+    def _over(self, stream: int) -> None:
+        """Nothing of this stream comes any more."""
+        self._streams.pop(stream, None)
+        self._traffic.pop(stream, None)
 
     def _begin_calls(self) -> None:
         while self._calls and self._credit > 0:
@@ -158,6 +217,8 @@ class Sender:
             self._piece(stream, message)
             if message.offset < len(message.body):
                 self._line(stream).append(message)
+            else:
+                self._over(stream)
 
     def _piece(self, stream: int, message: _Message) -> int:
         """Send the next piece of a message, if it may; how many bytes that was."""
@@ -185,10 +246,14 @@ class Sender:
         return message.started
 
     def _line(self, stream: int) -> deque[_Message]:
-        blocked = self._blocked.get(stream)
-        return self._waiting.setdefault(stream, deque()) if blocked is None else blocked
+        line = self._blocked.get(stream) or self._waiting.get(stream)
+        if line is None:
+            line = self._waiting[stream] = deque()
+            self._turn(stream)
+        return line
 
 
+_, _TOKENS, _BULK = limits.TRAFFIC_WEIGHTS
 _ENDINGS: Final = frozenset({Kind.RES, Kind.FIN})
 
 

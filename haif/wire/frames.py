@@ -9,6 +9,7 @@ r"""Frames: what travels inside a Noise message, and the bytes of each kind.
                    piece                              otherwise the next piece of what is under way, RES or REQ included
     ERR            msgpack [reason, message, retry after seconds or nil]
     CREDIT         bytes u32                          stream 0: for the session
+    REJECT         as ERR, on stream 0                why the session ends: its last frame
     CANCEL FIN RST PING PONG GOAWAY REKEY             empty
 
 `size` is the length of the whole message, so that its memory is accounted for before it comes. Stream 0 is the session
@@ -50,9 +51,10 @@ class Kind(IntEnum):
     PONG = 11
     GOAWAY = 12  # no new calls, please; those under way go on
     REKEY = 13  # last frame under the old key
+    REJECT = 14  # the session is over, and why
 
 
-SESSION_KINDS: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY, Kind.REKEY})
+SESSION_KINDS: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY, Kind.REKEY, Kind.REJECT})
 
 
 class Failure(Message, frozen=True):

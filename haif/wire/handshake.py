@@ -1,159 +1,201 @@
-r"""Two strangers become two peers: the preamble, Noise XX, and the certificates inside it.
+r"""Two strangers become two peers: Noise XX or IK, and the certificates inside it.
 
-    1. initiator → responder   preamble ‖ length u16 ‖ noise(e)
-    2. responder → initiator   length u16 ‖ noise(e, ee, s, es, Hello)
-    3. initiator → responder   length u16 ‖ noise(s, se, Hello)
+    XX, first contact                                       IK, where the responder's certificate is known
+    1. → opening ‖ noise(e)                                 1. → opening ‖ noise(e, es, s, ss, Introduction)
+    2. ← noise(e, ee, s, es, Hello)                         2. ← noise(e, ee, se, Hello)
+    3. → noise(s, se, Hello)
 
-    preamble = "HAIF" ‖ lowest version u8 ‖ highest version u8 ‖ pattern u8 ‖ flags u8 ‖ first 4 bytes of the network id
-    prologue = "haif-rpc\0" ‖ preamble ‖ network id
+    each behind its length u16; the opening is that of `wire.opening`
+    prologue = "haif-rpc\0" ‖ preamble ‖ network id ‖ responder
 
-The prologue makes both sides agree on every byte of the preamble, and the chosen version comes encrypted: nobody in
-between can lower it. A certificate binds the Noise key to an Ed25519 identity; the initiator shows its own only after
-the responder proved to be whom it dialled.
+The prologue makes both sides agree on every byte of the preamble, on the network and on whom was dialled, and the
+chosen version comes encrypted: nobody in between can lower it. A certificate binds the Noise key to an Ed25519
+identity. Under XX the initiator shows its own only after the responder proved to be whom it dialled; under IK it is
+encrypted to the responder's static key, and the time in it is accepted once (`identity.replay.HandshakeTimes`).
+Where IK fails, because the key was rotated or the clocks differ, the dialler begins anew with XX.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from haif.base import codec, limits
-from haif.base.clock import WallTime
+from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
-from haif.base.errors import BadSignature, Malformed, Unsupported, WrongState
-from haif.base.ids import NetId, PeerId
+from haif.base.errors import BadSignature, Malformed, WrongState
+from haif.base.ids import NetId, NoisePublicKey, PeerId
 from haif.identity import certificate
 from haif.identity.keys import NoiseKey
+from haif.identity.replay import HandshakeTimes
 from haif.wire.events import Established
-from haif.wire.noise import NoiseXX, Split
-
-VERSION_MIN: Final = 1
-VERSION_MAX: Final = 1
-PATTERN_XX: Final = 0
-PREAMBLE: Final = struct.Struct(">4s4B4s")
-MAGIC: Final = b"HAIF"
-LENGTH: Final = struct.Struct(">H")
+from haif.wire.gate import Gate
+from haif.wire.noise import NoiseHandshake, Pattern, Split
+from haif.wire.opening import LENGTH, VERSION_MAX, VERSION_MIN, First, choose_version, mac_key, preamble, write_first
+from haif.wire.puzzle import Puzzle
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a peer shows: its network, its Noise key, and the certificate for that key."""
+    """What a peer shows: its network, its identity, its Noise key, and the certificate that binds the two."""
 
     net: NetId
+    peer: PeerId
     noise_key: NoiseKey
     certificate: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Whom we dial. `noise_key` is theirs, for IK, where a certificate told it; `ticket` the solved puzzle, if any.
+
+    `made_us` is the time in microseconds since the epoch, and never the same twice.
+    """
+
+    peer: PeerId
+    noise_key: NoisePublicKey | None = None
+    made_us: int = 0
+    ticket: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where we were dialled: the listener's gate, its memory of handshakes, and the dialler's IP address."""
+
+    gate: Gate
+    times: HandshakeTimes
+    source: str
+
+
+class Introduction(Message, frozen=True):
+    """The payload of IK's message 1: who dials, and when, in microseconds since the epoch."""
+
+    certificate: bytes
+    made_us: int
+
+
 class Hello(Message, frozen=True):
-    """The payload of handshake messages 2 and 3."""
+    """The payload of IK's message 2, and of XX's messages 2 and 3."""
 
     version: int
     certificate: bytes
 
 
-def preamble(net: NetId, version_min: int = VERSION_MIN, version_max: int = VERSION_MAX) -> bytes:
-    """The twelve bytes a connection begins with."""
-    return PREAMBLE.pack(MAGIC, version_min, version_max, PATTERN_XX, 0, net[:4])
-
-
-def choose_version(received: bytes, net: NetId) -> int:
-    """The highest version both speak. Raises `Malformed`, `Unsupported` or `WrongState` (another network)."""
-    lowest: int
-    highest: int
-    magic, lowest, highest, pattern, flags, prefix = PREAMBLE.unpack(received)
-    if magic != MAGIC:
-        raise Malformed("the connection does not begin as HAIF's do; something else dials this port")
-    if prefix != net[:4]:
-        raise WrongState("the peer belongs to another network")
-    if pattern != PATTERN_XX or flags != 0:
-        raise Unsupported(f"handshake pattern {pattern} with flags {flags} is not spoken here")
-    version = min(highest, VERSION_MAX)
-    if not max(lowest, VERSION_MIN) <= version:
-        raise Unsupported(f"the peer speaks versions {lowest} to {highest}, we {VERSION_MIN} to {VERSION_MAX}")
-    return version
-
-
 class Handshake:
-    """One side of the handshake. `expected` given: we dial and accept nobody else; None: we were dialled.
+    """One side of the handshake, the initiator's from a `Dial`, the responder's from a `Door`.
 
-    `wall` is the time the certificate is checked against. Everything a peer does wrong is raised and final.
+    `wall` is the time certificates are checked against. Everything a peer does wrong is raised and final.
     """
 
     def __init__(
-        self, credentials: Credentials, expected: PeerId | None, *, entropy: Callable[[int], bytes], wall: WallTime
+        self, credentials: Credentials, way: Dial | Door, *, entropy: Callable[[int], bytes], wall: WallTime
     ) -> None:
-        self.initiator = expected is not None
+        self.initiator = isinstance(way, Dial)
+        self._way = way
         self._credentials = credentials
-        self._expected = expected
         self._entropy = entropy
         self._wall = wall
         self._version = 0
-        self._noise: NoiseXX | None = None
+        self._noise: NoiseHandshake | None = None
+        self.certificate = b""  # the other's, once it was checked
         self.split: Split | None = None
         self.established: Established | None = None
 
     def begin(self) -> bytes:
-        """The initiator's first bytes: preamble and message 1."""
-        opening = preamble(self._credentials.net)
-        return opening + _framed(self._start(opening).write())
+        """The initiator's first bytes."""
+        dial, own = self._dial, self._credentials
+        pattern = Pattern.XX if dial.noise_key is None else Pattern.IK
+        opening = preamble(own.net, pattern=pattern, ticket=bool(dial.ticket))
+        payload = b"" if pattern is Pattern.XX else codec.encode(Introduction(own.certificate, dial.made_us))
+        message = self._start(pattern, opening, dial.peer, dial.noise_key).write(payload)
+        return write_first(mac_key(own.net, dial.peer), opening, dial.ticket, message)
 
     def preamble(self, received: bytes) -> None:
         """The responder takes the preamble."""
         self._version = choose_version(received, self._credentials.net)
-        self._start(received)
+
+    def first(self, first: First, now: Instant) -> bytes | Puzzle:
+        """The responder takes the rest of the first bytes: its answer, or the puzzle to be solved before."""
+        door = self._door
+        puzzle = door.gate.judge(first, door.source, now)
+        if puzzle is not None:
+            return puzzle
+        noise = self._start(first.pattern, first.preamble, self._credentials.peer, None)
+        payload = noise.read(first.message)
+        if first.pattern is Pattern.IK:
+            introduction = codec.decode(Introduction, payload, size_max=limits.HANDSHAKE_PAYLOAD_BYTES_MAX)
+            self._certified(noise, introduction.certificate)
+            door.times.accept(self._peer, introduction.made_us, self._wall)
+        elif payload:
+            raise Malformed("the first handshake message of XX carries no payload")
+        return self._answer(noise)
 
     def message(self, received: bytes | memoryview) -> bytes:
         """Take the next message; the answer to it, if one is due. `established` is set once it is over."""
         noise = self._noise
-        assert noise is not None, "the preamble comes first"
-        payload = noise.read(received)
-        if self.initiator:
-            self._meet(payload)
-            answer = _framed(noise.write(self._hello()))
-            self._conclude(noise)
-            return answer
+        assert noise is not None, "the first message comes first"
+        self._meet(noise, noise.read(received))
         if noise.split is None:
-            if payload:
-                raise Malformed("the first handshake message carries no payload")
-            return _framed(noise.write(self._hello()))
-        self._meet(payload)
+            return self._answer(noise)
         self._conclude(noise)
         return b""
 
-    def _start(self, opening: bytes) -> NoiseXX:
-        net = self._credentials.net
-        self._noise = NoiseXX(
+    def _answer(self, noise: NoiseHandshake) -> bytes:
+        """Our Hello, and with the last message the end."""
+        message = noise.write(codec.encode(Hello(self._version, self._credentials.certificate)))
+        if noise.split is not None:
+            self._conclude(noise)
+        return LENGTH.pack(len(message)) + message
+
+    @property
+    def channel(self) -> Split | None:
+        """The keys, once all messages were exchanged, even if the other was then found wanting."""
+        return None if self._noise is None else self._noise.split
+
+    @property
+    def _dial(self) -> Dial:
+        assert isinstance(self._way, Dial), "only who dials begins"
+        return self._way
+
+    @property
+    def _door(self) -> Door:
+        assert isinstance(self._way, Door), "only who was dialled takes a first message"
+        return self._way
+
+    def _start(
+        self, pattern: Pattern, opening: bytes, responder: PeerId, remote: NoisePublicKey | None
+    ) -> NoiseHandshake:
+        own = self._credentials
+        self._noise = NoiseHandshake(
+            pattern,
             initiator=self.initiator,
-            static=self._credentials.noise_key,
-            prologue=b"haif-rpc\0" + opening + net,
+            static=own.noise_key,
+            prologue=_PROLOGUE + opening + own.net + responder,
             entropy=self._entropy,
+            remote=remote,
         )
         return self._noise
 
-    def _hello(self) -> bytes:
-        return codec.encode(Hello(self._version, self._credentials.certificate))
-
-    def _meet(self, payload: bytes) -> None:
+    def _meet(self, noise: NoiseHandshake, payload: bytes) -> None:
         """Check the other's Hello: version and certificate, and that it is whom we dialled."""
-        assert self._noise is not None
         hello = codec.decode(Hello, payload, size_max=limits.HANDSHAKE_PAYLOAD_BYTES_MAX)
         if self.initiator and VERSION_MIN <= hello.version <= VERSION_MAX:
             self._version = hello.version
         if hello.version != self._version:
             raise WrongState(f"the peer chose version {hello.version}, which was not offered")
-        remote = self._noise.remote
-        peer = certificate.check(hello.certificate, net=self._credentials.net, noise_key=remote, now=self._wall)
-        if self._expected is not None and peer != self._expected:
-            raise BadSignature(f"dialled {self._expected.short}…, but {peer.short}… answered", peer)
-        self._peer = peer
+        self._certified(noise, hello.certificate)
+        if self.initiator and self._peer != self._dial.peer:
+            raise BadSignature(f"dialled {self._dial.peer.short}…, but {self._peer.short}… answered", self._peer)
 
-    def _conclude(self, noise: NoiseXX) -> None:
+    def _certified(self, noise: NoiseHandshake, evidence: bytes) -> None:
+        self._peer = certificate.check(evidence, net=self._credentials.net, noise_key=noise.remote, now=self._wall)
+        self.certificate = evidence
+
+    def _conclude(self, noise: NoiseHandshake) -> None:
         split = self.split = noise.split
         assert split is not None
         self.established = Established(self._peer, split.hash, self._version)
 
 
-def _framed(message: bytes) -> bytes:
-    return LENGTH.pack(len(message)) + message
+_PROLOGUE: Final = b"haif-rpc\0"

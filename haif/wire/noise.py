@@ -1,7 +1,7 @@
-"""Noise XX (Noise specification, revision 34) for the handshake, and our own transport after it.
+"""Noise XX and IK (Noise specification, revision 34) for the handshake, and our own transport after it.
 
 The package `noiseprotocol` runs the handshake; this adapter makes it safe to use against strangers. What it closes,
-numbered as in its tests: the protocol name is one constant of bytes, so pattern names, pre-shared keys and fallback
+numbered as in its tests: the two protocol names are constants of bytes, so pattern names, pre-shared keys and fallback
 modifiers never come in (1, 7, 8, 9, 10); lengths are checked on both sides of each message (2, 6); the remote static
 key is kept (3); every failure is a `PeerFault` and the first one ends the handshake for good (4, 5); any bytes-like
 message is taken (11); the library's objects, static key included, are let go with the last message (12). Transport
@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -27,7 +28,18 @@ from haif.base.errors import BadSignature, Malformed, Misuse, Oversize, WrongSta
 from haif.base.ids import Digest, NoisePublicKey
 from haif.identity.keys import NoiseKey
 
-PROTOCOL: Final = b"Noise_XX_25519_ChaChaPoly_BLAKE2s"
+
+class Pattern(IntEnum):
+    """Which handshake: XX for first contact, IK where the responder's static key is known. The value travels."""
+
+    XX = 0
+    IK = 1
+
+
+PROTOCOLS: Final = {
+    Pattern.XX: b"Noise_XX_25519_ChaChaPoly_BLAKE2s",
+    Pattern.IK: b"Noise_IK_25519_ChaChaPoly_BLAKE2s",
+}
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
 # Everything in a handshake message that is not payload: ephemeral key, encrypted static key, the payload's tag.
@@ -46,17 +58,32 @@ class Split:
     hash: Digest
 
 
-class NoiseXX:
-    """One side of Noise XX: three messages, of which the initiator writes the first and the third.
+class NoiseHandshake:
+    """One side of a handshake: XX has three messages, IK two; the initiator writes the first.
 
-    `entropy(32)` makes the ephemeral key. After any failure, and after the last message, it refuses to do more.
+    `remote` is the responder's static key, which the initiator of IK knows beforehand. `entropy(32)` makes the
+    ephemeral key. After any failure, and after the last message, it refuses to do more.
     """
 
-    def __init__(self, *, initiator: bool, static: NoiseKey, prologue: bytes, entropy: Callable[[int], bytes]) -> None:
-        connection: Any = NoiseConnection.from_name(PROTOCOL)
+    def __init__(
+        self,
+        pattern: Pattern,
+        *,
+        initiator: bool,
+        static: NoiseKey,
+        prologue: bytes,
+        entropy: Callable[[int], bytes],
+        remote: NoisePublicKey | None = None,
+    ) -> None:
+        assert (remote is not None) == (pattern is Pattern.IK and initiator), (
+            "only IK's initiator knows the other's key"
+        )
+        connection: Any = NoiseConnection.from_name(PROTOCOLS[pattern])
         connection.set_as_initiator() if initiator else connection.set_as_responder()
         connection.set_prologue(prologue)
         connection.set_keypair_from_private_bytes(Keypair.STATIC, static.private)
+        if remote is not None:
+            connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, remote)
         connection.start_handshake()
         # The library forgets this object with the last message, and with it the remote static key.
         self._state: Any = connection.noise_protocol.handshake_state
@@ -64,7 +91,7 @@ class NoiseXX:
         self._connection: Any = connection
         self._writing = initiator
         self._over = "was refused earlier"
-        self._remote: NoisePublicKey | None = None
+        self._remote = remote
         self.split: Split | None = None
 
     @property

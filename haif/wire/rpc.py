@@ -23,6 +23,7 @@ from typing import Final
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Malformed, Misuse, Overloaded, Oversize, Timeout, WrongState
+from haif.base.traffic import Traffic
 from haif.wire.calls import Deadlines, Made, Partial, Served
 from haif.wire.events import Answered, Called, Ended, Event, Failed, GoingAway, Received, Stopped
 from haif.wire.flow import OVERHEAD, Sender, Window
@@ -66,6 +67,7 @@ class Rpc:
         *,
         metadata: Mapping[str, str] | None = None,
         streaming: bool = False,
+        traffic: Traffic = Traffic.CONTROL,
     ) -> int:
         """Begin a call; its stream id. A deadline beyond `limits.CALL_SECONDS_MAX` is shrunk to that.
 
@@ -85,7 +87,7 @@ class Rpc:
         self._next += 2
         self._made[stream] = Made(deadline, streaming=streaming)
         self._deadlines.add(deadline, stream)
-        self._sender.begin(stream, Kind.OPEN if streaming else Kind.REQ, head, argument)
+        self._sender.begin(stream, Kind.OPEN if streaming else Kind.REQ, head, argument, traffic)
         return stream
 
     def _may_call(self, argument: bytes) -> None:
@@ -108,6 +110,16 @@ class Rpc:
         made.cancelled = True
         made.deadline = Deadline.after(limits.SESSION_SILENCE_SECONDS, now)
         self._deadlines.add(made.deadline, stream)
+
+    def accept(self, stream: int, traffic: Traffic, deadline: Deadline) -> None:
+        """What a call that we serve carries back (control, if nothing is said), and by when it must be over."""
+        served = self._served.get(stream)
+        if served is None:
+            return
+        self._sender.classify(stream, traffic)
+        if deadline < served.deadline:
+            served.deadline = deadline
+            self._deadlines.add(deadline, stream)
 
     def consumed(self, stream: int, message: bytes) -> None:
         """The application has taken a `Received` message, or will never: its room is free again."""

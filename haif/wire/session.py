@@ -1,7 +1,8 @@
 """One session as a machine: bytes and time in; bytes, events and a wish to be woken out.
 
-It goes through three phases: preamble (responder only), handshake, open. Whatever the peer does wrong closes it with
-one `Closed` event that says why; nothing leaves afterwards. A session that hears nothing asks with PING and, without
+It goes through phases: preamble and first message (responder only), handshake, open. Whatever the peer does wrong
+closes it with one `Closed` event that says why; the peer is told the reason too, as far as that is safe, and nothing
+leaves after that. A session that hears nothing asks with PING and, without
 an answer, is lost: a dead peer is never waited for longer than `limits.SESSION_SILENCE_SECONDS`.
 """
 
@@ -12,11 +13,33 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Instant
-from haif.base.errors import ConnectionLost, HaifError, Malformed, Oversize, Timeout, WrongState
+from haif.base.errors import (
+    ConnectionLost,
+    HaifError,
+    Malformed,
+    Overloaded,
+    PeerFault,
+    Refusal,
+    Timeout,
+    WrongState,
+)  # fmt: skip
 from haif.wire.events import Closed, Established, Event
-from haif.wire.frames import IGNORABLE, SESSION_KINDS, Kind, frame, parse
-from haif.wire.handshake import LENGTH, PREAMBLE, Handshake
-from haif.wire.noise import HANDSHAKE_MESSAGE_BYTES_MAX, Opener, Sealer
+from haif.wire.frames import IGNORABLE, SESSION_KINDS, Kind, failure, frame, parse
+from haif.wire.handshake import Handshake
+from haif.wire.noise import Opener, Sealer
+from haif.wire.opening import (
+    LENGTH,
+    PREAMBLE,
+    control_begins,
+    for_strangers,
+    message_length,
+    read_control,
+    read_first,
+    rejection,
+    retry,
+    told,
+)  # fmt: skip
+from haif.wire.puzzle import Puzzle
 from haif.wire.rpc import Rpc
 
 _PATIENCE_SECONDS: Final = limits.SESSION_SILENCE_SECONDS - limits.KEEPALIVE_SECONDS  # from PING to giving up
@@ -40,6 +63,14 @@ class SessionMachine:
         self.rpc = Rpc(initiator=handshake.initiator)
         self.established: Established | None = None
         self.closed: HaifError | None = None
+        self.puzzle: Puzzle | None = None  # what the listener we dialled asks to be solved first
+        self._last = b""  # said after the end, and then nothing more
+        self._refused = False  # by the peer
+
+    @property
+    def certificate(self) -> bytes:
+        """The peer's, once it was checked."""
+        return self._handshake.certificate
 
     # --- the machine --------------------------------------------------------------------------------------------------
 
@@ -60,7 +91,9 @@ class SessionMachine:
 
     def outgoing(self, now: Instant) -> bytes:
         """Bytes that may leave now, about 64 KiB at most beyond what is small; empty when there are none."""
-        if self.established is None or self.closed is not None:
+        if self.closed is not None:
+            return self._last_word(now)
+        if self.established is None:
             data, self._bytes = self._bytes, b""
             return data
         parts = [self._bytes]
@@ -108,9 +141,14 @@ class SessionMachine:
             self.close(error)
 
     def close(self, error: HaifError) -> None:
-        """End the session because of `error`; open calls of ours fail with `ConnectionLost`."""
+        """End the session because of `error`; open calls of ours fail with `ConnectionLost`.
+
+        The peer is told a fault of its own or a refusal of ours, in what `outgoing` gives next.
+        """
         if self.closed is not None:
             return
+        if self.established is None and not self._handshake.initiator and not self._last:
+            self._last = self._turned_away(error)
         self.closed = error
         self._rest = self._bytes = b""
         self.rpc.lost(error if isinstance(error, ConnectionLost) else ConnectionLost(f"session closed: {error}"))
@@ -121,22 +159,42 @@ class SessionMachine:
     def _preamble_phase(self, data: bytes, offset: int, now: Instant) -> int:  # noqa: ARG002  # all phases look alike
         if len(data) - offset < PREAMBLE.size:
             return 0
-        self._handshake.preamble(data[offset : offset + PREAMBLE.size])
-        self._phase = self._handshake_phase
+        self._preamble = data[offset : offset + PREAMBLE.size]
+        self._handshake.preamble(self._preamble)
+        self._phase = self._first_phase
         return PREAMBLE.size
 
-    def _handshake_phase(self, data: bytes, offset: int, now: Instant) -> int:
-        start = offset + LENGTH.size
-        if len(data) < start:
+    def _first_phase(self, data: bytes, offset: int, now: Instant) -> int:
+        whole = read_first(self._preamble, data, offset)
+        if whole is None:
             return 0
-        length: int = LENGTH.unpack_from(data, offset)[0]
-        if length > HANDSHAKE_MESSAGE_BYTES_MAX:
-            raise Oversize(f"a handshake message of {length} bytes is over {HANDSHAKE_MESSAGE_BYTES_MAX}")
+        first, taken = whole
+        answer = self._handshake.first(first, now)
+        if isinstance(answer, Puzzle):
+            self._last = retry(answer)
+            raise Overloaded(f"over its budget of handshakes; asked for {answer.bits} bits of work")
+        self._bytes += answer
+        self._phase = self._handshake_phase
+        self._conclude(now)
+        return taken
+
+    def _handshake_phase(self, data: bytes, offset: int, now: Instant) -> int:
+        if self._handshake.initiator:
+            said = read_control(data, offset)
+            if isinstance(said, Puzzle):
+                self.puzzle = said
+                raise Overloaded(f"the peer has no room for strangers now and asks for {said.bits} bits of work")
+            if said is not None:
+                self._refused = True
+                raise said
+        start = offset + LENGTH.size
+        if len(data) < start or (self._handshake.initiator and control_begins(data, offset)):
+            return 0
+        length = message_length(data, offset)
         if len(data) < start + length:
             return 0
         self._bytes += self._handshake.message(data[start : start + length])
-        if self._handshake.established is not None:
-            self._open(now)
+        self._conclude(now)
         return LENGTH.size + length
 
     def _open_phase(self, data: bytes, offset: int, now: Instant) -> int:
@@ -153,9 +211,11 @@ class SessionMachine:
             self._pinged = None
         return offset - begin
 
-    def _open(self, now: Instant) -> None:
+    def _conclude(self, now: Instant) -> None:
+        """If the handshake is over, open the session."""
         established, split = self._handshake.established, self._handshake.split
-        assert established is not None
+        if established is None:
+            return
         assert split is not None
         self._sealer = Sealer(split.sending, now)
         self._opener = Opener(split.receiving)
@@ -171,14 +231,18 @@ class SessionMachine:
         receive = self.rpc.receive
         for kind, stream, start, end in parse(plaintext):
             if kind in SESSION_KINDS and kind != Kind.GOAWAY:
-                self._session_frame(kind, stream, end - start, last=end == len(plaintext))
+                self._session_frame(kind, stream, plaintext[start:end], last=end == len(plaintext))
             elif kind in _KINDS:
                 receive(kind, stream, plaintext, start, end, now)
             elif kind < IGNORABLE:
                 raise Malformed(f"frame kind {kind} is unknown")
 
-    def _session_frame(self, kind: int, stream: int, length: int, *, last: bool) -> None:
-        if stream or length:
+    def _session_frame(self, kind: int, stream: int, payload: bytes, *, last: bool) -> None:
+        if kind == Kind.REJECT and not stream:
+            error = told(payload)
+            self._refused = True
+            raise error
+        if stream or payload:
             raise Malformed(f"{Kind(kind).name} speaks for the session and is empty")
         if kind == Kind.PING:
             self._pong_due = True  # however many came since the last answer: one is enough, and bounded
@@ -193,6 +257,25 @@ class SessionMachine:
         sealed = self._sealer.seal(plaintext + _REKEY)
         self._sealer.rekey_at(now)
         return sealed
+
+    def _turned_away(self, error: HaifError) -> bytes:
+        """What a dialler hears instead of a session: in the clear before our answer, sealed once there are keys."""
+        if self._phase != self._handshake_phase:
+            return rejection(error)
+        channel, reason = self._handshake.channel, for_strangers(error)
+        if channel is None or reason is None:
+            return b""
+        sealed = Sealer(channel.sending, self._heard).seal(frame(Kind.REJECT, 0, failure(reason)))
+        return LENGTH.pack(len(sealed)) + sealed
+
+    def _last_word(self, now: Instant) -> bytes:
+        """Why the session ended, if the peer is to know; once."""
+        last, self._last = self._last, b""
+        if self.established is None or self._refused or not isinstance(self.closed, PeerFault | Refusal):
+            return last
+        self._refused = True
+        sealed = self._seal(frame(Kind.REJECT, 0, failure(self.closed)), now)
+        return LENGTH.pack(len(sealed)) + sealed
 
     def _probe(self, now: Instant) -> None:
         if self._pinged is not None:

@@ -23,7 +23,7 @@ from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
-from haif.protocol import heartbeats, inference
+from haif.protocol import heartbeats, inference, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, Presence
@@ -87,7 +87,7 @@ class Worker:
         self._scope = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._wire.serve_stream(inference.METHOD, self._run)
+        self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
         await self._dht.publish(
             RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
         )
@@ -164,7 +164,7 @@ class Worker:
 
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))
-        reply = await session.call(heartbeats.METHOD, signed, timeout=_CONNECT_SECONDS)
+        reply = await session.call(methods.HEARTBEAT.name, signed, timeout=_CONNECT_SECONDS)
         if codec.decode(Acknowledged, reply).nonce != nonce:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 

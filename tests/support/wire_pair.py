@@ -11,9 +11,12 @@ from haif.base.errors import HaifError
 from haif.base.ids import NetId, PeerId
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
+from haif.identity.replay import HandshakeTimes
 from haif.wire.events import Event
 from haif.wire.frames import Kind, frame, request_head
-from haif.wire.handshake import LENGTH, Credentials, Handshake
+from haif.wire.gate import Gate
+from haif.wire.handshake import Credentials, Dial, Door, Handshake
+from haif.wire.opening import LENGTH
 from haif.wire.session import SessionMachine
 
 NET = NetId(b"n" * 32)
@@ -31,17 +34,37 @@ def entropy(seed: int = 0) -> Callable[[int], bytes]:
 
 
 def credentials(identity: Identity, key: NoiseKey, net: NetId = NET, wall: WallTime = WALL) -> Credentials:
-    return Credentials(net, key, certify(identity, net, key.public, wall))
+    return Credentials(net, identity.peer, key, certify(identity, net, key.public, wall))
 
 
-def dialling(expected: PeerId = SERVER.peer, own: Credentials | None = None) -> Handshake:
+def dialling(
+    expected: PeerId = SERVER.peer,
+    own: Credentials | None = None,
+    *,
+    known: NoiseKey | None = None,
+    made_us: int = WALL * 1000,
+    ticket: bytes = b"",
+    seed: int = 1,
+) -> Handshake:
+    """A dialler's handshake: IK if the responder's key is `known`, else XX."""
     own = own or credentials(CLIENT, CLIENT_KEY)
-    return Handshake(own, expected, entropy=entropy(1), wall=WALL)
+    dial = Dial(expected, known.public if known else None, made_us, ticket)
+    return Handshake(own, dial, entropy=entropy(seed), wall=WALL)
 
 
-def listening(own: Credentials | None = None) -> Handshake:
+def door(own: Credentials | None = None, source: str = "192.0.2.1") -> Door:
     own = own or credentials(SERVER, SERVER_KEY)
-    return Handshake(own, None, entropy=entropy(2), wall=WALL)
+    return Door(Gate(own.net, own.peer, b"k" * 32, Instant(100.0)), HandshakeTimes(WallTime(WALL - 3600_000)), source)
+
+
+def listening(own: Credentials | None = None, at: Door | None = None, seed: int = 2) -> Handshake:
+    own = own or credentials(SERVER, SERVER_KEY)
+    return Handshake(own, at or door(own), entropy=entropy(seed), wall=WALL)
+
+
+def impostor(own: Credentials, whom: PeerId = SERVER.peer) -> Handshake:
+    """A responder that pretends to be `whom` and shows what it has."""
+    return listening(Credentials(own.net, whom, own.noise_key, own.certificate))
 
 
 class Pair:

@@ -23,6 +23,7 @@ from tests.support.wire_pair import (
     Pair,
     credentials,
     dialling,
+    impostor,
     listening,
     opened,
     req,
@@ -44,7 +45,7 @@ def calling() -> tuple[Pair, int, int]:
 def test_h_s1_a_peer_without_the_key_cannot_answer_in_anothers_name() -> None:
     """It has the victim's certificate, but not the Noise key it names."""
     victim = credentials(SERVER, NoiseKey(b"v" * 32))
-    pair = Pair(server=listening(Credentials(NET, NoiseKey(b"e" * 32), victim.certificate)))
+    pair = Pair(server=listening(Credentials(NET, SERVER.peer, NoiseKey(b"e" * 32), victim.certificate)))
     pair.settle()
     assert pair.client.closed.reason is Reason.BAD_SIGNATURE
     assert pair.client.established is None
@@ -52,7 +53,7 @@ def test_h_s1_a_peer_without_the_key_cannot_answer_in_anothers_name() -> None:
 
 def test_h_s1_a_peer_cannot_answer_for_another_with_its_own_certificate() -> None:
     eve = Identity(b"e" * 32)
-    pair = Pair(server=listening(credentials(eve, NoiseKey(b"e" * 32))))
+    pair = Pair(server=impostor(credentials(eve, NoiseKey(b"e" * 32))))
     pair.settle()
     assert pair.client.closed.reason is Reason.BAD_SIGNATURE
     assert str(SERVER.peer.short) in str(pair.client.closed)
@@ -61,7 +62,7 @@ def test_h_s1_a_peer_cannot_answer_for_another_with_its_own_certificate() -> Non
 def test_h_s1_a_certificate_signed_by_somebody_else_is_refused() -> None:
     forged = bytearray(credentials(CLIENT, CLIENT_KEY).certificate)
     forged[-1] ^= 1
-    pair = Pair(dialling(own=Credentials(NET, CLIENT_KEY, bytes(forged))))
+    pair = Pair(dialling(own=Credentials(NET, CLIENT.peer, CLIENT_KEY, bytes(forged))))
     pair.settle()
     assert pair.server.closed.reason is Reason.BAD_SIGNATURE
 
@@ -144,7 +145,7 @@ def sealed_call(pair: Pair) -> bytes:
 # --- an authenticated peer that breaks the rules ----------------------------------------------------------------------
 
 FROM_CALLER = {
-    "an unknown kind": (frame(14, 0), Reason.MALFORMED),
+    "an unknown kind": (frame(15, 0), Reason.MALFORMED),
     "kind zero": (frame(0, 0), Reason.MALFORMED),
     "a frame cut": (frame(Kind.DATA, 1, b"12345")[:-1], Reason.MALFORMED),
     "a header cut": (b"\x01\x00", Reason.MALFORMED),

@@ -31,7 +31,7 @@ from haif.gateway.session import Journey, Ticket
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
-from haif.protocol import inference, jobs
+from haif.protocol import methods
 from haif.protocol.inference import Answer, Run, run_correlation
 from haif.protocol.jobs import (
     FailJob,
@@ -40,10 +40,10 @@ from haif.protocol.jobs import (
     ListModels,
     ModelCard,
     Models,
-    Placed,
     RetryJob,
     ShowJob,
 )
+from haif.protocol.methods import A, Method, R
 from haif.protocol.offers import Presence
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import presence_topic
@@ -151,7 +151,7 @@ class PeerMesh:
         try:
             session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
             reply = await session.call(
-                jobs.MODELS_METHOD, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
+                methods.MODELS.name, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
             )
             self._catalogues[peer] = tuple(codec.decode(Models, reply).models)
         except HaifError as error:
@@ -166,7 +166,7 @@ class PeerMesh:
         for peer in self._orchestrators:
             message = journey.submission(trip.deadline.remaining(self._clock.now()))
             try:
-                placed = await self._say(peer, jobs.SUBMIT_METHOD, jobs.SUBMIT, message, Placed, trip)
+                placed = await self._say(peer, methods.SUBMIT, message, trip)
                 return journey.placed(placed, peer, self._clock.wall())
             except (Unavailable, Refusal) as error:
                 if refusal is None or isinstance(refusal, UnknownModel):
@@ -179,7 +179,7 @@ class PeerMesh:
         failed = journey.ticket
         assert failed is not None, "only a placed job is retried"
         message = RetryJob(job=journey.job, attempt=failed.attempt, reason=reason.value)
-        placed = await self._say(failed.orchestrator, jobs.RETRY_METHOD, jobs.RETRY, message, Placed, trip)
+        placed = await self._say(failed.orchestrator, methods.RETRY, message, trip)
         return journey.placed(placed, failed.orchestrator, self._clock.wall())
 
     @asynccontextmanager
@@ -193,7 +193,7 @@ class PeerMesh:
         argument = codec.encode(Run(reservation=ticket.reservation.evidence, request=request))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
-            session.stream(inference.METHOD, argument, timeout=seconds, metadata=metadata) as messages,
+            session.stream(methods.RUN.name, argument, timeout=seconds, metadata=metadata) as messages,
             aclosing(_decoded(messages)) as answers,
         ):
             yield answers
@@ -204,9 +204,9 @@ class PeerMesh:
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
         message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
         try:
-            await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
+            await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
         except ConnectionLost:
-            await self._say(ticket.orchestrator, jobs.FINALISE_METHOD, jobs.FINAL, message, jobs.Finalised, trip)
+            await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
         return signed
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
@@ -221,7 +221,7 @@ class PeerMesh:
     async def _report(self, ticket: Ticket, reason: str) -> None:
         message = FailJob(job=ticket.reservation.payload.job, attempt=ticket.attempt, reason=reason)
         try:
-            await self._say(ticket.orchestrator, jobs.FAIL_METHOD, jobs.FAIL, message, jobs.Finalised, None)
+            await self._say(ticket.orchestrator, methods.FAIL, message, None)
         except HaifError as error:
             # The orchestrator ends the job by itself at its deadline.
             self._telemetry.dropped(Dropped(error.reason, ticket.orchestrator, "jobs.fail"))
@@ -233,7 +233,7 @@ class PeerMesh:
             try:
                 session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
                 reply = await session.call(
-                    jobs.SHOW_METHOD, codec.encode(ShowJob(job)), timeout=limits.CONTROL_CALL_SECONDS
+                    methods.SHOW.name, codec.encode(ShowJob(job)), timeout=limits.CONTROL_CALL_SECONDS
                 )
                 return codec.decode(JobView, reply)
             except Unavailable as error:
@@ -246,18 +246,17 @@ class PeerMesh:
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    async def _say(
-        self, peer: PeerId, method: str, kind: int, body: Message, reply: type[T], trip: Trip | None
-    ) -> T:  # fmt: skip
+    async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
         """One live-signed call: dialled, said and answered within the trip's deadline."""
+        assert method.live is not None, "what is said is signed"
         seconds = limits.CONTROL_CALL_SECONDS
         metadata: Mapping[str, str] = {}
         if trip is not None:
             seconds = min(seconds, trip.deadline.remaining(self._clock.now()))
             metadata = {"traceparent": trip.traceparent}
         session = await self._reach(peer, seconds)
-        signed, _ = self._voice.say(peer, session.scope, kind, body)
-        return codec.decode(reply, await session.call(method, signed, timeout=seconds, metadata=metadata))
+        signed, _ = self._voice.say(peer, session.scope, method.live, body)
+        return codec.decode(method.reply, await session.call(method.name, signed, timeout=seconds, metadata=metadata))
 
     async def _reach(self, peer: PeerId, seconds: float) -> Session:
         """A session with an orchestrator, where it last announced itself."""

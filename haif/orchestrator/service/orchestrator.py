@@ -50,7 +50,7 @@ from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobF
 from haif.orchestrator.placement import Fleet
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.state import Job, State
-from haif.protocol import heartbeats, jobs
+from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
 from haif.protocol.offers import Presence
@@ -163,15 +163,15 @@ class Orchestrator:
     def _serve(self) -> None:
         self._serving = True
         for method, handler in (
-            (heartbeats.METHOD, self._heartbeat),
-            (jobs.SUBMIT_METHOD, self._submit),
-            (jobs.RETRY_METHOD, self._retry),
-            (jobs.FINALISE_METHOD, self._finalise),
-            (jobs.FAIL_METHOD, self._fail),
-            (jobs.SHOW_METHOD, self._show),
-            (jobs.MODELS_METHOD, self._models),
+            (methods.HEARTBEAT, self._heartbeat),
+            (methods.SUBMIT, self._submit),
+            (methods.RETRY, self._retry),
+            (methods.FINALISE, self._finalise),
+            (methods.FAIL, self._fail),
+            (methods.SHOW, self._show),
+            (methods.MODELS, self._models),
         ):
-            self._wire.serve(method, self._answering(handler))
+            self._wire.serve(method.name, self._answering(handler), method.terms)
 
     async def _announce(self) -> None:
         host, port = self._wire.address

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
 
 import msgspec
 
 from haif.base.clock import Deadline
 from haif.base.ids import Digest, PeerId
+from haif.base.traffic import Terms, Traffic
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +22,9 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     deadline: Deadline
     metadata: Mapping[str, str]
 
+
+CALL: Final = Terms(Traffic.CONTROL)
+STREAM: Final = Terms(Traffic.TOKENS)
 
 Handler = Callable[[Call], Awaitable[bytes]]
 """Answers a call. A `HaifError` it raises is the answer; anything else is reported here and told without details."""

@@ -12,8 +12,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, cast
 
+from haif.base import limits
 from haif.base.clock import Deadline, Instant
-from haif.base.errors import ConnectionLost, HaifError, Misuse, Unsupported
+from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
+from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
     Answered,
     Called,
@@ -26,7 +28,7 @@ from haif.wire.events import (
     Received,
     Stopped,
 )  # fmt: skip
-from haif.wire.service.api import Call, Handler, StreamHandler
+from haif.wire.service.api import CALL, Call, Handler, StreamHandler
 from haif.wire.service.host import Host
 from haif.wire.service.session import Session, Stream
 from haif.wire.session import SessionMachine
@@ -37,7 +39,8 @@ _log = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """The asyncio side of a session. `opened` is done when the handshake is, `over` when the socket is gone."""
 
-    def __init__(self, host: Host[Connection], make: Callable[[], SessionMachine]) -> None:
+    def __init__(self, host: Host[Connection], make: Callable[[str], SessionMachine]) -> None:
+        """`make` is given the IP address of the other side."""
         self._host = host
         self._make = make
         self._loop = asyncio.get_running_loop()
@@ -68,11 +71,12 @@ class Connection(asyncio.Protocol):
         """Begin the handshake, if there is room for it."""
         self._transport = cast("asyncio.Transport", transport)
         _send_at_once(self._transport)
-        self.machine = self._make()
-        if self._host.admit(self):
+        self.machine = self._make(_source(transport))
+        refusal = self._host.admit(self)
+        if refusal is None:
             self.schedule()
         else:
-            self._transport.abort()
+            self.close(refusal)
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the machine and act on what it says."""
@@ -169,19 +173,32 @@ class Connection(asyncio.Protocol):
         self.opened.set_result(self.session)
 
     def _on_called(self, event: Called) -> None:
-        assert self.session is not None
-        call = Call(
-            event.method, event.argument, self.session.peer, self.session.scope, event.deadline, event.metadata
-        )  # fmt: skip
-        if event.streaming and event.method in self._host.stream_handlers:
-            work = self._stream(event.stream, self._host.stream_handlers[event.method], call)
-        elif not event.streaming and event.method in self._host.handlers:
-            work = self._answer(event.stream, self._host.handlers[event.method], call)
-        else:
+        work: Coroutine[Any, Any, None]
+        try:
+            if event.streaming:
+                streamer, terms = self._host.stream_handlers[event.method]
+                work = self._stream(event.stream, streamer, self._call(event, terms))
+            else:
+                handler, terms = self._host.handlers[event.method]
+                work = self._answer(event.stream, handler, self._call(event, terms))
+        except KeyError:
             kind = "stream" if event.streaming else "call"
             self.machine.rpc.fail(event.stream, Unsupported(f"no {kind} named {event.method!r} is served here"))
-            return
-        self.running[event.stream] = self._loop.create_task(work)
+        except Oversize as error:
+            self.machine.rpc.fail(event.stream, error)
+        else:
+            self.running[event.stream] = self._loop.create_task(work)
+
+    def _call(self, event: Called, terms: Terms) -> Call:
+        """What the handler is given. Raises `Oversize` if the method does not take so long an argument."""
+        session, deadline = self.session, event.deadline
+        assert session is not None
+        if terms is not CALL:
+            if len(event.argument) > terms.argument_bytes_max:
+                raise Oversize(f"{event.method} takes at most {terms.argument_bytes_max} bytes", session.peer)
+            deadline = deadline.shrunk(terms.seconds_max, self._host.clock.now())
+            self.machine.rpc.accept(event.stream, terms.traffic, deadline)
+        return Call(event.method, event.argument, session.peer, session.scope, deadline, event.metadata)
 
     def _on_stopped(self, event: Stopped) -> None:
         task = self.running.pop(event.stream, None)
@@ -216,6 +233,11 @@ class Connection(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_exception(event.error)
             self.opened.exception()  # who dialled awaits it; nobody awaits it where we were dialled
+        last = self.machine.outgoing(self._host.clock.now())
+        if last:
+            self._host.bytes_out += len(last)
+            self._transport.write(last)
+            self._polite = self._transport.get_write_buffer_size() == 0
         self._transport.close() if self._polite else self._transport.abort()  # a silent peer never takes the rest
         self._host.gone(self, event.error)
 
@@ -283,7 +305,14 @@ class Connection(asyncio.Protocol):
         return self.machine.closed is None and not self.machine.rpc.going_away
 
     def begin(
-        self, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None, *, streaming: bool
+        self,
+        method: str,
+        argument: bytes,
+        timeout: float,
+        metadata: Mapping[str, str] | None,
+        traffic: Traffic,
+        *,
+        streaming: bool,
     ) -> int:
         """Begin a call; its stream id."""
         machine = self.machine
@@ -291,8 +320,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost(f"the session is over ({machine.closed}); connect again")
         now = self._host.clock.now()
         stream = machine.rpc.call(
-            method, argument, Deadline.after(timeout, now), now, metadata=metadata, streaming=streaming
-        )
+            method, argument, Deadline.after(timeout, now), now,
+            metadata=metadata, streaming=streaming, traffic=traffic,
+        )  # fmt: skip
         if not self._scheduled:
             self.schedule()
         return stream
@@ -321,8 +351,17 @@ class Connection(asyncio.Protocol):
             self.schedule()
 
 
+def _source(transport: asyncio.BaseTransport) -> str:
+    """The other side's IP address; the machine's own where the socket has none (it is gone already)."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else "127.0.0.1"
+
+
 def _send_at_once(transport: asyncio.Transport) -> None:
-    """No waiting for more (Nagle): we gather writes ourselves, per turn of the loop."""
+    """No waiting for more (Nagle): we gather writes ourselves, per turn of the loop. And no deep queue below us."""
     endpoint = transport.get_extra_info("socket")
     if endpoint is not None:
         endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unsent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if unsent is not None:
+            endpoint.setsockopt(socket.IPPROTO_TCP, unsent, limits.SOCKET_UNSENT_BYTES)

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from haif.base.clock import Clock
 from haif.base.errors import HaifError
 from haif.base.ids import PeerId
+from haif.base.traffic import Terms
 from haif.wire.service.api import Handler, StreamHandler
 
 Link = TypeVar("Link", contravariant=True)
@@ -16,13 +17,13 @@ class Host(Protocol[Link]):
     """What a connection needs of the wire it belongs to."""
 
     clock: Clock
-    handlers: dict[str, Handler]
-    stream_handlers: dict[str, StreamHandler]
+    handlers: dict[str, tuple[Handler, Terms]]
+    stream_handlers: dict[str, tuple[StreamHandler, Terms]]
     bytes_in: int
     bytes_out: int
 
-    def admit(self, connection: Link) -> bool:
-        """Whether there is room for one more handshake."""
+    def admit(self, connection: Link) -> HaifError | None:
+        """The handshake begins; an error if there is no room for it."""
 
     def welcome(self, connection: Link) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from haif.base.errors import Misuse
 from haif.base.ids import Digest, PeerId
+from haif.base.traffic import Traffic
 
 
 class Caller(Protocol):
@@ -20,7 +21,14 @@ class Caller(Protocol):
         """Whether a new call could be made now."""
 
     def begin(
-        self, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None, *, streaming: bool
+        self,
+        method: str,
+        argument: bytes,
+        timeout: float,
+        metadata: Mapping[str, str] | None,
+        traffic: Traffic,
+        *,
+        streaming: bool,
     ) -> int:
         """Begin a call; its stream id."""
 
@@ -59,13 +67,16 @@ class Session:
         *,
         timeout: float,  # noqa: ASYNC109  # it travels to the peer, and the session enforces it on both sides
         metadata: Mapping[str, str] | None = None,
+        traffic: Traffic = Traffic.CONTROL,
     ) -> bytes:
         """The peer's answer within `timeout` seconds. Cancelling this cancels the handler there.
+
+        `traffic` is what the argument is.
 
         Raises what the peer answered with (`from_reason`), `Timeout`, `ConnectionLost` or `Overloaded`.
         """
         caller = self._caller
-        stream = caller.begin(method, argument, timeout, metadata, streaming=False)
+        stream = caller.begin(method, argument, timeout, metadata, traffic, streaming=False)
         try:
             return await caller.expect(stream)
         except asyncio.CancelledError:
@@ -73,24 +84,28 @@ class Session:
             raise
 
     def stream(
-        self, method: str, argument: bytes, *, timeout: float, metadata: Mapping[str, str] | None = None
+        self,
+        method: str,
+        argument: bytes,
+        *,
+        timeout: float,
+        metadata: Mapping[str, str] | None = None,
+        traffic: Traffic = Traffic.CONTROL,
     ) -> Stream:
         """The peer's messages, as an async context manager over an async iterator; `timeout` is for the whole stream.
 
         Leaving early cancels the handler there. The iteration ends well or raises what the peer ended it with,
         `Timeout` or `ConnectionLost`; messages that came before are delivered first.
         """
-        return Stream(self._caller, method, argument, timeout, metadata)
+        return Stream(self._caller, (method, argument, timeout, metadata, traffic))
 
 
 class Stream:
     """A stream of messages from a peer. Credit goes back as they are taken, so a slow reader slows the sender."""
 
-    def __init__(
-        self, caller: Caller, method: str, argument: bytes, timeout: float, metadata: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, caller: Caller, request: tuple[str, bytes, float, Mapping[str, str] | None, Traffic]) -> None:
         self._caller = caller
-        self._request = (method, argument, timeout, metadata)
+        self._request = request
         self._id = 0
         self._messages: deque[bytes] = deque()
         self._end: Exception | None = None

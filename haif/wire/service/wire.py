@@ -14,11 +14,15 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
+from haif.base.traffic import Terms
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
-from haif.wire.handshake import Credentials, Handshake
-from haif.wire.service.api import Handler, StreamHandler
+from haif.identity.replay import HandshakeTimes
+from haif.wire.gate import Gate
+from haif.wire.handshake import Credentials, Dial, Door, Handshake
+from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler
 from haif.wire.service.connection import Connection
+from haif.wire.service.dialer import Dialer, text
 from haif.wire.service.session import Session
 from haif.wire.session import SessionMachine
 
@@ -58,8 +62,8 @@ class Wire:
         port: int | None = 0,
     ) -> None:
         self.clock = clock
-        self.handlers: dict[str, Handler] = {}
-        self.stream_handlers: dict[str, StreamHandler] = {}
+        self.handlers: dict[str, tuple[Handler, Terms]] = {}
+        self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
         self.bytes_in = 0
         self.bytes_out = 0
         self._identity = identity
@@ -75,6 +79,9 @@ class Wire:
         self._pool: dict[PeerId, Connection] = {}
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
         self._certified: tuple[WallTime, bytes] | None = None
+        self._gate = Gate(net, identity.peer, entropy(32), clock.now())
+        self._times = HandshakeTimes(clock.wall())
+        self._dialer = Dialer(self._connection, net, clock)
         self._handshakes = Counter[str]()
         self._dropped = Counter[Reason]()
         self._closing = False
@@ -88,27 +95,39 @@ class Wire:
             raise Misuse("this wire does not listen: it was not entered yet, or only dials")
         return self._address
 
-    def serve(self, method: str, handler: Handler) -> None:
-        """Answer calls of `method` with `handler`. Raises `Misuse` if the method is served already."""
+    def serve(self, method: str, handler: Handler, terms: Terms = CALL) -> None:
+        """Answer calls of `method` with `handler`, on these terms. Raises `Misuse` if it is served already."""
         self._check_free(method)
-        self.handlers[method] = handler
+        self.handlers[method] = handler, terms
 
-    def serve_stream(self, method: str, handler: StreamHandler) -> None:
-        """Answer calls of `method` with a stream. Raises `Misuse` if the method is served already."""
+    def serve_stream(self, method: str, handler: StreamHandler, terms: Terms = STREAM) -> None:
+        """Answer calls of `method` with a stream, on these terms. Raises `Misuse` if it is served already."""
         self._check_free(method)
-        self.stream_handlers[method] = handler
+        self.stream_handlers[method] = handler, terms
 
-    async def connect(self, address: Address, peer: PeerId, *, timeout: float) -> Session:  # noqa: ASYNC109
+    async def connect(
+        self,
+        address: Address,
+        peer: PeerId,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        certificate: bytes | None = None,
+    ) -> Session:
         """The session with `peer`: the live one if there is one, else a new one through `address`.
 
-        Several callers share one dial. Raises `BadSignature` if somebody else answers there, `ConnectionLost`, or
-        `Timeout` after `timeout` seconds or `limits.HANDSHAKE_SECONDS`, whichever is less.
+        `certificate` is the peer's, where the caller has it: a handshake with it takes one round trip less, as one
+        does with a peer met before. Several callers share one dial. Raises `BadSignature` if somebody else answers
+        there or the certificate is not the peer's, `Expired` for an old one, what the peer refused us with
+        (`Overloaded`, `WrongState`, …), `ConnectionLost`, or `Timeout` after `timeout` seconds or
+        `limits.DIAL_SECONDS`, whichever is less.
         """
         pooled = self._pool.get(peer)
         if pooled is not None and pooled.session is not None and pooled.session.usable:
             return pooled.session
         if self._closing:
             raise ConnectionLost("this node is stopping and makes no new connections")
+        if certificate is not None:
+            self._dialer.learn(peer, certificate)
         dial = self._dials.get((address, peer))
         if dial is None:
             dial = self._dials[address, peer] = asyncio.get_running_loop().create_task(self._dial(address, peer))
@@ -117,7 +136,7 @@ class Wire:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(dial)
         except TimeoutError:
-            raise Timeout(f"no session with {peer.short}… at {_text(address)} within {timeout:g} s") from None
+            raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
 
     async def drain(self, seconds: float) -> None:
         """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
@@ -165,13 +184,12 @@ class Wire:
 
     # --- what connections tell ----------------------------------------------------------------------------------------
 
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room for one more handshake."""
+    def admit(self, connection: Connection) -> HaifError | None:
+        """The handshake begins; an error if there is no room for it."""
         if len(self._half_open) >= limits.HANDSHAKES_HALF_OPEN_MAX:
-            self._drop(Dropped(Reason.OVERLOADED, None, "too many handshakes are under way"))
-            return False
+            return Overloaded("too many handshakes are under way", retry_after=limits.HANDSHAKE_SECONDS)
         self._half_open.add(connection)
-        return True
+        return None
 
     def welcome(self, connection: Connection) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""
@@ -184,6 +202,7 @@ class Wire:
         self._half_open.discard(connection)
         self._connections.add(connection)
         self._handshakes["done"] += 1
+        self._dialer.met(established.peer, connection.machine.certificate)
         return None
 
     def leaving(self, connection: Connection) -> None:
@@ -211,13 +230,19 @@ class Wire:
             raise Misuse(f"the method {method!r} is served already")
 
     def _accept(self) -> Connection:
-        return Connection(self, lambda: self._machine(None))
+        return Connection(self, self._answering)
 
-    def _machine(self, expected: PeerId | None) -> SessionMachine:
+    def _connection(self, dial: Dial) -> Connection:
+        return Connection(self, lambda _source: self._machine(dial))
+
+    def _answering(self, source: str) -> SessionMachine:
+        """The machine of somebody who dialled us."""
+        return self._machine(Door(self._gate, self._times, source))
+
+    def _machine(self, way: Dial | Door) -> SessionMachine:
         wall = self.clock.wall()
-        credentials = Credentials(self._net, self._noise_key, self._certificate(wall))
-        handshake = Handshake(credentials, expected, entropy=self._entropy, wall=wall)
-        return SessionMachine(handshake, self.clock.now())
+        credentials = Credentials(self._net, self._identity.peer, self._noise_key, self._certificate(wall))
+        return SessionMachine(Handshake(credentials, way, entropy=self._entropy, wall=wall), self.clock.now())
 
     def _certificate(self, wall: WallTime) -> bytes:
         """Our certificate, renewed when half its time is over."""
@@ -226,16 +251,7 @@ class Wire:
         return self._certified[1]
 
     async def _dial(self, address: Address, peer: PeerId) -> Session:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, lambda: self._machine(peer)), *address
-                )
-        except TimeoutError:
-            raise Timeout(f"{_text(address)} does not accept connections") from None
-        except OSError as error:
-            raise ConnectionLost(f"nobody can be reached at {_text(address)}: {error}") from None
+        connection = await self._dialer.dial(address, peer)
         session = await asyncio.shield(connection.opened)
         self._pool[peer] = connection
         return session
@@ -277,7 +293,3 @@ class Wire:
 def _peer(connection: Connection) -> PeerId | None:
     established = connection.machine.established
     return established.peer if established is not None else None
-
-
-def _text(address: Address) -> str:
-    return f"{address[0]} port {address[1]}"

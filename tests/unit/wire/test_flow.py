@@ -1,11 +1,14 @@
 """Credit: never exceeded, always returned, never a deadlock."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haif.base import limits
 from haif.base.errors import Reason, WrongState
+from haif.base.traffic import Traffic
 from haif.wire.events import Received
 from haif.wire.flow import OVERHEAD, Sender, Window
 from haif.wire.frames import Kind, Outbox, parse
@@ -144,6 +147,154 @@ def test_slow_streams_do_not_stop_a_quick_one() -> None:
         assert event.stream == quick
         pair.client.rpc.consumed(quick, event.message)
         pair.heard_client.clear()
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+LINK = 64 << 10  # bytes that leave in one turn
+TURNS = 400
+
+
+class Link:
+    """One sender behind a link of a fixed width: what of each stream has left, in bytes."""
+
+    def __init__(self) -> None:
+        self.out = Outbox()
+        self.sender = Sender(self.out)
+        self.left: Counter[int] = Counter()
+        self._size = 4000
+
+    def offer(self, stream: int) -> None:
+        """Keep this stream's line from becoming empty."""
+        while not self.sender.waits(stream) and self.out.size < limits.OUTGOING_BYTES_HIGH:
+            self.sender.send(stream, Kind.DATA, bytes(self._size))
+
+    def turn(self, budget: int = LINK) -> None:
+        """Let about `budget` bytes leave, and the other side consume them at once."""
+        self.sender.pump(budget)
+        for text in self.out.take():
+            for _, stream, start, end in parse(text):
+                self.left[stream] += end - start
+                cost = self._size + OVERHEAD
+                self.sender.granted(0, cost)
+                self.sender.granted(stream, cost)
+
+
+def streams(link: Link, traffic: Traffic, count: int, first: int) -> list[int]:
+    numbers = [first + 2 * number for number in range(count)]
+    for stream in numbers:
+        link.sender.flow(stream)
+        link.sender.classify(stream, traffic)
+    return numbers
+
+
+def alone(count: int = 1) -> int:
+    """What token streams get through the link with nobody beside them."""
+    link = Link()
+    tokens = streams(link, Traffic.TOKENS, count, 2)
+    for _ in range(TURNS):
+        for stream in tokens:
+            link.offer(stream)
+        link.turn()
+    return sum(link.left[stream] for stream in tokens)
+
+
+def test_64_slow_streams_and_a_fast_one_the_fast_one_keeps_nine_tenths() -> None:
+    """Slow ones have a message in a hundred turns; nobody's class differs."""
+    link = Link()
+    slow = streams(link, Traffic.TOKENS, 64, 100)
+    [fast] = streams(link, Traffic.TOKENS, 1, 2)
+    for number in range(TURNS):
+        for stream in slow:
+            if (number + stream) % 100 == 0:
+                link.sender.send(stream, Kind.DATA, bytes(4000))
+        link.offer(fast)
+        link.turn()
+    assert all(link.left[stream] > 0 for stream in slow)
+    assert link.left[fast] >= 0.9 * alone()
+
+
+@pytest.mark.parametrize("hungry", [1, 64])
+def test_hungry_bulk_takes_nothing_from_a_token_stream_that_leaves_room(hungry: int) -> None:
+    link = Link()
+    bulk = streams(link, Traffic.BULK, hungry, 100)
+    [fast] = streams(link, Traffic.TOKENS, 1, 2)
+    for _ in range(TURNS):
+        for stream in [*bulk, fast]:
+            link.offer(stream)
+        link.turn()
+    assert link.left[fast] == alone()
+    assert sum(link.left.values()) >= min(0.95 * LINK, hungry * 4000) * TURNS
+
+
+def test_hungry_bulk_beside_tokens_that_fill_the_link_leaves_them_nine_tenths_and_is_not_starved() -> None:
+    link = Link()
+    bulk = streams(link, Traffic.BULK, 64, 1000)
+    tokens = streams(link, Traffic.TOKENS, 32, 2)
+    for _ in range(TURNS):
+        for stream in [*bulk, *tokens]:
+            link.offer(stream)
+        link.turn()
+    fast, taken = (sum(link.left[stream] for stream in group) for group in (tokens, bulk))
+    assert fast >= 0.9 * (fast + taken)
+    assert fast >= 0.9 * alone(32)
+    assert taken >= 0.04 * fast
+    assert all(link.left[stream] > 0 for stream in bulk)
+
+
+def test_bulk_alone_has_the_whole_link_and_its_streams_take_turns() -> None:
+    link = Link()
+    bulk = streams(link, Traffic.BULK, 64, 100)
+    for _ in range(TURNS):
+        for stream in bulk:
+            link.offer(stream)
+        link.turn()
+    assert sum(link.left.values()) >= 0.98 * TURNS * LINK
+    assert max(link.left.values()) <= 1.5 * min(link.left.values())
+
+
+def test_long_messages_of_all_classes_share_as_their_weights_say() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    for stream, traffic in ((2, Traffic.BULK), (4, Traffic.TOKENS), (6, Traffic.CONTROL)):
+        sender.classify(stream, traffic)
+        sender.send(stream, Kind.RES, bytes(limits.MESSAGE_BYTES_MAX))
+    left: Counter[int] = Counter()
+    while left[6] < limits.MESSAGE_BYTES_MAX / 2 + 1:
+        sender.pump(LINK)
+        for text in out.take():
+            for _, stream, start, end in parse(text):
+                left[stream] += end - start
+    control, tokens, bulk = (left[stream] for stream in (6, 4, 2))
+    assert control > tokens > bulk > 0 or (control > tokens and bulk == 0)
+
+
+def test_a_token_overtakes_bulk_that_waits() -> None:
+    out = Outbox()
+    sender = Sender(out)
+    for stream, traffic in ((2, Traffic.BULK), (4, Traffic.TOKENS)):
+        sender.flow(stream)
+        sender.classify(stream, traffic)
+    for _ in range(4):
+        sender.send(2, Kind.DATA, bytes(4000))
+    sender.send(4, Kind.DATA, b"token")
+    sender.pump(LINK)
+    order = [stream for text in out.take() for _, stream, *_ in parse(text)]
+    assert order == [4, 2, 2, 2, 2]
+
+
+def test_nothing_of_ended_streams_is_remembered() -> None:
+    link = Link()
+    bulk = streams(link, Traffic.BULK, 8, 100)
+    for stream in bulk:
+        link.offer(stream)
+        link.sender.finish(stream) if stream % 4 else link.sender.forget(stream)
+    link.sender.begin(1, Kind.REQ, b"", bytes(100_000), Traffic.BULK)
+    for _ in range(8):
+        link.sender.pump(LINK)
+        link.out.take()
+    assert link.sender._traffic == link.sender._waiting == {}
+    assert not any(link.sender._turns)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,12 +2,16 @@
 
 import pytest
 
-from haif.base import limits
-from haif.base.clock import WallTime
+from haif.base import codec, limits
+from haif.base.clock import Instant, WallTime
 from haif.base.errors import BadSignature, Expired, HaifError, Malformed, Reason, Unsupported, WrongState
-from haif.base.ids import NetId
+from haif.base.ids import NetId, PeerId
 from haif.identity.keys import Identity, NoiseKey
-from haif.wire.handshake import Credentials, choose_version, preamble
+from haif.identity.replay import HandshakeTimes
+from haif.wire.frames import Failure, frame
+from haif.wire.handshake import Credentials, Door, Handshake
+from haif.wire.noise import Pattern
+from haif.wire.opening import First, choose_version, mac, mac_key, preamble
 from tests.support.wire_pair import (
     CLIENT,
     CLIENT_KEY,
@@ -18,6 +22,8 @@ from tests.support.wire_pair import (
     Pair,
     credentials,
     dialling,
+    door,
+    impostor,
     listening,
 )  # fmt: skip
 
@@ -58,8 +64,8 @@ def test_the_preamble_is_these_twelve_bytes() -> None:
         (b"HAIF\x02\x09\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x00\x00\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x02\x01\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
-        (b"HAIF\x01\x01\x01\x00nnnn", Unsupported, Reason.UNSUPPORTED),
-        (b"HAIF\x01\x01\x00\x01nnnn", Unsupported, Reason.UNSUPPORTED),
+        (b"HAIF\x01\x01\x02\x00nnnn", Unsupported, Reason.UNSUPPORTED),
+        (b"HAIF\x01\x01\x00\x02nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x01\x01\x00\x00xxxx", WrongState, Reason.WRONG_STATE),
     ],
     ids=["another protocol", "too new", "too old", "no version", "pattern", "flags", "network"],
@@ -102,7 +108,8 @@ def test_a_version_that_was_not_offered_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_when_somebody_else_answers_the_dialler_refuses_and_stays_unknown() -> None:
-    pair = Pair(dialling(expected=Identity(b"x" * 32).peer))
+    stranger = Identity(b"x" * 32).peer
+    pair = Pair(dialling(expected=stranger), impostor(credentials(SERVER, SERVER_KEY), stranger))
     pair.settle()
     assert isinstance(pair.client.closed, BadSignature)
     assert "answered" in str(pair.client.closed)
@@ -115,9 +122,9 @@ def test_a_certificate_for_another_key_is_refused(side: str) -> None:
     client, server = credentials(CLIENT, CLIENT_KEY), credentials(SERVER, SERVER_KEY)
     thief = NoiseKey(b"t" * 32)
     if side == "client":
-        pair = Pair(dialling(own=Credentials(NET, thief, client.certificate)))
+        pair = Pair(dialling(own=Credentials(NET, CLIENT.peer, thief, client.certificate)))
     else:
-        pair = Pair(server=listening(Credentials(NET, thief, server.certificate)))
+        pair = Pair(server=listening(Credentials(NET, SERVER.peer, thief, server.certificate)))
     pair.settle()
     victim = pair.server if side == "client" else pair.client
     assert victim.closed.reason is Reason.BAD_SIGNATURE
@@ -126,7 +133,7 @@ def test_a_certificate_for_another_key_is_refused(side: str) -> None:
 
 def test_a_certificate_for_another_network_is_refused() -> None:
     foreign = credentials(SERVER, SERVER_KEY, FAR_NET)
-    pair = Pair(server=listening(Credentials(NET, SERVER_KEY, foreign.certificate)))
+    pair = Pair(server=listening(Credentials(NET, SERVER.peer, SERVER_KEY, foreign.certificate)))
     pair.settle()
     assert pair.client.closed.reason is Reason.BAD_SIGNATURE
 
@@ -142,7 +149,7 @@ def test_a_certificate_outside_its_time_is_refused(shift: int) -> None:
 
 @pytest.mark.parametrize("certificate", [b"", b"\xd2", b"x" * 300])
 def test_something_that_is_no_certificate_is_refused(certificate: bytes) -> None:
-    pair = Pair(dialling(own=Credentials(NET, CLIENT_KEY, certificate)))
+    pair = Pair(dialling(own=Credentials(NET, CLIENT.peer, CLIENT_KEY, certificate)))
     pair.settle()
     assert isinstance(pair.server.closed, Malformed)
 
@@ -170,7 +177,7 @@ def test_any_byte_of_any_handshake_message_changed_ends_it() -> None:
 
 def test_a_handshake_message_longer_than_any_real_one_is_refused_before_it_is_read() -> None:
     pair = Pair()
-    pair.server.receive(preamble(NET) + b"\xff\xff", pair.now)
+    pair.server.receive(preamble(NET) + bytes(16) + b"\xff\xff", pair.now)
     assert pair.server.closed.reason is Reason.OVERSIZE
 
 
@@ -187,10 +194,179 @@ def test_an_unfinished_handshake_is_dropped_at_its_deadline() -> None:
     assert pair.server.wake_at() is None
 
 
-def test_the_first_message_may_not_carry_data() -> None:
+def test_the_first_message_of_xx_may_not_carry_data() -> None:
     client, server = dialling(), listening()
     opening = preamble(NET)
-    message = client._start(opening).write(b"early")
+    message = client._start(Pattern.XX, opening, SERVER.peer, None).write(b"early")
     server.preamble(opening)
+    key = mac_key(NET, SERVER.peer)
     with pytest.raises(Malformed):
-        server.message(message)
+        server.first(First(opening, mac(key, opening, b"", message), b"", message), Instant(100.0))
+
+
+# --- IK ---------------------------------------------------------------------------------------------------------------
+
+
+def known(**options) -> Handshake:
+    """A dialler that knows the server's static key."""
+    return dialling(known=SERVER_KEY, **options)
+
+
+def test_who_knows_the_key_shakes_hands_in_one_round_trip() -> None:
+    pair = Pair(known())
+    pair.server.receive(pair.client.outgoing(pair.now), pair.now)
+    assert pair.server.established.peer == CLIENT.peer
+    pair.client.receive(pair.server.outgoing(pair.now), pair.now)
+    assert pair.client.established.peer == SERVER.peer
+    assert pair.client.established.scope == pair.server.established.scope
+    assert pair.client.outgoing(pair.now) == b""
+
+
+def test_the_other_sides_certificate_is_kept_for_the_next_time() -> None:
+    for client in (dialling(), known()):
+        pair = Pair(client)
+        pair.settle()
+        assert pair.client.certificate == credentials(SERVER, SERVER_KEY).certificate
+        assert pair.server.certificate == credentials(CLIENT, CLIENT_KEY).certificate
+
+
+def test_the_initiators_name_is_not_to_be_read_in_the_first_message() -> None:
+    first = Pair(known()).client.outgoing(Instant(100.0))
+    assert bytes(CLIENT.peer) not in first
+    assert bytes(CLIENT_KEY.public) not in first
+
+
+def test_a_rotated_key_is_told_as_a_handshake_that_does_not_hold() -> None:
+    pair = Pair(known(), listening(credentials(SERVER, NoiseKey(b"T" * 32))))
+    pair.settle()
+    assert pair.server.closed.reason is Reason.BAD_SIGNATURE
+    assert pair.client.closed.reason is Reason.BAD_SIGNATURE
+    assert "the peer says" in str(pair.client.closed)
+
+
+def test_h_s3_a_replayed_first_message_gets_no_session() -> None:
+    at = door()
+    pair = Pair(known(), listening(at=at))
+    recorded = pair.client.outgoing(pair.now)
+    pair.server.receive(recorded, pair.now)
+    assert pair.server.established
+    again = Pair(server=listening(at=at, seed=9))
+    again.server.receive(recorded, again.now)
+    assert again.server.closed.reason is Reason.REPLAYED
+    assert again.server.established is None
+
+
+@pytest.mark.parametrize(
+    ("made_ms", "reason"),
+    [
+        (WALL - 1, Reason.REPLAYED),
+        (WALL, Reason.REPLAYED),
+        (WALL - limits.CLOCK_SKEW_MS - 1, Reason.EXPIRED),
+        (WALL + limits.CLOCK_SKEW_MS + 1, Reason.EXPIRED),
+        (WALL + 1, None),
+    ],
+    ids=["earlier", "the same time", "too old", "from the future", "later"],
+)
+def test_h_s3_first_messages_of_one_initiator_only_go_forward(made_ms: int, reason: Reason | None) -> None:
+    at = door()
+    for made_us, expected in ((WALL * 1000, None), (made_ms * 1000, reason)):
+        pair = Pair(known(made_us=made_us, seed=made_us % 97), listening(at=at))
+        pair.settle()
+        assert (pair.server.closed.reason if pair.server.closed else None) is expected
+
+
+def test_h_s3_a_first_message_recorded_before_a_restart_gets_no_session_after_it() -> None:
+    pair = Pair(known(made_us=(WALL - 1000) * 1000))
+    recorded = pair.client.outgoing(pair.now)
+    pair.server.receive(recorded, pair.now)
+    assert pair.server.established
+    begun = Door(door().gate, HandshakeTimes(WALL), "192.0.2.1")
+    again = Pair(server=listening(at=begun, seed=9))
+    again.server.receive(recorded, again.now)
+    assert again.server.closed.reason is Reason.REPLAYED
+
+
+def test_times_of_initiators_are_remembered_within_a_bound() -> None:
+    times = HandshakeTimes(WALL, peers_max=2)
+    for number in range(5):
+        times.accept(PeerId(bytes([number]) * 32), WALL * 1000 + number, WALL)
+    assert len(times) == 2
+
+
+def test_any_byte_of_an_ik_handshake_changed_ends_it() -> None:
+    for message in (1, 2):
+        size = len(Pair(known()).client.outgoing(Instant(100.0))) if message == 1 else 200
+        for position in range(0, size, 7):
+            pair = Pair(known())
+            data = pair.client.outgoing(pair.now)
+            target = pair.server
+            if message == 2:
+                pair.server.receive(data, pair.now)
+                data, target = pair.server.outgoing(pair.now), pair.client
+            target.receive(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :], pair.now)
+            pair.settle()
+            assert not (pair.client.established and pair.server.established), (message, position)
+
+
+# --- who is refused is told why ---------------------------------------------------------------------------------------
+
+
+def test_a_dialler_of_another_network_is_told_so() -> None:
+    pair = Pair(dialling(own=credentials(CLIENT, CLIENT_KEY, FAR_NET)))
+    pair.settle()
+    assert pair.client.closed.reason is Reason.WRONG_STATE
+    assert "another network" in str(pair.client.closed)
+
+
+def test_a_dialler_whose_certificate_is_too_old_is_told_so_under_either_pattern() -> None:
+    for key in (None, SERVER_KEY):
+        old = credentials(CLIENT, CLIENT_KEY, wall=WallTime(WALL - 2 * limits.CERTIFICATE_TTL_MS))
+        pair = Pair(dialling(own=old, known=key))
+        pair.settle()
+        assert pair.server.closed.reason is Reason.EXPIRED
+        assert pair.client.closed.reason is Reason.EXPIRED
+        assert "the peer says" in str(pair.client.closed)
+
+
+def test_a_forger_learns_only_that_it_failed() -> None:
+    """Wrong responder, wrong key and replay look alike."""
+    at = door()
+    Pair(known(), listening(at=at)).settle()
+    said = []
+    for client in (dialling(expected=Identity(b"x" * 32).peer), dialling(known=NoiseKey(b"x" * 32)), known()):
+        pair = Pair(client, listening(at=at, seed=9))
+        pair.settle()
+        said.append(str(pair.client.closed))
+    assert len(set(said)) == 1
+
+
+def test_something_else_that_dials_is_told_nothing() -> None:
+    pair = Pair()
+    pair.server.receive(b"GET / HTTP/1.1\r\n\r\n", pair.now)
+    assert pair.server.closed.reason is Reason.MALFORMED
+    assert pair.server.outgoing(pair.now) == b""
+
+
+@pytest.mark.parametrize("reason", [Reason.MISUSE, Reason.JOURNAL_BROKEN])
+def test_a_stranger_cannot_tell_us_that_we_ourselves_are_broken(reason: Reason) -> None:
+    payload = codec.encode(Failure(reason, "surely", None))
+    pair = Pair()
+    pair.client.receive(b"\xff\xff" + len(payload).to_bytes(2, "big") + payload, pair.now)
+    assert pair.client.closed.reason is Reason.MALFORMED
+
+
+def test_a_refusal_over_the_limit_is_not_read() -> None:
+    pair = Pair()
+    pair.client.receive(b"\xff\xff\xff\xff", pair.now)
+    assert pair.client.closed.reason is Reason.OVERSIZE
+
+
+def test_a_peer_at_fault_is_told_why_the_session_ended_and_does_not_answer() -> None:
+    pair = Pair()
+    pair.settle()
+    pair.forge(frame(15, 0))
+    assert pair.server.closed.reason is Reason.MALFORMED
+    pair.settle()
+    assert pair.client.closed.reason is Reason.MALFORMED
+    assert "the peer says: frame kind 15 is unknown" in str(pair.client.closed)
+    assert pair.client.outgoing(pair.now) == pair.server.outgoing(pair.now) == b""

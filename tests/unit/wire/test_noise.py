@@ -11,21 +11,21 @@ from haif.base.clock import Instant
 from haif.base.errors import BadSignature, HaifError, Malformed, Misuse, Oversize, PeerFault, Reason, WrongState
 from haif.identity.keys import NoiseKey
 from haif.wire import noise
-from haif.wire.noise import HANDSHAKE_MESSAGE_BYTES_MAX, NoiseXX, Opener, Sealer, rekeyed
+from haif.wire.noise import HANDSHAKE_MESSAGE_BYTES_MAX, NoiseHandshake, Opener, Pattern, Sealer, rekeyed
 from tests.support.wire_pair import entropy
 
 A, B = NoiseKey(b"a" * 32), NoiseKey(b"b" * 32)
 T0 = Instant(0.0)
 
 
-def sides(prologue_b: bytes = b"p") -> tuple[NoiseXX, NoiseXX]:
+def sides(prologue_b: bytes = b"p") -> tuple[NoiseHandshake, NoiseHandshake]:
     return (
-        NoiseXX(initiator=True, static=A, prologue=b"p", entropy=entropy(1)),
-        NoiseXX(initiator=False, static=B, prologue=prologue_b, entropy=entropy(2)),
+        NoiseHandshake(Pattern.XX, initiator=True, static=A, prologue=b"p", entropy=entropy(1)),
+        NoiseHandshake(Pattern.XX, initiator=False, static=B, prologue=prologue_b, entropy=entropy(2)),
     )
 
 
-def finished() -> tuple[NoiseXX, NoiseXX]:
+def finished() -> tuple[NoiseHandshake, NoiseHandshake]:
     a, b = sides()
     b.read(a.write())
     a.read(b.write())
@@ -34,7 +34,7 @@ def finished() -> tuple[NoiseXX, NoiseXX]:
 
 
 def library(initiator: bool, key: NoiseKey) -> NoiseConnection:
-    connection = NoiseConnection.from_name(noise.PROTOCOL)
+    connection = NoiseConnection.from_name(noise.PROTOCOLS[Pattern.XX])
     connection.set_as_initiator() if initiator else connection.set_as_responder()
     connection.set_prologue(b"p")
     connection.set_keypair_from_private_bytes(Keypair.STATIC, key.private)
@@ -77,9 +77,9 @@ def test_a_bare_library_understands_our_transport_and_we_its() -> None:
 
 
 def test_defect_1_the_name_is_bytes_because_the_library_refuses_its_own_strings() -> None:
-    assert isinstance(noise.PROTOCOL, bytes)
+    assert isinstance(noise.PROTOCOLS[Pattern.XX], bytes)
     with pytest.raises(Exception, match="bytes"):
-        NoiseConnection.from_name(noise.PROTOCOL.decode())
+        NoiseConnection.from_name(noise.PROTOCOLS[Pattern.XX].decode())
 
 
 def test_defect_2_what_is_sealed_always_fits_and_can_be_opened() -> None:
@@ -150,8 +150,8 @@ def test_defect_6_a_payload_over_the_limit_is_neither_sent_nor_read() -> None:
 
 @pytest.mark.parametrize("defect", [b"psk", b"fallback"], ids=["defects 7 and 8", "defects 9 and 10"])
 def test_defects_7_to_10_the_one_protocol_has_no_modifiers_and_no_deferred_pattern(defect: bytes) -> None:
-    assert defect not in noise.PROTOCOL
-    assert noise.PROTOCOL.split(b"_")[1] == b"XX"
+    assert defect not in noise.PROTOCOLS[Pattern.XX]
+    assert noise.PROTOCOLS[Pattern.XX].split(b"_")[1] == b"XX"
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

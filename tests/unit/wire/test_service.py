@@ -4,10 +4,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 
 from haif.base import limits
+from haif.base.clock import WallTime
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
@@ -16,11 +18,14 @@ from haif.base.errors import (
     HaifError,
     Misuse,
     Overloaded,
+    Oversize,
     Reason,
     Timeout,
     Unsupported,
+    WrongState,
 )  # fmt: skip
-from haif.base.ids import NetId
+from haif.base.ids import NetId, PeerId
+from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Call, Session, Wire
@@ -217,6 +222,40 @@ async def test_a_method_is_served_once(server: Wire) -> None:
         server.serve_stream("echo", count)
 
 
+async def test_a_method_is_served_on_its_terms(server: Wire, session: Session) -> None:
+    async def remaining(call: Call) -> bytes:
+        return b"%f" % call.deadline.remaining(server.clock.now())
+
+    server.serve("short", remaining, Terms(Traffic.BULK, argument_bytes_max=4, seconds_max=2.0))
+    assert float(await session.call("short", b"1234", timeout=60)) <= 2.0
+    with pytest.raises(Oversize, match="short takes at most 4 bytes"):
+        await session.call("short", b"12345", timeout=60)
+    held = Held()
+    server.serve("held", held, Terms(Traffic.CONTROL, seconds_max=0.05))
+    with pytest.raises(Timeout):
+        await session.call("held", b"", timeout=60)
+    await held.stopped.wait()
+
+
+async def test_bulk_goes_there_and_back_beside_tokens(server: Wire, session: Session) -> None:
+    async def blob(call: Call) -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield call.argument
+
+    server.serve_stream("blob", blob, Terms(Traffic.BULK))
+    argument = bytes(range(256)) * 1024
+
+    async def fetch() -> list[bytes]:
+        async with session.stream("blob", argument, timeout=20, traffic=Traffic.BULK) as messages:
+            return [message async for message in messages]
+
+    async with asyncio.TaskGroup() as group:
+        fetched = group.create_task(fetch())
+        async with session.stream("count", b"5000", timeout=20) as messages:
+            assert [int(message) async for message in messages] == list(range(5000))
+    assert fetched.result() == [argument] * 20
+
+
 async def test_cancelling_the_caller_cancels_the_handler(server: Wire, session: Session) -> None:
     held = Held()
     server.serve("held", held)
@@ -282,7 +321,7 @@ async def test_one_session_per_peer_is_dialled_once_and_again_when_lost(server: 
 
 async def test_whoever_answers_must_be_whom_we_dialled(server: Wire, client: Wire) -> None:
     stranger = Identity(b"x" * 32).peer
-    with pytest.raises(BadSignature, match="answered"):
+    with pytest.raises(BadSignature, match=r"the peer says: .* does not answer to the key that was dialled"):
         await client.connect(server.address, stranger, timeout=3)
     assert client.statistics().handshakes_failed == 1
     assert client.statistics().dropped == {Reason.BAD_SIGNATURE: 1}
@@ -290,7 +329,7 @@ async def test_whoever_answers_must_be_whom_we_dialled(server: Wire, client: Wir
 
 async def test_another_network_is_refused_and_counted(server: Wire, drops: Drops) -> None:
     async with wire(CLIENT, port=None, net=NetId(b"x" * 32)) as foreigner:
-        with pytest.raises(ConnectionLost, match="another network"):
+        with pytest.raises(WrongState, match="another network"):
             await foreigner.connect(server.address, SERVER.peer, timeout=3)
     await drops.came.wait()
     assert [event.reason for event in drops] == [Reason.WRONG_STATE]
@@ -307,6 +346,93 @@ async def test_nobody_listening_is_a_lost_connection_that_names_the_address(clie
 async def test_somebody_who_accepts_and_says_nothing_is_a_timeout(client: Wire) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Timeout):
         await client.connect(silent.getsockname(), SERVER.peer, timeout=0.05)
+
+
+async def again(client: Wire, server: Wire) -> Session:
+    """A new session where there was one."""
+    [connection] = client._connections
+    connection.abort()
+    await connection.over
+    return await client.connect(server.address, SERVER.peer, timeout=3)
+
+
+async def test_a_peer_met_before_is_dialled_with_its_certificate(server: Wire, client: Wire, session: Session) -> None:
+    assert client._dialer._key(SERVER.peer) == server._noise_key.public
+    second = await again(client, server)
+    assert await second.call("echo", b"again", timeout=5) == b"again"
+    assert len(server._times) == 1
+
+
+async def test_a_peer_whose_certificate_is_given_is_dialled_with_it_at_first_contact(
+    server: Wire, client: Wire
+) -> None:
+    evidence = server._certificate(server.clock.wall())
+    session = await client.connect(server.address, SERVER.peer, timeout=3, certificate=evidence)
+    assert await session.call("echo", b"first", timeout=5) == b"first"
+    assert len(server._times) == 1
+
+
+async def test_a_certificate_of_somebody_else_is_refused_before_anybody_is_dialled(server: Wire, client: Wire) -> None:
+    evidence = client._certificate(client.clock.wall())
+    with pytest.raises(BadSignature):
+        await client.connect(server.address, SERVER.peer, timeout=3, certificate=evidence)
+    assert client.statistics().handshakes_failed == 0
+
+
+async def test_a_peer_that_rotated_its_key_is_dialled_again_as_a_stranger(
+    server: Wire, client: Wire, session: Session
+) -> None:
+    server._noise_key, server._certified = NoiseKey(entropy(32)), None
+    second = await again(client, server)
+    assert await second.call("echo", b"rotated", timeout=5) == b"rotated"
+    assert (client.statistics().handshakes_failed, client.statistics().handshakes_done) == (1, 2)
+    assert client._dialer._key(SERVER.peer) == server._noise_key.public
+
+
+async def test_an_expired_certificate_is_not_used(server: Wire, client: Wire, session: Session) -> None:
+    late = WallTime(client.clock.wall() + limits.CERTIFICATE_TTL_MS)
+    client._dialer._clock = Mock(wall=lambda: late)
+    assert client._dialer._key(SERVER.peer) is None
+    assert SERVER.peer not in client._dialer._known
+
+
+async def test_certificates_are_remembered_within_a_bound(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CERTIFICATES_REMEMBERED_MAX", 2)
+    for number in range(5):
+        client._dialer.met(PeerId(bytes([number]) * 32), b"")
+    assert len(client._dialer._known) == 2
+
+
+async def test_over_budget_a_dialler_solves_the_puzzle_and_comes_in(
+    server: Wire, client: Wire, drops: Drops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server._gate._total, _ = server._gate._total.take(limits.GATE_TOTAL_BURST, server.clock.now())
+    monkeypatch.setattr(server._gate, "_within", lambda *_: False)
+    monkeypatch.setattr(server._gate, "price", lambda _: 10)
+    session = await client.connect(server.address, SERVER.peer, timeout=5)
+    assert await session.call("echo", b"paid", timeout=5) == b"paid"
+    assert [event.reason for event in drops] == [Reason.OVERLOADED]
+
+
+async def test_a_listener_that_asks_for_work_for_ever_is_given_up(
+    server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = iter(range(0, 100, 10))
+    monkeypatch.setattr(limits, "PUZZLE_ROUNDS_MAX", 1)
+    monkeypatch.setattr(server._gate, "_within", lambda *_: False)
+    monkeypatch.setattr(server._gate, "price", lambda _: next(prices))
+    with pytest.raises(Overloaded, match="again and again"):
+        await client.connect(server.address, SERVER.peer, timeout=5)
+
+
+async def test_a_dialler_that_finds_no_room_is_told_so_and_when_to_come_back(
+    server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_half_open", {object() for _ in range(limits.HANDSHAKES_HALF_OPEN_MAX)})
+    with pytest.raises(Overloaded, match="too many handshakes") as caught:
+        await client.connect(server.address, SERVER.peer, timeout=5)
+    assert caught.value.retry_after == limits.HANDSHAKE_SECONDS
+    server._half_open.clear()
 
 
 async def test_handshakes_beyond_the_limit_are_turned_away(

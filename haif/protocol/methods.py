@@ -1,0 +1,177 @@
+"""Every method, declared once: what it takes and gives, its limits, who may call it, and whether asking again is safe.
+
+`docs/protocol.md` is printed from this; a test keeps the two equal. Roles serve a method on the terms declared here.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from haif.base import limits
+from haif.base.codec import Message
+from haif.base.traffic import Terms, Traffic
+from haif.protocol import heartbeats, inference, jobs
+
+A = TypeVar("A", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+class Role(StrEnum):
+    """Who takes part in the conversations."""
+
+    GATEWAY = "gateway"
+    ORCHESTRATOR = "orchestrator"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(Generic[A, R]):
+    """One method. `live`: the argument is a live-signed message of this type; None: it travels bare.
+
+    `retriable`: the same request may be made again when its answer was lost, and counts once. `callers` empty: any
+    authenticated peer of the network.
+    """
+
+    name: str
+    summary: str
+    argument: type[A]
+    reply: type[R]
+    terms: Terms
+    served_by: Role
+    callers: frozenset[Role]
+    streaming: bool = False
+    live: int | None = None
+    retriable: bool
+
+
+_CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_EVIDENCE: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_GATEWAYS: Final = frozenset({Role.GATEWAY})
+
+SUBMIT: Final = Method(
+    name=jobs.SUBMIT_METHOD, summary="place a new job on a worker", argument=jobs.SubmitJob, reply=jobs.Placed,
+    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.SUBMIT, retriable=True,
+)  # fmt: skip
+RETRY: Final = Method(
+    name=jobs.RETRY_METHOD, summary="an attempt failed; place the next one elsewhere", argument=jobs.RetryJob,
+    reply=jobs.Placed, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.RETRY, retriable=True,
+)  # fmt: skip
+FINALISE: Final = Method(
+    name=jobs.FINALISE_METHOD, summary="here is the receipt, and my signature under it", argument=jobs.FinaliseJob,
+    reply=jobs.Finalised, terms=_EVIDENCE, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.FINAL,
+    retriable=True,
+)  # fmt: skip
+FAIL: Final = Method(
+    name=jobs.FAIL_METHOD, summary="it is over without an answer", argument=jobs.FailJob, reply=jobs.Finalised,
+    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.FAIL, retriable=True,
+)  # fmt: skip
+SHOW: Final = Method(
+    name=jobs.SHOW_METHOD, summary="what became of a job; only to the gateway that sent it", argument=jobs.ShowJob,
+    reply=jobs.JobView, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, retriable=True,
+)  # fmt: skip
+MODELS: Final = Method(
+    name=jobs.MODELS_METHOD, summary="what can be asked for now", argument=jobs.ListModels, reply=jobs.Models,
+    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=frozenset[Role](), retriable=True,
+)  # fmt: skip
+HEARTBEAT: Final = Method(
+    name=heartbeats.METHOD, summary="the worker lives, and this is its load", argument=heartbeats.Heartbeat,
+    reply=heartbeats.Acknowledged, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=frozenset({Role.WORKER}),
+    live=heartbeats.HEARTBEAT, retriable=True,
+)  # fmt: skip
+RUN: Final = Method(
+    name=inference.METHOD, summary="redeem a reservation: tokens as they come, then the receipt",
+    argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS), served_by=Role.WORKER,
+    callers=_GATEWAYS, streaming=True, retriable=False,
+)  # fmt: skip
+
+ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN,
+)  # fmt: skip
+
+
+def reference() -> str:
+    """The text of docs/protocol.md."""
+    lines = [
+        "# The protocol",
+        "",
+        "Printed from `haif/protocol/methods.py`; a test keeps the two equal. Messages travel as msgpack arrays, their",
+        "fields in this order, over a session of `haif/wire/`. A method that is not here is refused, and so is an",
+        "argument over its limit; a call that takes longer than its time ends with `timeout`.",
+        "",
+        "| method | argument → reply | served by | callers | signed | class | limit | time | again |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(method) for method in sorted(ALL, key=lambda method: method.name)),
+        "",
+        "*signed*: the argument is a live-signed message of this type, bound to the session. *class*: how urgently",
+        "what comes back leaves. *limit*: bytes of the argument. *again*: a request whose answer was lost may be",
+        "made again.",
+        "",
+        *(f"- `{method.name}`: {method.summary}" for method in sorted(ALL, key=lambda method: method.name)),
+        "",
+        "## Messages",
+        "",
+        "| message | fields | meaning |",
+        "|---|---|---|",
+        *(_message(kind) for kind in sorted(_messages(), key=lambda kind: kind.__name__)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(method: Method[Message, Message]) -> str:
+    arrow = "→ stream of" if method.streaming else "→"
+    terms = method.terms
+    cells = (
+        f"`{method.name}`",
+        f"`{method.argument.__name__}` {arrow} `{method.reply.__name__}`",
+        method.served_by,
+        ", ".join(sorted(method.callers)) or "any peer",
+        "no" if method.live is None else str(method.live),
+        terms.traffic.name.lower(),
+        f"{terms.argument_bytes_max:,}",
+        f"{terms.seconds_max:g} s",
+        "yes" if method.retriable else "no",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _message(kind: type[Message]) -> str:
+    hints = typing.get_type_hints(kind)
+    fields = ", ".join(f"`{field.name}`: {_type(hints[field.name])}" for field in msgspec.structs.fields(kind))
+    meaning = (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
+    return f"| `{kind.__name__}` | {fields or 'none'} | {meaning} |"
+
+
+def _type(hint: object) -> str:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is list:
+        return f"list of {_type(parts[0])}"
+    if parts:
+        return " or ".join(_type(part) for part in parts)
+    if hint is type(None):
+        return "nil"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _messages() -> set[type[Message]]:
+    """Every message that a method names, and those inside them."""
+    found: set[type[Message]] = set()
+    todo = [kind for method in ALL for kind in (method.argument, method.reply)]
+    while todo:
+        kind = todo.pop()
+        if kind not in found:
+            found.add(kind)
+            todo += [inner for hint in typing.get_type_hints(kind).values() for inner in _inside(hint)]
+    return found
+
+
+def _inside(hint: object) -> Iterator[type[Message]]:
+    if isinstance(hint, type) and issubclass(hint, Message):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _inside(part)
