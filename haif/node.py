@@ -114,7 +114,8 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
-            host=settings.host, port=settings.dht_port, on_dropped=telemetry.dropped,
+            host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
+            on_dropped=telemetry.dropped,
         )  # fmt: skip
         wire = Wire(
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,

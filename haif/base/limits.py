@@ -81,6 +81,9 @@ DHT_BUCKET_REFRESH_SECONDS: Final = 600.0  # a bucket idle for this long is refr
 DHT_RELAY_SECONDS: Final = 900.0  # contacts verified longer ago are not passed on
 DHT_ALONE_RETRY_SECONDS: Final = 5.0  # a node without contacts asks its bootstrap addresses again
 DHT_JOIN_SECONDS: Final = 5.0  # joining fails if no bootstrap address answered by then
+DHT_PER_NARROW_NETWORK_MAX: Final = 8  # contacts of one /24 or /48 in a routing table
+DHT_PER_NARROW_NETWORK_AND_BUCKET_MAX: Final = 2  # the same in one bucket: a /24 is one party until shown otherwise
+DHT_PER_WIDE_NETWORK_AND_BUCKET_MAX: Final = 3  # contacts of one /16 or /32 in one bucket
 
 # --- engine -----------------------------------------------------------------------------------------------------------
 ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine child
@@ -101,7 +104,9 @@ ENGINE_HEALTHY_SECONDS: Final = 30.0  # a child that lived this long ends a seri
 ENGINE_STDERR_BYTES_MAX: Final = 4096  # last words of a child that are kept to say why it died
 ENGINE_FILES_MAX: Final = 64  # open files of a child (RLIMIT_NOFILE); it needs about 10
 ENGINE_GROWTH_BYTES_MAX: Final = 512 << 20  # memory a child may add after it loaded its model (RLIMIT_AS)
-ENGINE_LOAD_BYTES_BASE: Final = 8 << 30  # address space a child may take to load, beyond three times the file (RLIMIT_AS)
+ENGINE_LOAD_BYTES_BASE: Final = (
+    8 << 30
+)  # address space a child may take to load, beyond three times the file (RLIMIT_AS)
 ENGINE_RATE_SECONDS: Final = 5.0  # window of the tokens/s an engine reports
 ENGINE_RATE_STEPS_MAX: Final = 4096  # steps remembered for that figure
 TEMPLATE_BYTES_MAX: Final = 256 << 10  # source of a chat template; the longest published ones have about 20 KB

@@ -32,6 +32,7 @@ from haif.dht import messages
 from haif.dht.answers import Answerer
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
+from haif.dht.diversity import Scope
 from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind
 from haif.dht.operations import Event, Find, Gather, Join, Publish
@@ -46,7 +47,10 @@ _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
 
 
 class Node:
-    """The machine. `wall` tells the time of day when a record's expiry is checked."""
+    """The machine. `wall` tells the time of day when a record's expiry is checked.
+
+    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
+    """
 
     def __init__(
         self,
@@ -56,10 +60,11 @@ class Node:
         entropy: Callable[[int], bytes],
         wall: Callable[[], WallTime],
         now: Instant,
+        exempt: Scope = Scope.NOTHING,
     ) -> None:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
-        self.table = RoutingTable(self.peer)
+        self.table = RoutingTable(self.peer, exempt=exempt)
         self.store = RecordStore()
         self.counters = Counters()
         self._net, self._entropy, self._wall = net, entropy, wall
@@ -168,7 +173,7 @@ class Node:
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
-        if query.sender is not None and self.table.wants(query.sender):
+        if query.sender is not None and self.table.wants(Contact(query.sender, source)):
             self._challenge(Contact(query.sender, source), now)
 
     def _on_reply(self, datagram: Datagram, source: Address, now: Instant) -> None:

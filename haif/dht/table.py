@@ -1,6 +1,7 @@
 """The routing table: 256 buckets of at most k contacts, one per length of the prefix shared with our own id.
 
-Only a peer that has just answered a query of ours under its own signature enters. Old contacts that still answer are
+Only a peer that has just answered a query of ours under its own signature enters, and only so many of one network
+(`diversity`): ids are cheap, addresses in many networks are not. Old contacts that still answer are
 never displaced by newer ones (Kademlia, Maymounkov and Mazieres 2002, section 2.2): a newcomer to a full bucket waits
 in its replacement cache, and the longest silent contact is pinged.
 """
@@ -15,6 +16,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id
+from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
 
@@ -34,12 +36,16 @@ class _Bucket:
 
 
 class RoutingTable:
-    """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting."""
+    """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting.
 
-    def __init__(self, own: PeerId) -> None:
+    `exempt` says whose networks are not counted; by default everybody's are.
+    """
+
+    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING) -> None:
         self._own = own
         self._own_id = node_id(own)
         self._buckets: dict[int, _Bucket] = {}
+        self._census = Census(exempt)
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -48,23 +54,23 @@ class RoutingTable:
         """
         if contact.peer == self._own:
             return None
-        bucket = self._bucket(contact.peer, now)
+        prefix = self._prefix(contact.peer)
+        bucket = self._buckets.setdefault(prefix, _Bucket(now))
         entry = bucket.entries.get(contact.peer)
         if entry is not None:
-            if entry.failures:
-                entry.contact = contact
+            if entry.failures and entry.contact != contact:
+                self._move(prefix, entry, contact)
             if entry.contact == contact:
                 entry.seen, entry.failures = now, 0
                 bucket.entries.move_to_end(contact.peer)
             return None
+        if not self._census.admits(prefix, contact.address):
+            return None
         if len(bucket.entries) < limits.DHT_K:
             bucket.waiting.pop(contact.peer, None)
-            bucket.entries[contact.peer] = _Entry(contact, now)
+            self._enter(prefix, bucket, _Entry(contact, now))
             return None
-        bucket.waiting[contact.peer] = _Entry(contact, now)
-        bucket.waiting.move_to_end(contact.peer)
-        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
-            bucket.waiting.popitem(last=False)
+        self._wait(bucket, _Entry(contact, now))
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
@@ -72,21 +78,35 @@ class RoutingTable:
         """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
-        if bucket is None or entry is None or entry.contact != contact:
+        if entry is None or entry.contact != contact:
             return
         entry.failures += 1
         if entry.failures >= limits.DHT_FAILURES_MAX:
-            del bucket.entries[contact.peer]
-            if bucket.waiting:
-                peer, replacement = bucket.waiting.popitem(last=True)
-                bucket.entries[peer] = replacement
+            self.drop(contact.peer)
 
-    def wants(self, peer: PeerId) -> bool:
+    def drop(self, peer: PeerId) -> None:
+        """Forget a peer; the latest waiting contact that still may takes its place."""
+        prefix = self._prefix(peer)
+        bucket = self._buckets.get(prefix)
+        if bucket is None:
+            return
+        bucket.waiting.pop(peer, None)
+        entry = bucket.entries.pop(peer, None)
+        if entry is None:
+            return
+        self._census.leave(prefix, entry.contact.address)
+        while bucket.waiting and len(bucket.entries) < limits.DHT_K:
+            _, replacement = bucket.waiting.popitem(last=True)
+            if self._census.admits(prefix, replacement.contact.address):
+                self._enter(prefix, bucket, replacement)
+
+    def wants(self, contact: Contact) -> bool:
         """Whether there is room for a peer that is not here yet."""
-        bucket = self._buckets.get(self._prefix(peer))
-        if peer == self._own:
+        prefix = self._prefix(contact.peer)
+        bucket = self._buckets.get(prefix)
+        if contact.peer == self._own or not self._census.admits(prefix, contact.address):
             return False
-        return bucket is None or (peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
+        return bucket is None or (contact.peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.
@@ -158,5 +178,25 @@ class RoutingTable:
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()
 
-    def _bucket(self, peer: PeerId, now: Instant) -> _Bucket:
-        return self._buckets.setdefault(self._prefix(peer), _Bucket(now))
+    def _enter(self, prefix: int, bucket: _Bucket, entry: _Entry) -> None:
+        bucket.entries[entry.contact.peer] = entry
+        self._census.enter(prefix, entry.contact.address)
+
+    def _move(self, prefix: int, entry: _Entry, contact: Contact) -> None:
+        """A peer that had failed answers from another address, which counts like any other."""
+        self._census.leave(prefix, entry.contact.address)
+        if self._census.admits(prefix, contact.address):
+            entry.contact = contact
+        self._census.enter(prefix, entry.contact.address)
+
+    def _wait(self, bucket: _Bucket, entry: _Entry) -> None:
+        """A verified contact waits for a place; one of each network, so that nobody crowds out the others."""
+        address = entry.contact.address
+        if self._census.counts(address):
+            narrow = networks(address).narrow
+            for peer in [p for p, e in bucket.waiting.items() if networks(e.contact.address).narrow == narrow]:
+                del bucket.waiting[peer]
+        bucket.waiting[entry.contact.peer] = entry
+        bucket.waiting.move_to_end(entry.contact.peer)
+        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
+            bucket.waiting.popitem(last=False)

@@ -21,7 +21,7 @@ EventT = TypeVar("EventT", Found, Stored, Gathered)
 
 
 class Directory:
-    """Nodes 10.0.x.y:4000 of one network in a world, all joined through the first."""
+    """Nodes of one network in a world, each on a public address in a /16 of its own, all joined through the first."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -81,7 +81,7 @@ class Directory:
 
     def _add(self) -> Address:
         number = len(self.identities)
-        address = (f"10.0.{number // 250}.{number % 250 + 1}", 4000)
+        address = (f"{20 + number % 160}.{number // 160 % 250}.{number // 40_000}.1", 4000)
         identity = Identity(self.world.entropy(f"identity {number}")(32))
         entropy = self.world.entropy(f"node {number}")
         node = Node(identity, NET, entropy=entropy, wall=self.world.wall, now=self.world.now())

@@ -11,7 +11,7 @@ from haif.base.errors import Reason
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
-from haif.dht.contact import Contact, pack_address, pack_contacts
+from haif.dht.contact import Contact, node_id, pack_address, pack_contacts
 from haif.dht.messages import Command, Kind, Query, Reply
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
@@ -291,7 +291,7 @@ def test_a_liar_who_names_a_wrong_address_for_a_true_peer_does_not_hide_it() -> 
 def test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query() -> None:
     anna, random = victim(), Random(2)
     for number in range(40):
-        contact = Contact(PeerId(random.randbytes(32)), (f"10.9.0.{number + 1}", 4000))
+        contact = Contact(PeerId(random.randbytes(32)), (f"{20 + number}.9.0.1", 4000))
         anna.node.table.heard(contact, NOW)
     for length in (0, 100, 200, 300, 399):
         query = Query(Command.FIND, TOPIC, b"", None, None, bytes(length))
@@ -338,3 +338,20 @@ def test_a_publisher_learns_that_nobody_took_its_record() -> None:
     anna.hear(honest(bert, store, ANNA, lambda r: Reply(r.observed, r.token, refused="over_quota")), BERT)
     events = [event for event in iter(anna.node.next_event, None) if isinstance(event, Stored)]
     assert [(event.by, event.refused) for event in events] == [((), ("over_quota",))]
+
+
+def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table() -> None:
+    anna, random = victim(), Random(10)
+    for number in range(10_000):
+        mallory, source = Identity(random.randbytes(32)), (f"66.6.6.{number % 256}", 4000 + number // 256)
+        asked = messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, mallory.peer)
+        for data, to in anna.hear(asked, source):
+            if data[1] == Kind.QUERY:
+                anna.hear(honest(mallory, data, ANNA), to)
+    places = [prefix_of(anna, contact.peer) for contact in anna.node.table.closest(0, 10_000)]
+    assert len(places) == 8
+    assert max(map(places.count, places)) == 2
+
+
+def prefix_of(one: Victim, peer: PeerId) -> int:
+    return 256 - (int.from_bytes(one.node.id, "big") ^ node_id(peer)).bit_length()

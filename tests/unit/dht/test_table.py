@@ -9,6 +9,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import PeerId
 from haif.dht.contact import Contact, node_id
+from haif.dht.diversity import Scope
 from haif.dht.table import ID_BITS, RoutingTable
 
 OWN = PeerId(b"o" * 32)
@@ -34,7 +35,7 @@ def later(seconds: float) -> Instant:
 
 
 def full_table() -> tuple[RoutingTable, list[Contact]]:
-    table, contacts = RoutingTable(OWN), far_contacts(limits.DHT_K + 12)
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(limits.DHT_K + 12)
     for contact in contacts:
         table.heard(contact, NOW)
     return table, contacts
@@ -67,7 +68,7 @@ def test_a_newcomer_to_a_full_bucket_has_the_longest_silent_contact_pinged() -> 
 
 
 def test_a_peer_keeps_its_address_until_that_has_failed() -> None:
-    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    table, contact = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(1)[0]
     moved = Contact(contact.peer, ("10.66.0.1", 1))
     table.heard(contact, NOW)
     table.heard(moved, NOW)
@@ -78,7 +79,7 @@ def test_a_peer_keeps_its_address_until_that_has_failed() -> None:
 
 
 def test_a_contact_is_passed_on_only_while_fresh_and_answering() -> None:
-    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    table, contact = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(1)[0]
     table.heard(contact, NOW)
     assert table.closest(0, 5, since=NOW) == [contact]
     assert table.closest(0, 5, since=later(1)) == []
@@ -88,18 +89,18 @@ def test_a_contact_is_passed_on_only_while_fresh_and_answering() -> None:
 
 
 def test_we_never_enter_our_own_table() -> None:
-    table = RoutingTable(OWN)
+    table = RoutingTable(OWN, exempt=Scope.PRIVATE)
     table.heard(Contact(OWN, ("10.0.0.1", 1)), NOW)
     assert len(table) == 0
-    assert not table.wants(OWN)
+    assert not table.wants(Contact(OWN, ("10.0.0.1", 1)))
 
 
 def test_a_stranger_is_wanted_only_where_there_is_room() -> None:
     table, contacts = full_table()
-    assert not table.wants(contacts[0].peer)  # known
-    assert not table.wants(contacts[-1].peer)  # full
+    assert not table.wants(contacts[0])  # known
+    assert not table.wants(contacts[-1])  # full
     near = next(peer for peer in (PeerId(Random(n).randbytes(32)) for n in range(100)) if prefix(peer) == 1)
-    assert table.wants(near)
+    assert table.wants(Contact(near, ("10.0.0.1", 1)))
 
 
 def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> None:
@@ -112,14 +113,16 @@ def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> No
 
 @given(st.integers(0, 255), st.binary(min_size=32, max_size=32))
 def test_a_random_target_lies_in_its_bucket(bucket: int, noise: bytes) -> None:
-    target = int.from_bytes(RoutingTable(OWN).target_in(bucket, lambda count: noise[:count]), "big")
+    target = int.from_bytes(
+        RoutingTable(OWN, exempt=Scope.PRIVATE).target_in(bucket, lambda count: noise[:count]), "big"
+    )
     assert ID_BITS - (node_id(OWN) ^ target).bit_length() == bucket
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["heard", "failed"])), max_size=500), st.integers(0))
 def test_whatever_happens_the_bounds_hold_and_closest_is_true(events: list[tuple[int, str]], seed: int) -> None:
-    random, table = Random(seed), RoutingTable(OWN)
+    random, table = Random(seed), RoutingTable(OWN, exempt=Scope.PRIVATE)
     contacts = [Contact(PeerId(random.randbytes(32)), ("10.0.0.1", n + 1)) for n in range(401)]
     for step, (number, event) in enumerate(events):
         if event == "heard":
