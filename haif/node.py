@@ -268,6 +268,8 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
             telemetry.total(names.DHT_QUERIES, value, outcome=outcome)
         telemetry.gauge(names.DHT_NODES, of.contacts)
         telemetry.gauge(names.DHT_RECORDS, of.records)
+        telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
+        telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
 
     telemetry.watch(refresh)
 

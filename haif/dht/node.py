@@ -33,10 +33,11 @@ from haif.dht.answers import Answerer
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
-from haif.dht.lookup import Ask, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind
 from haif.dht.operations import Event, Find, Gather, Join, Publish
 from haif.dht.requests import Open, Requests
+from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
@@ -65,6 +66,9 @@ class Node:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt)
+        self.size = NetworkSize()
+        self._exempt = exempt
+        self._samples: set[int] = set()  # lookups of targets that we drew ourselves
         self.store = RecordStore()
         self.counters = Counters()
         self._net, self._entropy, self._wall = net, entropy, wall
@@ -99,16 +103,25 @@ class Node:
         opened = open_record(record, net=self._net, now=self._wall())
         with suppress(OverQuota):
             self.store.put(opened, self._wall())
-        lookup = self._lookup(opened.payload.topic, now)
+        lookup = self._lookup(opened.payload.topic, now, thorough=True)
         return self._begin(Publish(self._next_number(), lookup, record), now)
 
     def gather(self, topic: Digest, now: Instant) -> int:
         """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now)
+        lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._next_number()
         operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._report)
         return self._begin(operation, now)
+
+    def nodes_estimated(self, now: Instant) -> float:
+        """How many nodes the network seems to have."""
+        own = int.from_bytes(self.id, "big")
+        return self.size.nodes([node_id(c.peer) ^ own for c in self.table.closest(own, limits.DHT_K)], now)
+
+    def gauge(self, now: Instant) -> None:
+        """Look up a random target in the background, to learn how dense the network is."""
+        self._sample(Digest(self._entropy(Digest.size)), now)
 
     @property
     def busy(self) -> int:
@@ -269,10 +282,13 @@ class Node:
         self._number += 1
         return self._number
 
-    def _lookup(self, target: Digest, now: Instant) -> Lookup:
+    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
-        return Lookup(target, self.table.closest(key, limits.DHT_K), self.peer)
+        wide = region(self.nodes_estimated(now))
+        dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
+        extent = Extent(wide, dense, thorough, self._exempt)
+        return Lookup(target, self.table.closest(key, limits.DHT_K), self.peer, extent)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._operations[operation.number] = operation
@@ -288,6 +304,10 @@ class Node:
         if not operation.done:
             return
         del self._operations[operation.number]
+        self.counters.eclipses_suspected += operation.lookup.suspected
+        if operation.number in self._samples:
+            self._samples.remove(operation.number)
+            self.size.sampled(operation.lookup.distances(), now)
         if operation.number in self._background:
             self._background.remove(operation.number)
         else:
@@ -300,10 +320,17 @@ class Node:
         if (number := self._background_number()) is not None:
             lookup = self._lookup(self.id, now)
             self._begin(Find(number, lookup) if len(self.table) else Join(number, lookup, self._bootstrap), now)
+        if len(self.table):
+            self.gauge(now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
+        self._sample(self.table.target_in(prefix, self._entropy), now)
+
+    def _sample(self, target: Digest, now: Instant) -> None:
+        """Look up a target that nobody else could foresee: for the table, and for the size of the network."""
         if (number := self._background_number()) is not None:
-            self._begin(Find(number, self._lookup(self.table.target_in(prefix, self._entropy), now)), now)
+            self._samples.add(number)
+            self._begin(Find(number, self._lookup(target, now)), now)
 
     def _background_number(self) -> int | None:
         """A number for a lookup of our own accord, unless there is enough to do; its event is not told."""

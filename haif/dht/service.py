@@ -49,6 +49,8 @@ class DhtStatistics:
     replies_accepted: int
     queries_resent: int
     queries_failed: int
+    eclipses_suspected: int
+    nodes_estimated: float
     unsent: int
     dropped: Mapping[Reason, int]
 
@@ -191,6 +193,8 @@ class Dht:
             replies_accepted=counters.replies_accepted,
             queries_resent=counters.queries_resent,
             queries_failed=counters.queries_failed,
+            eclipses_suspected=counters.eclipses_suspected,
+            nodes_estimated=self._node.nodes_estimated(self._clock.now()),
             unsent=self._unsent,
             dropped=dict(counters.dropped),
         )

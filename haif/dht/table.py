@@ -19,12 +19,14 @@ from haif.dht.contact import Contact, node_id
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
+_BRANCH_BITS = 3
 
 
 @dataclass(slots=True)
 class _Entry:
     contact: Contact
     seen: Instant
+    entered: int = 0  # when, counted in entries
     failures: int = 0
 
 
@@ -33,6 +35,7 @@ class _Bucket:
     refreshed: Instant
     entries: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)  # the longest silent first
     waiting: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)
+    branches: list[int] = field(default_factory=lambda: [0] * (1 << _BRANCH_BITS))  # entries in each
 
 
 class RoutingTable:
@@ -46,6 +49,7 @@ class RoutingTable:
         self._own_id = node_id(own)
         self._buckets: dict[int, _Bucket] = {}
         self._census = Census(exempt)
+        self._entries = 0
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -70,6 +74,10 @@ class RoutingTable:
             bucket.waiting.pop(contact.peer, None)
             self._enter(prefix, bucket, _Entry(contact, now))
             return None
+        if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
+            self._leave(prefix, bucket, surplus.contact.peer)
+            self._enter(prefix, bucket, _Entry(contact, now))
+            contact, now = surplus.contact, surplus.seen
         self._wait(bucket, _Entry(contact, now))
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
@@ -91,10 +99,9 @@ class RoutingTable:
         if bucket is None:
             return
         bucket.waiting.pop(peer, None)
-        entry = bucket.entries.pop(peer, None)
-        if entry is None:
+        if peer not in bucket.entries:
             return
-        self._census.leave(prefix, entry.contact.address)
+        self._leave(prefix, bucket, peer)
         while bucket.waiting and len(bucket.entries) < limits.DHT_K:
             _, replacement = bucket.waiting.popitem(last=True)
             if self._census.admits(prefix, replacement.contact.address):
@@ -171,16 +178,40 @@ class RoutingTable:
         shared = ID_BITS - (self._own_id ^ target).bit_length()
         yield [bucket for prefix, bucket in self._buckets.items() if prefix == shared]
         yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
-        for prefix in range(shared - 1, -1, -1):
-            if prefix in self._buckets:
-                yield [self._buckets[prefix]]
+        for prefix in sorted((prefix for prefix in self._buckets if prefix < shared), reverse=True):
+            yield [self._buckets[prefix]]
 
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()
 
     def _enter(self, prefix: int, bucket: _Bucket, entry: _Entry) -> None:
+        self._entries += 1
+        entry.entered = self._entries
         bucket.entries[entry.contact.peer] = entry
+        bucket.branches[self._branch(prefix, entry.contact.peer)] += 1
         self._census.enter(prefix, entry.contact.address)
+
+    def _leave(self, prefix: int, bucket: _Bucket, peer: PeerId) -> None:
+        entry = bucket.entries.pop(peer)
+        bucket.branches[self._branch(prefix, peer)] -= 1
+        self._census.leave(prefix, entry.contact.address)
+
+    def _surplus(self, prefix: int, bucket: _Bucket, newcomer: PeerId) -> _Entry | None:
+        """Whose place a newcomer to a full bucket takes: the last to enter the fullest branch, if fuller by two.
+
+        Branches are the next three bits of the ids. Ids ground against one key are all in one branch, so however early
+        they came and however long they live, they do not get more of a bucket than the others leave them.
+        """
+        count = max(bucket.branches)
+        if count < bucket.branches[self._branch(prefix, newcomer)] + 2:
+            return None
+        fullest = bucket.branches.index(count)
+        inside = [entry for peer, entry in bucket.entries.items() if self._branch(prefix, peer) == fullest]
+        return max(inside, key=lambda entry: entry.entered)
+
+    def _branch(self, prefix: int, peer: PeerId) -> int:
+        below = ID_BITS - 1 - prefix  # bits after the one in which the bucket differs from us
+        return node_id(peer) >> max(below - _BRANCH_BITS, 0) & ((1 << min(_BRANCH_BITS, below)) - 1)
 
     def _move(self, prefix: int, entry: _Entry, contact: Contact) -> None:
         """A peer that had failed answers from another address, which counts like any other."""

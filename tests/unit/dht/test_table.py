@@ -26,7 +26,7 @@ def far_contacts(count: int) -> list[Contact]:
     while len(found) < count:
         peer = PeerId(random.randbytes(32))
         if prefix(peer) == 0:
-            found.append(Contact(peer, (f"10.0.0.{len(found) + 1}", 4000)))
+            found.append(Contact(peer, (f"10.0.{len(found) // 200}.{len(found) % 200 + 1}", 4000)))
     return found
 
 
@@ -41,10 +41,33 @@ def full_table() -> tuple[RoutingTable, list[Contact]]:
     return table, contacts
 
 
-def test_a_bucket_holds_k_and_old_contacts_are_not_displaced() -> None:
+def branch(peer: PeerId) -> int:
+    """The three bits of the id after the first."""
+    return node_id(peer) >> 252 & 7
+
+
+def test_a_bucket_holds_k_and_old_contacts_of_no_crowded_branch_are_not_displaced() -> None:
     table, contacts = full_table()
     assert len(table) == limits.DHT_K
-    assert all(contact.peer in table for contact in contacts[: limits.DHT_K])
+    held = [branch(contact.peer) for contact in contacts if contact.peer in table]
+    gone = [contact for contact in contacts[: limits.DHT_K] if contact.peer not in table]
+    assert all(held.count(branch(contact.peer)) >= max(map(held.count, held)) - 1 for contact in gone)
+    assert len(gone) <= 5
+
+
+def test_ids_ground_against_one_key_do_not_fill_a_bucket_however_early_they_came() -> None:
+    contacts = far_contacts(400)
+    crowd = [contact for contact in contacts if branch(contact.peer) == 5][:30]
+    table = RoutingTable(OWN, exempt=Scope.PRIVATE)
+    for contact in crowd:
+        table.heard(contact, NOW)
+    assert sum(contact.peer in table for contact in crowd) == limits.DHT_K
+    for contact in contacts:
+        if branch(contact.peer) != 5:
+            table.heard(contact, NOW)
+    assert sum(contact.peer in table for contact in crowd) <= 3
+    assert all(contact.peer in table for contact in crowd[:2])  # the oldest
+    assert len(table) == limits.DHT_K
 
 
 def test_after_two_failures_in_a_row_the_latest_waiting_contact_takes_over() -> None:
