@@ -12,7 +12,7 @@ says about others ends the lookup: only answers do, and answers are signed. The 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -75,13 +75,15 @@ class Lookup:
         seeds: Iterable[Contact],
         own: PeerId,
         extent: Extent = Extent(),
+        *,
+        barred: Callable[[Contact], bool] = lambda _: False,
     ) -> None:
         self.target = target
         self.queries = 0
         self.suspected = False  # an eclipse
         self._extent = extent
         self._key = int.from_bytes(target, "big")
-        self._own = own
+        self._own, self._barred = own, barred
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
@@ -92,7 +94,7 @@ class Lookup:
 
     def add(self, contact: Contact) -> None:
         """Consider a contact."""
-        if contact.peer != self._own and contact not in self._states:
+        if contact.peer != self._own and contact not in self._states and not self._barred(contact):
             self._states[contact] = _State.NEW
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""

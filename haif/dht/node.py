@@ -34,8 +34,9 @@ from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
 from haif.dht.lookup import Ask, Extent, Lookup
-from haif.dht.messages import Command, Datagram, ErrorCode, Kind
+from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Event, Find, Gather, Join, Publish
+from haif.dht.penalties import Penalties
 from haif.dht.requests import Open, Requests
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
@@ -78,6 +79,8 @@ class Node:
         self._background: set[int] = set()
         self._number = 0
         self._challenged: set[PeerId] = set()
+        self._penalties = Penalties()
+        self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
         self._outgoing: deque[tuple[bytes, Address]] = deque()
         self._events: deque[Event] = deque()
@@ -111,7 +114,7 @@ class Node:
         lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._next_number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._report)
+        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
         return self._begin(operation, now)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -132,6 +135,7 @@ class Node:
 
     def receive(self, data: bytes, source: Address, now: Instant) -> None:
         """A datagram arrived. Whatever is wrong with it is reported and counted, and changes nothing."""
+        self._heard = now
         self.counters.datagrams_in += 1
         self.counters.bytes_in += len(data)
         try:
@@ -186,27 +190,51 @@ class Node:
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
-        if query.sender is not None and self.table.wants(Contact(query.sender, source)):
-            self._challenge(Contact(query.sender, source), now)
+        if query.sender is not None:
+            stranger = Contact(query.sender, source)
+            if self.table.wants(stranger) and not self._penalties.bars(stranger, now):
+                self._challenge(stranger, now)
 
     def _on_reply(self, datagram: Datagram, source: Address, now: Instant) -> None:
         query = self._asked(datagram, source)
-        responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
-        if query.ask.peer not in {None, responder}:
-            raise BadSignature("another peer than the one asked has answered", responder)
+        responder, reply = self._opened(datagram, query, now)
         if responder == self.peer:
             raise WrongState("our own reply came back", responder)
         self._requests.answered(query, now)
         self._challenged.discard(responder)
         self.counters.replies_accepted += 1
-        silent = self.table.heard(Contact(responder, query.ask.address), now)
-        if silent is not None:
+        contact = Contact(responder, query.ask.address)
+        if not self._penalties.bars(contact, now) and (silent := self.table.heard(contact, now)) is not None:
             self._challenge(silent, now)
         if (operation := self._running(query)) is not None:
             try:
                 operation.answered(query.ask, responder, reply)
+            except PeerFault:
+                self._penalise(responder, now)
+                raise
             finally:
                 self._advance(operation, now)
+
+    def _opened(self, datagram: Datagram, query: Open, now: Instant) -> tuple[PeerId, Reply]:
+        """Who answered, and what. A signature that does not verify is held against the peer at that address."""
+        try:
+            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
+            _check_responder(query, responder)
+        except BadSignature:
+            if query.ask.peer is not None:
+                self._penalise(Contact(query.ask.peer, query.ask.address), now)
+            raise
+        return responder, reply
+
+    def _penalise(self, culprit: PeerId | Contact, now: Instant) -> None:
+        if self._penalties.fault(culprit, now):
+            self.table.bar(culprit)
+
+    def _on_bad_record(self, dropped: Dropped) -> None:
+        """A holder passed on a record that does not hold. Clocks differ, so an expired one is nobody's fault."""
+        self._report(dropped)
+        if dropped.peer is not None and dropped.reason is not Reason.EXPIRED:
+            self._penalise(dropped.peer, self._heard)
 
     def _on_retry(self, datagram: Datagram, source: Address, now: Instant) -> None:
         query = self._asked(datagram, source)
@@ -288,7 +316,8 @@ class Node:
         wide = region(self.nodes_estimated(now))
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
         extent = Extent(wide, dense, thorough, self._exempt)
-        return Lookup(target, self.table.closest(key, limits.DHT_K), self.peer, extent)
+        seeds = self.table.closest(key, limits.DHT_K)
+        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._penalties.bars(c, self._heard))
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._operations[operation.number] = operation
@@ -344,3 +373,8 @@ class Node:
         self.counters.dropped[dropped.reason] += 1
         if len(self._events) < limits.DHT_EVENTS_MAX:
             self._events.append(dropped)
+
+
+def _check_responder(query: Open, responder: PeerId) -> None:
+    if query.ask.peer not in {None, responder}:
+        raise BadSignature("another peer than the one asked has answered", responder)

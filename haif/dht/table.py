@@ -107,6 +107,19 @@ class RoutingTable:
             if self._census.admits(prefix, replacement.contact.address):
                 self._enter(prefix, bucket, replacement)
 
+    def bar(self, culprit: PeerId | Contact) -> None:
+        """Forget a peer, or a peer at one address only."""
+        if not isinstance(culprit, Contact):
+            self.drop(culprit)
+            return
+        bucket = self._buckets.get(self._prefix(culprit.peer))
+        if bucket is None:
+            return
+        if (entry := bucket.waiting.get(culprit.peer)) is not None and entry.contact == culprit:
+            del bucket.waiting[culprit.peer]
+        if (entry := bucket.entries.get(culprit.peer)) is not None and entry.contact == culprit:
+            self.drop(culprit.peer)
+
     def wants(self, contact: Contact) -> bool:
         """Whether there is room for a peer that is not here yet."""
         prefix = self._prefix(contact.peer)

@@ -355,3 +355,49 @@ def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eigh
 
 def prefix_of(one: Victim, peer: PeerId) -> int:
     return 256 - (int.from_bytes(one.node.id, "big") ^ node_id(peer)).bit_length()
+
+
+def test_a_peer_that_passes_on_three_invalid_records_is_left_alone() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    forged = tuple(bytes([n]) * 64 + record(identity("carol"))[64:] for n in range(3))
+    anna.node.gather(TOPIC, NOW)
+    [(find, _)] = anna.flush()
+    [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=3)), BERT)
+    assert bert.peer in anna.node.table
+    anna.hear(honest(bert, get, ANNA, lambda r: Reply(r.observed, r.token, records=forged)), BERT)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 3}
+    assert bert.peer not in anna.node.table
+    anna.node.find(TOPIC, NOW)
+    assert anna.flush() == []
+    sent = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, bert.peer), BERT)
+    assert [data[1] for data, _ in sent] == [Kind.REPLY]  # it is answered, and not pinged
+
+
+def test_a_holder_whose_clock_is_behind_is_not_barred_for_expired_records() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    stale = tuple(record(identity(f"owner {n}"), expires=WALL - 60_000) for n in range(3))
+    anna.node.gather(TOPIC, NOW)
+    [(find, _)] = anna.flush()
+    [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=3)), BERT)
+    anna.hear(honest(bert, get, ANNA, lambda r: Reply(r.observed, r.token, records=stale)), BERT)
+    assert anna.dropped == {Reason.EXPIRED: 3}
+    assert bert.peer in anna.node.table
+
+
+def test_whoever_gives_a_false_address_for_a_true_peer_cannot_have_it_barred() -> None:
+    anna, bert, carol, mallory = victim(), identity("bert"), identity("carol"), identity("mallory")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.table.heard(Contact(carol.peer, ("10.3.0.1", 4000)), NOW)
+    false = pack_contacts([Contact(carol.peer, MALLORY)], 500)
+    anna.node.find(TOPIC, NOW)
+    queries = {to: data for data, to in anna.flush()}
+    sent = anna.hear(honest(bert, queries[BERT], ANNA, lambda r: Reply(r.observed, r.token, contacts=false)), BERT)
+    [asked] = [data for data, to in sent if to == MALLORY]
+    for _ in range(3):
+        anna.hear(honest(mallory, asked, ANNA), MALLORY)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 3}
+    assert carol.peer in anna.node.table
+    anna.node.find(TOPIC, NOW)
+    assert ("10.3.0.1", 4000) in [to for _, to in anna.flush()]
