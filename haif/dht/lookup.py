@@ -49,12 +49,15 @@ class Answer:
 class Extent:
     """How far a lookup goes: `region` and `dense` are distances, 0 where the size of the network is not known.
 
-    Under a k-th distance below `dense` an eclipse is suspected. `exempt`: whose networks do not count.
+    Under a k-th distance below `dense` an eclipse is suspected. A `broad` lookup also asks
+    `limits.DHT_SHELL_CONTACTS` at each doubling of the distance, whoever is closest, as every suspicious one does:
+    a second way in for writes and joins. `exempt`: whose networks do not count.
     """
 
     region: int = 0
     dense: int = 0
     thorough: bool = False
+    broad: bool = False
     exempt: Scope = Scope.LOOPBACK
 
 
@@ -189,7 +192,8 @@ class Lookup:
         answers, states = self._answers, self._states
         taken: dict[bytes, int] = {}
         shells: dict[int, int] = {}
-        per_shell = limits.DHT_SHELL_CONTACTS if self.suspected and not answered_only else 0
+        broad = (self._extent.broad or self.suspected) and not answered_only
+        per_shell = limits.DHT_SHELL_CONTACTS if broad else 0
         count = 0
         for distance, contact, narrow in self._order:
             inside = distance < region

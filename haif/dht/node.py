@@ -92,7 +92,8 @@ class Node:
         """Enter the network through any of these addresses; ends in `Found` (no contacts: nobody answered)."""
         self._bootstrap = tuple(addresses)
         self._upkeep.postpone(now)
-        return self._begin(Join(self._next_number(), self._lookup(self.id, now), addresses), now)
+        lookup = self._lookup(self.id, now, broad=True)
+        return self._begin(Join(self._next_number(), lookup, addresses), now)
 
     def find(self, target: Digest, now: Instant) -> int:
         """Find the peers closest to a target; ends in `Found`."""
@@ -106,7 +107,7 @@ class Node:
         opened = open_record(record, net=self._net, now=self._wall())
         with suppress(OverQuota):
             self.store.put(opened, self._wall())
-        lookup = self._lookup(opened.payload.topic, now, thorough=True)
+        lookup = self._lookup(opened.payload.topic, now, thorough=True, broad=True)
         return self._begin(Publish(self._next_number(), lookup, record), now)
 
     def gather(self, topic: Digest, now: Instant) -> int:
@@ -310,13 +311,15 @@ class Node:
         self._number += 1
         return self._number
 
-    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False) -> Lookup:
+    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
-        extent = Extent(wide, dense, thorough, self._exempt)
+        extent = Extent(wide, dense, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
+        if broad:
+            seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
         return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._penalties.bars(c, self._heard))
 
     def _begin(self, operation: Find, now: Instant) -> int:

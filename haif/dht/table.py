@@ -147,6 +147,14 @@ class RoutingTable:
                 break
         return found[:count]
 
+    def from_each_bucket(self, count: int) -> list[Contact]:
+        """Up to `count` of each bucket, those that came first."""
+        return [
+            entry.contact
+            for _, bucket in sorted(self._buckets.items())
+            for entry in sorted(bucket.entries.values(), key=lambda entry: entry.entered)[:count]
+        ]
+
     def touch(self, target: int, now: Instant) -> None:
         """Note that a lookup went into the target's bucket."""
         if bucket := self._buckets.get(ID_BITS - (self._own_id ^ target).bit_length()):

@@ -182,3 +182,19 @@ def test_a_false_address_of_a_peer_that_has_answered_takes_nobodys_place() -> No
     asked = finish(lookup, {known[5]: [false]})
     assert set(asked) == set(known[:20])
     assert [answer.contact for answer in lookup.nearest()] == known[:20]
+
+
+def test_a_broad_lookup_asks_three_at_each_doubling_of_the_distance() -> None:
+    known = contacts(250)
+    asked = finish(Lookup(TARGET, known, OWN, Extent(broad=True)))
+    assert set(known[: limits.DHT_K]) <= set(asked)
+    beyond = [distance(contact).bit_length() for contact in asked if contact not in known[: limits.DHT_K]]
+    assert {256: 3, 255: 3, 254: 3}.items() <= {shell: beyond.count(shell) for shell in beyond}.items()
+    assert max(map(beyond.count, beyond)) == limits.DHT_SHELL_CONTACTS
+
+
+def test_a_broad_lookup_finds_its_way_past_liars_who_are_closest_to_all_that_we_know() -> None:
+    liars, far, hidden = contacts(limits.DHT_K), contacts(400)[399], contacts(60, 2)[:30]
+    for broad in (False, True):
+        lookup = Lookup(TARGET, [*liars, far], OWN, Extent(region=distance(hidden[-1]), thorough=True, broad=broad))
+        assert (set(hidden) <= {far, *finish(lookup, {far: hidden[:20], hidden[0]: hidden[20:]})}) is broad

@@ -158,3 +158,13 @@ def test_whatever_happens_the_bounds_hold_and_closest_is_true(events: list[tuple
     assert all(buckets.count(bucket) <= limits.DHT_K for bucket in buckets)
     target = random.getrandbits(256)
     assert table.closest(target, 7) == sorted(known, key=lambda contact: node_id(contact.peer) ^ target)[:7]
+
+
+def test_from_each_bucket_come_those_that_entered_first() -> None:
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(5)
+    near = [Contact(PeerId(Random(n).randbytes(32)), ("10.1.0.1", n + 1)) for n in range(200)]
+    near = [contact for contact in near if prefix(contact.peer) == 1][:4]
+    for contact in (*contacts, *near):
+        table.heard(contact, NOW)
+    table.heard(contacts[0], later(5))
+    assert table.from_each_bucket(3) == [*contacts[:3], *near[:3]]
