@@ -42,6 +42,7 @@ class Common:
     dht_port: int = _setting(0, "UDP port for the DHT; 0 picks a free one")
     metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
     bootstrap: tuple[str, ...] = _setting((), "HOST:PORT of a DHT node that is up; may be given more than once")
+    allow_private: bool = _setting(False, "true: a mesh inside one site, where many nodes share a private network")
     otlp: str = _setting("", "URL of an OTLP/HTTP collector for traces; they are kept locally in any case")
 
     @property
@@ -177,7 +178,7 @@ def _read_file(environment: Mapping[str, str]) -> tuple[Path | None, dict[str, A
 
 
 def _fields(kind: type[Common]) -> list[tuple[dataclasses.Field[Any], type]]:
-    """Each field with the plain type its values have: str, int, Path or tuple."""
+    """Each field with the plain type its values have: str, int, bool, Path or tuple."""
     hints = typing.get_type_hints(kind)
     plain: list[tuple[dataclasses.Field[Any], type]] = []
     for each in dataclasses.fields(kind):
@@ -193,6 +194,10 @@ def _convert(hint: type, value: Any, where: str) -> Any:
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             raise Misuse(f"{where}: wanted a list of texts, got {value!r}")
         return tuple(item.strip() for item in items if item.strip())
+    if hint is bool:
+        if str(value).lower() not in {"true", "false"}:
+            raise Misuse(f"{where}: wanted true or false, got {value!r}")
+        return str(value).lower() == "true"
     if hint is int:
         try:
             number = int(value)

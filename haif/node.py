@@ -114,7 +114,8 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
-            host=settings.host, port=settings.dht_port, on_dropped=telemetry.dropped,
+            host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
+            on_dropped=telemetry.dropped,
         )  # fmt: skip
         wire = Wire(
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
@@ -267,6 +268,8 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
             telemetry.total(names.DHT_QUERIES, value, outcome=outcome)
         telemetry.gauge(names.DHT_NODES, of.contacts)
         telemetry.gauge(names.DHT_RECORDS, of.records)
+        telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
+        telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
 
     telemetry.watch(refresh)
 

@@ -106,6 +106,20 @@ DHT_BUCKET_REFRESH_SECONDS: Final = 600.0  # a bucket idle for this long is refr
 DHT_RELAY_SECONDS: Final = 900.0  # contacts verified longer ago are not passed on
 DHT_ALONE_RETRY_SECONDS: Final = 5.0  # a node without contacts asks its bootstrap addresses again
 DHT_JOIN_SECONDS: Final = 5.0  # joining fails if no bootstrap address answered by then
+DHT_PER_NARROW_NETWORK_MAX: Final = 8  # contacts of one /24 or /48 in a routing table
+DHT_PER_NARROW_NETWORK_AND_BUCKET_MAX: Final = 2  # the same in one bucket: a /24 is one party until shown otherwise
+DHT_PER_WIDE_NETWORK_AND_BUCKET_MAX: Final = 3  # contacts of one /16 or /32 in one bucket
+DHT_PER_NARROW_NETWORK_AND_REGION_MAX: Final = 2  # contacts of one /24 or /48 that a lookup asks in its region
+DHT_REGION_FACTOR: Final = 1.25  # a value is looked for wherever this many times k nodes should be
+DHT_DENSITY_FACTOR: Final = 4.0  # a neighbourhood this many times denser than expected is suspected of an eclipse
+DHT_SHELL_CONTACTS: Final = 3  # then this many are asked at each doubling of the distance, whoever is closest
+DHT_FAULTS_MAX: Final = 3  # invalid records, replies or signatures after which a peer is barred
+DHT_PENALTY_SECONDS: Final = 3600.0  # for this long
+DHT_PENALTIES_MAX: Final = 4096  # culprits remembered
+NETWORK_SAMPLES_MIN: Final = 5  # lookups before their median is the estimate of the network's size
+NETWORK_SAMPLES_MAX: Final = 256  # lookups remembered for it
+NETWORK_SAMPLE_SECONDS: Final = 7200.0  # and for how long
+NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at once; a region holds 25 nodes of it
 
 # --- engine -----------------------------------------------------------------------------------------------------------
 ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine child

@@ -20,4 +20,5 @@ class Counters:
     replies_accepted: int = 0
     queries_resent: int = 0
     queries_failed: int = 0
+    eclipses_suspected: int = 0  # lookups that found a neighbourhood far denser than it should be
     dropped: Counter[Reason] = field(default_factory=Counter)

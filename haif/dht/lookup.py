@@ -1,4 +1,8 @@
-"""The iterative lookup: ask the closest peers known for closer ones, until all of the k closest have answered.
+"""The iterative lookup: ask the closest peers known for closer ones, until all of the closest set have answered.
+
+The closest set is the k closest, one of each narrow network; in a thorough lookup, also everybody inside the region in
+which more than k nodes should be (at most two of each narrow network). Whoever grinds ids next to a key fills the k
+closest, not the region (as in arXiv 2505.01139). A set that is far too dense makes any lookup thorough.
 
 Candidates are kept per peer *and* address, so that a false address given for a true peer fails alone. Nothing a peer
 says about others ends the lookup: only answers do, and answers are signed. The number of candidates is bounded by
@@ -8,7 +12,7 @@ says about others ends the lookup: only answers do, and answers are signed. The 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -16,6 +20,7 @@ from haif.base import limits
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact, node_id, unpack_contacts
+from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Reply
 
 
@@ -40,6 +45,22 @@ class Answer:
     held: int
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a lookup goes: `region` and `dense` are distances, 0 where the size of the network is not known.
+
+    Under a k-th distance below `dense` an eclipse is suspected. A `broad` lookup also asks
+    `limits.DHT_SHELL_CONTACTS` at each doubling of the distance, whoever is closest, as every suspicious one does:
+    a second way in for writes and joins. `exempt`: whose networks do not count.
+    """
+
+    region: int = 0
+    dense: int = 0
+    thorough: bool = False
+    broad: bool = False
+    exempt: Scope = Scope.LOOPBACK
+
+
 class _State(Enum):
     NEW = auto()
     ASKED = auto()
@@ -51,12 +72,22 @@ class _State(Enum):
 class Lookup:
     """The state of one lookup. It is told what happened and asked what to do next."""
 
-    def __init__(self, target: Digest, seeds: Iterable[Contact], own: PeerId) -> None:
+    def __init__(
+        self,
+        target: Digest,
+        seeds: Iterable[Contact],
+        own: PeerId,
+        extent: Extent = Extent(),
+        *,
+        barred: Callable[[Contact], bool] = lambda _: False,
+    ) -> None:
         self.target = target
         self.queries = 0
+        self.suspected = False  # an eclipse
+        self._extent = extent
         self._key = int.from_bytes(target, "big")
-        self._own = own
-        self._order: list[tuple[int, Contact]] = []
+        self._own, self._barred = own, barred
+        self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
         self._in_flight = 0
@@ -66,14 +97,25 @@ class Lookup:
 
     def add(self, contact: Contact) -> None:
         """Consider a contact."""
-        if contact.peer != self._own and contact not in self._states:
+        if contact.peer != self._own and contact not in self._states and not self._barred(contact):
             self._states[contact] = _State.NEW
-            insort(self._order, (node_id(contact.peer) ^ self._key, contact))
+            narrow, _, scope = networks(contact.address)
+            counted = narrow if scope < self._extent.exempt else b""
+            insort(self._order, (node_id(contact.peer) ^ self._key, contact, counted))
 
     def asks(self) -> list[Ask]:
         """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight."""
+        asks = self._asks()
+        if not asks and not self.suspected and self._complete and self._is_dense():
+            self.suspected = True
+            asks = self._asks()
+        return asks
+
+    def _asks(self) -> list[Ask]:
         asks: list[Ask] = []
-        for contact in self._nearest():
+        if self._in_flight >= limits.DHT_ALPHA:
+            return asks
+        for contact in self._closest_set():
             if self._in_flight >= limits.DHT_ALPHA or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
@@ -107,15 +149,36 @@ class Lookup:
 
     @property
     def done(self) -> bool:
-        """Whether all of the k closest have answered, or the queries are spent and nothing is on its way."""
-        if self.queries >= limits.LOOKUP_QUERIES_MAX and not self._waiting:
-            return True
-        return all(contact.peer in self._answers for contact in self._nearest())
+        """Whether the closest set has answered, or the queries are spent and nothing is on its way."""
+        return self._complete or (self.queries >= limits.LOOKUP_QUERIES_MAX and not self._waiting)
 
     def nearest(self) -> list[Answer]:
-        """The k closest that answered, nearest first."""
-        answers = sorted(self._answers.values(), key=lambda answer: node_id(answer.contact.peer) ^ self._key)
-        return answers[: limits.DHT_K]
+        """The k closest that answered, one of each narrow network, nearest first."""
+        return self._answered(region=0)
+
+    def reached(self) -> list[Answer]:
+        """All of the closest set that answered, nearest first: who should keep a record, and who should be asked."""
+        return self._answered(region=self._region)
+
+    def distances(self) -> list[int]:
+        """How far from the target the k closest are, nearest first."""
+        return [node_id(answer.contact.peer) ^ self._key for answer in self.nearest()]
+
+    @property
+    def _region(self) -> int:
+        return self._extent.region if self._extent.thorough or self.suspected else 0
+
+    @property
+    def _complete(self) -> bool:
+        return all(contact.peer in self._answers for contact in self._closest_set())
+
+    def _is_dense(self) -> bool:
+        found = self.distances()
+        return len(found) == limits.DHT_K and found[-1] < self._extent.dense
+
+    def _answered(self, region: int) -> list[Answer]:
+        chosen = {contact.peer: None for contact in self._closest_set(answered_only=True, region=region)}
+        return [self._answers[peer] for peer in chosen]
 
     def _settle(self, contact: Contact, state: _State) -> None:
         if self._states[contact] is _State.ASKED:
@@ -123,16 +186,34 @@ class Lookup:
         self._waiting -= 1
         self._states[contact] = state
 
-    def _nearest(self) -> Iterator[Contact]:
-        """The k closest that have not failed, each peer once when it has answered."""
-        seen: set[PeerId] = set()
+    def _closest_set(self, *, answered_only: bool = False, region: int | None = None) -> Iterator[Contact]:
+        """Those who have not failed, nearest first, each peer once when it has answered."""
+        region = self._region if region is None else region
+        answers, states = self._answers, self._states
+        taken: dict[bytes, int] = {}
+        shells: dict[int, int] = {}
+        broad = (self._extent.broad or self.suspected) and not answered_only
+        per_shell = limits.DHT_SHELL_CONTACTS if broad else 0
         count = 0
-        for _, contact in self._order:
-            if self._states[contact] is _State.FAILED or contact.peer in seen:
-                continue
-            if contact.peer in self._answers:
-                seen.add(contact.peer)
-            yield contact
-            count += 1
-            if count == limits.DHT_K:
+        for distance, contact, narrow in self._order:
+            inside = distance < region
+            beyond = count >= limits.DHT_K and not inside
+            if beyond and not per_shell:
                 return
+            answer = answers.get(contact.peer)
+            if answer is None:
+                if answered_only or states[contact] is _State.FAILED:
+                    continue
+            elif answer.contact != contact:
+                continue  # it answered elsewhere: this address was a lie, and takes nobody's place
+            of_network = taken.get(narrow, 0) if narrow else 0
+            if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
+                continue
+            if beyond:
+                shell = distance.bit_length()
+                if shells.get(shell, 0) >= per_shell:
+                    continue
+                shells[shell] = shells.get(shell, 0) + 1
+            taken[narrow] = of_network + 1
+            count += of_network == 0
+            yield contact

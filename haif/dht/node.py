@@ -32,10 +32,13 @@ from haif.dht import messages
 from haif.dht.answers import Answerer
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
-from haif.dht.lookup import Ask, Lookup
-from haif.dht.messages import Command, Datagram, ErrorCode, Kind
+from haif.dht.diversity import Scope
+from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Event, Find, Gather, Join, Publish
+from haif.dht.penalties import Penalties
 from haif.dht.requests import Open, Requests
+from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
@@ -46,7 +49,10 @@ _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
 
 
 class Node:
-    """The machine. `wall` tells the time of day when a record's expiry is checked."""
+    """The machine. `wall` tells the time of day when a record's expiry is checked.
+
+    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
+    """
 
     def __init__(
         self,
@@ -56,10 +62,14 @@ class Node:
         entropy: Callable[[int], bytes],
         wall: Callable[[], WallTime],
         now: Instant,
+        exempt: Scope = Scope.NOTHING,
     ) -> None:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
-        self.table = RoutingTable(self.peer)
+        self.table = RoutingTable(self.peer, exempt=exempt)
+        self.size = NetworkSize()
+        self._exempt = exempt
+        self._samples: set[int] = set()  # lookups of targets that we drew ourselves
         self.store = RecordStore()
         self.counters = Counters()
         self._net, self._entropy, self._wall = net, entropy, wall
@@ -69,6 +79,8 @@ class Node:
         self._background: set[int] = set()
         self._number = 0
         self._challenged: set[PeerId] = set()
+        self._penalties = Penalties()
+        self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
         self._outgoing: deque[tuple[bytes, Address]] = deque()
         self._events: deque[Event] = deque()
@@ -80,7 +92,8 @@ class Node:
         """Enter the network through any of these addresses; ends in `Found` (no contacts: nobody answered)."""
         self._bootstrap = tuple(addresses)
         self._upkeep.postpone(now)
-        return self._begin(Join(self._next_number(), self._lookup(self.id, now), addresses), now)
+        lookup = self._lookup(self.id, now, broad=True)
+        return self._begin(Join(self._next_number(), lookup, addresses), now)
 
     def find(self, target: Digest, now: Instant) -> int:
         """Find the peers closest to a target; ends in `Found`."""
@@ -94,16 +107,25 @@ class Node:
         opened = open_record(record, net=self._net, now=self._wall())
         with suppress(OverQuota):
             self.store.put(opened, self._wall())
-        lookup = self._lookup(opened.payload.topic, now)
+        lookup = self._lookup(opened.payload.topic, now, thorough=True, broad=True)
         return self._begin(Publish(self._next_number(), lookup, record), now)
 
     def gather(self, topic: Digest, now: Instant) -> int:
         """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now)
+        lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._next_number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._report)
+        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
         return self._begin(operation, now)
+
+    def nodes_estimated(self, now: Instant) -> float:
+        """How many nodes the network seems to have."""
+        own = int.from_bytes(self.id, "big")
+        return self.size.nodes([node_id(c.peer) ^ own for c in self.table.closest(own, limits.DHT_K)], now)
+
+    def gauge(self, now: Instant) -> None:
+        """Look up a random target in the background, to learn how dense the network is."""
+        self._sample(Digest(self._entropy(Digest.size)), now)
 
     @property
     def busy(self) -> int:
@@ -114,6 +136,7 @@ class Node:
 
     def receive(self, data: bytes, source: Address, now: Instant) -> None:
         """A datagram arrived. Whatever is wrong with it is reported and counted, and changes nothing."""
+        self._heard = now
         self.counters.datagrams_in += 1
         self.counters.bytes_in += len(data)
         try:
@@ -168,27 +191,51 @@ class Node:
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
-        if query.sender is not None and self.table.wants(query.sender):
-            self._challenge(Contact(query.sender, source), now)
+        if query.sender is not None:
+            stranger = Contact(query.sender, source)
+            if self.table.wants(stranger) and not self._penalties.bars(stranger, now):
+                self._challenge(stranger, now)
 
     def _on_reply(self, datagram: Datagram, source: Address, now: Instant) -> None:
         query = self._asked(datagram, source)
-        responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
-        if query.ask.peer not in {None, responder}:
-            raise BadSignature("another peer than the one asked has answered", responder)
+        responder, reply = self._opened(datagram, query, now)
         if responder == self.peer:
             raise WrongState("our own reply came back", responder)
         self._requests.answered(query, now)
         self._challenged.discard(responder)
         self.counters.replies_accepted += 1
-        silent = self.table.heard(Contact(responder, query.ask.address), now)
-        if silent is not None:
+        contact = Contact(responder, query.ask.address)
+        if not self._penalties.bars(contact, now) and (silent := self.table.heard(contact, now)) is not None:
             self._challenge(silent, now)
         if (operation := self._running(query)) is not None:
             try:
                 operation.answered(query.ask, responder, reply)
+            except PeerFault:
+                self._penalise(responder, now)
+                raise
             finally:
                 self._advance(operation, now)
+
+    def _opened(self, datagram: Datagram, query: Open, now: Instant) -> tuple[PeerId, Reply]:
+        """Who answered, and what. A signature that does not verify is held against the peer at that address."""
+        try:
+            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
+            _check_responder(query, responder)
+        except BadSignature:
+            if query.ask.peer is not None:
+                self._penalise(Contact(query.ask.peer, query.ask.address), now)
+            raise
+        return responder, reply
+
+    def _penalise(self, culprit: PeerId | Contact, now: Instant) -> None:
+        if self._penalties.fault(culprit, now):
+            self.table.bar(culprit)
+
+    def _on_bad_record(self, dropped: Dropped) -> None:
+        """A holder passed on a record that does not hold. Clocks differ, so an expired one is nobody's fault."""
+        self._report(dropped)
+        if dropped.peer is not None and dropped.reason is not Reason.EXPIRED:
+            self._penalise(dropped.peer, self._heard)
 
     def _on_retry(self, datagram: Datagram, source: Address, now: Instant) -> None:
         query = self._asked(datagram, source)
@@ -264,10 +311,16 @@ class Node:
         self._number += 1
         return self._number
 
-    def _lookup(self, target: Digest, now: Instant) -> Lookup:
+    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
-        return Lookup(target, self.table.closest(key, limits.DHT_K), self.peer)
+        wide = region(self.nodes_estimated(now))
+        dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
+        extent = Extent(wide, dense, thorough, broad, self._exempt)
+        seeds = self.table.closest(key, limits.DHT_K)
+        if broad:
+            seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
+        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._penalties.bars(c, self._heard))
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._operations[operation.number] = operation
@@ -283,6 +336,10 @@ class Node:
         if not operation.done:
             return
         del self._operations[operation.number]
+        self.counters.eclipses_suspected += operation.lookup.suspected
+        if operation.number in self._samples:
+            self._samples.remove(operation.number)
+            self.size.sampled(operation.lookup.distances(), now)
         if operation.number in self._background:
             self._background.remove(operation.number)
         else:
@@ -295,10 +352,17 @@ class Node:
         if (number := self._background_number()) is not None:
             lookup = self._lookup(self.id, now)
             self._begin(Find(number, lookup) if len(self.table) else Join(number, lookup, self._bootstrap), now)
+        if len(self.table):
+            self.gauge(now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
+        self._sample(self.table.target_in(prefix, self._entropy), now)
+
+    def _sample(self, target: Digest, now: Instant) -> None:
+        """Look up a target that nobody else could foresee: for the table, and for the size of the network."""
         if (number := self._background_number()) is not None:
-            self._begin(Find(number, self._lookup(self.table.target_in(prefix, self._entropy), now)), now)
+            self._samples.add(number)
+            self._begin(Find(number, self._lookup(target, now)), now)
 
     def _background_number(self) -> int | None:
         """A number for a lookup of our own accord, unless there is enough to do; its event is not told."""
@@ -312,3 +376,8 @@ class Node:
         self.counters.dropped[dropped.reason] += 1
         if len(self._events) < limits.DHT_EVENTS_MAX:
             self._events.append(dropped)
+
+
+def _check_responder(query: Open, responder: PeerId) -> None:
+    if query.ask.peer not in {None, responder}:
+        raise BadSignature("another peer than the one asked has answered", responder)

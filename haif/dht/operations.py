@@ -70,7 +70,7 @@ class Find:
             asks = self.lookup.asks()
             if asks or not self.lookup.done:
                 return asks
-            self._queue = deque(self._second_step(self.lookup.nearest()))
+            self._queue = deque(self._second_step(self.lookup.reached()))
         asks = []
         while self._queue and len(self._active) < limits.DHT_ALPHA and self._sent < limits.LOOKUP_QUERIES_MAX:
             ask = self._refreshed(self._queue.popleft())
@@ -117,7 +117,7 @@ class Find:
         self._active.discard(ask)
         self._slow.discard(ask)
 
-    def _second_step(self, _nearest: list[Answer]) -> Iterable[Ask]:
+    def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
         return ()
 
     def _refreshed(self, ask: Ask) -> Ask:
@@ -153,7 +153,7 @@ class Join(Find):
 
 
 class Publish(Find):
-    """Have the k closest peers keep a record. A write never stops early."""
+    """Have the closest set keep a record. A write never stops early."""
 
     def __init__(self, number: int, lookup: Lookup, record: bytes) -> None:
         super().__init__(number, lookup)
@@ -165,8 +165,8 @@ class Publish(Find):
         """Who keeps it."""
         return Stored(self.number, tuple(self._by), tuple(self._refused))
 
-    def _second_step(self, nearest: list[Answer]) -> Iterable[Ask]:
-        for answer in nearest:
+    def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
+        for answer in reached:
             peer, address = answer.contact
             yield Ask(peer, address, Command.PUT, self.lookup.target, self._record, answer.token)
 
@@ -178,7 +178,7 @@ class Publish(Find):
 
 
 class Gather(Find):
-    """Read every record of a topic from the k closest peers that hold any, and believe only the owners' signatures."""
+    """Read every record of a topic from all of the closest set that hold any; believe only the owners' signatures."""
 
     def __init__(
         self,
@@ -202,8 +202,8 @@ class Gather(Find):
         """The newest record of each owner."""
         return Gathered(self.number, tuple(self._newest.values()), self.lookup.queries + self._sent)
 
-    def _second_step(self, nearest: list[Answer]) -> Iterable[Ask]:
-        for answer in nearest:
+    def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
+        for answer in reached:
             if answer.held > 0:
                 peer, address = answer.contact
                 yield Ask(peer, address, Command.GET, self.lookup.target, b"", answer.token)

@@ -15,6 +15,7 @@ from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Oversiz
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
+from haif.dht.diversity import Scope, networks
 from haif.dht.node import Node
 from haif.dht.operations import Event, Found, Gathered, Stored
 from haif.identity.keys import Identity
@@ -48,6 +49,8 @@ class DhtStatistics:
     replies_accepted: int
     queries_resent: int
     queries_failed: int
+    eclipses_suspected: int
+    nodes_estimated: float
     unsent: int
     dropped: Mapping[Reason, int]
 
@@ -69,6 +72,9 @@ class Dht:
     Entering binds the socket and, given bootstrap addresses, joins: it raises `Timeout` naming them if none answers
     within `limits.DHT_JOIN_SECONDS`. Without any it is the first node. Leaving closes the socket; records stay where
     they are until they expire, unless withdrawn.
+
+    The table takes only so many contacts of one network (`diversity`). A node bound to a loopback address does not
+    count loopback contacts; `allow_private`, for meshes inside one site, exempts private addresses too.
     """
 
     address: Address
@@ -83,12 +89,13 @@ class Dht:
         bootstrap: Sequence[Address],
         host: str = "127.0.0.1",
         port: int = 0,
+        allow_private: bool = False,
         on_dropped: Callable[[Dropped], None],
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
-        self._on_dropped = on_dropped
-        self._node = Node(identity, net, entropy=entropy, wall=clock.wall, now=clock.now())
+        self._on_dropped, self._allow_private = on_dropped, allow_private
+        self._entropy = entropy
         self._published: dict[Digest, _Announcement] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._callers = asyncio.Semaphore(_CALLERS_MAX)
@@ -103,6 +110,10 @@ class Dht:
         self._loop = asyncio.get_running_loop()
         self._socket = await self._bind()
         self.address = self._socket.getsockname()[:2]
+        self._node = Node(
+            self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
+            exempt=self._exempt(),
+        )  # fmt: skip
         self._loop.add_reader(self._socket, self._readable)
         try:
             if self._bootstrap:
@@ -182,6 +193,8 @@ class Dht:
             replies_accepted=counters.replies_accepted,
             queries_resent=counters.queries_resent,
             queries_failed=counters.queries_failed,
+            eclipses_suspected=counters.eclipses_suspected,
+            nodes_estimated=self._node.nodes_estimated(self._clock.now()),
             unsent=self._unsent,
             dropped=dict(counters.dropped),
         )
@@ -250,6 +263,11 @@ class Dht:
             udp.close()
             raise
         return udp
+
+    def _exempt(self) -> Scope:
+        if self._allow_private:
+            return Scope.PRIVATE
+        return Scope.LOOPBACK if networks(self.address).scope is Scope.LOOPBACK else Scope.NOTHING
 
     async def _join(self) -> None:
         names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)

@@ -1,6 +1,7 @@
 """The routing table: 256 buckets of at most k contacts, one per length of the prefix shared with our own id.
 
-Only a peer that has just answered a query of ours under its own signature enters. Old contacts that still answer are
+Only a peer that has just answered a query of ours under its own signature enters, and only so many of one network
+(`diversity`): ids are cheap, addresses in many networks are not. Old contacts that still answer are
 never displaced by newer ones (Kademlia, Maymounkov and Mazieres 2002, section 2.2): a newcomer to a full bucket waits
 in its replacement cache, and the longest silent contact is pinged.
 """
@@ -15,14 +16,17 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id
+from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
+_BRANCH_BITS = 3
 
 
 @dataclass(slots=True)
 class _Entry:
     contact: Contact
     seen: Instant
+    entered: int = 0  # when, counted in entries
     failures: int = 0
 
 
@@ -31,15 +35,21 @@ class _Bucket:
     refreshed: Instant
     entries: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)  # the longest silent first
     waiting: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)
+    branches: list[int] = field(default_factory=lambda: [0] * (1 << _BRANCH_BITS))  # entries in each
 
 
 class RoutingTable:
-    """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting."""
+    """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting.
 
-    def __init__(self, own: PeerId) -> None:
+    `exempt` says whose networks are not counted; by default everybody's are.
+    """
+
+    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING) -> None:
         self._own = own
         self._own_id = node_id(own)
         self._buckets: dict[int, _Bucket] = {}
+        self._census = Census(exempt)
+        self._entries = 0
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -48,23 +58,27 @@ class RoutingTable:
         """
         if contact.peer == self._own:
             return None
-        bucket = self._bucket(contact.peer, now)
+        prefix = self._prefix(contact.peer)
+        bucket = self._buckets.setdefault(prefix, _Bucket(now))
         entry = bucket.entries.get(contact.peer)
         if entry is not None:
-            if entry.failures:
-                entry.contact = contact
+            if entry.failures and entry.contact != contact:
+                self._move(prefix, entry, contact)
             if entry.contact == contact:
                 entry.seen, entry.failures = now, 0
                 bucket.entries.move_to_end(contact.peer)
             return None
+        if not self._census.admits(prefix, contact.address):
+            return None
         if len(bucket.entries) < limits.DHT_K:
             bucket.waiting.pop(contact.peer, None)
-            bucket.entries[contact.peer] = _Entry(contact, now)
+            self._enter(prefix, bucket, _Entry(contact, now))
             return None
-        bucket.waiting[contact.peer] = _Entry(contact, now)
-        bucket.waiting.move_to_end(contact.peer)
-        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
-            bucket.waiting.popitem(last=False)
+        if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
+            self._leave(prefix, bucket, surplus.contact.peer)
+            self._enter(prefix, bucket, _Entry(contact, now))
+            contact, now = surplus.contact, surplus.seen
+        self._wait(bucket, _Entry(contact, now))
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
@@ -72,21 +86,47 @@ class RoutingTable:
         """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
-        if bucket is None or entry is None or entry.contact != contact:
+        if entry is None or entry.contact != contact:
             return
         entry.failures += 1
         if entry.failures >= limits.DHT_FAILURES_MAX:
-            del bucket.entries[contact.peer]
-            if bucket.waiting:
-                peer, replacement = bucket.waiting.popitem(last=True)
-                bucket.entries[peer] = replacement
+            self.drop(contact.peer)
 
-    def wants(self, peer: PeerId) -> bool:
+    def drop(self, peer: PeerId) -> None:
+        """Forget a peer; the latest waiting contact that still may takes its place."""
+        prefix = self._prefix(peer)
+        bucket = self._buckets.get(prefix)
+        if bucket is None:
+            return
+        bucket.waiting.pop(peer, None)
+        if peer not in bucket.entries:
+            return
+        self._leave(prefix, bucket, peer)
+        while bucket.waiting and len(bucket.entries) < limits.DHT_K:
+            _, replacement = bucket.waiting.popitem(last=True)
+            if self._census.admits(prefix, replacement.contact.address):
+                self._enter(prefix, bucket, replacement)
+
+    def bar(self, culprit: PeerId | Contact) -> None:
+        """Forget a peer, or a peer at one address only."""
+        if not isinstance(culprit, Contact):
+            self.drop(culprit)
+            return
+        bucket = self._buckets.get(self._prefix(culprit.peer))
+        if bucket is None:
+            return
+        if (entry := bucket.waiting.get(culprit.peer)) is not None and entry.contact == culprit:
+            del bucket.waiting[culprit.peer]
+        if (entry := bucket.entries.get(culprit.peer)) is not None and entry.contact == culprit:
+            self.drop(culprit.peer)
+
+    def wants(self, contact: Contact) -> bool:
         """Whether there is room for a peer that is not here yet."""
-        bucket = self._buckets.get(self._prefix(peer))
-        if peer == self._own:
+        prefix = self._prefix(contact.peer)
+        bucket = self._buckets.get(prefix)
+        if contact.peer == self._own or not self._census.admits(prefix, contact.address):
             return False
-        return bucket is None or (peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
+        return bucket is None or (contact.peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.
@@ -106,6 +146,14 @@ class RoutingTable:
             if len(found) >= count:
                 break
         return found[:count]
+
+    def from_each_bucket(self, count: int) -> list[Contact]:
+        """Up to `count` of each bucket, those that came first."""
+        return [
+            entry.contact
+            for _, bucket in sorted(self._buckets.items())
+            for entry in sorted(bucket.entries.values(), key=lambda entry: entry.entered)[:count]
+        ]
 
     def touch(self, target: int, now: Instant) -> None:
         """Note that a lookup went into the target's bucket."""
@@ -151,12 +199,56 @@ class RoutingTable:
         shared = ID_BITS - (self._own_id ^ target).bit_length()
         yield [bucket for prefix, bucket in self._buckets.items() if prefix == shared]
         yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
-        for prefix in range(shared - 1, -1, -1):
-            if prefix in self._buckets:
-                yield [self._buckets[prefix]]
+        for prefix in sorted((prefix for prefix in self._buckets if prefix < shared), reverse=True):
+            yield [self._buckets[prefix]]
 
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()
 
-    def _bucket(self, peer: PeerId, now: Instant) -> _Bucket:
-        return self._buckets.setdefault(self._prefix(peer), _Bucket(now))
+    def _enter(self, prefix: int, bucket: _Bucket, entry: _Entry) -> None:
+        self._entries += 1
+        entry.entered = self._entries
+        bucket.entries[entry.contact.peer] = entry
+        bucket.branches[self._branch(prefix, entry.contact.peer)] += 1
+        self._census.enter(prefix, entry.contact.address)
+
+    def _leave(self, prefix: int, bucket: _Bucket, peer: PeerId) -> None:
+        entry = bucket.entries.pop(peer)
+        bucket.branches[self._branch(prefix, peer)] -= 1
+        self._census.leave(prefix, entry.contact.address)
+
+    def _surplus(self, prefix: int, bucket: _Bucket, newcomer: PeerId) -> _Entry | None:
+        """Whose place a newcomer to a full bucket takes: the last to enter the fullest branch, if fuller by two.
+
+        Branches are the next three bits of the ids. Ids ground against one key are all in one branch, so however early
+        they came and however long they live, they do not get more of a bucket than the others leave them.
+        """
+        count = max(bucket.branches)
+        if count < bucket.branches[self._branch(prefix, newcomer)] + 2:
+            return None
+        fullest = bucket.branches.index(count)
+        inside = [entry for peer, entry in bucket.entries.items() if self._branch(prefix, peer) == fullest]
+        return max(inside, key=lambda entry: entry.entered)
+
+    def _branch(self, prefix: int, peer: PeerId) -> int:
+        below = ID_BITS - 1 - prefix  # bits after the one in which the bucket differs from us
+        return node_id(peer) >> max(below - _BRANCH_BITS, 0) & ((1 << min(_BRANCH_BITS, below)) - 1)
+
+    def _move(self, prefix: int, entry: _Entry, contact: Contact) -> None:
+        """A peer that had failed answers from another address, which counts like any other."""
+        self._census.leave(prefix, entry.contact.address)
+        if self._census.admits(prefix, contact.address):
+            entry.contact = contact
+        self._census.enter(prefix, entry.contact.address)
+
+    def _wait(self, bucket: _Bucket, entry: _Entry) -> None:
+        """A verified contact waits for a place; one of each network, so that nobody crowds out the others."""
+        address = entry.contact.address
+        if self._census.counts(address):
+            narrow = networks(address).narrow
+            for peer in [p for p, e in bucket.waiting.items() if networks(e.contact.address).narrow == narrow]:
+                del bucket.waiting[peer]
+        bucket.waiting[entry.contact.peer] = entry
+        bucket.waiting.move_to_end(entry.contact.peer)
+        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
+            bucket.waiting.popitem(last=False)

@@ -21,7 +21,7 @@ EventT = TypeVar("EventT", Found, Stored, Gathered)
 
 
 class Directory:
-    """Nodes 10.0.x.y:4000 of one network in a world, all joined through the first."""
+    """Nodes of one network in a world, each on a public address in a /16 of its own, all joined through the first."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -32,7 +32,7 @@ class Directory:
         """Add nodes one after the other, each joining through the first; then let the network settle."""
         added = []
         for _ in range(count):
-            added.append(self._add())
+            added.append(self.add())
             self.world.run(seconds=apart_seconds)
         self.world.run(seconds=10)
         return added
@@ -79,14 +79,15 @@ class Directory:
         peers = (node.peer for address, node in self.nodes.items() if address != excluding)
         return sorted(peers, key=lambda peer: node_id(peer) ^ key)[:count]
 
-    def _add(self) -> Address:
+    def add(self, *, joining: bool = True) -> Address:
+        """Add a node, which joins through the first or knows nobody yet."""
         number = len(self.identities)
-        address = (f"10.0.{number // 250}.{number % 250 + 1}", 4000)
+        address = (f"{20 + number % 160}.{number // 160 % 250}.{number // 40_000}.1", 4000)
         identity = Identity(self.world.entropy(f"identity {number}")(32))
         entropy = self.world.entropy(f"node {number}")
         node = Node(identity, NET, entropy=entropy, wall=self.world.wall, now=self.world.now())
         self.world.add(address, node)
-        if self.nodes:
+        if self.nodes and joining:
             first = next(iter(self.nodes))
             self.world.do(address, lambda now: node.join([first], now))
         self.nodes[address], self.identities[address] = node, identity

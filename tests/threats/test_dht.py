@@ -11,7 +11,7 @@ from haif.base.errors import Reason
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
-from haif.dht.contact import Contact, pack_address, pack_contacts
+from haif.dht.contact import Contact, node_id, pack_address, pack_contacts
 from haif.dht.messages import Command, Kind, Query, Reply
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
@@ -291,7 +291,7 @@ def test_a_liar_who_names_a_wrong_address_for_a_true_peer_does_not_hide_it() -> 
 def test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query() -> None:
     anna, random = victim(), Random(2)
     for number in range(40):
-        contact = Contact(PeerId(random.randbytes(32)), (f"10.9.0.{number + 1}", 4000))
+        contact = Contact(PeerId(random.randbytes(32)), (f"{20 + number}.9.0.1", 4000))
         anna.node.table.heard(contact, NOW)
     for length in (0, 100, 200, 300, 399):
         query = Query(Command.FIND, TOPIC, b"", None, None, bytes(length))
@@ -338,3 +338,66 @@ def test_a_publisher_learns_that_nobody_took_its_record() -> None:
     anna.hear(honest(bert, store, ANNA, lambda r: Reply(r.observed, r.token, refused="over_quota")), BERT)
     events = [event for event in iter(anna.node.next_event, None) if isinstance(event, Stored)]
     assert [(event.by, event.refused) for event in events] == [((), ("over_quota",))]
+
+
+def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table() -> None:
+    anna, random = victim(), Random(10)
+    for number in range(10_000):
+        mallory, source = Identity(random.randbytes(32)), (f"66.6.6.{number % 256}", 4000 + number // 256)
+        asked = messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, mallory.peer)
+        for data, to in anna.hear(asked, source):
+            if data[1] == Kind.QUERY:
+                anna.hear(honest(mallory, data, ANNA), to)
+    places = [prefix_of(anna, contact.peer) for contact in anna.node.table.closest(0, 10_000)]
+    assert len(places) == 8
+    assert max(map(places.count, places)) == 2
+
+
+def prefix_of(one: Victim, peer: PeerId) -> int:
+    return 256 - (int.from_bytes(one.node.id, "big") ^ node_id(peer)).bit_length()
+
+
+def test_a_peer_that_passes_on_three_invalid_records_is_left_alone() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    forged = tuple(bytes([n]) * 64 + record(identity("carol"))[64:] for n in range(3))
+    anna.node.gather(TOPIC, NOW)
+    [(find, _)] = anna.flush()
+    [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=3)), BERT)
+    assert bert.peer in anna.node.table
+    anna.hear(honest(bert, get, ANNA, lambda r: Reply(r.observed, r.token, records=forged)), BERT)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 3}
+    assert bert.peer not in anna.node.table
+    anna.node.find(TOPIC, NOW)
+    assert anna.flush() == []
+    sent = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, bert.peer), BERT)
+    assert [data[1] for data, _ in sent] == [Kind.REPLY]  # it is answered, and not pinged
+
+
+def test_a_holder_whose_clock_is_behind_is_not_barred_for_expired_records() -> None:
+    anna, bert = victim(), identity("bert")
+    introduce(anna, ANNA, bert, BERT)
+    stale = tuple(record(identity(f"owner {n}"), expires=WALL - 60_000) for n in range(3))
+    anna.node.gather(TOPIC, NOW)
+    [(find, _)] = anna.flush()
+    [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=3)), BERT)
+    anna.hear(honest(bert, get, ANNA, lambda r: Reply(r.observed, r.token, records=stale)), BERT)
+    assert anna.dropped == {Reason.EXPIRED: 3}
+    assert bert.peer in anna.node.table
+
+
+def test_whoever_gives_a_false_address_for_a_true_peer_cannot_have_it_barred() -> None:
+    anna, bert, carol, mallory = victim(), identity("bert"), identity("carol"), identity("mallory")
+    introduce(anna, ANNA, bert, BERT)
+    anna.node.table.heard(Contact(carol.peer, ("10.3.0.1", 4000)), NOW)
+    false = pack_contacts([Contact(carol.peer, MALLORY)], 500)
+    anna.node.find(TOPIC, NOW)
+    queries = {to: data for data, to in anna.flush()}
+    sent = anna.hear(honest(bert, queries[BERT], ANNA, lambda r: Reply(r.observed, r.token, contacts=false)), BERT)
+    [asked] = [data for data, to in sent if to == MALLORY]
+    for _ in range(3):
+        anna.hear(honest(mallory, asked, ANNA), MALLORY)
+    assert anna.dropped == {Reason.BAD_SIGNATURE: 3}
+    assert carol.peer in anna.node.table
+    anna.node.find(TOPIC, NOW)
+    assert ("10.3.0.1", 4000) in [to for _, to in anna.flush()]

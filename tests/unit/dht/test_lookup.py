@@ -8,7 +8,7 @@ from haif.base import limits
 from haif.base.errors import Malformed
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id, pack_contacts
-from haif.dht.lookup import Ask, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Reply
 
 TARGET = Digest(bytes(32))
@@ -19,7 +19,7 @@ def contacts(count: int, seed: int = 1) -> list[Contact]:
     """Nearest first."""
     random = Random(seed)
     peers = sorted((PeerId(random.randbytes(32)) for _ in range(count)), key=node_id)
-    return [Contact(peer, ("10.0.0.1", number + 1)) for number, peer in enumerate(peers)]
+    return [Contact(peer, (f"{20 + n // 200}.{n % 200}.0.1", n + 1)) for n, peer in enumerate(peers)]
 
 
 def reply(named: list[Contact]) -> Reply:
@@ -120,3 +120,81 @@ def test_nobody_known_means_nothing_to_ask() -> None:
     lookup = Lookup(TARGET, [], OWN)
     assert lookup.asks() == []
     assert lookup.done
+
+
+def finish(lookup: Lookup, knows: dict[Contact, list[Contact]] | None = None) -> list[Contact]:
+    """Answer everything; each contact names whom it knows. Returns who was asked."""
+    asked: list[Contact] = []
+    while asks := lookup.asks():
+        for ask in asks:
+            asked.append(who(ask))
+            lookup.answered(who(ask), reply((knows or {}).get(who(ask), [])))
+    return asked
+
+
+def distance(contact: Contact) -> int:
+    return node_id(contact.peer)
+
+
+def test_one_contact_of_a_network_counts_among_the_k_closest() -> None:
+    known = contacts(60)
+    crowd = [Contact(contact.peer, ("66.6.6.6", n + 1)) for n, contact in enumerate(known[:30])]
+    lookup = Lookup(TARGET, crowd + known[30:], OWN)
+    assert set(finish(lookup)) == {crowd[0], *known[30:49]}
+    assert lookup.done
+
+
+def test_exempt_contacts_are_not_counted_by_network() -> None:
+    known = [Contact(contact.peer, ("127.0.0.1", n + 1)) for n, contact in enumerate(contacts(30))]
+    assert set(finish(Lookup(TARGET, known, OWN))) == set(known[: limits.DHT_K])
+
+
+def test_a_thorough_lookup_asks_everybody_in_the_region_and_two_of_each_network() -> None:
+    known = contacts(60)
+    known[10:40] = [Contact(contact.peer, ("66.6.6.6", n + 1)) for n, contact in enumerate(known[10:40])]
+    region = distance(known[50])
+    lookup = Lookup(TARGET, known, OWN, Extent(region=region, thorough=True))
+    assert set(finish(lookup)) == {*known[:12], *known[40:50]}
+    assert len(lookup.reached()) == 22
+    assert len(lookup.nearest()) == limits.DHT_K
+
+
+def test_a_lookup_that_is_not_thorough_ignores_the_region() -> None:
+    known = contacts(60)
+    assert len(finish(Lookup(TARGET, known, OWN, Extent(region=distance(known[50]))))) == limits.DHT_K
+
+
+def test_a_neighbourhood_that_is_too_dense_makes_any_lookup_thorough() -> None:
+    known = contacts(60)
+    calm = Lookup(TARGET, known, OWN, Extent(region=distance(known[50]), dense=distance(known[19])))
+    assert len(finish(calm)) == limits.DHT_K
+    assert not calm.suspected
+    alarmed = Lookup(TARGET, known, OWN, Extent(region=distance(known[50]), dense=distance(known[19]) + 1))
+    assert set(known[:50]) <= set(finish(alarmed))
+    assert alarmed.suspected
+    assert alarmed.done
+
+
+def test_a_false_address_of_a_peer_that_has_answered_takes_nobodys_place() -> None:
+    known = contacts(21)
+    false = Contact(known[0].peer, (known[1].address[0], 1))  # in the network of the second
+    lookup = Lookup(TARGET, known[:20], OWN, Extent())
+    asked = finish(lookup, {known[5]: [false]})
+    assert set(asked) == set(known[:20])
+    assert [answer.contact for answer in lookup.nearest()] == known[:20]
+
+
+def test_a_broad_lookup_asks_three_at_each_doubling_of_the_distance() -> None:
+    known = contacts(250)
+    asked = finish(Lookup(TARGET, known, OWN, Extent(broad=True)))
+    assert set(known[: limits.DHT_K]) <= set(asked)
+    beyond = [distance(contact).bit_length() for contact in asked if contact not in known[: limits.DHT_K]]
+    assert {256: 3, 255: 3, 254: 3}.items() <= {shell: beyond.count(shell) for shell in beyond}.items()
+    assert max(map(beyond.count, beyond)) == limits.DHT_SHELL_CONTACTS
+
+
+def test_a_broad_lookup_finds_its_way_past_liars_who_are_closest_to_all_that_we_know() -> None:
+    liars, far, hidden = contacts(limits.DHT_K), contacts(400)[399], contacts(60, 2)[:30]
+    for broad in (False, True):
+        lookup = Lookup(TARGET, [*liars, far], OWN, Extent(region=distance(hidden[-1]), thorough=True, broad=broad))
+        assert (set(hidden) <= {far, *finish(lookup, {far: hidden[:20], hidden[0]: hidden[20:]})}) is broad

@@ -9,6 +9,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import PeerId
 from haif.dht.contact import Contact, node_id
+from haif.dht.diversity import Scope
 from haif.dht.table import ID_BITS, RoutingTable
 
 OWN = PeerId(b"o" * 32)
@@ -25,7 +26,7 @@ def far_contacts(count: int) -> list[Contact]:
     while len(found) < count:
         peer = PeerId(random.randbytes(32))
         if prefix(peer) == 0:
-            found.append(Contact(peer, (f"10.0.0.{len(found) + 1}", 4000)))
+            found.append(Contact(peer, (f"10.0.{len(found) // 200}.{len(found) % 200 + 1}", 4000)))
     return found
 
 
@@ -34,16 +35,39 @@ def later(seconds: float) -> Instant:
 
 
 def full_table() -> tuple[RoutingTable, list[Contact]]:
-    table, contacts = RoutingTable(OWN), far_contacts(limits.DHT_K + 12)
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(limits.DHT_K + 12)
     for contact in contacts:
         table.heard(contact, NOW)
     return table, contacts
 
 
-def test_a_bucket_holds_k_and_old_contacts_are_not_displaced() -> None:
+def branch(peer: PeerId) -> int:
+    """The three bits of the id after the first."""
+    return node_id(peer) >> 252 & 7
+
+
+def test_a_bucket_holds_k_and_old_contacts_of_no_crowded_branch_are_not_displaced() -> None:
     table, contacts = full_table()
     assert len(table) == limits.DHT_K
-    assert all(contact.peer in table for contact in contacts[: limits.DHT_K])
+    held = [branch(contact.peer) for contact in contacts if contact.peer in table]
+    gone = [contact for contact in contacts[: limits.DHT_K] if contact.peer not in table]
+    assert all(held.count(branch(contact.peer)) >= max(map(held.count, held)) - 1 for contact in gone)
+    assert len(gone) <= 5
+
+
+def test_ids_ground_against_one_key_do_not_fill_a_bucket_however_early_they_came() -> None:
+    contacts = far_contacts(400)
+    crowd = [contact for contact in contacts if branch(contact.peer) == 5][:30]
+    table = RoutingTable(OWN, exempt=Scope.PRIVATE)
+    for contact in crowd:
+        table.heard(contact, NOW)
+    assert sum(contact.peer in table for contact in crowd) == limits.DHT_K
+    for contact in contacts:
+        if branch(contact.peer) != 5:
+            table.heard(contact, NOW)
+    assert sum(contact.peer in table for contact in crowd) <= 3
+    assert all(contact.peer in table for contact in crowd[:2])  # the oldest
+    assert len(table) == limits.DHT_K
 
 
 def test_after_two_failures_in_a_row_the_latest_waiting_contact_takes_over() -> None:
@@ -67,7 +91,7 @@ def test_a_newcomer_to_a_full_bucket_has_the_longest_silent_contact_pinged() -> 
 
 
 def test_a_peer_keeps_its_address_until_that_has_failed() -> None:
-    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    table, contact = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(1)[0]
     moved = Contact(contact.peer, ("10.66.0.1", 1))
     table.heard(contact, NOW)
     table.heard(moved, NOW)
@@ -78,7 +102,7 @@ def test_a_peer_keeps_its_address_until_that_has_failed() -> None:
 
 
 def test_a_contact_is_passed_on_only_while_fresh_and_answering() -> None:
-    table, contact = RoutingTable(OWN), far_contacts(1)[0]
+    table, contact = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(1)[0]
     table.heard(contact, NOW)
     assert table.closest(0, 5, since=NOW) == [contact]
     assert table.closest(0, 5, since=later(1)) == []
@@ -88,18 +112,18 @@ def test_a_contact_is_passed_on_only_while_fresh_and_answering() -> None:
 
 
 def test_we_never_enter_our_own_table() -> None:
-    table = RoutingTable(OWN)
+    table = RoutingTable(OWN, exempt=Scope.PRIVATE)
     table.heard(Contact(OWN, ("10.0.0.1", 1)), NOW)
     assert len(table) == 0
-    assert not table.wants(OWN)
+    assert not table.wants(Contact(OWN, ("10.0.0.1", 1)))
 
 
 def test_a_stranger_is_wanted_only_where_there_is_room() -> None:
     table, contacts = full_table()
-    assert not table.wants(contacts[0].peer)  # known
-    assert not table.wants(contacts[-1].peer)  # full
+    assert not table.wants(contacts[0])  # known
+    assert not table.wants(contacts[-1])  # full
     near = next(peer for peer in (PeerId(Random(n).randbytes(32)) for n in range(100)) if prefix(peer) == 1)
-    assert table.wants(near)
+    assert table.wants(Contact(near, ("10.0.0.1", 1)))
 
 
 def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> None:
@@ -112,14 +136,16 @@ def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> No
 
 @given(st.integers(0, 255), st.binary(min_size=32, max_size=32))
 def test_a_random_target_lies_in_its_bucket(bucket: int, noise: bytes) -> None:
-    target = int.from_bytes(RoutingTable(OWN).target_in(bucket, lambda count: noise[:count]), "big")
+    target = int.from_bytes(
+        RoutingTable(OWN, exempt=Scope.PRIVATE).target_in(bucket, lambda count: noise[:count]), "big"
+    )
     assert ID_BITS - (node_id(OWN) ^ target).bit_length() == bucket
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["heard", "failed"])), max_size=500), st.integers(0))
 def test_whatever_happens_the_bounds_hold_and_closest_is_true(events: list[tuple[int, str]], seed: int) -> None:
-    random, table = Random(seed), RoutingTable(OWN)
+    random, table = Random(seed), RoutingTable(OWN, exempt=Scope.PRIVATE)
     contacts = [Contact(PeerId(random.randbytes(32)), ("10.0.0.1", n + 1)) for n in range(401)]
     for step, (number, event) in enumerate(events):
         if event == "heard":
@@ -132,3 +158,13 @@ def test_whatever_happens_the_bounds_hold_and_closest_is_true(events: list[tuple
     assert all(buckets.count(bucket) <= limits.DHT_K for bucket in buckets)
     target = random.getrandbits(256)
     assert table.closest(target, 7) == sorted(known, key=lambda contact: node_id(contact.peer) ^ target)[:7]
+
+
+def test_from_each_bucket_come_those_that_entered_first() -> None:
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(5)
+    near = [Contact(PeerId(Random(n).randbytes(32)), ("10.1.0.1", n + 1)) for n in range(200)]
+    near = [contact for contact in near if prefix(contact.peer) == 1][:4]
+    for contact in (*contacts, *near):
+        table.heard(contact, NOW)
+    table.heard(contacts[0], later(5))
+    assert table.from_each_bucket(3) == [*contacts[:3], *near[:3]]
