@@ -85,6 +85,9 @@ class WorkerSettings(Common):
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
     threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+    insecure_no_sandbox: bool = _setting(
+        False, "serve even where no jail can be built around the engine: code in a model is then code as this user"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,9 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Common]) -> None:
         text = each.metadata["help"]
         if each.default not in (None, "", ()):
             text += f" (default: {each.default})"
-        if hint is tuple:
+        if hint is bool:
+            parser.add_argument(flag, dest=each.name, action="store_true", default=None, help=text)
+        elif hint is tuple:
             parser.add_argument(flag, dest=each.name, action="append", metavar="VALUE", help=text)
         else:
             parser.add_argument(flag, dest=each.name, metavar=hint.__name__.upper(), help=text)
@@ -177,7 +182,7 @@ def _read_file(environment: Mapping[str, str]) -> tuple[Path | None, dict[str, A
 
 
 def _fields(kind: type[Common]) -> list[tuple[dataclasses.Field[Any], type]]:
-    """Each field with the plain type its values have: str, int, Path or tuple."""
+    """Each field with the plain type its values have: str, int, bool, Path or tuple."""
     hints = typing.get_type_hints(kind)
     plain: list[tuple[dataclasses.Field[Any], type]] = []
     for each in dataclasses.fields(kind):
@@ -193,6 +198,10 @@ def _convert(hint: type, value: Any, where: str) -> Any:
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             raise Misuse(f"{where}: wanted a list of texts, got {value!r}")
         return tuple(item.strip() for item in items if item.strip())
+    if hint is bool:
+        if not isinstance(value, bool) and value not in ("true", "false"):
+            raise Misuse(f"{where}: wanted true or false, got {value!r}")
+        return value is True or value == "true"
     if hint is int:
         try:
             number = int(value)
