@@ -34,9 +34,25 @@ def digest_of(path: Path) -> ModelDigest:
     return ModelDigest(blake3.blake3(path.read_bytes()).digest())
 
 
-def engine(model: Path, *, slots=8, context_tokens=512, died=None, program=CHILD_PROGRAM, digest=None) -> Engine:
+def engine(
+    model: Path,
+    *,
+    slots=8,
+    context_tokens=512,
+    died=None,
+    program=CHILD_PROGRAM,
+    digest=None,
+    insecure_no_sandbox=False,
+) -> Engine:
     return Engine(
-        EngineSettings(model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1),
+        EngineSettings(
+            model,
+            digest or digest_of(model),
+            slots=slots,
+            context_tokens=context_tokens,
+            threads=1,
+            insecure_no_sandbox=insecure_no_sandbox,
+        ),
         clock=SystemClock(),
         entropy=os.urandom,
         on_died=(lambda cause: None) if died is None else died,
