@@ -86,6 +86,9 @@ class WorkerSettings(Common):
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
     threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+    insecure_no_sandbox: bool = _setting(
+        False, "serve even where no jail can be built around the engine: code in a model is then code as this user"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +137,9 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Common]) -> None:
         text = each.metadata["help"]
         if each.default not in (None, "", ()):
             text += f" (default: {each.default})"
-        if hint is tuple:
+        if hint is bool:
+            parser.add_argument(flag, dest=each.name, action="store_true", default=None, help=text)
+        elif hint is tuple:
             parser.add_argument(flag, dest=each.name, action="append", metavar="VALUE", help=text)
         else:
             parser.add_argument(flag, dest=each.name, metavar=hint.__name__.upper(), help=text)
@@ -195,9 +200,9 @@ def _convert(hint: type, value: Any, where: str) -> Any:
             raise Misuse(f"{where}: wanted a list of texts, got {value!r}")
         return tuple(item.strip() for item in items if item.strip())
     if hint is bool:
-        if str(value).lower() not in {"true", "false"}:
+        if not isinstance(value, bool) and value not in ("true", "false"):
             raise Misuse(f"{where}: wanted true or false, got {value!r}")
-        return str(value).lower() == "true"
+        return value is True or value == "true"
     if hint is int:
         try:
             number = int(value)

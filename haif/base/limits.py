@@ -138,6 +138,7 @@ ENGINE_RESPAWN_SECONDS_MIN: Final = 0.1  # wait after a first death; doubled wit
 ENGINE_RESPAWN_SECONDS_MAX: Final = 10.0
 ENGINE_HEALTHY_SECONDS: Final = 30.0  # a child that lived this long ends a series of deaths
 ENGINE_STDERR_BYTES_MAX: Final = 4096  # last words of a child that are kept to say why it died
+ENGINE_TASKS_MAX: Final = 512  # processes and threads in the namespace of a child (RLIMIT_NPROC)
 ENGINE_FILES_MAX: Final = 64  # open files of a child (RLIMIT_NOFILE); it needs about 10
 ENGINE_GROWTH_BYTES_MAX: Final = 512 << 20  # memory a child may add after it loaded its model (RLIMIT_AS)
 ENGINE_LOAD_BYTES_BASE: Final = (

@@ -103,9 +103,10 @@ def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
     if not about.exact:
         text = "decoding and prefill differ here: answers may change with the load. Rebuild with: make clean setup"
         yield Finding("exactness", "note", text)
-    yield Finding("sandbox", "note" if about.missing else "ok", f"level {about.sandbox}: {', '.join(about.enforced)}")
-    if about.missing:
-        yield Finding("sandbox lacks", "note", "; ".join(about.missing))
+    state = {"full": "ok", "reduced": "note"}.get(about.sandbox, "wrong")
+    yield Finding("sandbox", state, f"level {about.sandbox}: {', '.join(about.enforced)}")
+    for risk in about.residual:
+        yield Finding("sandbox lacks", state, risk)
 
 
 def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:

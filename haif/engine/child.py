@@ -12,12 +12,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from traceback import format_exc
 from typing import NoReturn
 
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
-from haif.engine import llama, sandbox
+from haif.engine import llama
 from haif.engine.core import Core
 from haif.engine.frames import (
     Failed,
@@ -34,6 +35,7 @@ from haif.engine.frames import (
 )
 from haif.engine.prompt import Turns, chat_tokens, text_tokens
 from haif.engine.request import Generate
+from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
 
 
@@ -148,19 +150,31 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def rehearse() -> None:
+    """Go once through what imports modules at its first use."""
+    with suppress(Unsupported):
+        ChatTemplate("{{ messages | tojson }}{{ 1 // 0 }}", bos="", eos="").render([("user", "\u00e9")])
+    format_exc()
+
+
 def main() -> NoReturn:
-    """Arguments: the parent's process id, and the descriptors of orders, reports and model."""
-    parent, orders, reports, model = map(int, sys.argv[1:5])
+    """Arguments: the parent's process id, the descriptors of orders, reports and model, and 1 to do without a jail.
+
+    After the seal no file can be opened, so everything that Python loads at first use is used before.
+    """
+    parent, orders, reports, model, insecure = map(int, sys.argv[1:6])
     llama.set_log(lambda text: os.write(2, text.encode()))
     pipe = Pipe(orders, reports)
-    enforced = sandbox.seal(parent, frozenset({orders, reports, model}), os.fstat(model).st_size)
-    pipe.send(Report(sealed=Sealed(list(enforced), list(sandbox.MISSING))))
+    rehearse()
+    files = frozenset({orders, reports, model})
+    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure))
+    pipe.send(Report(sealed=Sealed(list(told.enforced), dict(told.missing), list(told.notes), told.pid)))
     load = pipe.orders(wait=True)[0].load
     assert load is not None, "the first order is to load"
     try:
         child = Child(pipe, model, load)
         ready = child.ready()
-        sandbox.settle()
+        settle()
     except HaifError as error:
         pipe.send(Report(failed=Failed(error.reason.value, error.message)))
         sys.exit(1)

@@ -42,10 +42,12 @@ class Order(Message, frozen=True):
 
 
 class Sealed(Message, frozen=True):
-    """What the child put around itself before it read anything it does not trust."""
+    """What the child put around itself before it read anything it does not trust: `sandbox.layers.Statement`."""
 
     enforced: list[str]
-    missing: list[str]
+    missing: dict[str, str]
+    notes: list[str]
+    pid: int
 
 
 class Ready(Message, frozen=True):

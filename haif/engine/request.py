@@ -80,9 +80,10 @@ class ModelInfo:
     has_chat_template: bool
     engine: str  # build and execution profile, and whether the start-up self-test found it exact
     exact: bool
-    sandbox: str  # the level: "process" means a separate process with the restrictions listed in `enforced`
+    sandbox: str  # the level: "full", "reduced" or "none"; see sandbox.layers
     enforced: tuple[str, ...]
-    missing: tuple[str, ...]  # protections that a full jail would add and this one lacks
+    missing: tuple[str, ...]  # layers of a full jail that this one lacks
+    residual: tuple[str, ...]  # what may go wrong for that, one sentence each
 
 
 @dataclass(frozen=True, slots=True)

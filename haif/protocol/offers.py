@@ -14,7 +14,7 @@ class Offer(Message, frozen=True):
     port: int
     context_tokens: int
     slots: int
-    sandbox: str  # the sandbox level the worker claims: "none", "process", later "reduced" or "full"
+    sandbox: str  # the sandbox level the worker claims: "none", "reduced" or "full"
     engine: str  # build and execution profile, as the engine reports it
 
 

@@ -75,7 +75,7 @@ REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
 SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
     "own process", "clean environment", "no other files", "dies with its parent", "no new privileges", "not traceable",
-    "rlimits", "seccomp", "landlock", "namespaces", "empty root", "cgroups", "uid separation",
+    "rlimits", "not root", "no capabilities", "seccomp", "landlock", "namespaces", "empty root", "cgroups",
 )  # fmt: skip
 
 REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)

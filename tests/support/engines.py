@@ -13,12 +13,14 @@ from haif.runtime.clock import SystemClock
 LIAR = """
 import os, sys, time
 sys.path += sys.argv.pop(1).split(os.pathsep)
-from haif.engine import sandbox
+from haif.engine.sandbox.jail import seal
+from haif.engine.sandbox.layers import LAYERS, Statement
 from haif.engine.frames import End, Failed, Output, Ready, Refused, Report, Sealed, Step, frame
-parent, orders, reports, model = map(int, sys.argv[1:5])
+unsealed = lambda *_: Statement(tuple(set(LAYERS) - {"cgroups"}), {"cgroups": ""}, (), os.getpid())
+parent, orders, reports, model, _ = map(int, sys.argv[1:6])
 say = lambda report: os.write(reports, frame(report))
-sandbox.seal(parent, frozenset({orders, reports, model}), 1000)
-say(Report(sealed=Sealed([], [])))
+told = seal(parent, frozenset({orders, reports, model}), 1000)
+say(Report(sealed=Sealed(list(told.enforced), dict(told.missing), [], told.pid)))
 os.read(orders, 9999)
 say(Report(ready=Ready("liar", "llama", 1, 100, 100, False, "build", True)))
 os.read(orders, 9999)
@@ -32,9 +34,25 @@ def digest_of(path: Path) -> ModelDigest:
     return ModelDigest(blake3.blake3(path.read_bytes()).digest())
 
 
-def engine(model: Path, *, slots=8, context_tokens=512, died=None, program=CHILD_PROGRAM, digest=None) -> Engine:
+def engine(
+    model: Path,
+    *,
+    slots=8,
+    context_tokens=512,
+    died=None,
+    program=CHILD_PROGRAM,
+    digest=None,
+    insecure_no_sandbox=False,
+) -> Engine:
     return Engine(
-        EngineSettings(model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1),
+        EngineSettings(
+            model,
+            digest or digest_of(model),
+            slots=slots,
+            context_tokens=context_tokens,
+            threads=1,
+            insecure_no_sandbox=insecure_no_sandbox,
+        ),
         clock=SystemClock(),
         entropy=os.urandom,
         on_died=(lambda cause: None) if died is None else died,

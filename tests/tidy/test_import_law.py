@@ -28,8 +28,9 @@ IMPURE = {
     "aiosqlite", "subprocess", "threading", "multiprocessing", "signal", "pathlib", "shutil", "tempfile", "trio",
     "uvicorn", "httpx", "requests", "http", "urllib",
 }  # fmt: skip
-CHILD = {"engine/child.py", "engine/llama.py", "engine/sandbox.py"}
-CHILD_DOORS = {"engine/child.py", "engine/sandbox.py"}
+SANDBOX = {f"engine/sandbox/{path.name}" for path in PACKAGE.glob("engine/sandbox/*.py")}
+CHILD = {"engine/child.py", "engine/llama.py"} | SANDBOX
+CHILD_DOORS = CHILD - {"engine/llama.py", "engine/sandbox/layers.py"}
 
 
 def modules() -> list[Path]:

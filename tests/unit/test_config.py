@@ -55,6 +55,22 @@ def test_unknown_and_wrong_settings_are_refused(tmp_path: Path, text: str) -> No
         config.load(config.WorkerSettings, {}, environment(path))
 
 
+def test_only_true_and_false_decide_whether_the_jail_may_be_missing(file: Path) -> None:
+    def allowed(word: str) -> bool:
+        found = environment(file, HAIF_WORKER_INSECURE_NO_SANDBOX=word)
+        return config.load(config.WorkerSettings, {}, found).insecure_no_sandbox
+
+    assert not config.load(config.WorkerSettings, {}, environment(file)).insecure_no_sandbox
+    assert allowed("true")
+    assert not allowed("false")
+    with pytest.raises(Misuse, match="true or false"):
+        allowed("1")
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser, config.WorkerSettings)
+    flags = vars(parser.parse_args(["--insecure-no-sandbox"]))
+    assert config.load(config.WorkerSettings, flags, environment(file)).insecure_no_sandbox
+
+
 def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
     with pytest.raises(Misuse, match="HAIF_WORKER_SLOTS"):
         config.load(config.WorkerSettings, {}, environment(file, HAIF_WORKER_SLOTS="many"))

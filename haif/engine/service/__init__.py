@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
@@ -21,7 +21,7 @@ from haif.base.errors import DigestMismatch, EngineDied, HaifError, Misuse, Over
 from haif.engine.frames import Ready, Sealed
 from haif.engine.meter import Meter
 from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
-from haif.engine.sandbox import LEVEL
+from haif.engine.sandbox.layers import level, residual
 from haif.engine.service.process import CHILD_PROGRAM, Process
 from haif.engine.service.settings import EngineSettings, check_settings, context_tokens, digest_of, open_model
 
@@ -165,7 +165,7 @@ class Engine:
         finally:
             self._child = None
             self._alive.clear()
-            await child.close()
+            await _to_the_end(child.close())
             os.close(descriptor)
 
     async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
@@ -178,6 +178,20 @@ class Engine:
         sealed = await child.sealed()
         ready = await child.load()
         return _describe(ready, sealed, self._settings)
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Await bounded work that must not be left half done; a cancellation takes effect after it."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
@@ -193,7 +207,8 @@ def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelIn
         has_chat_template=ready.has_chat_template,
         engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
         exact=ready.exact,
-        sandbox=LEVEL,
-        enforced=tuple(text[:most] for text in sealed.enforced),
-        missing=tuple(text[:most] for text in sealed.missing),
+        sandbox=level(sealed.enforced),
+        enforced=tuple(sealed.enforced),
+        missing=tuple(sealed.missing),
+        residual=tuple(text[:most] for text in residual(sealed.missing, sealed.notes)),
     )

@@ -37,6 +37,7 @@ from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.sandbox import ENVIRONMENT
+from haif.engine.service.jail import verify
 from haif.engine.service.settings import EngineSettings, context_tokens
 
 CHILD_PROGRAM: Final = (
@@ -69,7 +70,7 @@ class Process(asyncio.Protocol):
         self._process: asyncio.subprocess.Process | None = None
         self._orders: asyncio.WriteTransport | None = None
         self._reports: asyncio.BaseTransport | None = None
-        self._words: asyncio.Task[bytes] | None = None
+        self._words: _Words | None = None
 
     async def start(self, program: str, model: int) -> None:
         """Make the process. It inherits the ends of three pipes and the model, a clean environment, and nothing else.
@@ -83,9 +84,9 @@ class Process(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders_out, "wb", 0))
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
-            words = asyncio.StreamReader()
-            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(words), os.fdopen(words_in, "rb", 0))
-            arguments = (_search_path(), *map(str, (os.getpid(), orders_in, reports_out, model)))
+            _, self._words = await loop.connect_read_pipe(_Words, os.fdopen(words_in, "rb", 0))
+            numbers = (os.getpid(), orders_in, reports_out, model, int(self._settings.insecure_no_sandbox))
+            arguments = (_search_path(), *map(str, numbers))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
@@ -95,15 +96,12 @@ class Process(asyncio.Protocol):
             os.close(orders_in)
             os.close(reports_out)
             os.close(words_out)
-        self._words = asyncio.create_task(_last_words(words), name="engine last words")
 
     async def sealed(self) -> Sealed:
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""
         sealed = await self._first(self._sealed)
         assert self._process is not None
-        status = Path(f"/proc/{self._process.pid}/status").read_text()  # noqa: ASYNC240 - procfs does not block
-        if "NoNewPrivs:\t1\n" not in status:
-            raise EngineDied("it says that it restricted itself, and did not")
+        verify(sealed, monitor=self._process.pid, allowed=self._settings.insecure_no_sandbox)
         return sealed
 
     async def load(self) -> Ready:
@@ -159,9 +157,10 @@ class Process(asyncio.Protocol):
                 _kill(process)
                 await process.wait()
         if self._words is not None:
-            await self._words
+            await self._words.end
         if self._reports is not None:
             self._reports.close()
+            await self._silent
         self._fail_all(self._error or EngineDied("the engine was closed"))
 
     async def _cause(self) -> HaifError:
@@ -176,7 +175,7 @@ class Process(asyncio.Protocol):
             _kill(process)
             await process.wait()
         if self._error is None:
-            self._error = EngineDied(f"the engine child ended: {_explain(process.returncode or 0, await words)}")
+            self._error = EngineDied(f"the engine child ended: {_explain(process.returncode or 0, await words.end)}")
         self._fail_all(self._error)
         return self._error
 
@@ -310,12 +309,19 @@ def _search_path() -> str:
     return os.pathsep.join(dict.fromkeys([package, *libraries]))
 
 
-async def _last_words(stderr: asyncio.StreamReader) -> bytes:
+class _Words(asyncio.Protocol):
     """The end of what the child wrote to its error stream."""
-    words = b""
-    while data := await stderr.read(limits.ENGINE_STDERR_BYTES_MAX):
-        words = (words + data)[-limits.ENGINE_STDERR_BYTES_MAX :]
-    return words
+
+    def __init__(self) -> None:
+        self.end: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._last = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._last = (self._last + data)[-limits.ENGINE_STDERR_BYTES_MAX :]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+        if not self.end.done():
+            self.end.set_result(self._last)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
@@ -327,6 +333,7 @@ _SIGNALS: Final = {
     signal.SIGKILL: "by the operating system for want of memory, or by somebody",
     signal.SIGABRT: "llama.cpp stopped itself at a state it does not handle",
     signal.SIGSEGV: "a memory fault in native code",
+    signal.SIGSYS: "its jail forbids a system call that it tried",
 }
 
 

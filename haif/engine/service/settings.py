@@ -27,7 +27,8 @@ class EngineSettings:
     """What to run and with what.
 
     `context_tokens` is per slot; 0 takes what the model was trained for, at most
-    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`.
+    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. With `insecure_no_sandbox` the model is served even where no jail can be
+    had; the level says so.
     """
 
     model: Path
@@ -36,6 +37,7 @@ class EngineSettings:
     context_tokens: int
     threads: int
     profile: Literal["exact"] = "exact"
+    insecure_no_sandbox: bool = False
 
 
 def check_settings(settings: EngineSettings) -> None:

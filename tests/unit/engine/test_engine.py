@@ -24,6 +24,7 @@ from haif.base.errors import (
 )
 from haif.engine.request import Piece
 from haif.engine.sandbox import ENVIRONMENT
+from haif.engine.sandbox.layers import LAYERS, REQUIRED, level
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import build_tiny_model
 
@@ -72,8 +73,10 @@ async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
         model.name, model.architecture, model.vocabulary, model.context_trained, model.context_tokens,
         model.has_chat_template,
     )  # fmt: skip
-    assert "process" == model.sandbox
-    assert {"seccomp", "landlock", "namespaces"} <= set(model.missing)
+    assert level(model.enforced) == model.sandbox
+    assert set(LAYERS) == {*model.enforced, *model.missing}
+    assert REQUIRED <= set(model.enforced)
+    assert len(model.missing) == len(model.residual)
     assert "profile exact, bit-exact; haif-sampler-v1" in model.engine
     assert len(model.engine) < 160
 
@@ -258,7 +261,7 @@ def step(number=0, tokens="[1]", end=None, running=1):
         ("os.write(reports, b'\\0\\0\\0\\6\\x95\\1\\2\\3\\4\\5')", "not a Report"),
         ("os.write(reports, b'\\0\\0\\1\\0half'); os._exit(0)", "in the middle of a message"),
         ("say(Report())", "not due"),
-        ("say(Report(sealed=Sealed([], [])))", "not due"),
+        ("say(Report(sealed=Sealed([], {}, [], 1)))", "not due"),
         ("say(Report(failed=Failed('engine_died', 'x')))", "not due"),
         (step(number=1), "never made"),
         (step(number=-1), "never made"),
@@ -294,7 +297,7 @@ async def test_a_child_that_floods_its_error_stream_is_heard_to_the_end_and_no_m
         ("import sys; sys.exit('no such library')", "no such library"),
         ("import os, sys; os.write(int(sys.argv[4]), b'\\xff\\xff\\xff\\xff'); os.read(int(sys.argv[3]), 1)", "limit"),
         ("import os, time; os.read(0, 1); time.sleep(100)", "in time"),
-        (LIAR.replace("sandbox.seal", "(lambda *_: 0)"), "did not"),
+        (LIAR.replace("seal(parent", "unsealed(parent"), "did not: .*CapEff"),
     ],
 )
 async def test_a_child_that_does_not_start_properly_is_told_at_once(tiny, monkeypatch, program, cause):

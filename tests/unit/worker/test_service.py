@@ -150,7 +150,7 @@ async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path)
         receipt = check_receipt(
             end.receipt, reservation, output.tokens_digest(), output.text_digest(), output.tokens
         ).payload
-        assert (receipt.finish_reason, receipt.sandbox) == (end.finish_reason, "process")
+        assert (receipt.finish_reason, receipt.sandbox) == (end.finish_reason, offer.sandbox)
         assert 'haif_worker_requests_total{outcome="ok"} 1.0' in at.telemetry.exposition().decode()
 
 
