@@ -146,19 +146,28 @@ def load(kind: type[T], flags: Mapping[str, Any], environment: Mapping[str, str]
     values: dict[str, Any] = {}
     path, document = _read_file(environment)
     table = {key: value for key, value in document.items() if key not in SECTIONS.values()}
-    table |= document.get(section, {})
+    own = document.get(section, {})
+    if not isinstance(own, dict):
+        raise Misuse(f"{path}: {section} must be a table, begun with a line [{section}]")
+    table |= own
     known = {each.name: hint for each, hint in _fields(kind)}
+
+    def take(key: str, value: Any, where: str) -> None:
+        values[key] = _convert(known[key], value, where)
+        if key.endswith("_port") and values[key] > 65535:  # some systems take the remainder, and listen elsewhere
+            raise Misuse(f"{where}: a port is at most 65535, not {value}")
+
     for key, value in table.items():
         if key not in known:
             raise Misuse(f"{path}: unknown setting {key!r} for {section}; known are: {', '.join(sorted(known))}")
-        values[key] = _convert(known[key], value, f"{path}: {key}")
-    for key, hint in known.items():
+        take(key, value, f"{path}: {key}")
+    for key in known:
         name = f"HAIF_{key.upper()}" if key in _COMMON else f"HAIF_{section.upper()}_{key.upper()}"
         if name in environment:
-            values[key] = _convert(hint, environment[name], f"environment variable {name}")
+            take(key, environment[name], f"environment variable {name}")
     for key, value in flags.items():
         if key in known and value is not None:
-            values[key] = _convert(known[key], value, f"--{key.replace('_', '-')}")
+            take(key, value, f"--{key.replace('_', '-')}")
     return kind(**values)
 
 

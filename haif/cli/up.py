@@ -51,6 +51,10 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
 
     if not 1 <= arguments.workers <= 16:
         raise Misuse("--workers must be between 1 and 16")
+    if not 0 <= http_port <= 65535:
+        raise Misuse(f"--http-port: a port is 0 to 65535, not {http_port}")
+    if arguments.threads < 0:
+        raise Misuse("--threads must be 0 or more")
     settings = config.load(config.NodeSettings, vars(arguments))
     started = time.monotonic()
 

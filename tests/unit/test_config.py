@@ -46,6 +46,9 @@ def test_a_table_is_for_its_role_alone(file: Path) -> None:
         "[worker]\nslots = -1\n",
         "=",
         "network = 5\n",
+        "worker = 3\n",
+        'worker = "x"\n',
+        "wire_port = 65536\n",
     ],
 )
 def test_unknown_and_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
