@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -101,6 +102,7 @@ SECTIONS: dict[type[Common], str] = {
     WorkerSettings: "worker",
     GatewaySettings: "gateway",
 }
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COMMON = {each.name for each in dataclasses.fields(Common)}
 
 
@@ -168,7 +170,10 @@ def load(kind: type[T], flags: Mapping[str, Any], environment: Mapping[str, str]
     for key, value in flags.items():
         if key in known and value is not None:
             take(key, value, f"--{key.replace('_', '-')}")
-    return kind(**values)
+    settings = kind(**values)
+    if settings.name and not _NAME.fullmatch(settings.name):  # keys and folders go by it
+        raise Misuse(f"--name: {settings.name[:80]!r} cannot name an instance: use 1 to 64 of a-z A-Z 0-9 . _ -")
+    return settings
 
 
 def _read_file(environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:

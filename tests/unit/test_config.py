@@ -67,6 +67,12 @@ def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
         config.load(config.WorkerSettings, {}, {"HAIF_CONFIG": "/nowhere.toml"})
 
 
+@pytest.mark.parametrize("name", ["../other", "a/b", ".hidden", "x" * 65, "a b"])
+def test_a_name_stays_inside_the_state_folder(file: Path, name: str) -> None:
+    with pytest.raises(Misuse, match="cannot name an instance"):
+        config.load(config.NodeSettings, {"name": name}, environment(file))
+
+
 def test_lists_come_from_repeated_flags_or_commas(file: Path) -> None:
     given = config.load(config.NodeSettings, {"bootstrap": ["h:1", "h:2"]}, environment(file))
     assert given.bootstrap_addresses == (("h", 1), ("h", 2))
