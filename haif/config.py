@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -105,6 +106,7 @@ SECTIONS: dict[type[Common], str] = {
     WorkerSettings: "worker",
     GatewaySettings: "gateway",
 }
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COMMON = {each.name for each in dataclasses.fields(Common)}
 
 
@@ -152,20 +154,32 @@ def load(kind: type[T], flags: Mapping[str, Any], environment: Mapping[str, str]
     values: dict[str, Any] = {}
     path, document = _read_file(environment)
     table = {key: value for key, value in document.items() if key not in SECTIONS.values()}
-    table |= document.get(section, {})
+    own = document.get(section, {})
+    if not isinstance(own, dict):
+        raise Misuse(f"{path}: {section} must be a table, begun with a line [{section}]")
+    table |= own
     known = {each.name: hint for each, hint in _fields(kind)}
+
+    def take(key: str, value: Any, where: str) -> None:
+        values[key] = _convert(known[key], value, where)
+        if key.endswith("_port") and values[key] > 65535:  # some systems take the remainder, and listen elsewhere
+            raise Misuse(f"{where}: a port is at most 65535, not {value}")
+
     for key, value in table.items():
         if key not in known:
             raise Misuse(f"{path}: unknown setting {key!r} for {section}; known are: {', '.join(sorted(known))}")
-        values[key] = _convert(known[key], value, f"{path}: {key}")
-    for key, hint in known.items():
+        take(key, value, f"{path}: {key}")
+    for key in known:
         name = f"HAIF_{key.upper()}" if key in _COMMON else f"HAIF_{section.upper()}_{key.upper()}"
         if name in environment:
-            values[key] = _convert(hint, environment[name], f"environment variable {name}")
+            take(key, environment[name], f"environment variable {name}")
     for key, value in flags.items():
         if key in known and value is not None:
-            values[key] = _convert(known[key], value, f"--{key.replace('_', '-')}")
-    return kind(**values)
+            take(key, value, f"--{key.replace('_', '-')}")
+    settings = kind(**values)
+    if settings.name and not _NAME.fullmatch(settings.name):  # keys and folders go by it
+        raise Misuse(f"--name: {settings.name[:80]!r} cannot name an instance: use 1 to 64 of a-z A-Z 0-9 . _ -")
+    return settings
 
 
 def _read_file(environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:

@@ -11,6 +11,7 @@ What is where, in the state folder:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -68,13 +69,23 @@ def run(settings: config.Common, *, announce: Announce, until_eof: bool = False)
             loop.add_signal_handler(number, stop.set)
         if until_eof:
             _watch_stdin(loop, stop)
-        async with _role(settings) as ready:
-            announce(ready)
-            await stop.wait()
+        serving = asyncio.create_task(_serve(settings, announce))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        serving.cancel()  # wherever it is: a role that is still loading its model stops too
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(whole())
     return 0
+
+
+async def _serve(settings: config.Common, announce: Announce) -> None:
+    async with _role(settings) as ready:
+        announce(ready)
+        await asyncio.Event().wait()  # until it is cancelled
 
 
 def model_store(settings: config.Common) -> ModelStore:

@@ -80,7 +80,18 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; end quietly
         return 0
+    except OSError as error:
+        print(f"haif: {_what_the_system_says(error)}", file=sys.stderr)
+        return 1
     return code
+
+
+def _what_the_system_says(error: OSError) -> str:
+    """A full disk, a folder that cannot be written, a host that does not exist: no fault of the program's."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return f"the system refused: {reason}"
+    return f"{error.filename}: {reason}. Look at the path and who may use it, or name another state folder with --state"
 
 
 def _version(arguments: argparse.Namespace) -> int:

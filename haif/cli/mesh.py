@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from haif.base.errors import Misuse, Unavailable
+from haif.base.errors import HaifError, Misuse, Unavailable
 from haif.config import Common, parse_address
 from haif.identity.service import Keyring
 from haif.runtime import disk
@@ -33,6 +33,7 @@ READY_SECONDS = 120.0  # a large model takes this long to hash and load
 STOP_SECONDS = 1.6
 RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+_LOG_BYTES_MAX = 1 << 20  # a role that is started again adds to its log until here; then it begins anew
 CARD = "up.json"  # what `haif chat` needs, while the mesh runs
 TARGETS = "prometheus.json"  # a `file_sd` file: where each role serves /metrics
 KEY = "up.key"  # the tenant key of this mesh, the same every time
@@ -80,7 +81,7 @@ class Mesh:
         from haif.gateway.service import tenant_key
 
         kept = self._folder / KEY
-        known = disk.read_private(kept).decode() if kept.exists() else None
+        known = disk.read_private(kept).decode(errors="replace") if kept.exists() else None
         self.key = await tenant_key(self._folder, "local", known)
         disk.write_private(kept, self.key.encode())
         first, *others = self.roles
@@ -88,6 +89,7 @@ class Mesh:
             await self._start(first)
             await asyncio.gather(*(self._start(role) for role in others))
             await self._until_ready()
+            self._keep_address()
         except BaseException:
             await self._stop()
             raise
@@ -113,6 +115,10 @@ class Mesh:
         ]
         return {"gateway": self.gateway, "key": self.key, "model": self._model, "roles": roles}
 
+    def _keep_address(self) -> None:
+        """Tenants know the gateway's address by now: it stays the same when the gateway is started again."""
+        self.roles[1].flags += ["--http-port", self.gateway.rpartition(":")[2]]
+
     # --- processes ----------------------------------------------------------------------------------------------------
 
     async def _start(self, role: Role) -> None:
@@ -121,7 +127,9 @@ class Mesh:
         common += ["--network", self._settings.network, "--host", self._settings.host]
         common += [text for address in known for text in ("--bootstrap", address)]
         log = disk.private_folder(self._folder / "logs") / f"{role.name}.log"
-        with log.open("wb") as errors:
+        again = role.process is not None and log.exists() and log.stat().st_size < _LOG_BYTES_MAX
+        with log.open("ab" if again else "wb") as errors:  # why it ended is in there
+            begin = errors.tell()
             role.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "haif.cli.main", role.verb, *common, *role.flags,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
@@ -131,8 +139,9 @@ class Mesh:
             line = await asyncio.wait_for(role.process.stdout.readline(), READY_SECONDS)
         except TimeoutError:
             line = b""
+            role.process.kill()
         if not line:
-            said = log.read_text(errors="replace").strip() or "it said nothing"
+            said = log.read_bytes()[begin:].decode(errors="replace").strip() or "it said nothing"
             raise Unavailable(f"{role.name} did not start: {said.removeprefix('haif: ')}\n(its log: {log})")
         role.ready = json.loads(line)
 
@@ -155,10 +164,10 @@ class Mesh:
             await asyncio.sleep(RESTART_SECONDS)
             try:
                 await self._start(role)
-            except Unavailable as error:
-                self._report(error.message)
-            else:
                 self._write_cards()
+            except (HaifError, OSError, ValueError) as error:  # a full disk, for one: the next round tries again
+                self._report(error.message if isinstance(error, HaifError) else f"{role.name}: {error}")
+            else:
                 self._report(f"{role.name} is back")
 
     async def _stop(self) -> None:
@@ -193,7 +202,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         card = json.loads(disk.read_private(folder / CARD))
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(card, dict):
+    if not isinstance(card, dict) or not all(isinstance(card.get(name), str) for name in ("gateway", "key")):
         raise Misuse(f"{folder / CARD} is damaged; remove it")
     return card
 

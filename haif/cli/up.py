@@ -51,6 +51,10 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
 
     if not 1 <= arguments.workers <= 16:
         raise Misuse("--workers must be between 1 and 16")
+    if not 0 <= http_port <= 65535:
+        raise Misuse(f"--http-port: a port is 0 to 65535, not {http_port}")
+    if arguments.threads < 0:
+        raise Misuse("--threads must be 0 or more")
     settings = config.load(config.NodeSettings, vars(arguments))
     started = time.monotonic()
 
@@ -64,7 +68,7 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
             workers=arguments.workers,
             http_port=http_port,
             threads=arguments.threads or threads_default(arguments.workers),
-            report=lambda text: print(text, file=sys.stderr, flush=True),
+            report=_report,
         )
         stopped = asyncio.create_task(stop.wait())
         body = asyncio.create_task(_inside(mesh, inside, started))
@@ -78,6 +82,11 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
     with disk.owned(settings.folder / "up.lock", "haif up"):
         asyncio.run(whole())
     return 0
+
+
+def _report(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone, or the disk full: the mesh goes on
+        print(text, file=sys.stderr, flush=True)
 
 
 async def _inside(mesh: Mesh, inside: Callable[[Mesh, float], Any], started: float) -> None:

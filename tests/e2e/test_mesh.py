@@ -161,6 +161,14 @@ def test_a_restarted_orchestrator_forgets_no_finished_job(fragile: Mesh) -> None
     assert one_answer(fragile).choices
 
 
+def test_a_restarted_gateway_is_where_its_tenants_know_it(fragile: Mesh) -> None:
+    (old,) = fragile.roles("gateway")
+    fragile.kill(old)
+    fragile.until_back("gateway", old["pid"])
+    assert fragile.card["gateway"] == fragile.first_card["gateway"]
+    assert one_answer(fragile).choices
+
+
 def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
     mesh = start(tmp_path, "--workers", "1")
     processes = mesh.processes()

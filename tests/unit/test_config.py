@@ -46,6 +46,9 @@ def test_a_table_is_for_its_role_alone(file: Path) -> None:
         "[worker]\nslots = -1\n",
         "=",
         "network = 5\n",
+        "worker = 3\n",
+        'worker = "x"\n',
+        "wire_port = 65536\n",
     ],
 )
 def test_unknown_and_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
@@ -78,6 +81,12 @@ def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
         config.load(config.WorkerSettings, {"slots": "many"}, environment(file))
     with pytest.raises(Misuse, match="does not exist"):
         config.load(config.WorkerSettings, {}, {"HAIF_CONFIG": "/nowhere.toml"})
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", ".hidden", "x" * 65, "a b"])
+def test_a_name_stays_inside_the_state_folder(file: Path, name: str) -> None:
+    with pytest.raises(Misuse, match="cannot name an instance"):
+        config.load(config.NodeSettings, {"name": name}, environment(file))
 
 
 def test_lists_come_from_repeated_flags_or_commas(file: Path) -> None:

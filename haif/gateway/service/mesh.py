@@ -265,7 +265,8 @@ class PeerMesh:
             try:
                 return await self._wire.connect(known, peer, timeout=seconds)
             except HaifError:
-                del self._addresses[peer]  # it may have moved; look again
+                if self._addresses.get(peer) == known:  # else others, who waited with us, have looked again already
+                    del self._addresses[peer]
         return await self._wire.connect(await self._find(peer), peer, timeout=seconds)
 
     async def _find(self, peer: PeerId) -> Address:

@@ -35,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting_bytes = 0
         self._discarded = 0
         self._in_headers = True
+        self._ended_headers = False  # during the read that is being parsed
         self._timer = self.loop.call_later(limits.HTTP_HEADER_SECONDS, self._too_slow)
         opened = transport.get_extra_info("socket")
         if opened is not None:
@@ -50,8 +51,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
         waiting = self._in_headers
+        self._ended_headers = False
         super().data_received(data)
-        if waiting and self._in_headers and not self.transport.is_closing():
+        if waiting and self._in_headers and not self._ended_headers and not self.transport.is_closing():
             self._waiting_bytes += len(data)
             if self._waiting_bytes > limits.HTTP_HEADER_BYTES_MAX:
                 self._header_bytes = self._waiting_bytes
@@ -78,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The headers are whole: their time no longer counts."""
         self._in_headers = False
+        self._ended_headers = True
         self._waiting_bytes = 0
         self._timer.cancel()
         super().on_headers_complete()
@@ -109,6 +112,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(408, "timeout_error", "request_header_timeout", text))
 
     def _refuse(self, problem: Problem) -> None:
+        at_work = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if at_work or self.pipeline:
+            self.transport.close()  # in the middle of another answer, this one would be taken for a part of it
+            return
         body = problem.body("")
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[problem.status] + head + body)

@@ -115,6 +115,29 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["up"], ["node"], ["tenant", "ls"], ["keys", "new", "mine"]], ids=" ".join)
+def test_a_state_folder_that_cannot_be_is_said_in_a_sentence(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main([*command, "--state", str(file / "below")]) == 1
+    assert capsys.readouterr().err.startswith(f"haif: {file}")
+
+
+def test_a_host_that_does_not_exist_is_said_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["node", "--host", "no.such.host.invalid", "--state", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("haif: ")
+
+
+@pytest.mark.parametrize("command", [["up"], ["gateway", "--orchestrator", "ab" * 32]], ids=["up", "gateway"])
+def test_a_port_that_cannot_be_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--http-port", "65536", "--state", str(tmp_path)]) == 2
+    assert "65535" in capsys.readouterr().err
+
+
 def test_a_model_is_named_after_its_file_in_plain_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Big Model (Q4_K).gguf"
     file.write_bytes(b"GGUF" + bytes(64))

@@ -73,6 +73,7 @@ class Directory:
 
     async def lookup(self, topic: bytes) -> tuple[Verified[Record], ...]:
         self.lookups += 1
+        await asyncio.sleep(0)
         return tuple(
             Verified(
                 Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, codec.encode(Presence("orchestrator", *address))),
@@ -332,6 +333,13 @@ async def test_an_orchestrator_that_moved_is_found_again() -> None:
         net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
         assert (await net.travel())[0] == "Hello world"
         assert net.directory.lookups == 1
+
+
+async def test_all_who_wait_for_an_orchestrator_that_moved_find_it_again() -> None:
+    async with open_net() as net:
+        net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
+        views = await asyncio.gather(*(net.mesh.show(JobId(b"k" * 16)) for _ in range(8)))
+        assert [view.state for view in views if view] == ["finalised"] * 8
 
 
 async def test_models_are_heard_while_the_mesh_is_entered() -> None:

@@ -9,6 +9,7 @@ import pytest
 from haif.base import limits
 from haif.base.errors import Misuse
 from haif.gateway.service.server import HttpServer
+from tests.support.scripted_mesh import Attempt, Hang, ScriptedMesh
 
 
 async def talk(house: Any, *pieces: bytes) -> bytes:
@@ -82,6 +83,40 @@ async def test_pipelined_requests_are_answered_in_order(house: Any) -> None:
     last = b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     answer = await talk(house, one * 3 + last)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
+
+
+async def test_many_small_requests_in_one_packet_are_not_one_large_header(house: Any) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    many = 2 * limits.HTTP_HEADER_BYTES_MAX // len(one)
+    last = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection(*house.front.address)
+    writer.write(one * many + last[:9])
+    async with asyncio.timeout(10):
+        answer = await reader.readuntil(b'{"status":"ok"}')
+        writer.write(last[9:])
+        answer += await reader.read()
+    writer.close()
+    assert answer.count(b"HTTP/1.1 200 ") == many + 1
+    assert b"HTTP/1.1 431 " not in answer
+
+
+@pytest.mark.parametrize("more", [b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n"], ids=["broken", "slow"])
+async def test_a_refusal_is_never_written_into_a_running_answer(
+    house: Any, mesh: ScriptedMesh, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    mesh.attempts = [Attempt(["Hello", Hang()])]
+    body = b'{"model":"tiny","stream":true,"messages":[{"role":"user","content":"hi"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += b"authorization: Bearer %s\r\ncontent-length: %d\r\n\r\n" % (house.key.encode(), len(body))
+    reader, writer = await asyncio.open_connection(*house.front.address)
+    writer.write(head + body)
+    answer = await reader.readuntil(b"Hello")
+    monkeypatch.setattr(limits, "HTTP_HEADER_SECONDS", 0.02)
+    writer.write(more)
+    async with asyncio.timeout(10):
+        answer += await reader.read()
+    writer.close()
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 async def test_connections_beyond_the_limit_are_closed(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
