@@ -27,7 +27,7 @@ from haif.base.errors import Misuse
 from haif.base.ids import NetId, PeerId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity, NoiseKey
-from haif.identity.service import Keyring
+from haif.identity.service import Keyring, Memory
 from haif.identity.voice import Voice
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
@@ -132,6 +132,8 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
             on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port if listen else None,
         )  # fmt: skip
+        memory = Memory(folder / "voice")
+        voice = Voice(identity, net, clock, entropy, memory.take())
         async with telemetry, dht, wire:
             _watch_mesh(telemetry, wire, dht)
             metrics = await telemetry.serve_metrics("127.0.0.1", settings.metrics_port)
@@ -144,9 +146,10 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
                 ready["wire"] = _text(wire.address)
             yield Ground(
                 name=name, folder=folder, identity=identity, net=net, clock=clock, telemetry=telemetry, dht=dht,
-                wire=wire, voice=Voice(identity, net, clock, entropy), ready=ready,
+                wire=wire, voice=voice, ready=ready,
             )  # fmt: skip
             await wire.drain(DRAIN_SECONDS)
+        memory.leave(voice.remember())
 
 
 # --- the roles --------------------------------------------------------------------------------------------------------

@@ -3,19 +3,21 @@
 Per sender and boot: a sliding window over sequence numbers (as IPsec's, RFC 4303 §3.4.3), so that messages may overtake
 one another but none counts twice. A new boot is accepted only if it was sent after everything heard from the last one.
 Memory is bounded: the least recently heard sender is forgotten first, which cannot reopen a window, because messages
-expire (`limits.LIVE_MESSAGE_TTL_MS`) long before 65,536 senders come round.
+expire (`limits.LIVE_MESSAGE_TTL_MS`) long before 65,536 senders come round. A process that ends in order exports what
+it heard; after one that did not, what belongs to no session counts only if it was sent since the start.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import Expired, Replayed
+from haif.base.errors import Expired, Malformed, Replayed
 from haif.base.ids import BootId, PeerId
-from haif.identity.signing import Header
+from haif.identity.signing import NO_SCOPE, Header
 
 
 @dataclass(slots=True)
@@ -26,18 +28,59 @@ class _Window:
     latest: WallTime
 
 
+_WIDTH = struct.Struct(">I")
+_ROW = struct.Struct(">32s8sQQ")
+
+
 class ReplayGuard:
     """Accepts each (sender, boot, sequence) once."""
 
     def __init__(
-        self, senders_max: int = limits.NONCE_WINDOW_SENDERS, width: int = limits.NONCE_WINDOW_MESSAGES
+        self,
+        senders_max: int = limits.NONCE_WINDOW_SENDERS,
+        width: int = limits.NONCE_WINDOW_MESSAGES,
+        *,
+        floor: WallTime | None = None,
     ) -> None:
+        """`floor`: what a process before this one heard by then is not known."""
         self._windows: OrderedDict[PeerId, _Window] = OrderedDict()
         self._senders_max = senders_max
         self._width = width
+        self._floor = floor or WallTime(0)
+
+    def export(self) -> bytes:
+        """What was heard, for the next process: `restored` makes a guard of it that refuses what this one would."""
+        size = self._width // 8
+        rows = (
+            _ROW.pack(sender, window.boot, window.highest, window.latest) + window.seen.to_bytes(size, "big")
+            for sender, window in self._windows.items()
+        )
+        return _WIDTH.pack(self._width) + b"".join(rows)
+
+    @classmethod
+    def restored(cls, state: bytes, senders_max: int = limits.NONCE_WINDOW_SENDERS) -> ReplayGuard:
+        """The guard whose `export` this is. Raises `Malformed`."""
+        if len(state) < _WIDTH.size:
+            raise Malformed("the memory of what was heard is cut")
+        (width,) = _WIDTH.unpack_from(state)
+        size = _ROW.size + width // 8
+        rows = state[_WIDTH.size :]
+        if not 0 < width <= limits.NONCE_WINDOW_MESSAGES or len(rows) % size or len(rows) > size * senders_max:
+            raise Malformed("the memory of what was heard has no such length")
+        guard = cls(senders_max, width)
+        for start in range(0, len(rows), size):
+            sender, boot, highest, latest = _ROW.unpack_from(rows, start)
+            seen = int.from_bytes(rows[start + _ROW.size : start + size], "big")
+            guard._windows[PeerId(sender)] = _Window(BootId(boot), highest, seen, WallTime(latest))
+        return guard
 
     def accept(self, header: Header) -> None:
-        """Remember this message; raise `Replayed` if it, or one so old that we cannot tell, was heard before."""
+        """Remember this message; raise `Replayed` if it, or one so old that we cannot tell, was heard before.
+
+        What belongs to no session and was sent before the floor is such; what belongs to a session is of this process.
+        """
+        if header.scope == NO_SCOPE and header.sent < self._floor:
+            raise Replayed("a message from before this process, which may have been heard then", header.sender)
         window = self._windows.get(header.sender)
         if window is None:
             self._windows[header.sender] = _Window(header.boot, header.sequence, 1, header.sent)

@@ -50,3 +50,23 @@ class Keyring:
     def names(self) -> list[str]:
         """The names of all keys here, sorted."""
         return sorted(path.stem for path in self.folder.glob("*.key"))
+
+
+class Memory:
+    """The file in which a process leaves for the next one what its `Voice` remembers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self) -> bytes | None:
+        """What the last process left, if it ended in order; it is gone from the disk when this returns."""
+        try:
+            content = disk.read_private(self.path)
+        except FileNotFoundError:
+            return None
+        disk.remove(self.path)
+        return content
+
+    def leave(self, content: bytes) -> None:
+        """Leave this for the next process."""
+        disk.write_private(self.path, content)

@@ -38,6 +38,16 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Delete a file, durably when this returns."""
+    path.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def read_private(path: Path) -> bytes:
     """The content of a file that only its owner may read. Raises `Misuse` when others may, `FileNotFoundError`."""
     with path.open("rb") as file:

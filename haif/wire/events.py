@@ -71,6 +71,10 @@ class GoingAway(Event, frozen=True):
     """The peer takes no new calls; those under way go on."""
 
 
+class Aged(Event, frozen=True):
+    """The session we dialled has served for `limits.SESSION_RENEW_SECONDS`: time to make a new one."""
+
+
 class Closed(Event, frozen=True):
     """The session is over and says nothing more. `error` says why."""
 

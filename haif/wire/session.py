@@ -3,7 +3,9 @@
 It goes through phases: preamble and first message (responder only), handshake, open. Whatever the peer does wrong
 closes it with one `Closed` event that says why; the peer is told the reason too, as far as that is safe, and nothing
 leaves after that. A session that hears nothing asks with PING and, without
-an answer, is lost: a dead peer is never waited for longer than `limits.SESSION_SILENCE_SECONDS`.
+an answer, is lost: a dead peer is never waited for longer than `limits.SESSION_SILENCE_SECONDS`. No session outlives
+`limits.SESSION_SECONDS_MAX`, so keys of one handshake never protect more than that; who dialled is told in time to dial
+anew.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.errors import (
     ConnectionLost,
+    Expired,
     HaifError,
     Malformed,
     Overloaded,
@@ -23,7 +26,7 @@ from haif.base.errors import (
     Timeout,
     WrongState,
 )  # fmt: skip
-from haif.wire.events import Closed, Established, Event
+from haif.wire.events import Aged, Closed, Established, Event
 from haif.wire.frames import IGNORABLE, SESSION_KINDS, Kind, failure, frame, parse
 from haif.wire.handshake import Handshake
 from haif.wire.noise import Opener, Sealer
@@ -57,7 +60,7 @@ class SessionMachine:
         self._bytes = handshake.begin() if handshake.initiator else b""
         self._phase = self._handshake_phase if handshake.initiator else self._preamble_phase
         self._give_up_at = Instant(now + limits.HANDSHAKE_SECONDS)
-        self._heard = now
+        self._heard = self._opened = self._age_at = now
         self._pinged: Instant | None = None
         self._pong_due = False
         self.rpc = Rpc(initiator=handshake.initiator)
@@ -124,6 +127,7 @@ class SessionMachine:
         else:
             probe = Instant(self._pinged + _PATIENCE_SECONDS)
         deadline = self.rpc.wake_at()
+        probe = min(probe, self._age_at)
         return probe if deadline is None else min(probe, deadline)
 
     def wake(self, now: Instant) -> None:
@@ -135,6 +139,7 @@ class SessionMachine:
                 self.close(Timeout(f"the handshake was not finished within {limits.HANDSHAKE_SECONDS:g} s"))
             return
         try:
+            self._grow_old(now)
             self._probe(now)
             self.rpc.wake(now)
         except HaifError as error:
@@ -198,6 +203,8 @@ class SessionMachine:
         return LENGTH.size + length
 
     def _open_phase(self, data: bytes, offset: int, now: Instant) -> int:
+        if now >= self._age_at:
+            self._grow_old(now)
         view, total, begin = memoryview(data), len(data), offset
         while total - offset >= LENGTH.size:
             (length,) = LENGTH.unpack_from(data, offset)
@@ -219,7 +226,8 @@ class SessionMachine:
         assert split is not None
         self._sealer = Sealer(split.sending, now)
         self._opener = Opener(split.receiving)
-        self._heard = now
+        self._heard = self._opened = now
+        self._age_at = self._ages(limits.SESSION_RENEW_SECONDS if self._handshake.initiator else None)
         self._phase = self._open_phase
         self.established = established
         self._events.append(established)
@@ -276,6 +284,18 @@ class SessionMachine:
         self._refused = True
         sealed = self._seal(frame(Kind.REJECT, 0, failure(self.closed)), now)
         return LENGTH.pack(len(sealed)) + sealed
+
+    def _grow_old(self, now: Instant) -> None:
+        """Say once that it is time for a new session; raise `Expired` when it is too late."""
+        if now - self._opened >= limits.SESSION_SECONDS_MAX:
+            raise Expired(f"the session is older than {limits.SESSION_SECONDS_MAX:g} s; connect again")
+        if now >= self._age_at:
+            self._age_at = self._ages(None)
+            self._events.append(Aged())
+
+    def _ages(self, seconds: float | None) -> Instant:
+        """When its age matters next: after so many seconds, or at its end."""
+        return Instant(self._opened + (limits.SESSION_SECONDS_MAX if seconds is None else seconds))
 
     def _probe(self, now: Instant) -> None:
         if self._pinged is not None:

@@ -15,8 +15,10 @@ from typing import Any, cast
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
+from haif.base.machine import Address
 from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
+    Aged,
     Answered,
     Called,
     Closed,
@@ -55,14 +57,16 @@ class Connection(asyncio.Protocol):
         self._rooms: dict[int, asyncio.Future[None]] = {}
         self._transport: asyncio.Transport
         self._paused = False
+        self.address: Address | None = None  # where we dialled it
         self._polite = False
+        self._retiring = False
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = Instant(0)
         self._on: dict[type[Event], Callable[[Any], None]] = {
             Established: self._on_established, Called: self._on_called, Stopped: self._on_stopped,
             Answered: self._on_answered, Received: self._on_received, Ended: self._on_ended,
-            Failed: self._on_failed, GoingAway: self._on_going_away, Closed: self._on_closed,
+            Failed: self._on_failed, GoingAway: self._on_going_away, Aged: self._on_aged, Closed: self._on_closed,
         }  # fmt: skip
 
     # --- asyncio calls these ------------------------------------------------------------------------------------------
@@ -123,6 +127,15 @@ class Connection(asyncio.Protocol):
         wake_at = machine.wake_at()
         if wake_at is not None and (self._timer is None or wake_at < self._timer_at):
             self._set_timer(wake_at, now)
+        if self._retiring and machine.rpc.quiet():
+            self._retiring = False
+            self.leave(ConnectionLost("another session has taken this one's place"))
+
+    def retire(self) -> None:
+        """Make and take no new calls; end when those under way are over."""
+        self._retiring = True
+        self.machine.rpc.drain()
+        self.schedule()
 
     def leave(self, error: HaifError) -> None:
         """End the session after what is ready has been written."""
@@ -227,6 +240,9 @@ class Connection(asyncio.Protocol):
     def _on_going_away(self, _event: GoingAway) -> None:
         self._host.leaving(self)
 
+    def _on_aged(self, _event: Aged) -> None:
+        self._host.aged(self)
+
     def _on_closed(self, event: Closed) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -302,7 +318,8 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a new call could be made now."""
-        return self.machine.closed is None and not self.machine.rpc.going_away
+        rpc = self.machine.rpc
+        return self.machine.closed is None and not rpc.going_away and not self._retiring
 
     def begin(
         self,

@@ -31,6 +31,9 @@ class Host(Protocol[Link]):
     def leaving(self, connection: Link) -> None:
         """The peer takes no new calls."""
 
+    def aged(self, connection: Link) -> None:
+        """The session we dialled is old; a new one should take its place."""
+
     def gone(self, connection: Link, error: HaifError) -> None:
         """The session is over."""
 

@@ -128,10 +128,7 @@ class Wire:
             raise ConnectionLost("this node is stopping and makes no new connections")
         if certificate is not None:
             self._dialer.learn(peer, certificate)
-        dial = self._dials.get((address, peer))
-        if dial is None:
-            dial = self._dials[address, peer] = asyncio.get_running_loop().create_task(self._dial(address, peer))
-            dial.add_done_callback(lambda done: self._dialled(address, peer, done))
+        dial = self._dialling(address, peer)
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(dial)
@@ -209,6 +206,19 @@ class Wire:
         """The peer takes no new calls: the next `connect` dials anew."""
         self._unpool(connection)
 
+    def aged(self, connection: Connection) -> None:
+        """The session is old: make a new one, which takes its place, then let this one come to its end."""
+        peer = _peer(connection)
+        if self._closing or peer is None or connection.address is None or self._pool.get(peer) is not connection:
+            connection.retire()
+            return
+        self._dialling(connection.address, peer).add_done_callback(lambda _: self._renewed(connection))
+
+    def _renewed(self, connection: Connection) -> None:
+        """A new session is there, or cannot be had: nobody begins anything on the old one any more."""
+        self._unpool(connection)
+        connection.retire()
+
     def gone(self, connection: Connection, error: HaifError) -> None:
         """The session is over; say so if somebody is to blame."""
         self._unpool(connection)
@@ -250,9 +260,18 @@ class Wire:
             self._certified = (wall, certify(self._identity, self._net, self._noise_key.public, wall))
         return self._certified[1]
 
+    def _dialling(self, address: Address, peer: PeerId) -> asyncio.Task[Session]:
+        """The dial that all who want this peer there wait for."""
+        dial = self._dials.get((address, peer))
+        if dial is None:
+            dial = self._dials[address, peer] = asyncio.get_running_loop().create_task(self._dial(address, peer))
+            dial.add_done_callback(lambda done: self._dialled(address, peer, done))
+        return dial
+
     async def _dial(self, address: Address, peer: PeerId) -> Session:
         connection = await self._dialer.dial(address, peer)
         session = await asyncio.shield(connection.opened)
+        connection.address = address
         self._pool[peer] = connection
         return session
 

@@ -293,7 +293,7 @@ def test_times_of_initiators_are_remembered_within_a_bound() -> None:
     assert len(times) == 2
 
 
-def test_any_byte_of_an_ik_handshake_changed_ends_it() -> None:
+def test_h_t2_any_byte_of_an_ik_handshake_changed_ends_it() -> None:
     for message in (1, 2):
         size = len(Pair(known()).client.outgoing(Instant(100.0))) if message == 1 else 200
         for position in range(0, size, 7):

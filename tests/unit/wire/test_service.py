@@ -389,6 +389,39 @@ async def test_a_peer_that_rotated_its_key_is_dialled_again_as_a_stranger(
     assert client._dialer._key(SERVER.peer) == server._noise_key.public
 
 
+async def test_an_old_session_is_replaced_before_it_is_retired(server: Wire, client: Wire, session: Session) -> None:
+    held = Held()
+    server.serve("held", held)
+    call = asyncio.create_task(session.call("held", b"", timeout=60))
+    await held.begun.wait()
+    [old] = client._connections
+    client.aged(old)
+    [renewal] = client._dials.values()
+    assert session.usable
+    new = await renewal
+    assert new.scope != session.scope
+    assert await client.connect(server.address, SERVER.peer, timeout=3) is new
+    assert not session.usable
+    held.go_on.set()
+    assert await call == b"done"
+    await old.over
+    assert client.statistics().sessions == 1
+    assert await new.call("echo", b"new", timeout=5) == b"new"
+
+
+async def test_an_old_session_that_cannot_be_replaced_is_let_go_all_the_same(
+    server: Wire, client: Wire, session: Session
+) -> None:
+    [old] = client._connections
+    server._server.close()
+    client.aged(old)
+    [renewal] = client._dials.values()
+    await asyncio.wait([renewal])
+    await old.over
+    assert SERVER.peer not in client._pool
+    client.aged(old)
+
+
 async def test_an_expired_certificate_is_not_used(server: Wire, client: Wire, session: Session) -> None:
     late = WallTime(client.clock.wall() + limits.CERTIFICATE_TTL_MS)
     client._dialer._clock = Mock(wall=lambda: late)

@@ -5,7 +5,7 @@ import pytest
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.errors import ConnectionLost, Reason
-from haif.wire.events import Answered, Closed, Failed
+from haif.wire.events import Aged, Answered, Called, Closed, Failed
 from haif.wire.frames import Kind, frame, parse
 from haif.wire.session import SessionMachine
 from tests.support.wire_pair import Pair, opened, told
@@ -70,6 +70,40 @@ def test_a_thousand_pings_are_answered_once() -> None:
     pair.forge(frame(Kind.PING, 0) * 1000)
     [answer] = plaintexts(pair.server, pair)
     assert answer == frame(Kind.PONG, 0)
+
+
+def test_after_an_hour_who_dialled_is_told_once_to_make_a_new_session() -> None:
+    pair = opened()
+    pair.wait(limits.SESSION_RENEW_SECONDS - 1)
+    assert told(pair.heard_client, Aged) == []
+    pair.settle()
+    for _ in range(3):
+        pair.wait(2.0)
+        pair.settle()
+    assert told(pair.heard_client, Aged) == [Aged()]
+    assert told(pair.heard_server, Aged) == []
+    assert pair.client.closed is pair.server.closed is None
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_session_older_than_its_limit_is_refused_by_either_side(side: str) -> None:
+    pair = opened()
+    pair.now = Instant(pair.now + limits.SESSION_SECONDS_MAX)
+    machine = getattr(pair, side)
+    machine.wake(pair.now)
+    assert machine.closed.reason is Reason.EXPIRED
+
+
+def test_a_message_in_a_session_older_than_its_limit_is_not_read() -> None:
+    pair = opened()
+    pair.call()
+    data = pair.client.outgoing(pair.now)
+    pair.now = Instant(pair.now + limits.SESSION_SECONDS_MAX)
+    pair.server.receive(data, pair.now)
+    assert pair.server.closed.reason is Reason.EXPIRED
+    pair.settle()
+    assert pair.client.closed.reason is Reason.EXPIRED
+    assert told(pair.heard_server, Called) == []
 
 
 def exchange(pair: Pair) -> None:
