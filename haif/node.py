@@ -126,6 +126,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
             host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
+            contacts_file=folder / "contacts",
             on_dropped=telemetry.dropped,
         )  # fmt: skip
         wire = Wire(

@@ -78,13 +78,13 @@ def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:
     return b"".join(pieces)
 
 
-def unpack_contacts(data: bytes) -> list[Contact]:
-    """The contacts in these bytes. Raises `Malformed` for bytes left over, a bad address or more than a bucket."""
+def unpack_contacts(data: bytes, count_max: int = limits.DHT_K) -> list[Contact]:
+    """The contacts in these bytes. Raises `Malformed` for bytes left over, a bad address or more than `count_max`."""
     contacts: list[Contact] = []
     at = 0
     while at < len(data):
-        if len(contacts) == limits.DHT_K:
-            raise Malformed(f"more than {limits.DHT_K} contacts")
+        if len(contacts) == count_max:
+            raise Malformed(f"more than {count_max} contacts")
         family = data[at + PeerId.size] if at + PeerId.size < len(data) else 0
         end = at + PeerId.size + _ADDRESS_BYTES.get(family, 0)
         contacts.append(_unpack(data[at:end]))

@@ -82,18 +82,26 @@ class Node:
         self._penalties = Penalties()
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
+        self._known: tuple[Contact, ...] = ()
         self._outgoing: deque[tuple[bytes, Address]] = deque()
         self._events: deque[Event] = deque()
         self._upkeep = Upkeep(self.table, now)
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
-    def join(self, addresses: Sequence[Address], now: Instant) -> int:
-        """Enter the network through any of these addresses; ends in `Found` (no contacts: nobody answered)."""
-        self._bootstrap = tuple(addresses)
+    def join(self, addresses: Sequence[Address], now: Instant, *, known: Sequence[Contact] = ()) -> int:
+        """Enter the network through any of these addresses, or of the contacts known from a former life.
+
+        Ends in `Found` (no contacts: nobody answered). Nobody is believed to be there before having answered.
+        """
+        self._bootstrap, self._known = tuple(addresses), tuple(known[: limits.DHT_CONTACTS_KEPT_MAX])
         self._upkeep.postpone(now)
-        lookup = self._lookup(self.id, now, broad=True)
-        return self._begin(Join(self._next_number(), lookup, addresses), now)
+        return self._begin(self._join(self._next_number(), now), now)
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """The verified contacts to keep for another life, the closest to us first; those that fail are left out."""
+        own = int.from_bytes(self.id, "big")
+        return tuple(self.table.closest(own, limits.DHT_CONTACTS_KEPT_MAX, since=Instant(float("-inf"))))
 
     def find(self, target: Digest, now: Instant) -> int:
         """Find the peers closest to a target; ends in `Found`."""
@@ -350,10 +358,16 @@ class Node:
 
     def _look_around(self, now: Instant) -> None:
         if (number := self._background_number()) is not None:
-            lookup = self._lookup(self.id, now)
-            self._begin(Find(number, lookup) if len(self.table) else Join(number, lookup, self._bootstrap), now)
+            alone = not len(self.table)
+            self._begin(self._join(number, now) if alone else Find(number, self._lookup(self.id, now)), now)
         if len(self.table):
             self.gauge(now)
+
+    def _join(self, number: int, now: Instant) -> Join:
+        lookup = self._lookup(self.id, now, broad=True)
+        for contact in self._known:
+            lookup.add(contact)
+        return Join(number, lookup, self._bootstrap)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
         self._sample(self.table.target_in(prefix, self._entropy), now)

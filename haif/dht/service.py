@@ -7,20 +7,32 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from haif.base import limits
 from haif.base.clock import Clock, Instant, WallTime
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Oversize, Reason, Timeout, from_reason
+from haif.base.errors import (
+    ConnectionLost,
+    Dropped,
+    HaifError,
+    Misuse,
+    Oversize,
+    PeerFault,
+    Reason,
+    Timeout,
+    from_reason,
+)
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
-from haif.dht.contact import Contact
+from haif.dht.contact import Contact, pack_contacts, unpack_contacts
 from haif.dht.diversity import Scope, networks
 from haif.dht.node import Node
 from haif.dht.operations import Event, Found, Gathered, Stored
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, RecordKind, sign_record
+from haif.runtime import disk
 
 _DRAIN_DATAGRAMS: Final = 64  # read per turn of the event loop, so that other tasks keep their turn
 _RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed shows that a datagram is too long
@@ -75,6 +87,9 @@ class Dht:
 
     The table takes only so many contacts of one network (`diversity`). A node bound to a loopback address does not
     count loopback contacts; `allow_private`, for meshes inside one site, exempts private addresses too.
+
+    With a `contacts_file`, the contacts of a former life are asked where no bootstrap address is given or none answers,
+    so that a restarted node needs none; without any, and if none of the contacts answers either, it is alone.
     """
 
     address: Address
@@ -90,11 +105,13 @@ class Dht:
         host: str = "127.0.0.1",
         port: int = 0,
         allow_private: bool = False,
+        contacts_file: Path | None = None,
         on_dropped: Callable[[Dropped], None],
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped, self._allow_private = on_dropped, allow_private
+        self._contacts_file = contacts_file
         self._entropy = entropy
         self._published: dict[Digest, _Announcement] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -116,20 +133,26 @@ class Dht:
         )  # fmt: skip
         self._loop.add_reader(self._socket, self._readable)
         try:
-            if self._bootstrap:
-                await self._join()
+            known = await asyncio.to_thread(self._read_contacts)
+            if self._bootstrap or known:
+                await self._join(known)
             await self._tasks.__aenter__()
         except BaseException:
             self._close()
             raise
-        self._keeper = self._tasks.create_task(self._republish_forever())
+        self._keepers = [
+            self._tasks.create_task(self._republish_forever()),
+            self._tasks.create_task(self._save_forever()),
+        ]
         self._pump()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._keeper.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
+            await self._save_contacts()
         finally:
             self._close()
 
@@ -269,22 +292,66 @@ class Dht:
             return Scope.PRIVATE
         return Scope.LOOPBACK if networks(self.address).scope is Scope.LOOPBACK else Scope.NOTHING
 
-    async def _join(self) -> None:
-        names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
+    # --- contacts for the next life -----------------------------------------------------------------------------------
+
+    def _read_contacts(self) -> list[Contact]:
+        """What was kept; a file that does not parse is reported and left alone, for it can only save us a bootstrap."""
+        if self._contacts_file is None:
+            return []
+        try:
+            with self._contacts_file.open("rb") as file:
+                data = file.read(limits.DHT_CONTACTS_KEPT_BYTES_MAX + 1)
+            return unpack_contacts(data, limits.DHT_CONTACTS_KEPT_MAX)
+        except FileNotFoundError:
+            return []
+        except PeerFault as fault:
+            self._on_dropped(Dropped(fault.reason, None, f"{self._contacts_file}: {fault.message}"))
+            return []
+
+    async def _save_contacts(self) -> None:
+        contacts = self._node.contacts()
+        if self._contacts_file is not None and contacts:
+            data = pack_contacts(contacts, limits.DHT_CONTACTS_KEPT_BYTES_MAX)
+            with suppress(OSError):  # a full disk is no reason to leave the network, or to fail while leaving it
+                await asyncio.to_thread(disk.write_private, self._contacts_file, data)
+
+    async def _save_forever(self) -> None:
+        while True:
+            await asyncio.sleep(limits.DHT_CONTACTS_SAVE_SECONDS)
+            await self._save_contacts()
+
+    async def _join(self, known: Sequence[Contact]) -> None:
         try:
             async with asyncio.timeout(limits.DHT_JOIN_SECONDS):
-                addresses = [await self._resolve(address) for address in self._bootstrap]
-                others = [address for address in addresses if address != self.address]
-                while others:
-                    joined = await self._outcome(Found, self._node.join(others, self._clock.now()))
-                    if joined.contacts:
+                others = await self._others(or_none=bool(known))
+                if others and await self._joined(others):
+                    return
+                while True:
+                    if await self._joined(others, known) or not others:
                         return
                     await asyncio.sleep(_GREETING_SECONDS)
         except (TimeoutError, OSError):
+            if not self._bootstrap:
+                return  # we are alone; who was known is asked again from time to time
+            names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
             raise Timeout(
                 f"no bootstrap address answered ({names}); check that a node runs there and that UDP reaches it",
                 retry_after=limits.DHT_JOIN_SECONDS,
             ) from None
+
+    async def _joined(self, others: Sequence[Address], known: Sequence[Contact] = ()) -> bool:
+        found = await self._outcome(Found, self._node.join(others, self._clock.now(), known=known))
+        return bool(found.contacts)
+
+    async def _others(self, *, or_none: bool) -> list[Address]:
+        """The bootstrap addresses that are not our own; none for names that nobody knows, if that is allowed."""
+        try:
+            addresses = [await self._resolve(address) for address in self._bootstrap]
+        except OSError:
+            if not or_none:
+                raise
+            return []
+        return [address for address in addresses if address != self.address]
 
     async def _resolve(self, address: Address) -> Address:
         found = await self._loop.getaddrinfo(*address, family=self._socket.family, type=socket.SOCK_DGRAM)

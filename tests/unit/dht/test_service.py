@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +21,14 @@ NET = NetId(b"n" * 32)
 TOPIC = Digest(b"t" * 32)
 
 
-def dht(bootstrap: Sequence[Address] = (), *, dropped: list[Dropped] | None = None, host: str = "127.0.0.1") -> Dht:
+def dht(
+    bootstrap: Sequence[Address] = (), *, dropped: list[Dropped] | None = None, host: str = "127.0.0.1",
+    contacts_file: Path | None = None,
+) -> Dht:  # fmt: skip
     heard = [] if dropped is None else dropped
     return Dht(
         identity=Identity(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy, bootstrap=bootstrap, host=host,
-        on_dropped=heard.append,
+        on_dropped=heard.append, contacts_file=contacts_file,
     )  # fmt: skip
 
 
@@ -218,3 +222,45 @@ async def test_it_speaks_ipv6() -> None:
         await second.publish(RecordKind.OFFER, TOPIC, b"six", ttl_ms=60_000)
         assert bodies(await third.lookup(TOPIC)) == {b"six"}
         assert third.statistics().contacts == 2
+
+
+async def test_a_restarted_node_comes_back_through_the_contacts_it_kept(tmp_path: Path) -> None:
+    file = tmp_path / "node" / "contacts"
+    async with network(5) as nodes:
+        await nodes[1].publish(RecordKind.OFFER, TOPIC, b"here", ttl_ms=60_000)
+        async with dht([nodes[0].address], contacts_file=file):
+            pass
+        assert file.stat().st_mode & 0o077 == 0
+        async with dht(contacts_file=file) as back:
+            assert bodies(await back.lookup(TOPIC)) == {b"here"}
+            assert back.statistics().contacts == 5
+
+
+async def test_a_node_whose_kept_contacts_are_all_gone_is_alone_and_keeps_them(tmp_path: Path) -> None:
+    file = tmp_path / "contacts"
+    async with network(1) as nodes, dht([nodes[0].address], contacts_file=file):
+        pass
+    kept = file.read_bytes()
+    async with dht(contacts_file=file) as alone:
+        assert alone.statistics().contacts == 0
+    assert file.read_bytes() == kept
+
+
+async def test_a_broken_file_of_contacts_is_reported_and_stops_nobody(tmp_path: Path) -> None:
+    file, dropped = tmp_path / "contacts", list[Dropped]()
+    for content in (b"rubbish", bytes(limits.DHT_CONTACTS_KEPT_BYTES_MAX + 9)):
+        file.write_bytes(content)
+        async with dht(contacts_file=file, dropped=dropped):
+            pass
+    assert [each.reason for each in dropped] == [Reason.MALFORMED] * 2
+
+
+async def test_where_no_bootstrap_address_answers_the_kept_contacts_do(tmp_path: Path) -> None:
+    file = tmp_path / "contacts"
+    async with network(3) as nodes:
+        async with dht([nodes[0].address], contacts_file=file):
+            pass
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            async with dht([silent.getsockname()], contacts_file=file) as back:
+                assert back.statistics().contacts == 3
