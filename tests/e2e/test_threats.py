@@ -231,15 +231,17 @@ def test_h_d1_a_flood_is_refused_with_retry_after(mesh: Mesh) -> None:
 
 def test_h_e1_the_engine_child_holds_no_key_and_no_socket(mesh: Mesh) -> None:
     for role in mesh.roles("worker"):
-        (child,) = psutil.Process(role["pid"]).children()
-        descriptors = Path(f"/proc/{child.pid}/fd")
-        links = [str(each.readlink()) for each in descriptors.iterdir()]
-        assert not [
-            link for link in links if link.startswith("socket:") or "/keys/" in link or link.endswith(".sqlite")
-        ]
-        assert Path(f"/proc/{child.pid}/environ").read_bytes().count(b"HAIF") == 0
-        status = Path(f"/proc/{child.pid}/status").read_text()
-        assert "NoNewPrivs:\t1" in status
+        below = psutil.Process(role["pid"]).children(recursive=True)  # monitor, init and engine
+        for child in below:
+            descriptors = Path(f"/proc/{child.pid}/fd")
+            links = [str(each.readlink()) for each in descriptors.iterdir()]
+            assert not [
+                link for link in links if link.startswith("socket:") or "/keys/" in link or link.endswith(".sqlite")
+            ]
+            assert Path(f"/proc/{child.pid}/environ").read_bytes().count(b"HAIF") == 0
+        states = [Path(f"/proc/{child.pid}/status").read_text() for child in below]
+        assert all("NoNewPrivs:\t1" in status for status in states)
+        assert sum("Seccomp:\t2" in status for status in states) == 1
 
 
 def test_h_e3_a_model_without_a_trusted_manifest_is_not_served(tmp_path: Path) -> None:
