@@ -142,6 +142,5 @@ class Directory:
 
 
 def address_of(number: int) -> Address:
-    """Where the node with this number lives: neighbours in number are in different /24s, and in time in other /16s."""
-    subnet = number % 65_536
-    return f"10.{subnet % 256}.{subnet // 256}.{number // 65_536 + 1}", PORT
+    """Where the node with this number lives: public addresses, each in a /24 and, up to 20,000, in a /16 of its own."""
+    return f"{20 + number % 80}.{number // 80 % 250}.{number // 20_000}.1", PORT
