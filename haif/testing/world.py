@@ -25,6 +25,9 @@ WALL_AT_START = WallTime(1_700_000_000_000)
 Tap = Callable[[Instant, Address, Address, bytes], None]
 """Told of each datagram as it is delivered: when, from where, to where, what."""
 
+Ear = Callable[[Instant, Address, Any], None]
+"""Told of each event as a machine tells its owner: when, whose, what."""
+
 _Delivery = tuple[bytes, Address]
 _Happening = _Delivery | Callable[[], None] | None  # None: a wish to be woken
 _NOBODY: Address = ("", 0)
@@ -38,6 +41,7 @@ class World:
         self.seed = seed
         self.datagrams = 0
         self.taps: list[Tap] = []
+        self.ears: list[Ear] = []
         self._links = Links(Random(seed), str(seed), conditions or Conditions())  # noqa: S311 - replayed, never secret
         self._now = Instant(0.0)
         self._order = 0
@@ -90,6 +94,12 @@ class World:
         """Put a machine on the network."""
         self._machines[address] = machine
         self._events[address] = []
+        self._settle(address)
+
+    def replace(self, address: Address, machine: Machine[Any]) -> None:
+        """Another machine answers at an address from now on; what the old one told stays."""
+        self._machines[address] = machine
+        self._wakes.pop(address, None)
         self._settle(address)
 
     def kill(self, address: Address) -> None:
@@ -164,6 +174,8 @@ class World:
         events = self._events[address]
         while (event := machine.next_event()) is not None:
             events.append(event)
+            for ear in self.ears:
+                ear(self._now, address, event)
         if len(events) > _EVENTS_KEPT:
             del events[: _EVENTS_KEPT // 2]
         wish = machine.wake_at()
