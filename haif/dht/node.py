@@ -46,7 +46,7 @@ _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
 
 
 class Node:
-    """The machine. `wall` tells the time of day when a record's expiry is checked."""
+    """The machine. `wall` tells the time of day when a record's expiry is checked; `ephemeral`: only here to ask."""
 
     def __init__(
         self,
@@ -56,8 +56,10 @@ class Node:
         entropy: Callable[[int], bytes],
         wall: Callable[[], WallTime],
         now: Instant,
+        ephemeral: bool = False,
     ) -> None:
         self.peer = identity.peer
+        self._sender = None if ephemeral else identity.peer  # who does not say who asks enters nobody's table
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer)
         self.store = RecordStore()
@@ -222,7 +224,7 @@ class Node:
 
     def _send(self, ask: Ask, operation: Find | None, now: Instant, token: bytes | None = None) -> None:
         tid = self._requests.fresh_tid()
-        data = messages.write_query(tid, ask.command, ask.target, ask.argument, token or ask.token, self.peer)
+        data = messages.write_query(tid, ask.command, ask.target, ask.argument, token or ask.token, self._sender)
         self._requests.opened(tid, ask, data, operation, now, retried=token is not None)
         self._outgoing.append((data, ask.address))
 

@@ -68,7 +68,8 @@ class Dht:
 
     Entering binds the socket and, given bootstrap addresses, joins: it raises `Timeout` naming them if none answers
     within `limits.DHT_JOIN_SECONDS`. Without any it is the first node. Leaving closes the socket; records stay where
-    they are until they expire, unless withdrawn.
+    they are until they expire, unless withdrawn. An `ephemeral` node asks without saying who it is: nobody takes it
+    into a table, and nobody waits for it when it is gone.
     """
 
     address: Address
@@ -84,11 +85,14 @@ class Dht:
         host: str = "127.0.0.1",
         port: int = 0,
         on_dropped: Callable[[Dropped], None],
+        ephemeral: bool = False,
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped = on_dropped
-        self._node = Node(identity, net, entropy=entropy, wall=clock.wall, now=clock.now())
+        self._node = Node(
+            identity, net, entropy=entropy, wall=clock.wall, now=clock.now(), ephemeral=ephemeral
+        )  # fmt: skip
         self._published: dict[Digest, _Announcement] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._callers = asyncio.Semaphore(_CALLERS_MAX)

@@ -132,6 +132,7 @@ def by_asyncio(machine: Machine[Any], inputs: Sequence[Input], *, seconds: float
     loop = VirtualLoop()
     sent: list[Sent] = []
     escaped: list[BaseException] = []
+    left = list(reversed(inputs))
     timer: asyncio.TimerHandle | None = None
 
     def touch(act: Act, at: Instant) -> None:
@@ -146,10 +147,22 @@ def by_asyncio(machine: Machine[Any], inputs: Sequence[Input], *, seconds: float
         wish = machine.wake_at()
         timer = None if wish is None else loop.call_at(wish, touch, _wake, wish)
 
+    def feed() -> None:
+        """One input after the other: asyncio gives no order to timers of one instant."""
+        if left:
+            each = left.pop()
+            loop.call_at(each.at, fed, each)
+
+    def fed(each: Input) -> None:
+        touch(each.act, each.at)
+        while left and left[-1].at <= each.at:
+            also = left.pop()
+            touch(also.act, also.at)
+        feed()
+
     loop.set_exception_handler(lambda _loop, context: escaped.append(context["exception"]))
     try:
-        for each in inputs:
-            loop.call_at(each.at, touch, each.act, each.at)
+        feed()
         pump(Instant(0.0))
         loop.run_until_complete(asyncio.wait_for(loop.create_future(), seconds))
     except TimeoutError:
