@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo up test test-slow check bench lock clean
+.PHONY: help setup demo up test test-slow sim-night check bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: check ## the whole suite, as CI runs it
 
 test-slow: setup ## soak and large simulations
 	@$(PY) -m pytest -m slow
+
+sim-night: setup ## 24 simulated hours in which half of all nodes die every hour; about 15 CPU-minutes
+	@$(PY) -m benchmarks.night
 
 bench: setup ## the figures of the README, measured here; prints the table
 	@$(PY) -m benchmarks.run

@@ -51,7 +51,7 @@ _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
 class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
-    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
+    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are. `ephemeral`: it is only here to ask.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class Node:
         wall: Callable[[], WallTime],
         now: Instant,
         exempt: Scope = Scope.NOTHING,
+        ephemeral: bool = False,
     ) -> None:
         self.peer = identity.peer
+        self._sender = None if ephemeral else identity.peer  # who does not say who asks enters nobody's table
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt)
         self.size = NetworkSize()
@@ -277,7 +279,7 @@ class Node:
 
     def _send(self, ask: Ask, operation: Find | None, now: Instant, token: bytes | None = None) -> None:
         tid = self._requests.fresh_tid()
-        data = messages.write_query(tid, ask.command, ask.target, ask.argument, token or ask.token, self.peer)
+        data = messages.write_query(tid, ask.command, ask.target, ask.argument, token or ask.token, self._sender)
         self._requests.opened(tid, ask, data, operation, now, retried=token is not None)
         self._outgoing.append((data, ask.address))
 

@@ -90,6 +90,9 @@ class Dht:
 
     With a `contacts_file`, the contacts of a former life are asked where no bootstrap address is given or none answers,
     so that a restarted node needs none; without any, and if none of the contacts answers either, it is alone.
+
+    An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
+    is gone.
     """
 
     address: Address
@@ -107,12 +110,14 @@ class Dht:
         allow_private: bool = False,
         contacts_file: Path | None = None,
         on_dropped: Callable[[Dropped], None],
+        ephemeral: bool = False,
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped, self._allow_private = on_dropped, allow_private
         self._contacts_file = contacts_file
         self._entropy = entropy
+        self._ephemeral = ephemeral
         self._published: dict[Digest, _Announcement] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._callers = asyncio.Semaphore(_CALLERS_MAX)
@@ -129,7 +134,7 @@ class Dht:
         self.address = self._socket.getsockname()[:2]
         self._node = Node(
             self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
-            exempt=self._exempt(),
+            exempt=self._exempt(), ephemeral=self._ephemeral,
         )  # fmt: skip
         self._loop.add_reader(self._socket, self._readable)
         try:

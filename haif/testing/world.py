@@ -18,11 +18,20 @@ from typing import Any, TypeVar
 
 from haif.base.clock import Instant, WallTime
 from haif.base.machine import Address, Machine
-from haif.testing.net import Conditions
+from haif.testing.net import Conditions, Fault, Links
 
 T = TypeVar("T")
 WALL_AT_START = WallTime(1_700_000_000_000)
+Tap = Callable[[Instant, Address, Address, bytes], None]
+"""Told of each datagram as it is delivered: when, from where, to where, what."""
+
+Ear = Callable[[Instant, Address, Any], None]
+"""Told of each event as a machine tells its owner: when, whose, what."""
+
 _Delivery = tuple[bytes, Address]
+_Happening = _Delivery | Callable[[], None] | None  # None: a wish to be woken
+_NOBODY: Address = ("", 0)
+_EVENTS_KEPT = 8192  # of one machine; whoever wants them reads them sooner
 
 
 class World:
@@ -30,54 +39,44 @@ class World:
 
     def __init__(self, *, seed: int, conditions: Conditions | None = None) -> None:
         self.seed = seed
-        self.conditions = conditions or Conditions()
         self.datagrams = 0
-        self._random = Random(seed)  # noqa: S311 - replayed, never secret
+        self.taps: list[Tap] = []
+        self.ears: list[Ear] = []
+        self._links = Links(Random(seed), str(seed), conditions or Conditions())  # noqa: S311 - replayed, never secret
         self._now = Instant(0.0)
         self._order = 0
-        self._heap: list[tuple[Instant, int, Address, _Delivery | None]] = []  # None: a wish to be woken
+        self._heap: list[tuple[Instant, int, Address, _Happening]] = []
         self._machines: dict[Address, Machine[Any]] = {}
         self._wakes: dict[Address, Instant] = {}
         self._events: dict[Address, list[Any]] = {}
+        self._skews_ms: dict[Address, int] = {}
         self._trace = sha256()
+
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def now(self) -> Instant:
         """Virtual seconds since the world began."""
         return self._now
 
     def wall(self) -> WallTime:
-        """Virtual milliseconds since the epoch."""
+        """Virtual milliseconds since the epoch, as a true clock shows them."""
         return WallTime(WALL_AT_START + int(self._now * 1000))
+
+    def wall_at(self, address: Address) -> Callable[[], WallTime]:
+        """The time of day as the clock of one machine shows it."""
+        return lambda: WallTime(self.wall() + self._skews_ms.get(address, 0))
+
+    def step_clock(self, address: Address, milliseconds: int) -> None:
+        """Set a machine's time of day so much further ahead, or back."""
+        self._skews_ms[address] = self._skews_ms.get(address, 0) + milliseconds
 
     def entropy(self, name: str) -> Callable[[int], bytes]:
         """A stream of random bytes that follows from the seed and the name."""
         return Random(f"{self.seed}/{name}").randbytes  # noqa: S311 - replayed, never secret
 
-    def add(self, address: Address, machine: Machine[Any]) -> None:
-        """Put a machine on the network."""
-        self._machines[address] = machine
-        self._events[address] = []
-        self._settle(address)
-
-    def kill(self, address: Address) -> None:
-        """A machine falls silent without a word."""
-        del self._machines[address]
-        self._wakes.pop(address, None)
-
-    def do(self, address: Address, action: Callable[[Instant], T]) -> T:
-        """Let a machine's owner do something now; what it wants to send is sent."""
-        result = action(self._now)
-        self._settle(address)
-        return result
-
-    def send(self, data: bytes, source: Address, destination: Address) -> None:
-        """Put a datagram on the network in anybody's name."""
-        for delay in self.conditions.deliveries(self._random):
-            self._push(Instant(self._now + delay), destination, (data, source))
-
-    def events_of(self, address: Address) -> list[Any]:
-        """What a machine told its owner, oldest first."""
-        return self._events[address]
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Have something done when so much time has passed."""
+        self._push(Instant(self._now + seconds), _NOBODY, action)
 
     def run(self, *, seconds: float, until: Callable[[], object] = lambda: False) -> bool:
         """Let time pass until something is true; False when `seconds` passed first."""
@@ -89,25 +88,82 @@ class World:
             self._step()
         return True
 
+    # --- machines -----------------------------------------------------------------------------------------------------
+
+    def add(self, address: Address, machine: Machine[Any]) -> None:
+        """Put a machine on the network."""
+        self._machines[address] = machine
+        self._events[address] = []
+        self._settle(address)
+
+    def replace(self, address: Address, machine: Machine[Any]) -> None:
+        """Another machine answers at an address from now on; what the old one told stays."""
+        self._machines[address] = machine
+        self._wakes.pop(address, None)
+        self._settle(address)
+
+    def kill(self, address: Address) -> None:
+        """A machine falls silent without a word."""
+        del self._machines[address]
+        del self._events[address]
+        self._wakes.pop(address, None)
+
+    def do(self, address: Address, action: Callable[[Instant], T]) -> T:
+        """Let a machine's owner do something now; what it wants to send is sent."""
+        result = action(self._now)
+        self._settle(address)
+        return result
+
+    def events_of(self, address: Address) -> list[Any]:
+        """What a machine told its owner, oldest first."""
+        return self._events[address]
+
+    # --- the network --------------------------------------------------------------------------------------------------
+
+    @property
+    def conditions(self) -> Conditions:
+        """What holds on every link that no fault touches."""
+        return self._links.conditions
+
+    @conditions.setter
+    def conditions(self, conditions: Conditions) -> None:
+        self._links.conditions = conditions
+
+    def strike(self, *faults: Fault) -> None:
+        """Let faults hold, each from its beginning to its end, beside those that were announced before."""
+        self._links.faults = [fault for fault in self._links.faults if fault.ends > self._now] + list(faults)
+
+    def send(self, data: bytes, source: Address, destination: Address) -> None:
+        """Put a datagram on the network in anybody's name."""
+        for at in self._links.arrivals(source, destination, self._now):
+            self._push(at, destination, (data, source))
+
     def trace(self) -> str:
         """The hash of every datagram delivered so far: when, from where, to where, what."""
         return self._trace.hexdigest()
 
+    # --- below --------------------------------------------------------------------------------------------------------
+
     def _step(self) -> None:
-        at, _, address, delivery = heappop(self._heap)
+        at, _, address, happening = heappop(self._heap)
         self._now = at
+        if callable(happening):
+            happening()
+            return
         machine = self._machines.get(address)
         if machine is None:
             return
-        if delivery is None:
+        if happening is None:
             if self._wakes.get(address) != at:
                 return  # it has since asked for another time
             del self._wakes[address]
             machine.wake(at)
         else:
-            data, source = delivery
+            data, source = happening
             self.datagrams += 1
             self._trace.update(f"{at!r} {source} {address} ".encode() + data)
+            for tap in self.taps:
+                tap(at, source, address, data)
             machine.receive(data, source, at)
         self._settle(address)
 
@@ -115,14 +171,19 @@ class World:
         machine = self._machines[address]
         for data, destination in machine.outgoing(self._now):
             self.send(data, address, destination)
+        events = self._events[address]
         while (event := machine.next_event()) is not None:
-            self._events[address].append(event)
+            events.append(event)
+            for ear in self.ears:
+                ear(self._now, address, event)
+        if len(events) > _EVENTS_KEPT:
+            del events[: _EVENTS_KEPT // 2]
         wish = machine.wake_at()
         wake_at = None if wish is None else max(wish, self._now)
         if wake_at is not None and self._wakes.get(address) != wake_at:
             self._wakes[address] = wake_at
             self._push(wake_at, address, None)
 
-    def _push(self, at: Instant, address: Address, delivery: _Delivery | None) -> None:
+    def _push(self, at: Instant, address: Address, happening: _Happening) -> None:
         self._order += 1
-        heappush(self._heap, (at, self._order, address, delivery))
+        heappush(self._heap, (at, self._order, address, happening))

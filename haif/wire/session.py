@@ -299,8 +299,8 @@ class SessionMachine:
 
     def _probe(self, now: Instant) -> None:
         if self._pinged is not None:
-            if now - self._pinged >= _PATIENCE_SECONDS:
+            if now >= self._pinged + _PATIENCE_SECONDS:  # the very sum of `wake_at`: a difference may round below it
                 raise ConnectionLost(f"the peer was silent for {limits.SESSION_SILENCE_SECONDS:g} s")
-        elif now - self._heard >= limits.KEEPALIVE_SECONDS:
+        elif now >= self._heard + limits.KEEPALIVE_SECONDS:
             self._pinged = now
             self.rpc.out.add(Kind.PING, 0)

@@ -219,3 +219,16 @@ def test_nothing_received_escapes_as_an_exception_or_changes_table_or_store(data
     while node.next_event():
         pass
     assert (len(node.table), len(node.store), node.busy) == before, address
+
+
+def test_an_ephemeral_node_finds_everybody_and_is_in_nobodys_table() -> None:
+    directory = Directory(World(seed=6))
+    addresses = directory.grow(8)
+    visitor, here = Identity(b"v" * 32), ("120.0.0.1", 4000)
+    entropy, world = directory.world.entropy("visitor"), directory.world
+    node = Node(visitor, NET, entropy=entropy, wall=world.wall, now=world.now(), ephemeral=True)
+    world.add(here, node)
+    world.do(here, lambda now: node.join(addresses[:1], now))
+    world.run(seconds=10)
+    assert len(node.table) == 8
+    assert not any(visitor.peer in other.table for other in directory.nodes.values())

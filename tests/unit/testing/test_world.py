@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from random import Random
-
-import pytest
 
 from haif.base.clock import Instant
 from haif.base.machine import Address
-from haif.testing.net import Conditions
+from haif.testing.net import Conditions, clog, partition
 from haif.testing.world import WALL_AT_START, World
 
 A: Address = ("10.0.0.1", 1)
@@ -92,12 +89,6 @@ def test_the_dead_hear_nothing() -> None:
     assert b.heard == []
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("loss", 850, 950), ("duplication", 1050, 1150)])
-def test_loss_and_duplication_are_as_frequent_as_told(name: str, low: int, high: int) -> None:
-    conditions, random = Conditions(**{name: 0.1}), Random(1)
-    assert low <= sum(len(conditions.deliveries(random)) for _ in range(1000)) <= high
-
-
 def test_what_is_held_back_is_overtaken() -> None:
     world, _, b = two(Conditions(delay_min=0.01, delay_max=0.01, reordering=0.3))
     for number in range(50):
@@ -125,3 +116,41 @@ def test_entropy_follows_from_seed_and_name() -> None:
     assert World(seed=1).entropy("a")(16) == World(seed=1).entropy("a")(16)
     assert World(seed=1).entropy("a")(16) != World(seed=1).entropy("b")(16)
     assert World(seed=1).entropy("a")(16) != World(seed=2).entropy("a")(16)
+
+
+def test_a_stepped_clock_shows_another_time_of_day_to_its_machine_alone() -> None:
+    world, _, _ = two(Conditions())
+    world.step_clock(A, 5000)
+    world.step_clock(A, -7000)
+    assert world.wall_at(A)() == WALL_AT_START - 2000
+    assert world.wall_at(B)() == world.wall() == WALL_AT_START
+
+
+def test_what_is_to_happen_later_happens_then() -> None:
+    world, heard = World(seed=1), list[float]()
+    world.later(3.0, lambda: heard.append(world.now()))
+    world.run(seconds=2.9)
+    assert heard == []
+    world.run(seconds=1)
+    assert heard == [3.0]
+
+
+def test_a_fault_strikes_for_its_time_only() -> None:
+    world, _, b = two(Conditions(delay_min=0.01, delay_max=0.01, jitter=0))
+    world.strike(partition([A], begins=0, ends=10))
+    world.send(b"lost!", A, B)
+    world.run(seconds=10)
+    world.strike(clog([A], begins=20, ends=30))
+    world.send(b"heard!", A, B)
+    world.run(seconds=1)
+    assert [data for data, _, _ in b.heard] == [b"heard!"]
+
+
+def test_a_tap_sees_every_datagram_delivered() -> None:
+    world, _, _ = two(Conditions())
+    seen = list[tuple[Address, Address, bytes]]()
+    world.taps.append(lambda _at, source, destination, data: seen.append((source, destination, data)))
+    world.send(b"hello", A, B)
+    world.run(seconds=1)
+    assert seen == [(A, B, b"hello"), (B, A, b"hello!")]
+    assert world.datagrams == 2

@@ -1,0 +1,97 @@
+"""`haif net ping`: shake hands with a peer over the wire and time round trips that it answers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from haif import config
+from haif.base.errors import HaifError, Unavailable, Unsupported
+from haif.cli import visit
+
+if TYPE_CHECKING:
+    from haif.base.ids import PeerId
+    from haif.base.machine import Address
+
+_CONNECT_SECONDS: Final = 3.0
+_CALL_SECONDS: Final = 3.0
+_COUNT_MAX: Final = 1000
+_METHOD: Final = "haif.ping"  # served by nobody: the peer's refusal is the answer that is timed
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    group = commands.add_parser("net", help="reach peers over the wire")
+    verbs = group.add_subparsers(metavar="VERB", required=True)
+    ping = verbs.add_parser("ping", help="time the handshake and round trips; exit code 5 if it cannot be reached")
+    ping.add_argument("peer", metavar="PEER[@HOST:PORT]", help="a peer id; without an address it is looked up")
+    ping.add_argument("--count", type=int, default=4, help="round trips (default: 4)")
+    visit.add_common(ping)
+    ping.set_defaults(handler=lambda arguments: asyncio.run(_ping(arguments)))
+
+
+async def _ping(arguments: argparse.Namespace) -> int:
+    from haif.identity.keys import Identity, NoiseKey
+    from haif.runtime.clock import SystemClock, entropy
+    from haif.wire.service import Wire
+
+    text, _, where = arguments.peer.partition("@")
+    peer = visit.parse_peer(text)
+    settings = config.load(config.NodeSettings, vars(arguments))
+    address = config.parse_address(where) if where else await _wire_of(peer, arguments)
+    wire = Wire(
+        identity=Identity(entropy(32)), noise_key=NoiseKey(entropy(32)), net=settings.net, clock=SystemClock(),
+        entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None,
+    )  # fmt: skip
+    async with wire:
+        began = time.perf_counter()
+        session = await wire.connect(address, peer, timeout=_CONNECT_SECONDS)
+        handshake_ms = (time.perf_counter() - began) * 1000
+        trips = [await _trip(session) for _ in range(max(1, min(arguments.count, _COUNT_MAX)))]
+    value = {
+        "peer": str(peer),
+        "wire": visit.text_of(address),
+        "handshake_ms": round(handshake_ms, 2),
+        "round_trips_ms": [round(trip, 3) for trip in trips],
+    }
+    visit.show(
+        arguments,
+        value,
+        lambda: (
+            f"{peer.short} at {value['wire']} proved its key in {handshake_ms:.1f} ms\n"
+            f"{len(trips)} round trips: {min(trips):.2f} to {max(trips):.2f} ms, mean {sum(trips) / len(trips):.2f} ms"
+        ),
+    )
+    return 0
+
+
+async def _trip(session: Any) -> float:
+    """Milliseconds until the peer has said that it serves no such method."""
+    began = time.perf_counter()
+    with suppress(Unsupported):
+        await session.call(_METHOD, b"", timeout=_CALL_SECONDS)
+    return (time.perf_counter() - began) * 1000
+
+
+async def _wire_of(peer: PeerId, arguments: argparse.Namespace) -> Address:
+    """Where a peer's wire listens: from the card of `haif up`, or what the peer itself announced in the visit."""
+    from haif.base import codec, limits
+    from haif.protocol.offers import Presence
+    from haif.protocol.records import presence_topic
+
+    settings = config.load(config.NodeSettings, vars(arguments))
+    for role in visit.roles(settings.folder):
+        if role.get("peer") == str(peer) and "wire" in role:
+            return config.parse_address(role["wire"])
+    async with visit.joined(arguments) as (dht, net):
+        for record in await dht.lookup(presence_topic(net, peer)):
+            if record.signer == peer:
+                try:
+                    body = codec.decode(Presence, record.payload.body, size_max=limits.RECORD_BODY_BYTES_MAX)
+                except HaifError:
+                    continue
+                return body.host, body.port
+    raise Unavailable(f"{peer.short} has announced no address; if you know it, ask for {str(peer)[:8]}…@HOST:PORT")
