@@ -190,7 +190,8 @@ def test_hostile_openings_get_no_session(mesh: Mesh, opening: bytes) -> None:
         out.sendall(opening)
         out.shutdown(socket.SHUT_WR)
         try:
-            assert len(out.recv(4096)) <= 16
+            said = out.recv(4096)  # nothing, or, to who speaks our protocol, why not
+            assert said == b"" or (opening.startswith(b"HAIF") and said.startswith(b"\xff\xff"))
         except ConnectionResetError:
             return  # refused even more plainly
 
