@@ -2,7 +2,7 @@
 
 The closest set is the k closest, one of each narrow network; in a thorough lookup, also everybody inside the region in
 which more than k nodes should be (at most two of each narrow network). Whoever grinds ids next to a key fills the k
-closest, not the region (as in arXiv 2505.01139). A set that is far too dense makes any lookup thorough.
+closest, not the region (as in arXiv 2505.01139). A set that is far too dense is suspected of being such a crowd.
 
 Candidates are kept per peer *and* address, so that a false address given for a true peer fails alone. Nothing a peer
 says about others ends the lookup: only answers do, and answers are signed. The number of candidates is bounded by
@@ -50,7 +50,7 @@ class Extent:
     """How far a lookup goes: `region` and `dense` are distances, 0 where the size of the network is not known.
 
     Under a k-th distance below `dense` an eclipse is suspected. A `broad` lookup also asks
-    `limits.DHT_SHELL_CONTACTS` at each doubling of the distance, whoever is closest, as every suspicious one does:
+    `limits.DHT_SHELL_CONTACTS` at each doubling of the distance, whoever is closest, as a thorough one does then:
     a second way in for writes and joins. `exempt`: whose networks do not count.
     """
 
@@ -166,7 +166,7 @@ class Lookup:
 
     @property
     def _region(self) -> int:
-        return self._extent.region if self._extent.thorough or self.suspected else 0
+        return self._extent.region if self._extent.thorough else 0
 
     @property
     def _complete(self) -> bool:
@@ -192,7 +192,7 @@ class Lookup:
         answers, states = self._answers, self._states
         taken: dict[bytes, int] = {}
         shells: dict[int, int] = {}
-        broad = (self._extent.broad or self.suspected) and not answered_only
+        broad = (self._extent.broad or (self._extent.thorough and self.suspected)) and not answered_only
         per_shell = limits.DHT_SHELL_CONTACTS if broad else 0
         count = 0
         for distance, contact, narrow in self._order:

@@ -346,8 +346,9 @@ class Node:
         if not operation.done:
             return
         del self._operations[operation.number]
-        self.counters.eclipses_suspected += operation.lookup.suspected
-        if operation.number in self._samples:
+        if operation.number not in self._samples:
+            self.counters.eclipses_suspected += operation.lookup.suspected
+        else:
             self._samples.remove(operation.number)
             self.size.sampled(operation.lookup.distances(), now)
         if operation.number in self._background:

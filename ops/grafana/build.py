@@ -130,8 +130,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
         )),
-        Panel("DHT", "short", "Contacts, records and operations in progress, by role.", (
+        Panel("DHT", "short", "Contacts, records, operations in progress, size of the network, eclipses suspected.", (
             *named("contacts", level("haif_dht_nodes", "job")),
+            ("network {{job}}", "max by (job) (haif_dht_nodes_estimated)"),
+            *named("eclipses", rate("haif_dht_eclipses_suspected_total", "job")),
             *named("records", level("haif_dht_records", "job")),
             *named("operations", level("haif_dht_operations", "job")),
         )),

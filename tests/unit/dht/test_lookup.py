@@ -164,15 +164,19 @@ def test_a_lookup_that_is_not_thorough_ignores_the_region() -> None:
     assert len(finish(Lookup(TARGET, known, OWN, Extent(region=distance(known[50]))))) == limits.DHT_K
 
 
-def test_a_neighbourhood_that_is_too_dense_makes_any_lookup_thorough() -> None:
-    known = contacts(60)
-    calm = Lookup(TARGET, known, OWN, Extent(region=distance(known[50]), dense=distance(known[19])))
+def test_a_neighbourhood_that_is_too_dense_is_suspected_and_a_thorough_lookup_then_looks_around() -> None:
+    known = contacts(250)
+    edge = distance(known[19])
+    calm = Lookup(TARGET, known, OWN, Extent(dense=edge, thorough=True))
     assert len(finish(calm)) == limits.DHT_K
     assert not calm.suspected
-    alarmed = Lookup(TARGET, known, OWN, Extent(region=distance(known[50]), dense=distance(known[19]) + 1))
-    assert set(known[:50]) <= set(finish(alarmed))
-    assert alarmed.suspected
-    assert alarmed.done
+    plain = Lookup(TARGET, known, OWN, Extent(dense=edge + 1))
+    assert len(finish(plain)) == limits.DHT_K
+    assert plain.suspected
+    thorough = Lookup(TARGET, known, OWN, Extent(dense=edge + 1, thorough=True))
+    assert len(finish(thorough)) > limits.DHT_K + 2 * limits.DHT_SHELL_CONTACTS
+    assert thorough.suspected
+    assert thorough.done
 
 
 def test_a_false_address_of_a_peer_that_has_answered_takes_nobodys_place() -> None:
