@@ -2,9 +2,9 @@
 
 Run as `python -m tests.support.attacks WORLD JSON`. WORLD is a comma-separated list of what the machine is like:
 `user` (not root), `docker` (an outer filter refuses namespaces and mounts), `nolandlock`, `nolistener`, or `open` (no
-seal: the control). JSON has the victims' addresses and the attacks to run. Each attack runs in a sealed process of its own; a
-line of JSON per attack says how it ended: what the attack itself reported, or the signal that ended it, and the last
-words of the monitor.
+seal: the control). JSON has the victims' addresses and the attacks to run. Each attack runs in a sealed process of its
+own; a line of JSON per attack says how it ended: what the attack itself reported, or the signal that ended it, and the
+last words of the monitor.
 """
 
 import ctypes
