@@ -1,10 +1,10 @@
 """A program that seals itself with the product's own code and then does what hijacked native code would do.
 
 Run as `python -m tests.support.attacks WORLD JSON`. WORLD is a comma-separated list of what the machine is like:
-`user` (not root), `docker` (an outer filter refuses namespaces and mounts), `nolandlock`, or `open` (no seal: the
-control). JSON has the victims' addresses and the attacks to run. Each attack runs in a sealed process of its own; a
-line of JSON per attack says how it ended: what the attack itself reported, or the signal that ended it, and the last
-words of the monitor.
+`user` (not root), `docker` (an outer filter refuses namespaces and mounts), `nolandlock`, `nolistener`, or `open` (no
+seal: the control). JSON has the victims' addresses and the attacks to run. Each attack runs in a sealed process of its
+own; a line of JSON per attack says how it ended: what the attack itself reported, or the signal that ended it, and the
+last words of the monitor.
 """
 
 import ctypes
@@ -237,6 +237,18 @@ def outer_filter(names: list[tuple[str, int]], *, no_namespace_clone: bool) -> b
     return b"".join([*code, policy._do(policy._RETURN, policy.ALLOW)])
 
 
+def no_listener() -> bytes:
+    """What a sandbox around looks like that listens to violations itself: there can be only one listener."""
+    refuse = policy._do(policy._RETURN, policy._ERRNO | errno.EBUSY)
+    look = [policy._do(policy._LOAD, 24), policy._do(policy._EQUAL, 8, no=1), refuse]
+    number = calls.TABLES[calls.machine()]["seccomp"]
+    code = [
+        *policy._prologue(calls.machine()),
+        *policy._when(number, [*look, policy._do(policy._RETURN, policy.ALLOW)]),
+    ]
+    return b"".join([*code, policy._do(policy._RETURN, policy.ALLOW)])
+
+
 def enter_world(words: set[str]) -> None:
     """Make this process's surroundings less friendly than they are."""
     if "user" in words and os.geteuid() == 0:
@@ -244,6 +256,9 @@ def enter_world(words: set[str]) -> None:
         os.setresgid(1234, 1234, 1234)
         os.setresuid(1234, 1234, 1234)
         privileges.traceable(True)
+    if "nolistener" in words:
+        privileges.gain_nothing()
+        seccomp.install(no_listener())
     refused: list[tuple[str, int]] = []
     if "docker" in words:
         refused += [(name, errno.EPERM) for name in ("unshare", "setns", "mount", "umount2", "pivot_root")]

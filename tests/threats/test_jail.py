@@ -129,6 +129,14 @@ def test_the_statement_has_exactly_the_layers_that_hold(outcome):
     assert [layer for layer in LAYERS if layer not in lacking] == found["nothing"]["enforced"]
 
 
+def test_where_nobody_may_listen_the_kernel_kills_and_the_call_has_no_name(tmp_path):
+    found = attack("nolistener", ["nothing", "socket_inet", "add_a_filter", "send_a_message", "abort"], tmp_path)
+    assert "seccomp" in found["nothing"]["enforced"]
+    for name in ("socket_inet", "add_a_filter", "send_a_message"):
+        assert (KILLED, None, "") == (found[name]["status"], found[name].get("result"), found[name]["words"])
+    assert -signal.SIGABRT == found["abort"]["status"]
+
+
 def test_without_a_jail_the_attacks_succeed(tmp_path):
     found = attack("open", OPEN_WITHOUT, tmp_path)
     assert dict.fromkeys(OPEN_WITHOUT, "OPEN") == {name: what["result"][:4] for name, what in found.items()}

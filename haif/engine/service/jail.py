@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from haif.base import limits
 from haif.base.errors import EngineDied
 from haif.engine.frames import Sealed
 from haif.engine.sandbox.layers import LAYERS, level
@@ -33,6 +35,38 @@ def verify(sealed: Sealed, *, monitor: int, allowed: bool) -> None:
             wrong.append("it is not the child's child")
         if wrong:
             raise EngineDied(f"it says that it restricted itself, and did not: {', '.join(wrong)}")
+
+
+class Idleness:
+    """Whether an engine that owes no answer leaves the processors alone."""
+
+    def __init__(self) -> None:
+        self._since: tuple[float, int, float] | None = None
+
+    def suspicious(self, now: float, asked: int, pid: int, *, busy: bool) -> bool:
+        """Looked at every now and then: did it owe nothing for a whole while, and compute for most of it?
+
+        `asked` counts the requests so far, so that one that came and went between two looks is noticed.
+        """
+        if busy or self._since is None or self._since[1] != asked:
+            self._since = None if busy else (now, asked, processor_seconds(pid))
+            return False
+        began, _, before = self._since
+        idle = now - began
+        if idle < limits.ENGINE_SILENCE_SECONDS:
+            return False
+        used = processor_seconds(pid) - before
+        self._since = (now, asked, before + used)
+        return used > idle / 2
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process and its threads; 0 where it cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def contradictions(claimed: set[str], status: Mapping[str, str]) -> list[str]:

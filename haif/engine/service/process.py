@@ -37,7 +37,7 @@ from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.sandbox import ENVIRONMENT
-from haif.engine.service.jail import verify
+from haif.engine.service.jail import Idleness, verify
 from haif.engine.service.settings import EngineSettings, context_tokens
 
 CHILD_PROGRAM: Final = (
@@ -60,6 +60,8 @@ class Process(asyncio.Protocol):
         self._clock = clock
         self._meter = meter
         self._heard = clock.now()
+        self._idleness = Idleness()
+        self._engine = 0
         self._next = 0
         self._vocabulary = self._context = 0
         self._frames = FrameReader()
@@ -102,6 +104,7 @@ class Process(asyncio.Protocol):
         sealed = await self._first(self._sealed)
         assert self._process is not None
         verify(sealed, monitor=self._process.pid, allowed=self._settings.insecure_no_sandbox)
+        self._engine = sealed.pid
         return sealed
 
     async def load(self) -> Ready:
@@ -140,6 +143,8 @@ class Process(asyncio.Protocol):
             await asyncio.wait((self._silent,), timeout=limits.ENGINE_SILENCE_SECONDS / 8)
             if self.answers and self._clock.now() - self._heard > limits.ENGINE_SILENCE_SECONDS:
                 self._condemn(f"it owed an answer and said nothing for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
+            if self._idleness.suspicious(self._clock.now(), self._next, self._engine, busy=bool(self.answers)):
+                self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
         return await self._cause()
 
     async def close(self) -> None:

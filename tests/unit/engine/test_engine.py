@@ -285,6 +285,16 @@ async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
     assert "said nothing" in await lie(tiny, "time.sleep(100)")
 
 
+async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):
+    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.4)
+    causes = asyncio.Queue()
+    program = LIAR.replace("LIE", "[None for _ in iter(int, 1)]")
+    async with engine(tiny, program=program, died=causes.put_nowait) as running:
+        async with running.generate(request(tokens_max=1)):
+            pass  # withdrawn: nothing is owed any more
+        assert "owed nothing and computed" in await causes.get()
+
+
 async def test_a_child_that_floods_its_error_stream_is_heard_to_the_end_and_no_more(tiny):
     assert "its last words: end" in await lie(
         tiny, "sys.stderr.write('x' * 1_000_000 + '\\nend'); sys.stderr.flush(); os._exit(1)"
@@ -301,7 +311,8 @@ async def test_a_child_that_floods_its_error_stream_is_heard_to_the_end_and_no_m
     ],
 )
 async def test_a_child_that_does_not_start_properly_is_told_at_once(tiny, monkeypatch, program, cause):
-    monkeypatch.setattr(limits, "ENGINE_START_SECONDS", 2.0)
+    if cause == "in time":
+        monkeypatch.setattr(limits, "ENGINE_START_SECONDS", 2.0)
     with pytest.raises(EngineDied, match=cause):
         await engine(tiny, program=program).__aenter__()
 

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from haif.base import limits
 from haif.base.errors import EngineDied
 from haif.engine.frames import Sealed
 from haif.engine.sandbox import calls, landlock, policy
@@ -163,6 +164,24 @@ def test_a_statement_has_every_layer_once_and_enough_of_them():
     with pytest.raises(EngineDied, match="nothing is served without: seccomp"):
         lacking = [layer for layer in every if layer != "seccomp"]
         jail.verify(Sealed(lacking, {"seccomp": "no"}, [], 1), monitor=1, allowed=False)
+
+
+def test_only_who_computes_without_owing_anything_for_a_whole_while_is_suspicious(monkeypatch):
+    used = 0.0
+    monkeypatch.setattr(jail, "processor_seconds", lambda _: used)
+    idleness = jail.Idleness()
+    long = limits.ENGINE_SILENCE_SECONDS
+    assert not idleness.suspicious(0.0, 5, 1, busy=False)
+    used = long
+    assert not idleness.suspicious(long - 1, 5, 1, busy=False), "not for long enough"
+    assert idleness.suspicious(long, 5, 1, busy=False)
+    used += long / 4
+    assert not idleness.suspicious(2 * long, 5, 1, busy=False), "a little housekeeping"
+    used += long
+    assert not idleness.suspicious(3 * long, 6, 1, busy=False), "it was asked something in between"
+    used += long
+    assert not idleness.suspicious(4 * long, 6, 1, busy=True), "it works for somebody"
+    assert not idleness.suspicious(5 * long, 6, 1, busy=False)
 
 
 def test_a_process_that_is_gone_confirms_nothing():
