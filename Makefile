@@ -27,7 +27,7 @@ test: check ## the whole suite, as CI runs it
 test-slow: setup ## soak and large simulations
 	@$(PY) -m pytest -m slow
 
-sim-night: setup ## 24 simulated hours in which half of all nodes die every hour; about 15 CPU-minutes
+sim-night: setup ## 24 simulated hours in which half of all nodes die every hour; prints the CPU it took
 	@$(PY) -m benchmarks.night
 
 bench: setup ## the figures of the README, measured here; prints the table

@@ -28,8 +28,8 @@ def main(nodes: int, hours: float, per_hour: float, seed: int) -> int:
     print("| nodes | hours | churn per hour | found | read p50 s | read p99 s | datagrams | CPU s | seed | trace |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {nodes} | {hours:g} | {per_hour:.0%} | {outcome.found:.2%} | {outcome.read_p50:.2f} | {outcome.read_p99:.2f} "
-        f"| {outcome.datagrams} | {cpu:.0f} | {seed} | {outcome.trace[:12]} |"
+        f"| {nodes} | {hours:g} | {per_hour:.0%} | {outcome.found:.2%} | {outcome.read_p50:.2f} "
+        f"| {outcome.read_p99:.2f} | {outcome.datagrams} | {cpu:.0f} | {seed} | {outcome.trace[:12]} |"
     )
     for complaint in outcome.broken:
         print(f"\n{complaint}")
