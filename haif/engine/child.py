@@ -150,10 +150,26 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+_MESSAGES = """
+{{ bos_token }}{% for message in messages %}
+{% if loop.first and message.role != 'user' %}{{ '\\n<|\\u00e9|>' }}{% endif %}
+{{ message['content'] | trim | wordwrap(9) | upper | replace('A', "b") }}{% endfor %}{{ messages | tojson(indent=1) }}
+"""
+_MACROS = """
+{% macro turn(m) %}{{ m.role | pprint }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages %}
+{% set ns.n = ns.n + 1 %}{{ turn(m) }}{% endfor %}
+{{ '%d %s' | format(ns.n, messages | length) }}{{ [1, 2] | join(', ') }}
+"""
+REHEARSED = (  # what chat templates do, and the ways in which they fail
+    _MESSAGES, _MACROS, "{{ raise_exception('no') }}", "{{ 1 // 0 }}", "{{ nothing.at.all }}", "{% if %}",
+)  # fmt: skip
+
+
 def rehearse() -> None:
     """Go once through what imports modules at its first use."""
-    with suppress(Unsupported):
-        ChatTemplate("{{ messages | tojson }}{{ 1 // 0 }}", bos="", eos="").render([("user", "\u00e9")])
+    for template in REHEARSED:
+        with suppress(Unsupported, InvalidRequest):
+            ChatTemplate(template, bos="<s>", eos="</s>").render([("system", "a b"), ("user", "\u00e9")])
     format_exc()
 
 

@@ -17,8 +17,6 @@ NODES = 30
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in LONG])
 def test_a_scenario_ends_with_nothing_for_its_checkers_to_complain_of(name: str) -> None:
-    if name == "eclipse":
-        pytest.xfail("plain Kademlia loses a topic to twenty ground ids; lookups by region are to end that")
     outcome = play(SCENARIOS[name], seed=SEED, nodes=NODES)
     assert outcome.broken == (), f"haif sim {name} --seed {SEED} --nodes {NODES}"
 

@@ -120,7 +120,7 @@ def test_a_truth_value_is_true_or_false_and_nothing_else(file: Path) -> None:
     def allowed(**more: str) -> bool:
         return config.load(config.NodeSettings, {}, environment(file, **more)).allow_private
 
-    assert allowed(HAIF_ALLOW_PRIVATE="True")
+    assert allowed(HAIF_ALLOW_PRIVATE="true")
     assert not allowed(HAIF_ALLOW_PRIVATE="false")
     assert not allowed()
     with pytest.raises(Misuse, match="HAIF_ALLOW_PRIVATE"):

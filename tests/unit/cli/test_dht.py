@@ -160,7 +160,7 @@ def test_the_card_of_haif_up_stands_in_for_bootstrap(
 ) -> None:
     roles = [{"name": "worker-1", "peer": str(town.peers[0]), "dht": town.dht[0], "wire": town.wire, "metrics": "x"}]
     card = tmp_path / "up.json"
-    card.write_text(json.dumps({"roles": roles}))
+    card.write_text(json.dumps({"gateway": "http://127.0.0.1:1", "key": "haif-x", "roles": roles}))
     card.chmod(0o600)
     assert main(["peers", "--state", str(tmp_path), "--json"]) == 0
     rows = {row["peer"]: row for row in json.loads(capsys.readouterr().out)}
