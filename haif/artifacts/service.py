@@ -28,7 +28,7 @@ from haif.identity.signing import Verified
 from haif.runtime import disk
 
 DEMO_FOLDER: Final = Path(__file__).parents[1] / "data" / "demo"
-DEMO_PUBLISHER: Final = PeerId.parse("3f8309d61d11d7eee49ed45e122714733cee5e2b4495c3eea8482c1eccfb3758")
+DEMO_PUBLISHER: Final = PeerId.parse("8c4e41302382473f02337eb40397bba782b7128a24457fd41c6043d1563c9b73")
 DEMO_NAME: Final = "haif-demo"
 _BLOCK_BYTES: Final = 4 << 20
 _YEAR_MS: Final = 365 * 24 * 3600 * 1000
