@@ -62,7 +62,7 @@ async def measure(settings: EngineSettings, *, rounds: int, tokens: int) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a GGUF file; without it, 1.6 M random parameters")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=900)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ answers for its own honesty: the parent checks the file before, and every frame 
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import signal
@@ -13,8 +14,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from traceback import format_exc
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
@@ -150,26 +152,23 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-_MESSAGES = """
-{{ bos_token }}{% for message in messages %}
-{% if loop.first and message.role != 'user' %}{{ '\\n<|\\u00e9|>' }}{% endif %}
-{{ message['content'] | trim | wordwrap(9) | upper | replace('A', "b") }}{% endfor %}{{ messages | tojson(indent=1) }}
+_REHEARSAL: Final = r"""
+{%- macro turn(m) %}{{ '\n\u00e9' ~ m['content'] | trim | striptags | upper | tojson(indent=1) }}{% endmacro %}
+{%- set n = namespace(x='') %}
+{%- for m in messages if m.role is defined %}
+{%- set n.x = n.x ~ turn(m) %}{% if loop.last %}{% break %}{% endif %}{% endfor %}
+{{- n.x | length }}{{ messages | map(attribute='role') | join(', ') }}{{ 1 // 0 }}
 """
-_MACROS = """
-{% macro turn(m) %}{{ m.role | pprint }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages %}
-{% set ns.n = ns.n + 1 %}{{ turn(m) }}{% endfor %}
-{{ '%d %s' | format(ns.n, messages | length) }}{{ [1, 2] | join(', ') }}
-"""
-REHEARSED = (  # what chat templates do, and the ways in which they fail
-    _MESSAGES, _MACROS, "{{ raise_exception('no') }}", "{{ 1 // 0 }}", "{{ nothing.at.all }}", "{% if %}",
-)  # fmt: skip
 
 
 def rehearse() -> None:
-    """Go once through what imports modules at its first use."""
-    for template in REHEARSED:
-        with suppress(Unsupported, InvalidRequest):
-            ChatTemplate(template, bos="<s>", eos="</s>").render([("system", "a b"), ("user", "\u00e9")])
+    """Go once through what loads modules and codecs at its first use."""
+    for module in ("html.entities", "pprint", "textwrap", "unicodedata"):
+        import_module(module)
+    for codec in ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode-escape", "raw-unicode-escape"):
+        codecs.lookup(codec)
+    with suppress(Unsupported):
+        ChatTemplate(_REHEARSAL, bos="", eos="").render([("user", "<b>\u00e9</b>&amp;")])
     format_exc()
 
 

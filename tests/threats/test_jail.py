@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from haif.base.errors import EngineDied
+from haif.base.errors import EngineDied, InvalidRequest, Unsupported
 from haif.engine.sandbox import ENVIRONMENT, calls, policy
 from haif.engine.sandbox.layers import LAYERS, REQUIRED
 from tests.support import attacks
@@ -242,20 +242,56 @@ async def test_a_python_error_after_the_seal_is_told_with_its_words(tiny):
             await read(running, request())
 
 
-async def test_templates_that_need_parts_of_python_never_used_before_work_or_are_refused_after_the_seal(tmp_path):
-    for source in (
-        TEMPLATE + "{{ messages | tojson(indent=2) | length }}",
-        TEMPLATE + "{{ 'é'.encode('latin-1') }}{{ 'x' | urlencode }}{{ [3, 1] | sort }}{{ '%s' }}",
-        TEMPLATE + "{{ 'x'.encode('punycode') }}",
-        "{{ messages[9].content.nothing }}",
-        "{% for m in messages %}{% if m.role == 'user' %}{{ raise_exception('no') }}{% endif %}{% endfor %}",
-    ):
-        model = build_tiny_model(tmp_path / "m.gguf", template=source)
-        async with engine(model) as running:
-            with contextlib.suppress(Exception):
-                await read(running, request(chat=[("user", "hi")]))
-            assert 24 == (await read(running, request()))[2].completion_tokens
-            assert 0 == running.statistics().deaths
+SPY = """
+import os, sys
+sys.path += sys.argv.pop(1).split(os.pathsep)
+from haif.engine import child
+really = child.seal
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        os.write(2, f"imported {name} after the seal".encode())
+        os._exit(1)
+def seal(*arguments, **more):
+    told = really(*arguments, **more)
+    sys.meta_path.insert(0, Spy)
+    Spy.find_spec = classmethod(Spy.find_spec)
+    return told
+child.seal = seal
+child.main()
+"""
+"""A child that ends at the first import after the seal, which would fail there."""
+
+
+@pytest.mark.parametrize(
+    ("source", "answered"),
+    [
+        (None, True),
+        (TEMPLATE, True),
+        (TEMPLATE + "{{ messages | tojson(indent=2) | length }}{{ '\\n\\u00e9\\x41\\N{SNOWMAN}' }}", True),
+        (TEMPLATE + "{{ 'é'.encode('latin-1') }}{{ 'x é' | urlencode }}{{ [3, 1] | sort }}{{ '%s' | trim }}", True),
+        (TEMPLATE + "{{ '<b>x</b>&amp;' | striptags | escape | replace('a', 'b') | capitalize | title }}", True),
+        (TEMPLATE + "{{ 3.7 | round | int | string | batch(2) | list }}{{ {'b': 1} | dictsort | tojson }}", True),
+        (TEMPLATE + "{{ messages | groupby('role') | list | length }}{{ 2000 | filesizeformat }}", True),
+        (TEMPLATE + "{% set n = namespace(a=1) %}{% macro f(x) %}{{ x }}{% endmacro %}{{ f(n.a) }}", True),
+        (TEMPLATE + "{{ messages[9].content.nothing }}", False),
+        (TEMPLATE + "{{ 1 / 0 }}", False),
+        (TEMPLATE + "{% if %}", False),
+        (TEMPLATE + "{{ raise_exception('no') }}", False),
+    ],
+)
+async def test_nothing_is_imported_after_the_seal(tmp_path, source, answered):
+    model = build_tiny_model(tmp_path / "m.gguf", template=source)
+    asked = (
+        request(chat=[("user", "hi \U0001f600")], temperature=1.0) if source else request(temperature=0.5, stop=["é"])
+    )
+    async with engine(model, program=SPY) as running:
+        if answered:
+            assert (await read(running, asked))[2].completion_tokens
+        else:
+            with pytest.raises((Unsupported, InvalidRequest)):
+                await read(running, asked)
+        assert 24 == (await read(running, request()))[2].completion_tokens
+        assert 0 == running.statistics().deaths
 
 
 def processes_below(pid):

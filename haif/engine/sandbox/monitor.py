@@ -96,8 +96,10 @@ def _fork_init(files: frozenset[int], life: int) -> int:
 
 def _wait(engine: int, handover: int | None) -> tuple[int, int | None]:
     """The wait status of the engine, and the number of the system call for which it was killed, if it was."""
-    listener = None if handover is None else seccomp.receive(handover)
-    tried = None
+    listener = tried = None
+    if handover is not None:
+        listener = seccomp.receive(handover)
+        os.close(handover)
     if listener is not None:
         tried = _listen(engine, listener)
         if tried is not None:
