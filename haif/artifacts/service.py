@@ -28,7 +28,7 @@ from haif.identity.signing import Verified
 from haif.runtime import disk
 
 DEMO_FOLDER: Final = Path(__file__).parents[1] / "data" / "demo"
-DEMO_PUBLISHER: Final = PeerId.parse("8c4e41302382473f02337eb40397bba782b7128a24457fd41c6043d1563c9b73")
+DEMO_PUBLISHER: Final = PeerId.parse("60534ef0be928db864109d7b1fe9960ba922fa8087007af8a19acac20d3b3d68")
 DEMO_NAME: Final = "haif-demo"
 _BLOCK_BYTES: Final = 4 << 20
 _YEAR_MS: Final = 365 * 24 * 3600 * 1000

@@ -51,7 +51,8 @@ _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
 class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
-    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are. `ephemeral`: it is only here to ask.
+    `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
+    `ephemeral`: it is only here to ask.
     """
 
     def __init__(

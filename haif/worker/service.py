@@ -177,7 +177,7 @@ class Worker:
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
     async def _run(self, call: Call) -> AsyncIterator[bytes]:
-        attributes = {names.PEER: str(call.peer), names.METHOD: inference.METHOD}
+        attributes = {names.PEER: str(call.peer), names.METHOD: call.method}
         with self._telemetry.span(
             names.SPAN_RUN, parent=call.metadata.get("traceparent"), attributes=attributes
         ) as span:

@@ -190,7 +190,7 @@ def long_story(rng: Random, topic: stories.Topic) -> str:
 def small(rng: Random, kind: Callable[[Random], tuple[str, str]] | None = None) -> Turns:
     """Small talk, a question from outside, a joke, a verse or a sum."""
     kinds = (talk.small_talk, talk.outside, talk.joke, talk.verse, talk.sums)
-    asked, answer = (kind or rng.choices(kinds, (44, 30, 5, 8, 13))[0])(rng)
+    asked, answer = (kind or rng.choices(kinds, (40, 26, 5, 8, 21))[0])(rng)
     return [("user", noisy(rng, asked)), ("assistant", answer)]
 
 
@@ -246,7 +246,7 @@ KINDS = (
     (small, 14),
     (mixed, 12),
     (plain, 9),
-    (talk.names, 2),
+    (talk.names, 4),
 )
 
 

@@ -43,6 +43,9 @@ AGAIN = ("", "", "", "And ", "And ", "Then ", "Also, ", "Okay. ", "Thanks! ", "G
 OPENERS = ("", "", "", "", "", "", "", "", "", "", "", "", "Of course. ", "Certainly. ", "Gladly. ")
 
 
+_SPOUSE = {"she": "husband", "he": "wife"}
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One fact: direct questions, the same as clauses (for "do you know ..."), answers, and who it is about."""
@@ -108,6 +111,8 @@ def person_items(who: Person) -> list[Item]:
         "family": _family(who.name),
         "pet": _pet(who.name),
         **({} if who.child else {"title": f"the {who.role}"}),
+        "kin1": "mother" if who.child else _SPOUSE[who.he],
+        "kin2": "father" if who.child else _SPOUSE[who.he],
         "the_role": f"a {who.role}" if who.child else f"the {who.role}",
         "kin": "child" if who.child else "grown-up",
     }
@@ -181,7 +186,7 @@ def person_items(who: Person) -> list[Item]:
             "{x} uses a {tool}. / {x} never goes anywhere without {his} {tool}. / The most important thing for {xo} is {his} {tool}.",
         ),
         item(
-            "Does {x} have [a family|children|brothers or sisters|parents]? / Tell me about {xs} family. / Who is in {xs} family? / Who are {xs} [parents|relatives]? / Is {x} married? / Who is {x} married to? / Who is married to {xo}?",
+            "Does {x} have [a family|children|brothers or sisters|parents]? / Tell me about {xs} family. / Who is in {xs} family? / Who are {xs} [parents|relatives]? / Is {x} married? / Who is {xs} [{kin1}|{kin2}]? / Who is {x} married to? / Who is married to {xo}?",
             "something about {xs} family / who is in {xs} family",
             "{family}",
         ),

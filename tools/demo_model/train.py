@@ -23,7 +23,7 @@ from tools.demo_model.corpus import documents
 from tools.demo_model.model import Model, Shape
 from tools.demo_model.tokenizer import BOS, encode, load
 
-STEPS, SEED = 4000, 1
+STEPS, SEED = 4200, 1
 TOKENS_PER_STEP = 4096
 LENGTHS = (256, 256, 512, 256, 256, 256, 1024, 256)  # of the rows, step by step; short rows train fastest
 RATE_MUON, RATE_ADAM = 0.01, 2e-3
