@@ -23,7 +23,7 @@ from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
-from haif.protocol import heartbeats, inference, methods
+from haif.protocol import heartbeats, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, Presence
