@@ -12,14 +12,14 @@ from haif.cli.up import add_mesh_flags, run_mesh
 if TYPE_CHECKING:
     from haif.cli.mesh import Mesh
 
-QUESTION = "Tell me a story about the baker."
+QUESTION = "Tell me a story about the windmill."
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
     demo = commands.add_parser("demo", help="start a mesh, ask the demo model one question, check the receipt, stop")
     demo.add_argument("question", nargs="*", default=[QUESTION], help=f"what to ask (default: {QUESTION})")
-    demo.add_argument("--seed", type=int, default=7, help="the same seed gives the same answer (default: 7)")
+    demo.add_argument("--seed", type=int, default=1, help="the same seed gives the same answer (default: 1)")
     add_mesh_flags(demo)
     demo.set_defaults(handler=_demo)
 

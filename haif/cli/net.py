@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 3.0
 _CALL_SECONDS: Final = 3.0
 _COUNT_MAX: Final = 1000
-_METHOD: Final = "haif.ping"  # served by nobody: the peer's refusal is the answer that is timed
+_PROBE: Final = "haif.ping"  # served by nobody: the peer's refusal is the answer that is timed
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,7 +72,7 @@ async def _trip(session: Any) -> float:
     """Milliseconds until the peer has said that it serves no such method."""
     began = time.perf_counter()
     with suppress(Unsupported):
-        await session.call(_METHOD, b"", timeout=_CALL_SECONDS)
+        await session.call(_PROBE, b"", timeout=_CALL_SECONDS)
     return (time.perf_counter() - began) * 1000
 
 

@@ -82,6 +82,14 @@ def test_a_question_in_the_terminal(mesh: Mesh) -> None:
     assert len(told.stdout.split()) >= 3
 
 
+def test_the_demo_answers_proves_it_and_leaves(tmp_path: Path) -> None:
+    told = haif("demo", "--workers", "1", "--state", str(tmp_path))
+    assert told.returncode == 0, told.stderr
+    assert "windmill" in told.stdout.split("> Tell me")[1]
+    assert "worker, orchestrator and gateway all verify" in told.stdout
+    assert "yes, exactly the text given" in told.stdout
+
+
 def test_a_client_that_hangs_up_frees_its_slot(mesh: Mesh) -> None:
     def running() -> float:
         lines = [line for line in mesh.metrics("worker").splitlines() if line.startswith("haif_worker_running{")]
