@@ -112,6 +112,21 @@ def stop(mesh: Mesh) -> None:
     mesh.process.stdout.close()
 
 
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Mesh]]:
+    """`start`, for a test that stops its meshes itself; what it leaves behind, because it failed, is stopped here."""
+    running: list[Mesh] = []
+
+    def started(state: Path, *flags: str) -> Mesh:
+        running.append(start(state, *flags))
+        return running[-1]
+
+    yield started
+    for each in running:
+        if each.process.poll() is None:
+            stop(each)
+
+
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """One mesh with two workers, shared by the tests that leave it as they found it."""

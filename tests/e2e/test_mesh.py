@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_a_restarted_gateway_is_where_its_tenants_know_it(fragile: Mesh) -> None
     assert one_answer(fragile).choices
 
 
-def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
-    mesh = start(tmp_path, "--workers", "1")
+def test_an_interrupt_stops_everything(tmp_path: Path, begin: Callable[..., Mesh]) -> None:
+    mesh = begin(tmp_path, "--workers", "1")
     processes = mesh.processes()
     thread = threading.Thread(target=_try_to_read, args=(mesh,))
     thread.start()
@@ -187,7 +188,7 @@ def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
     assert [each for each in processes if each.is_running()] == []
     thread.join(10)
     assert not (tmp_path / "up.json").exists()
-    again = start(tmp_path, "--workers", "1")  # no stale lock; the same key still works
+    again = begin(tmp_path, "--workers", "1")  # no stale lock; the same key still works
     assert mesh.first_card["key"] == again.first_card["key"]
     assert one_answer(again).choices
     stop(again)
@@ -198,8 +199,8 @@ def _try_to_read(mesh: Mesh) -> None:
         one_answer(mesh)
 
 
-def test_no_role_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    mesh = start(tmp_path, "--workers", "1")
+def test_no_role_outlives_a_killed_supervisor(tmp_path: Path, begin: Callable[..., Mesh]) -> None:
+    mesh = begin(tmp_path, "--workers", "1")
     processes = mesh.processes()
     os.kill(mesh.process.pid, signal.SIGKILL)
     mesh.process.wait()

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from haif.protocol.inference import Request, Run, request_digest
 from haif.protocol.jobs import Reservation, SubmitJob
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Session, Wire
-from tests.e2e.conftest import Mesh, haif, start, stop, until
+from tests.e2e.conftest import Mesh, haif, stop, until
 
 pytestmark = pytest.mark.xdist_group("mesh")
 CLOCK = SystemClock()
@@ -158,8 +158,8 @@ async def test_h_t2_a_tampered_session_ends(mesh: Mesh) -> None:
             await session.call(jobs.MODELS_METHOD, codec.encode(jobs.ListModels()), timeout=5)
 
 
-def test_h_t3_a_hand_edited_journal_is_detected(tmp_path: Path) -> None:
-    mesh = start(tmp_path, "--workers", "1")
+def test_h_t3_a_hand_edited_journal_is_detected(tmp_path: Path, begin: Callable[..., Mesh]) -> None:
+    mesh = begin(tmp_path, "--workers", "1")
     with mesh.client() as client:
         for _ in range(3):
             client.completions.create(model=DEMO_NAME, prompt="The", max_tokens=2)
