@@ -147,7 +147,7 @@ def about_one(rng: Random) -> Turns:
 def story(rng: Random) -> Turns:
     """A wish for a story, and the story; now and then a question about its people afterwards."""
     topic = stories.any_topic(rng)
-    ways = ASK_STORY if topic.said else ASK_ANY_STORY
+    ways: tuple[str, ...] = ASK_STORY if topic.said else ASK_ANY_STORY
     if topic.said == f"a {topic.thing}" and rng.random() < 0.3:
         ways = ASK_THING
     asked = say(rng, rng.choice(ways), topic=topic.said)
