@@ -39,8 +39,9 @@ def test_a_chat_is_answered_with_usage_and_a_receipt(client: openai.OpenAI, mode
 
 
 def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI, model: str) -> None:
-    whole = ask(client, model)
-    chunks = list(ask(client, model, stream=True, stream_options={"include_usage": True}))
+    story: dict[str, Any] = {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 120}
+    whole = ask(client, model, **story)
+    chunks = list(ask(client, model, stream=True, stream_options={"include_usage": True}, **story))
     pieces = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
     assert text_of(whole) == "".join(pieces)
     assert len([piece for piece in pieces if piece]) > 1

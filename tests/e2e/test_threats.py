@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -135,16 +136,20 @@ async def test_h_t2_a_tampered_session_ends(mesh: Mesh) -> None:
     seen = bytearray()
     tamper = asyncio.Event()
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flip: bool) -> None:
-        while data := await reader.read(65536):
-            seen.extend(data)
-            if flip and tamper.is_set():
-                data = data[:-1] + bytes([data[-1] ^ 1])
-            writer.write(data)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                seen.extend(data)
+                if flip and tamper.is_set():
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                writer.write(data)
         writer.close()
 
     async def in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(*target)
+        writers.extend((writer, far_writer))
         await asyncio.gather(relay(reader, far_writer, True), relay(far_reader, writer, False))
 
     async with await asyncio.start_server(in_the_middle, "127.0.0.1", 0) as server, stranger() as (wire, _, me):
@@ -156,6 +161,9 @@ async def test_h_t2_a_tampered_session_ends(mesh: Mesh) -> None:
         tamper.set()
         with pytest.raises(ConnectionLost):
             await session.call(jobs.MODELS_METHOD, codec.encode(jobs.ListModels()), timeout=5)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 def test_h_t3_a_hand_edited_journal_is_detected(tmp_path: Path, begin: Callable[..., Mesh]) -> None:

@@ -98,7 +98,10 @@ class Prometheus:
         connection = http.client.HTTPConnection(*self.address, timeout=DEADLINE_SECONDS)
         try:
             connection.request("GET", f"/api/v1/query?{urlencode({'query': expression})}")
-            answer = json.loads(connection.getresponse().read())
+            response = connection.getresponse()
+            if response.status == 503:
+                raise http.client.HTTPException("Prometheus is still starting")
+            answer = json.loads(response.read())
         finally:
             connection.close()
         assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
@@ -125,7 +128,7 @@ def running(roles: Sequence[tuple[str, Address]], folder: Path, *, scrapes: int 
     assert BINARY is not None, "install prometheus, or skip"
     (folder / "targets.json").write_text(scrape_targets(roles))
     (folder / "prometheus.yml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         "scrape_configs:\n- job_name: haif\n  file_sd_configs: [{files: [targets.json]}]\n"
     )
     log = folder / "prometheus.log"
@@ -135,7 +138,7 @@ def running(roles: Sequence[tuple[str, Address]], folder: Path, *, scrapes: int 
         try:
             port = _until(lambda: re.search(r'Listening on" address=127\.0\.0\.1:(\d+)', log.read_text()), log)
             prometheus = Prometheus(("127.0.0.1", int(port[1])))
-            enough = f"count(count_over_time(up[1m]) >= {scrapes} and up == 1)"
+            enough = f"count(sum_over_time(up[1m]) >= {scrapes})"
             _until(lambda: prometheus.number(enough) == len(roles), log)
             yield prometheus
         finally:
