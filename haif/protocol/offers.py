@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from haif.base import codec
 from haif.base.codec import Message
-from haif.base.ids import ModelDigest
+from haif.base.errors import ConnectionLost
+from haif.base.ids import ModelDigest, PeerId
+from haif.base.machine import Address
+from haif.identity.signing import Verified
+from haif.protocol.records import Record
 
 
 class Offer(Message, frozen=True):
@@ -24,3 +31,12 @@ class Presence(Message, frozen=True):
     role: str
     host: str
     port: int
+
+
+def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> Address:
+    """Where an orchestrator's own record at its presence topic puts it. Raises `ConnectionLost`, `Malformed`."""
+    for record in records:
+        if record.signer == orchestrator:
+            presence = codec.decode(Presence, record.payload.body)
+            return presence.host, presence.port
+    raise ConnectionLost(f"orchestrator {orchestrator.short}… has not announced itself in the DHT")

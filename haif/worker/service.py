@@ -16,7 +16,7 @@ from typing import Self
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Overloaded, PeerFault, Reason, WrongState
+from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.engine.request import Finished, Generate, Piece
@@ -26,7 +26,7 @@ from haif.identity.voice import Voice
 from haif.protocol import heartbeats, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
-from haif.protocol.offers import Offer, Presence
+from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
@@ -156,11 +156,8 @@ class Worker:
 
     async def _reach(self, peer: PeerId) -> Session:
         """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
-        for record in await self._dht.lookup(presence_topic(self._net, peer)):
-            if record.signer == peer:
-                presence = codec.decode(Presence, record.payload.body)
-                return await self._wire.connect((presence.host, presence.port), peer, timeout=_CONNECT_SECONDS)
-        raise ConnectionLost(f"orchestrator {peer.short}… has not announced itself in the DHT")
+        address = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS)
 
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))

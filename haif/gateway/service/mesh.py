@@ -44,7 +44,7 @@ from haif.protocol.jobs import (
     ShowJob,
 )
 from haif.protocol.methods import A, Method, R
-from haif.protocol.offers import Presence
+from haif.protocol.offers import whereabouts
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import presence_topic
 from haif.telemetry.service import Telemetry
@@ -270,12 +270,8 @@ class PeerMesh:
         return await self._wire.connect(await self._find(peer), peer, timeout=seconds)
 
     async def _find(self, peer: PeerId) -> Address:
-        for record in await self._dht.lookup(presence_topic(self._net, peer)):
-            if record.signer == peer:
-                presence = codec.decode(Presence, record.payload.body)
-                self._addresses[peer] = (presence.host, presence.port)
-                return self._addresses[peer]
-        raise ConnectionLost(f"orchestrator {peer.short}… has not announced itself in the DHT")
+        self._addresses[peer] = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        return self._addresses[peer]
 
 
 async def _decoded(messages: AsyncIterator[bytes]) -> AsyncGenerator[Answer, None]:
