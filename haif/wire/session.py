@@ -55,7 +55,7 @@ class SessionMachine:
 
     def __init__(self, handshake: Handshake, now: Instant) -> None:
         self._handshake = handshake
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] = deque()  # of the calls too, so that events keep their order
         self._rest = b""
         self._bytes = handshake.begin() if handshake.initiator else b""
         self._phase = self._handshake_phase if handshake.initiator else self._preamble_phase
@@ -63,7 +63,7 @@ class SessionMachine:
         self._heard = self._opened = self._age_at = now
         self._pinged: Instant | None = None
         self._pong_due = False
-        self.rpc = Rpc(initiator=handshake.initiator)
+        self.rpc = Rpc(self._events, initiator=handshake.initiator)
         self.established: Established | None = None
         self.closed: HaifError | None = None
         self.puzzle: Puzzle | None = None  # what the listener we dialled asks to be solved first
@@ -231,7 +231,6 @@ class SessionMachine:
         self._phase = self._open_phase
         self.established = established
         self._events.append(established)
-        self.rpc.events = self._events  # one queue, so that events keep their order
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
