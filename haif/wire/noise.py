@@ -151,6 +151,9 @@ class NoiseHandshake:
         self._forget()
 
     def _forget(self) -> None:
+        """Let go of the library's objects, which refer to one another, and of the keys in them, at once."""
+        self._connection._next_fn = None  # noqa: SLF001  # a method of its own
+        self._state.noise_protocol = self._state.symmetric_state = None
         self._connection = self._state = None
 
 

@@ -53,8 +53,7 @@ class Rpc:
         self.fail, self.writable, self.drain = callee.fail, callee.writable, callee.drain
         self._on: dict[int, Callable[[int, bytes, int, int], None]] = {
             Kind.RES: caller.on_result, Kind.ERR: caller.on_error, Kind.FIN: caller.on_end, Kind.RST: caller.on_reset,
-            Kind.CANCEL: callee.on_cancel, Kind.DATA: self._on_data, Kind.CREDIT: self._on_credit,
-            Kind.GOAWAY: self._on_going_away,
+            Kind.CANCEL: callee.on_cancel,
         }  # fmt: skip
 
     @property
@@ -82,6 +81,12 @@ class Rpc:
         """A frame came, its payload `data[start:end]`."""
         if kind == Kind.REQ or kind == Kind.OPEN:  # noqa: PLR1714  # twice as fast as a set, and on the hot path
             self._callee.on_request(stream, data, start, end, now, streaming=kind == Kind.OPEN)
+        elif kind == Kind.DATA:
+            (self._caller if stream % 2 == self._parity else self._callee).on_data(stream, data, start, end)
+        elif kind == Kind.CREDIT:
+            self._on_credit(stream, data, start, end)
+        elif kind == Kind.GOAWAY:
+            self._on_going_away(stream, start, end)
         else:
             self._on[kind](stream, data, start, end)
 
@@ -110,12 +115,6 @@ class Rpc:
 
     # --- frames that are not for one direction alone ------------------------------------------------------------------
 
-    def _on_data(self, stream: int, data: bytes, start: int, end: int) -> None:
-        if stream % 2 == self._parity:
-            self._caller.on_data(stream, data, start, end)
-        else:
-            self._callee.on_data(stream, data, start, end)
-
     def _on_credit(self, stream: int, data: bytes, start: int, end: int) -> None:
         if end - start != SIZE.size:
             raise Malformed("a CREDIT frame holds four bytes")
@@ -126,7 +125,7 @@ class Rpc:
             raise Malformed("a CREDIT frame returns nothing")
         self._shared.sender.granted(stream, amount)
 
-    def _on_going_away(self, stream: int, _data: bytes, start: int, end: int) -> None:
+    def _on_going_away(self, stream: int, start: int, end: int) -> None:
         check_empty(start, end)
         if stream:
             raise WrongState("GOAWAY speaks for the session, not for a stream")
