@@ -1,4 +1,4 @@
-"""Whether something grows: the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, unmoved by single peaks."""
+"""Whether something grows: the Theil-Sen slope (Sen 1968), median of all pairwise slopes, unmoved by single peaks."""
 
 from __future__ import annotations
 
