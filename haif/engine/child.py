@@ -35,7 +35,7 @@ from haif.engine.frames import (
     decode_order,
     frame,
 )
-from haif.engine.prompt import Turns, chat_tokens, text_tokens
+from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
@@ -122,7 +122,9 @@ class Child:
             self._pipe.send(Report(refused=refused))
 
     def _tokens(self, request: Generate) -> list[int]:
-        if request.chat is None:
+        if request.suffix is not None:
+            tokens = infill_tokens(request.text or "", request.suffix, self._llama)
+        elif request.chat is None:
             tokens = text_tokens(request.text or "", self._llama)
         else:
             tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)

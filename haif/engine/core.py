@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from haif.base import limits
-from haif.base.errors import ContextTooLong, Overloaded
+from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded
+from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Step
 from haif.engine.request import Generate
-from haif.engine.sampler import Sampler
+from haif.engine.sampler import Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.text import TextStream
 
@@ -29,6 +30,10 @@ Span = tuple[
 
 class Model(Protocol):
     """What the core needs of a model."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens the vocabulary has."""
 
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
@@ -47,8 +52,8 @@ class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
 
     __slots__ = (
-        "computed", "first_ns", "number", "prompt_tokens", "sampler", "slot", "started_ns", "submitted_ns", "text",
-        "tokens", "tokens_max", "wanted",
+        "computed", "first_ns", "logprobs", "number", "prompt_tokens", "sampler", "slot", "started_ns", "submitted_ns",
+        "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
     def __init__(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
@@ -58,7 +63,8 @@ class Answer:
         self.tokens_max = request.tokens_max
         self.computed = 0
         self.slot = -1
-        self.sampler = Sampler(request.seed, request.temperature, request.top_p)
+        self.sampler = Sampler(request.seed, request.sampling, prompt)
+        self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
@@ -92,7 +98,12 @@ class Core:
         return bool(self._running or self._queue)
 
     def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `Overloaded`."""
+        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+        if any(token >= self._model.size for token, _ in request.sampling.bias):
+            raise InvalidRequest(
+                f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
+                param="logit_bias",
+            )
         if len(prompt) + request.tokens_max > self._context_tokens:
             raise ContextTooLong(
                 f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
@@ -162,19 +173,32 @@ class Core:
         """Sample one token and see whether the answer ends with it."""
         place = answer.wanted - answer.prompt_tokens
         token = answer.sampler.choose(logits, place)
+        scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
         answer.tokens.append(token)
         answer.wanted += 1
         if place == 0:
             answer.first_ns = now_ns
+        text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
+        end = None if reason is None else answer.end(reason, now_ns)
+        return Output(answer.number, [token], text, end, scores)
+
+    def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
+        """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
-            return Output(answer.number, [token], answer.text.finish(), answer.end("stop", now_ns))
+            return answer.text.finish(), "stop"
         text = answer.text.feed(self._model.piece(token))
+        if last and not answer.text.stopped:
+            text += answer.text.finish()
         if answer.text.stopped:
-            return Output(answer.number, [token], text, answer.end("stop", now_ns))
-        if place + 1 < answer.tokens_max:
-            return Output(answer.number, [token], text, None)
-        text += answer.text.finish()
-        return Output(answer.number, [token], text, answer.end("stop" if answer.text.stopped else "length", now_ns))
+            return text, "stop"
+        return text, "length" if last else None
+
+    def _scores(self, logits: Rows, token: int, alternatives: int) -> Scores:
+        """What the model itself gave the chosen token, and the likeliest here."""
+        likely = top(logits, min(alternatives, len(logits))).tolist() if alternatives else []
+        ids: list[int] = [token, *sorted(likely, key=lambda each: (-logits[each], each))]
+        values = logprobs(logits, ids)
+        return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
 
     def _release(self, answer: Answer) -> None:
         self._model.forget(answer.slot)

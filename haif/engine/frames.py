@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Oversize
+from haif.base.sampling import Scores
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -75,12 +78,13 @@ class End(Message, frozen=True):
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer."""
+    """What one step added to one answer; `scores` of each token, where they were asked for."""
 
     number: int
     tokens: list[int]
     text: str
     end: End | None
+    scores: list[Scores] = field(default_factory=list)
 
 
 class Step(Message, frozen=True):

@@ -110,6 +110,10 @@ class Llama:
         self.bos = self.text_of(bos) if bos >= 0 else ""
         eos = int(api.llama_vocab_eos(vocabulary))
         self.eos = self.text_of(eos) if eos >= 0 else ""
+        fim = [
+            int(ask(vocabulary)) for ask in (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        ]
+        self.infill = (fim[0], fim[1], fim[2]) if min(fim) >= 0 else None
         self.opening = bos if bos >= 0 and api.llama_vocab_get_add_bos(vocabulary) else None
 
     def text_of(self, token: int) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base import codec
 from haif.base.codec import Message
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
+from haif.base.sampling import Sampling, Scores
 
 METHOD: Final = "inference.run"
 
@@ -26,17 +29,19 @@ class Turn(Message, frozen=True):
 class Request(Message, frozen=True):
     """What the tenant asked for. Exactly one of `chat` and `text` is given.
 
-    `nonce` keeps the digest of a short prompt from being guessed. Temperature 0 is greedy. `stop` strings end the
-    answer and are not part of it.
+    `nonce` keeps the digest of a short prompt from being guessed. With `suffix`, the answer is what belongs between
+    `text` and it. `stop` strings end the answer and are not part of it. `logprobs`: how many of the likeliest tokens
+    of each place are told beside the chosen one; nil for none at all.
     """
 
     nonce: Nonce
     chat: list[Turn] | None
     text: str | None
     tokens_max: int
-    temperature: float
-    top_p: float
+    sampling: Sampling
     stop: list[str]
+    suffix: str | None = None
+    logprobs: int | None = None
 
 
 class Run(Message, frozen=True):
@@ -47,11 +52,16 @@ class Run(Message, frozen=True):
 
 
 class Chunk(Message, frozen=True):
-    """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character."""
+    """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character.
+
+    `scores`, one entry for each token where they were asked for: the token's own logprob, then the likeliest tokens'.
+    No signature covers them; who has the model can compute them again.
+    """
 
     first: int
     tokens: list[int]
     text: str
+    scores: list[Scores] = field(default_factory=list)
 
 
 class End(Message, frozen=True):

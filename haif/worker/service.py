@@ -216,7 +216,7 @@ class Worker:
         async with self._engine.generate(_generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -255,9 +255,10 @@ def _generate(ticket: Ticket) -> Generate:
         id=terms.job,
         chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
         text=request.text,
+        suffix=request.suffix,
         tokens_max=request.tokens_max,
-        temperature=request.temperature,
-        top_p=request.top_p,
+        sampling=request.sampling,
         stop=request.stop,
+        logprobs=request.logprobs,
         seed=terms.seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,31 @@ def test_greedy_answers_are_those_of_llama_cpp_itself(client: openai.OpenAI, mod
     direct.close()
 
 
+def test_logprobs_add_up_and_name_the_greedy_token(client: openai.OpenAI, model: str) -> None:
+    answer = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=3).choices[0]
+    assert "".join(entry.token for entry in answer.logprobs.content) == answer.message.content
+    for entry in answer.logprobs.content:
+        assert (entry.token, entry.logprob) == (entry.top_logprobs[0].token, entry.top_logprobs[0].logprob)
+        assert sum(math.exp(each.logprob) for each in entry.top_logprobs) <= 1 + 1e-9
+
+
+def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI, model: str) -> None:
+    whole = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=1).choices[0].logprobs.content
+    parts = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=1, stream=True)
+    told = [entry for part in parts for entry in (part.choices[0].logprobs.content if part.choices[0].logprobs else [])]
+    assert told == whole
+
+
+def test_a_penalty_against_repetition_changes_the_answer(client: openai.OpenAI, model: str) -> None:
+    assert text_of(ask(client, model)) != text_of(ask(client, model, extra_body={"repeat_penalty": 10}))
+
+
+def test_an_echo_begins_with_the_prompt(client: openai.OpenAI, model: str) -> None:
+    options: dict[str, Any] = {"model": model, "prompt": "In winter", "max_tokens": 8, "temperature": 0}
+    plain, echoed = client.completions.create(**options), client.completions.create(echo=True, **options)
+    assert echoed.choices[0].text == "In winter" + plain.choices[0].text
+
+
 def test_two_workers_share_the_load(mesh: Mesh, model: str) -> None:
     with mesh.client() as client, ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, client, model, temperature=1, max_tokens=60) for _ in range(8)]
@@ -149,7 +175,8 @@ def test_over_quota_is_a_rate_limit_error_with_retry_after(mesh: Mesh, model: st
     [
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"extra_body": {"suffix": "x"}}, "suffix"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"extra_body": {"mirostat": 2}}, "mirostat"),
         ({"temperature": 5}, "temperature"),

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from haif.base import limits
-from haif.base.errors import ContextTooLong, Overloaded
+from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded
 from haif.base.ids import JobId, Seed
+from haif.base.sampling import Sampling
 from haif.engine.core import Core
 from haif.engine.request import Generate
 
 
 class Counting:
+    size = 10
+
     def __init__(self):
         self.cells = {}
         self.batches = []
@@ -36,8 +39,9 @@ class Counting:
         return token == 9
 
 
-def request(tokens_max=20, stop=()):
-    return Generate(JobId(bytes(16)), None, "-", tokens_max, 0.0, 1.0, list(stop), Seed(bytes(32)))
+def request(tokens_max=20, stop=(), logprobs=None, **options):
+    sampling = Sampling(0.0, **options)
+    return Generate(JobId(bytes(16)), None, "-", tokens_max, sampling, list(stop), Seed(bytes(32)), logprobs=logprobs)
 
 
 def core(slots=2, context=600):
@@ -134,3 +138,33 @@ def test_the_time_of_each_phase_is_told():
     engine.step(lambda: next(ticks))
     end = engine.step(lambda: next(ticks)).outputs[0].end
     assert (70, 100, 200) == (end.queued_ns, end.prefill_ns, end.decode_ns)
+
+
+def test_logprobs_are_the_models_own_whatever_the_options():
+    engine, _ = core()
+    engine.submit(1, request(1, logprobs=2, bias=[(7, 100.0)]), [0], 0)
+    (output,) = engine.step(lambda: 0).outputs
+    ((chosen, first, second),) = output.scores
+    total = np.log(np.e + 9)
+    assert ([7], 7, 1, 0) == (output.tokens, chosen.token, first.token, second.token)
+    assert [0 - total, 1 - total, 0 - total] == pytest.approx([chosen.logprob, first.logprob, second.logprob])
+    assert (b"7", b"1", b"0") == (chosen.piece, first.piece, second.piece)
+
+
+def test_nobody_gets_logprobs_who_did_not_ask():
+    engine, _ = core()
+    engine.submit(1, request(1), [0], 0)
+    engine.submit(2, request(1, logprobs=0), [0], 0)
+    assert [0, 1] == [len(output.scores) for output in engine.step(lambda: 0).outputs]
+
+
+def test_a_bias_beyond_the_vocabulary_is_refused():
+    engine, _ = core()
+    with pytest.raises(InvalidRequest, match="10 tokens"):
+        engine.submit(1, request(bias=[(10, 1.0)]), [0], 0)
+
+
+def test_a_repeat_penalty_counts_the_prompt_too():
+    engine, _ = core()
+    engine.submit(1, request(1, repeat_penalty=2.0, bias=[(5, 0.75)]), [1, 0], 0)
+    assert [5] == engine.step(lambda: 0).outputs[0].tokens  # 1 would follow 0, had it not been said before

@@ -24,6 +24,7 @@ from haif.base.errors import (
 )
 from haif.base.ids import JobId, NetId, Nonce, PeerId, Seed
 from haif.base.machine import Address
+from haif.base.sampling import Sampling
 from haif.gateway.openai import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
@@ -203,7 +204,7 @@ def trip() -> Trip:
 
 
 def ask(stream: bool = False) -> Ask:
-    request = Request(Nonce(b"n" * 16), None, "Once", 16, 0.0, 1.0, [])
+    request = Request(Nonce(b"n" * 16), None, "Once", 16, Sampling(0.0), [])
     return Ask(kind="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
 
 

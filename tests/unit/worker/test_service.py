@@ -14,6 +14,7 @@ import pytest
 from haif.base import codec
 from haif.base.errors import ContextTooLong, Forbidden, Reason, Replayed
 from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
+from haif.base.sampling import Sampling
 from haif.dht.service import Dht
 from haif.engine.service import Engine
 from haif.identity.keys import Identity, NoiseKey
@@ -122,8 +123,8 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
 
 def asked(**changes: Any) -> Request:
     fields: dict[str, Any] = {
-        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "temperature": 1.0,
-        "top_p": 1.0, "stop": [],
+        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "sampling": Sampling(),
+        "stop": [],
     }  # fmt: skip
     return Request(**(fields | changes))
 
