@@ -6,7 +6,7 @@ returns.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -20,12 +20,16 @@ from haif.engine.frames import End, Output, Step
 from haif.engine.request import Generate
 from haif.engine.sampler import Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
+from haif.engine.slots import Slot, choose
 from haif.engine.text import TextStream
 
 Rows = npt.NDArray[np.float32]
 Span = tuple[
     int, int, Sequence[int], bool
 ]  # slot, position of the first token, tokens, whether logits of the last are due
+
+
+_NOWHERE = Slot(-1)  # where an answer is that waits
 
 
 class Model(Protocol):
@@ -41,6 +45,12 @@ class Model(Protocol):
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""
 
+    def keep(self, slot: int, count: int) -> bool:
+        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Fill a slot with the cells of another."""
+
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
 
@@ -52,8 +62,8 @@ class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
 
     __slots__ = (
-        "computed", "first_ns", "logprobs", "number", "prompt_tokens", "sampler", "slot", "started_ns", "submitted_ns",
-        "text", "tokens", "tokens_max", "wanted",
+        "cached", "computed", "first_ns", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
+        "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
     def __init__(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
@@ -61,8 +71,9 @@ class Answer:
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
         self.tokens_max = request.tokens_max
-        self.computed = 0
-        self.slot = -1
+        self.computed = self.cached = 0
+        self.scope = request.scope
+        self.slot = _NOWHERE
         self.sampler = Sampler(request.seed, request.sampling, prompt)
         self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
@@ -78,6 +89,7 @@ class Answer:
             queued_ns=self.started_ns - self.submitted_ns,
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
+            cached_tokens=self.cached,
         )
 
 
@@ -88,7 +100,8 @@ class Core:
         self._model = model
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
-        self._free = list(reversed(range(slots)))
+        self._slots = [Slot(number) for number in range(slots)]
+        self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
 
@@ -115,7 +128,7 @@ class Core:
         self._queue.append(Answer(number, request, prompt, now_ns))
 
     def cancel(self, number: int) -> None:
-        """Forget a request, wherever it is; its KV cells are free at once."""
+        """Forget a request, wherever it is; its slot is free at once."""
         for answer in self._running:
             if answer.number == number:
                 self._release(answer)
@@ -140,15 +153,36 @@ class Core:
         )
 
     def _join(self, now_ns: int) -> None:
-        while self._free and self._queue:
-            answer = self._queue.popleft()
-            answer.slot = self._free.pop()
+        while self._queue and len(self._running) < len(self._slots):
+            answer = self._next()
+            self._settle(answer)
             answer.started_ns = now_ns
             self._running.append(answer)
 
+    def _next(self) -> Answer:
+        """Who has waited longest among those whose scope has the fewest answers running."""
+        running = Counter(answer.scope for answer in self._running)
+        place = min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
+        answer = self._queue[place]
+        del self._queue[place]
+        return answer
+
+    def _settle(self, answer: Answer) -> None:
+        """Give an answer a slot, with the cells of its prompt's beginning where some slot has them."""
+        target, source, length = choose(self._slots, answer.scope, answer.tokens)
+        if source is not target:
+            self._model.forget(target.number)
+            self._model.copy(source.number, target.number)
+        if not (length and self._model.keep(target.number, length)):
+            self._model.forget(target.number)
+            length = 0
+        answer.computed = answer.cached = target.computed = length
+        answer.slot, target.busy = target, True
+        target.scope, target.tokens = answer.scope, answer.tokens
+
     def _span(self, work: Work) -> Span:
         answer = self._running[work.place]
-        return answer.slot, work.start, answer.tokens[work.start : work.start + work.length], work.last
+        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
 
     def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> list[Output]:
         outputs: list[Output] = []
@@ -157,6 +191,7 @@ class Core:
         for place, _, length, last in works:
             answer = self._running[place]
             answer.computed += length
+            answer.slot.computed = answer.computed
             if not last:
                 continue
             output = self._advance(answer, rows[row], now_ns)
@@ -201,8 +236,12 @@ class Core:
         return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
 
     def _release(self, answer: Answer) -> None:
-        self._model.forget(answer.slot)
-        self._free.append(answer.slot)
+        slot = answer.slot
+        if not answer.scope:
+            self._model.forget(slot.number)
+            slot.tokens, slot.computed = (), 0
+        self._freed += 1
+        slot.busy, slot.used = False, self._freed
 
 
 def batch_tokens_max(slots: int) -> int:

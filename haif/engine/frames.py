@@ -75,6 +75,7 @@ class End(Message, frozen=True):
     queued_ns: int
     prefill_ns: int
     decode_ns: int
+    cached_tokens: int
 
 
 class Output(Message, frozen=True):

@@ -158,6 +158,21 @@ class Llama:
         """Free the KV cells of a slot."""
         api.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
+    def keep(self, slot: int, count: int) -> bool:
+        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done.
+
+        It cannot where the model does not hold every position (sliding windows, recurrent states).
+        """
+        kept = bool(api.llama_memory_seq_rm(self._memory, slot, count, -1))
+        if kept and api.llama_memory_seq_pos_min(self._memory, slot) == 0:
+            return True
+        self.forget(slot)
+        return False
+
+    def copy(self, source: int, target: int) -> None:
+        """Fill a slot with the cells of another."""
+        api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call.
 

@@ -87,6 +87,7 @@ class Mailbox:
         if (
             end.completion_tokens != total
             or not 1 <= end.prompt_tokens <= self._context_tokens
+            or not 0 <= end.cached_tokens < end.prompt_tokens
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._tokens_max)
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
@@ -95,6 +96,7 @@ class Mailbox:
         return Finished(
             finish_reason=cast("FinishReason", end.finish_reason),
             prompt_tokens=end.prompt_tokens,
+            cached_tokens=end.cached_tokens,
             completion_tokens=total,
             submitted_ns=self._submitted_ns,
             queued_ns=end.queued_ns,

@@ -26,7 +26,8 @@ class Generate(Message, frozen=True):
 
     With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
-    each place are told beside the chosen one; None for no logprobs at all.
+    each place are told beside the chosen one; None for no logprobs at all. What is computed for one scope is reused
+    only in it, and what has none is not reused.
     """
 
     id: JobId
@@ -38,6 +39,7 @@ class Generate(Message, frozen=True):
     seed: Seed
     suffix: str | None = None
     logprobs: int | None = None
+    scope: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Finished:
 
     finish_reason: FinishReason
     prompt_tokens: int
+    cached_tokens: int  # of the prompt, computed for an earlier request of the same scope
     completion_tokens: int
     submitted_ns: int
     queued_ns: int
@@ -103,6 +106,7 @@ class EngineStatistics:
     batch_tokens: float  # mean tokens per batch, over the last few seconds
     steps: int
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
     deaths: int
     alive: bool

@@ -11,11 +11,11 @@ Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from haif.base import limits
 from haif.base.errors import Unsupported
@@ -38,6 +38,10 @@ class Ask:
     include_usage: bool
     ignored: tuple[str, ...]
     echo: str = ""  # what a text completion's answer begins with
+
+    def within(self, scope: bytes) -> Ask:
+        """The same, where only requests of `scope` may share what a worker computed."""
+        return replace(self, request=structs.replace(self.request, scope=scope))
 
 
 # --- what is honoured -------------------------------------------------------------------------------------------------

@@ -36,12 +36,17 @@ class Settled:
 
     receipt: Receipt
     proof: dict[str, str]
+    cached_tokens: int
 
-
-def usage_of(receipt: Receipt) -> dict[str, int]:
-    """The `usage` object, from what the worker signed."""
-    prompt, completion = receipt.prompt_tokens, receipt.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The `usage` object: what the worker signed, and, by its word alone, how much of the prompt it reused."""
+        prompt, completion = self.receipt.prompt_tokens, self.receipt.completion_tokens
+        details = {"cached_tokens": self.cached_tokens}
+        return {
+            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": details,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Envelope:
             choice["text"] = self.ask.echo + text
         head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
         head["system_fingerprint"] = fingerprint(settled.receipt)
-        return _json({**head, "choices": [choice], "usage": usage_of(settled.receipt), "haif": settled.proof})
+        return _json({**head, "choices": [choice], "usage": settled.usage, "haif": settled.proof})
 
     def logprobs(self, scores: list[Scores], offset: int) -> dict[str, Any] | None:
         """The `logprobs` of a choice whose text so far has `offset` characters, where they were asked for."""
@@ -118,7 +123,7 @@ class Stream:
         """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
         ends = self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
         if self._include_usage:
-            usage = {**self._head, "choices": [], "usage": usage_of(settled.receipt)}
+            usage = {**self._head, "choices": [], "usage": settled.usage}
             ends += b"data: " + _json(usage) + b"\n\n"
         return ends + DONE
 

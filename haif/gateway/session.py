@@ -159,6 +159,8 @@ class Journey:
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self._worker)
+        if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
+            raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
         return receipt

@@ -31,7 +31,8 @@ class Request(Message, frozen=True):
 
     `nonce` keeps the digest of a short prompt from being guessed. With `suffix`, the answer is what belongs between
     `text` and it. `stop` strings end the answer and are not part of it. `logprobs`: how many of the likeliest tokens
-    of each place are told beside the chosen one; nil for none at all.
+    of each place are told beside the chosen one; nil for none at all. What a worker computed for one `scope` it
+    may use again for requests of the same gateway and scope, and for nobody else's: a gateway has one for each tenant.
     """
 
     nonce: Nonce
@@ -42,6 +43,7 @@ class Request(Message, frozen=True):
     stop: list[str]
     suffix: str | None = None
     logprobs: int | None = None
+    scope: bytes = b""
 
 
 class Run(Message, frozen=True):
@@ -65,10 +67,14 @@ class Chunk(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`."""
+    """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`.
+
+    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, says the worker.
+    """
 
     finish_reason: str
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
     receipt: bytes
 

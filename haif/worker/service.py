@@ -31,7 +31,7 @@ from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
-from haif.worker.answer import seal_receipt
+from haif.worker.answer import prefix_scope, seal_receipt
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
@@ -229,7 +229,7 @@ class Worker:
             engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output, span)
-        return End(done.finish_reason, done.prompt_tokens, output.tokens, receipt)
+        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
     def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -245,6 +245,7 @@ class Worker:
             )
         name = self._settings.name
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
 
@@ -260,5 +261,6 @@ def _generate(ticket: Ticket) -> Generate:
         sampling=request.sampling,
         stop=request.stop,
         logprobs=request.logprobs,
+        scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
     )

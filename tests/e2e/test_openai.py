@@ -47,7 +47,8 @@ def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI, model: s
     assert text_of(whole) == "".join(pieces)
     assert len([piece for piece in pieces if piece]) > 1
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    told, wanted = chunks[-1].usage, whole.usage
+    assert (told.prompt_tokens, told.completion_tokens) == (wanted.prompt_tokens, wanted.completion_tokens)
     assert len({chunk.id for chunk in chunks}) == 1
     bundles = [chunk.model_extra["haif"] for chunk in chunks if "haif" in (chunk.model_extra or {})]
     check_bundle(bundles[-1], "".join(pieces))
@@ -126,6 +127,19 @@ def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI, mode
     parts = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=1, stream=True)
     told = [entry for part in parts for entry in (part.choices[0].logprobs.content if part.choices[0].logprobs else [])]
     assert told == whole
+
+
+def test_a_conversation_is_computed_once_and_only_for_its_own_tenant(mesh: Mesh, model: str) -> None:
+    story: list[Any] = [{"role": "user", "content": "Tell me a story about the lighthouse and the storm."}]
+    with mesh.client() as client:
+        first = ask(client, model, messages=story)
+        more = [*story, {"role": "assistant", "content": text_of(first)}, {"role": "user", "content": "And then?"}]
+        repeated = [ask(client, model, messages=more, max_tokens=2).usage for _ in range(4)]
+    assert max(usage.prompt_tokens_details.cached_tokens for usage in repeated) > first.usage.prompt_tokens
+    key = json.loads(haif("tenant", "create", "curious", "--json", state=mesh.state).stdout)["key"]
+    with mesh.client(key) as stranger:
+        usage = ask(stranger, model, messages=more, max_tokens=2).usage
+    assert usage.prompt_tokens_details.cached_tokens == 0
 
 
 def test_a_penalty_against_repetition_changes_the_answer(client: openai.OpenAI, model: str) -> None:

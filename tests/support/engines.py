@@ -62,11 +62,20 @@ def engine(
 
 
 def request(
-    text="once upon a time", *, chat=None, tokens_max=24, temperature=0.0, stop=(), seed=0, logprobs=None, **options
+    text="once upon a time",
+    *,
+    chat=None,
+    tokens_max=24,
+    temperature=0.0,
+    stop=(),
+    seed=0,
+    logprobs=None,
+    scope=b"",
+    **options,
 ) -> Generate:
     return Generate(
         JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
-        Seed(seed.to_bytes(32, "big")), logprobs=logprobs,
+        Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope,
     )  # fmt: skip
 
 

@@ -122,6 +122,7 @@ class Engine:
             batch_tokens=batch_tokens,
             steps=meter.steps,
             prompt_tokens=meter.prompt_tokens,
+            cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
             deaths=self._deaths,
             alive=child is not None,

@@ -246,6 +246,7 @@ class Process(asyncio.Protocol):
                 if output.end is not None:
                     del self.answers[output.number]
                     self._meter.prompt_tokens += output.end.prompt_tokens
+                    self._meter.cached_tokens += output.end.cached_tokens
                 stream.wake()
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 

@@ -66,6 +66,37 @@ async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tm
     assert ("length", len(prompt), 40) == (finished.finish_reason, finished.prompt_tokens, finished.completion_tokens)
 
 
+async def scored(running, what):
+    """Every token of an answer with its logprobs, and its end."""
+    pieces = []
+    async with running.generate(what) as stream:
+        async for piece in stream:
+            if not isinstance(piece, Piece):
+                return pieces, piece
+            pieces += zip(piece.tokens, piece.scores, strict=True)
+    raise AssertionError("no end")
+
+
+async def test_a_prompt_whose_beginning_was_computed_before_has_the_same_answer(tiny):
+    """By going on in the same slot, by cutting it back, and by a copy from an answer at work; each to the last bit."""
+    history = "once upon a time there was a baker who had a dog and a river and " * 4
+    hot = {"temperature": 1.0, "logprobs": 3, "tokens_max": 12, "seed": 5}
+    asks = [history, history + "a market", history + "a bridge", history[:90] + "in winter"]
+    async with engine(tiny, context_tokens=1024) as running:
+        alone = [await scored(running, request(ask, **hot)) for ask in asks]
+        again = [await scored(running, request(ask, scope=b"a", **hot)) for ask in asks]
+        async with running.generate(request(history, scope=b"b", tokens_max=600)) as at_work:
+            await anext(at_work)
+            copied = await asyncio.gather(*(scored(running, request(ask, scope=b"b", **hot)) for ask in asks))
+    for ways in (again, copied):
+        assert [pieces for pieces, _ in alone] == [pieces for pieces, _ in ways]
+    assert [0] * 4 == [end.cached_tokens for _, end in alone]
+    assert 0 == again[0][1].cached_tokens
+    lengths = [end.prompt_tokens for _, end in alone]
+    assert all(end.cached_tokens >= lengths[0] - 1 for _, end in (*again[1:3], *copied[:3]))
+    assert 64 <= copied[3][1].cached_tokens < lengths[3]
+
+
 async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
     async with engine(tiny, context_tokens=500) as running:
         model = running.model
@@ -268,7 +299,7 @@ def step(number=0, tokens="[1]", end=None, running=1):
         (step(tokens="[100]"), "vocabulary"),
         (step(tokens="[1] * 25"), "more tokens than were asked"),
         (step(running=99), "at most 8"),
-        (step(end="End('length', 1, 1, 0, 0, 0)"), "does not add up"),
+        (step(end="End('length', 1, 1, 0, 0, 0, 0)"), "does not add up"),
         ("say(Report(refused=Refused(0, 'engine_died', 'x', None)))", "no reason to refuse"),
         ("say(Report(refused=Refused(0, 'nonsense', 'x', None)))", "no reason to refuse"),
         ("os.abort()", "SIGABRT"),

@@ -21,9 +21,9 @@ def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
     assert Piece(0, [1], "a", []) == box.take()
     assert box.take() is None
     box.put(Output(0, [2], "", None))
-    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3)))
+    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3, 0)))
     assert Piece(1, [2, 3], "b", []) == box.take()
-    assert Finished("length", 4, 3, 9, 1, 2, 3) == box.take()
+    assert Finished("length", 4, 0, 3, 9, 1, 2, 3) == box.take()
     assert box.take() is None
     assert box.complete
 
@@ -39,7 +39,7 @@ def test_a_failure_comes_after_what_arrived_before_it():
 
 def test_a_finished_answer_cannot_fail_any_more():
     box = mailbox()
-    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3)))
+    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3, 0)))
     box.fail(EngineDied("gone"))
     assert Piece(0, [1], "a", []) == box.take()
     assert isinstance(box.take(), Finished)
@@ -52,13 +52,15 @@ def test_a_finished_answer_cannot_fail_any_more():
         Output(0, [100], "", None),
         Output(0, [-1], "", None),
         Output(0, [1], "x" * 5000, None),
-        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3)),
-        Output(0, [1], "", End("length", 4, 1, 1, 2, 3)),
-        Output(0, [1], "", End("because", 4, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3)),
-        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18)),
+        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3, 0)),
+        Output(0, [1], "", End("length", 4, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("because", 4, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18, 0)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 4)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, -1)),
     ],
 )
 def test_claims_that_cannot_be_true_are_malformed(output):
@@ -68,7 +70,7 @@ def test_claims_that_cannot_be_true_are_malformed(output):
 
 def test_nothing_follows_the_end():
     box = mailbox()
-    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3)))
+    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 0)))
     with pytest.raises(Malformed):
         box.put(Output(0, [2], "", None))
 

@@ -177,7 +177,7 @@ class Peers:
             terms.job, terms.attempt, terms.gateway, ticket.digest, terms.request_digest, terms.model, 5, 2, "stop",
             output.tokens_digest(), output.text_digest(), "engine", "none", 1, 2,
         )  # fmt: skip
-        yield codec.encode(Answer(end=End("stop", 5, 2, seal(WORKER, Domain.RECEIPT, receipt))))
+        yield codec.encode(Answer(end=End("stop", 5, 0, 2, seal(WORKER, Domain.RECEIPT, receipt))))
 
 
 @dataclass

@@ -19,7 +19,7 @@ RECEIPT = Receipt(
     JobId(b"j" * 16), 1, PeerId(b"g" * 32), Digest(b"r" * 32), Digest(b"q" * 32), ModelDigest(b"m" * 32), 3, 2, "stop",
     Digest(b"o" * 32), Digest(b"t" * 32), "build", "none", 1, 2,
 )  # fmt: skip
-SETTLED = Settled(RECEIPT, {"job": "j"})
+SETTLED = Settled(RECEIPT, {"job": "j"}, 2)
 ID = "chatcmpl-" + "6a" * 16
 
 
@@ -54,7 +54,9 @@ def test_with_usage_every_event_has_it_null_and_one_more_has_it_full() -> None:
     events = (stream.first() + stream.text("x") + stream.last(SETTLED)).decode().removesuffix("data: [DONE]\n\n")
     *others, last = [json.loads(event[6:]) for event in events.strip().split("\n\n")]
     assert [event["usage"] for event in others] == [None, None, None]
-    assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert last["usage"] == {
+        "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2},
+    }  # fmt: skip
     assert last["choices"] == []
 
 
