@@ -132,6 +132,7 @@ ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long
 ENGINE_CONTEXT_TOKENS_DEFAULT: Final = 4096  # per slot, for models trained for more: memory grows with it
 ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
 PREFILL_CHUNK_TOKENS: Final = 256  # a long prompt never holds up running streams for longer than this
+JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
 PREFIX_COPY_TOKENS_MIN: Final = 64  # copying the KV cells of a running answer costs about as much as computing these
 STOP_STRINGS_MAX: Final = 4  # as OpenAI's API
 STOP_STRING_BYTES_MAX: Final = 256

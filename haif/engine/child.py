@@ -28,12 +28,12 @@ from haif.engine.frames import (
     Load,
     Order,
     Ready,
-    Refused,
     Report,
     Sealed,
     Submit,
     decode_order,
     frame,
+    refusal_of,
 )
 from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
 from haif.engine.request import Generate
@@ -118,8 +118,7 @@ class Child:
             prompt = self._tokens(submit.request)
             self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
         except Refusal as refusal:
-            refused = Refused(submit.number, refusal.reason.value, refusal.message, refusal.param)
-            self._pipe.send(Report(refused=refused))
+            self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
     def _tokens(self, request: Generate) -> list[int]:
         if request.suffix is not None:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from haif.base import limits
-from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded
+from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
-from haif.engine.frames import End, Output, Step
+from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.request import Generate
-from haif.engine.sampler import Sampler, logprobs, top
+from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.slots import Slot, choose
 from haif.engine.text import TextStream
@@ -57,16 +57,19 @@ class Model(Protocol):
     def ends(self, token: int) -> bool:
         """Whether the token ends a generation."""
 
+    def grammar(self, schema: str) -> Rules:
+        """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
+
 
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
 
     __slots__ = (
-        "cached", "computed", "first_ns", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
+        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
         "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
-    def __init__(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
+    def __init__(self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int) -> None:
         self.number = number
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
@@ -74,6 +77,7 @@ class Answer:
         self.computed = self.cached = 0
         self.scope = request.scope
         self.slot = _NOWHERE
+        self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt)
         self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
@@ -125,7 +129,8 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        self._queue.append(Answer(number, request, prompt, now_ns))
+        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
+        self._queue.append(Answer(number, request, prompt, grammar, now_ns))
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; its slot is free at once."""
@@ -143,9 +148,10 @@ class Core:
             self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
         )
         rows = self._model.decode([self._span(work) for work in works])
-        outputs = self._collect(works, rows, clock_ns())
+        outputs, refused = self._collect(works, rows, clock_ns())
         return Step(
             outputs=outputs,
+            refused=refused,
             batch_tokens=sum(work.length for work in works),
             running=len(self._running),
             queued=len(self._queue),
@@ -184,8 +190,9 @@ class Core:
         answer = self._running[work.place]
         return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
 
-    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> list[Output]:
+    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
         outputs: list[Output] = []
+        refused: list[Refused] = []
         ended: list[Answer] = []
         row = 0
         for place, _, length, last in works:
@@ -194,25 +201,29 @@ class Core:
             answer.slot.computed = answer.computed
             if not last:
                 continue
-            output = self._advance(answer, rows[row], now_ns)
             row += 1
-            outputs.append(output)
-            if output.end is not None:
+            try:
+                outputs.append(self._advance(answer, rows[row - 1], now_ns))
+            except Refusal as refusal:  # nothing can follow that fits the schema
+                refused.append(refusal_of(answer.number, refusal))
                 ended.append(answer)
+            else:
+                if outputs[-1].end is not None:
+                    ended.append(answer)
         for answer in ended:
             self._release(answer)
             self._running.remove(answer)
-        return outputs
+        return outputs, refused
 
     def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
         """Sample one token and see whether the answer ends with it."""
         place = answer.wanted - answer.prompt_tokens
-        token = answer.sampler.choose(logits, place)
+        if place == 0:
+            answer.first_ns = now_ns
+        token = answer.sampler.choose(logits, place, answer.grammar)
         scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
         answer.tokens.append(token)
         answer.wanted += 1
-        if place == 0:
-            answer.first_ns = now_ns
         text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
         end = None if reason is None else answer.end(reason, now_ns)
         return Output(answer.number, [token], text, end, scores)

@@ -14,7 +14,7 @@ from msgspec import field
 
 from haif.base import codec, limits
 from haif.base.codec import Message
-from haif.base.errors import Oversize
+from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
 from haif.engine.request import Generate
 
@@ -88,16 +88,6 @@ class Output(Message, frozen=True):
     scores: list[Scores] = field(default_factory=list)
 
 
-class Step(Message, frozen=True):
-    """One batch was computed."""
-
-    outputs: list[Output]
-    batch_tokens: int
-    running: int
-    queued: int
-    kv_tokens: int
-
-
 class Refused(Message, frozen=True):
     """A request that cannot be computed. `reason` is a public code of `base.errors`."""
 
@@ -105,6 +95,22 @@ class Refused(Message, frozen=True):
     reason: str
     message: str
     param: str | None
+
+
+def refusal_of(number: int, refusal: Refusal) -> Refused:
+    """What the parent is told of a refusal."""
+    return Refused(number, refusal.reason.value, refusal.message, refusal.param)
+
+
+class Step(Message, frozen=True):
+    """One batch was computed. `refused`: answers that cannot go on."""
+
+    outputs: list[Output]
+    refused: list[Refused]
+    batch_tokens: int
+    running: int
+    queued: int
+    kv_tokens: int
 
 
 class Failed(Message, frozen=True):

@@ -26,7 +26,8 @@ class Generate(Message, frozen=True):
 
     With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
-    each place are told beside the chosen one; None for no logprobs at all. What is computed for one scope is reused
+    each place are told beside the chosen one; None for no logprobs at all. With
+    `json_schema` the answer is JSON that fits it, or the beginning of such. What is computed for one scope is reused
     only in it, and what has none is not reused.
     """
 
@@ -39,6 +40,7 @@ class Generate(Message, frozen=True):
     seed: Seed
     suffix: str | None = None
     logprobs: int | None = None
+    json_schema: str | None = None
     scope: bytes = b""
 
 
@@ -127,12 +129,14 @@ def check(request: Generate) -> None:
         raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")
     check_sampling(request.sampling)
     _check_stop(request.stop)
+    if len((request.json_schema or "").encode()) > limits.JSON_SCHEMA_BYTES_MAX:
+        raise InvalidRequest(f"a JSON schema has at most {limits.JSON_SCHEMA_BYTES_MAX} bytes", param="response_format")
 
 
 def _check_unicode(request: Generate) -> None:
     chat = (content for _, content in request.chat or ())
     try:
-        "".join([request.text or "", request.suffix or "", *request.stop, *chat]).encode()
+        "".join([request.text or "", request.suffix or "", request.json_schema or "", *request.stop, *chat]).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("the text contains half a character (a lone surrogate)", param="messages") from None
 

@@ -7,6 +7,8 @@
     g[t, v] = -ln(-ln u)             u = (top 53 bits of word v) * 2^-53 + 2^-54
     word v  = the v-th little-endian u64 of AES-256-CTR(key = seed, initial counter block = t, 0 as two big-endian u64)
 
+Where an answer must fit a schema and y does not, y is chosen again with z = minus infinity where it may not continue.
+
 All in float64; ties go to the lowest id. t is the index of the token within the answer. u rounds to 1 once in 2^53
 words; then g is infinite and that token wins. The cuts are made on softmax(z) before temperature (the order of the
 specification). top-k: the k first tokens by z descending and then id ascending; top-p: the shortest list of those, in
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +114,19 @@ def _highest(z: Logits, count: int, *, edge: Any) -> Ids:
     return places
 
 
+class Rules(Protocol):
+    """What an answer may still say."""
+
+    def allows(self, token: int) -> bool:
+        """Whether the token may come next."""
+
+    def masked(self, z: Logits) -> Floats:
+        """The logits with minus infinity where a token may not come next. Raises `Refusal` if none may."""
+
+    def accept(self, token: int) -> None:
+        """The token came."""
+
+
 class Sampler:
     """Chooses the tokens of one answer, in order: penalties depend on what was chosen before."""
 
@@ -123,12 +138,19 @@ class Sampler:
         self._bias_ids = np.array([token for token, _ in options.bias], np.intp)
         self._bias = np.array([value for _, value in options.bias], np.float64)
 
-    def choose(self, z: Logits, t: int) -> int:
-        """The token of position `t`. Raises `ValueError` if the logits are not numbers."""
-        if not self._options.reshapes:
-            return self._choose(z, t)
-        token = self._choose(self._reshaped(z), t)
-        self._seen[token] = self._seen.get(token, 0) + 1
+    def choose(self, z: Logits, t: int, rules: Rules | None = None) -> int:
+        """The token of position `t`. Raises `ValueError` if the logits are not numbers, and what `rules` raises.
+
+        What the rules do not allow is chosen again among what they do, and they are told what was chosen.
+        """
+        z = self._reshaped(z) if self._options.reshapes else z
+        token = self._choose(z, t)
+        if rules is not None:
+            if not rules.allows(token):
+                token = self._choose(rules.masked(z), t)
+            rules.accept(token)
+        if self._options.reshapes:
+            self._seen[token] = self._seen.get(token, 0) + 1
         return token
 
     def _reshaped(self, z: Logits) -> Floats:

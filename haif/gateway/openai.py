@@ -54,6 +54,18 @@ _LOGPROBS = Annotated[int, Meta(ge=0, le=limits.LOGPROBS_MAX)]
 _STOP_STRING = Annotated[str, Meta(min_length=1)]
 
 
+class _Schema(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class _Format(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _Schema | None = None
+
+
 class _StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_usage: bool | None = None
 
@@ -88,6 +100,7 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
 class _Chat(_Common, forbid_unknown_fields=True, kw_only=True):
     messages: Annotated[list[_Message], Meta(min_length=1, max_length=limits.MESSAGES_PER_PROMPT_MAX)]
     max_completion_tokens: _TOKENS | None = None
+    response_format: _Format | None = None
     logprobs: bool | None = None
     top_logprobs: _LOGPROBS | None = None
 
@@ -104,7 +117,7 @@ class _Completion(_Common, forbid_unknown_fields=True, kw_only=True):
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,), "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
     "functions": ([],),
-    "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "modalities": (["text"],),
+    "function_call": ("none", "auto"), "modalities": (["text"],),
     "store": (False,), "service_tier": ("auto", "default"), "best_of": (1,),
     "audio": (), "prediction": (), "reasoning_effort": (), "verbosity": (),
     "web_search_options": (), "moderation": (), "user": (), "metadata": (), "safety_identifier": (),
@@ -132,7 +145,7 @@ def parse_chat(body: bytes, nonce: Nonce) -> Ask:
     turns = [Turn(_ROLES[message.role], _text_of(message.content)) for message in chat.messages]
     request = _request(
         chat, nonce, chat=turns, tokens_max=chat.max_completion_tokens or chat.max_tokens,
-        logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        logprobs=(chat.top_logprobs or 0) if chat.logprobs else None, json_schema=_schema(chat.response_format),
     )  # fmt: skip
     return _ask("chat", chat, ignored, request)
 
@@ -167,11 +180,12 @@ def _ask(
 
 def _request(
     common: _Common, nonce: Nonce, *, chat: list[Turn] | None = None, text: str | None = None,
-    suffix: str | None = None, tokens_max: int | None, logprobs: int | None,
+    suffix: str | None = None, tokens_max: int | None, logprobs: int | None, json_schema: str | None = None,
 ) -> Request:  # fmt: skip
     return Request(
         nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_DEFAULT,
         sampling=_sampling(common), stop=_stop(common.stop), suffix=suffix, logprobs=logprobs,
+        json_schema=json_schema,
     )  # fmt: skip
 
 
@@ -253,6 +267,26 @@ def _bias(biases: dict[str, float]) -> list[tuple[int, float]]:
     if any(len(token) > len(str(limits.VOCABULARY_MAX)) or int(token) >= limits.VOCABULARY_MAX for token in biases):
         wrong("logit_bias", "no vocabulary has a token with such an id")
     return sorted((int(token), bias) for token, bias in biases.items())
+
+
+def _schema(wanted: _Format | None) -> str | None:
+    """The JSON schema an answer must fit; any object's for `json_object`."""
+    if wanted is None or wanted.type == "text":
+        schema: dict[str, Any] | None = None
+    elif wanted.type == "json_object":
+        schema = {"type": "object"}
+    elif wanted.json_schema is None:
+        wrong("response_format.json_schema", "a response format of type json_schema needs a json_schema")
+    else:
+        schema = wanted.json_schema.schema
+    if wanted is not None and wanted.json_schema is not None and wanted.type != "json_schema":
+        wrong("response_format.json_schema", f"a response format of type {wanted.type} has no json_schema")
+    if schema is None:
+        return None
+    text = msgspec.json.encode(schema).decode()
+    if len(text.encode()) > limits.JSON_SCHEMA_BYTES_MAX:
+        wrong("response_format", f"a JSON schema has at most {limits.JSON_SCHEMA_BYTES_MAX} bytes")
+    return text
 
 
 def _stop(stop: str | list[str] | None) -> list[str]:

@@ -261,6 +261,7 @@ def _generate(ticket: Ticket) -> Generate:
         sampling=request.sampling,
         stop=request.stop,
         logprobs=request.logprobs,
+        json_schema=request.json_schema,
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
     )

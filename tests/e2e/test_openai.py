@@ -6,11 +6,12 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import llama_cpp
 import openai
+import pydantic
 import pytest
 
 from haif.artifacts.service import DEMO_FOLDER
@@ -146,6 +147,18 @@ def test_a_penalty_against_repetition_changes_the_answer(client: openai.OpenAI, 
     assert text_of(ask(client, model)) != text_of(ask(client, model, extra_body={"repeat_penalty": 10}))
 
 
+def test_an_answer_is_parsed_into_the_type_that_was_asked_for(client: openai.OpenAI, model: str) -> None:
+    class Animal(pydantic.BaseModel):
+        kind: Literal["dog", "cat", "horse"]
+        legs: int = pydantic.Field(ge=0, le=8)
+
+    parsed = client.chat.completions.parse(
+        model=model, messages=QUESTION, response_format=Animal, max_tokens=120, temperature=1
+    )
+    assert parsed.choices[0].finish_reason == "stop"
+    assert isinstance(parsed.choices[0].message.parsed, Animal)
+
+
 def test_an_echo_begins_with_the_prompt(client: openai.OpenAI, model: str) -> None:
     options: dict[str, Any] = {"model": model, "prompt": "In winter", "max_tokens": 8, "temperature": 0}
     plain, echoed = client.completions.create(**options), client.completions.create(echo=True, **options)
@@ -191,7 +204,7 @@ def test_over_quota_is_a_rate_limit_error_with_retry_after(mesh: Mesh, model: st
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"extra_body": {"suffix": "x"}}, "suffix"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"extra_body": {"mirostat": 2}}, "mirostat"),
         ({"temperature": 5}, "temperature"),
     ],

@@ -71,11 +71,12 @@ def request(
     seed=0,
     logprobs=None,
     scope=b"",
+    json_schema=None,
     **options,
 ) -> Generate:
     return Generate(
         JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
-        Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope,
+        Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
     )  # fmt: skip
 
 

@@ -248,6 +248,8 @@ class Process(asyncio.Protocol):
                     self._meter.prompt_tokens += output.end.prompt_tokens
                     self._meter.cached_tokens += output.end.cached_tokens
                 stream.wake()
+        for refused in step.refused:
+            self._refused(refused)
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
     def _refused(self, refused: Refused) -> None:

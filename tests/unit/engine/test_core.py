@@ -10,6 +10,7 @@ from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded
 from haif.base.ids import JobId, Seed
 from haif.base.sampling import Sampling
 from haif.engine.core import Core
+from haif.engine.frames import Refused
 from haif.engine.request import Generate
 
 
@@ -47,11 +48,28 @@ class Counting:
     def ends(self, token):
         return token == 9
 
+    def grammar(self, schema):
+        return Even()
 
-def request(tokens_max=20, stop=(), logprobs=None, scope=b"", **options):
+
+class Even:
+    """Rules under which only even tokens may come, and nothing after 6."""
+
+    def allows(self, token):
+        return token % 2 == 0
+
+    def masked(self, z):
+        return np.where(np.arange(10) % 2, -np.inf, z)
+
+    def accept(self, token):
+        if token == 6:
+            raise InvalidRequest("nothing fits after 6")
+
+
+def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, **options):
     return Generate(
         JobId(bytes(16)), None, "-", tokens_max, Sampling(0.0, **options), list(stop), Seed(bytes(32)),
-        logprobs=logprobs, scope=scope,
+        logprobs=logprobs, scope=scope, json_schema=json_schema,
     )  # fmt: skip
 
 
@@ -273,3 +291,18 @@ def test_whatever_is_reused_answers_are_those_of_an_empty_engine(asked, slots):
         if not hangs_up:
             assert [(prompt[-1] + 1 + place) % 10 for place in range(tokens_max)] == found[number]
     assert not engine.busy
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_stays_within_its_schema_and_ends_with_a_refusal_where_it_cannot():
+    engine, _ = core()
+    engine.submit(1, request(json_schema="{}"), [5], 0)
+    engine.submit(2, request(3), [5], 0)
+    step = engine.step(lambda: 0)
+    assert [2] == [output.number for output in step.outputs]
+    assert [Refused(1, "invalid_request", "nothing fits after 6", None)] == step.refused
+    assert 1 == step.running
+    engine.submit(3, request(2, json_schema="{}"), [0], 0)
+    assert ([0, 0], "00") == run(engine)[0][3]

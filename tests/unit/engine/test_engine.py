@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
@@ -261,6 +262,30 @@ async def test_refusals_of_the_child_reach_the_caller_and_hurt_nobody_else(tmp_p
         assert 0 == running.statistics().deaths
 
 
+PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
+"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
+
+
+async def test_an_answer_fits_its_schema_inside_the_jail_and_others_beside_it_are_as_ever(tiny):
+    async with engine(tiny, context_tokens=1024) as running:
+        alone = [(await read(running, what))[:2] for what in MIXED[:4]]
+        bound = [request(temperature=1.0, seed=seed, tokens_max=300, json_schema=PERSON) for seed in range(4)]
+        found = await asyncio.gather(*(read(running, what) for what in (*MIXED[:4], *bound)))
+    assert alone == [each[:2] for each in found[:4]]
+    for _, text, finished in found[4:]:
+        assert "stop" == finished.finish_reason
+        assert {"name", "age"} == set(json.loads(text))
+
+
+async def test_a_schema_that_cannot_be_honoured_is_refused_and_hurts_nobody_else(tiny):
+    async with engine(tiny) as running:
+        with pytest.raises(InvalidRequest, match="uniqueItems") as refused:
+            await read(running, request(json_schema='{"type":"array","uniqueItems":true}'))
+        assert "response_format" == refused.value.param
+        assert 24 == (await read(running, request()))[2].completion_tokens
+        assert 0 == running.statistics().deaths
+
+
 async def test_more_waiting_requests_than_the_bound_are_overloaded(tiny):
     async with engine(tiny, slots=1, context_tokens=1024) as running, contextlib.AsyncExitStack() as stack:
         for _ in range(1 + limits.ENGINE_QUEUE_MAX):
@@ -277,7 +302,7 @@ async def lie(tiny, what, died=None):
     return caught.value.message
 
 
-STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], 1, {running}, 0, 1))"
+STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], [], 1, {running}, 0, 1))"
 
 
 def step(number=0, tokens="[1]", end=None, running=1):

@@ -25,7 +25,7 @@ from haif.engine.frames import (
 from haif.engine.request import Generate
 
 REQUEST = Generate(JobId(bytes(16)), [("user", "é")], None, 5, Sampling(0.5), ["x"], Seed(bytes(32)))
-STEP = Report(step=Step([Output(3, [7], "hi", End("stop", 1, 1, 2, 3, 4, 0))], 9, 1, 0, 12))
+STEP = Report(step=Step([Output(3, [7], "hi", End("stop", 1, 1, 2, 3, 4, 0))], [], 9, 1, 0, 12))
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 9))
@@ -53,7 +53,7 @@ def test_reports_survive_the_pipe(report):
 
 
 def test_a_step_has_golden_bytes():
-    assert "95c0c0959195039107a2686997a473746f70010102030400900901000cc0c0" == frame(STEP)[4:].hex()
+    assert "95c0c0969195039107a2686997a473746f7001010203040090900901000cc0c0" == frame(STEP)[4:].hex()
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x01", b"\x95\x01\xc0\xc0\xc0\xc0", frame(STEP)[4:-1]])

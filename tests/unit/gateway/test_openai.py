@@ -65,6 +65,29 @@ def test_every_option_of_sampling_arrives() -> None:
     assert chat(logprobs=True).request.logprobs == 0
 
 
+def test_a_response_format_becomes_the_schema_to_fit() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema, "strict": True}}
+    assert json.loads(chat(response_format=wanted).request.json_schema or "") == schema
+    assert chat(response_format={"type": "json_object"}).request.json_schema == '{"type":"object"}'
+    assert chat(response_format={"type": "text"}).request.json_schema is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"type": "json_schema"}, "response_format.json_schema"), ({"type": "grammar"}, "response_format.type"),
+        ({"type": "json_object", "json_schema": {"name": "a", "schema": {}}}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}, "response_format.json_schema.name"),
+        ({"type": "json_schema", "json_schema": {"name": "a"}}, "response_format.json_schema.schema"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 70_000]}}}, "response_format"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": []}}, "response_format.json_schema.schema"),
+    ],
+)  # fmt: skip
+def test_a_wrong_response_format_is_named_by_its_path(wanted: Any, param: str) -> None:
+    assert refusal(chat, response_format=wanted)[0] == param
+
+
 def test_a_completion_can_be_filled_in_echoed_and_scored() -> None:
     ask = completion(suffix="end", echo=True)
     assert (ask.request.suffix, ask.echo) == ("end", "Once")
@@ -129,7 +152,7 @@ def test_hints_are_ignored_and_said_to_be() -> None:
     ("name", "value"),
     [
         ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]), ("n", 2), ("n", True),
-        ("response_format", {"type": "json_object"}),
+        ("reasoning_effort", "low"),
         ("audio", {"voice": "x"}),
         ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"), ("reasoning_effort", "high"),
         ("verbosity", "low"), ("prediction", {}), ("web_search_options", {}), ("wibble", 1), ("wibble", None),
