@@ -146,6 +146,7 @@ LOGPROBS_MAX: Final = 20  # alternatives shown for each token; as OpenAI's API
 VOCABULARY_MAX: Final = 1 << 22  # token ids; the largest known vocabularies have 262,144
 ENGINE_QUEUE_MAX: Final = 64  # requests waiting for a slot at one engine; beyond it: Overloaded
 ENGINE_SILENCE_SECONDS: Final = 60.0  # a child that owes an answer and says nothing for this long is killed
+ENGINE_STALL_SECONDS: Final = 3.0  # silent for this long, and for four times its longest step, it gets no new work
 ENGINE_CLOSE_SECONDS: Final = 1.0  # a child that was asked to end gets this long, then it is killed
 ENGINE_RESPAWN_SECONDS_MIN: Final = 0.1  # wait after a first death; doubled with each death that follows closely
 ENGINE_RESPAWN_SECONDS_MAX: Final = 10.0

@@ -111,7 +111,7 @@ class EngineStatistics:
     cached_tokens: int
     completion_tokens: int
     deaths: int
-    alive: bool
+    usable: bool  # whether a new request would be worked on now
 
 
 def check(request: Generate) -> None:

@@ -166,9 +166,9 @@ class Worker:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 
     def _loads(self) -> list[Load]:
-        if self._draining:
-            return []
         now = self._engine.statistics()
+        if self._draining or not now.usable:
+            return []  # nothing is placed here then
         return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------

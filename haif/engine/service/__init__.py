@@ -125,7 +125,7 @@ class Engine:
             cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
             deaths=self._deaths,
-            alive=child is not None,
+            usable=child is not None and not child.stalled(),
         )
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:

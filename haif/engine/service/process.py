@@ -60,6 +60,7 @@ class Process(asyncio.Protocol):
         self._clock = clock
         self._meter = meter
         self._heard = clock.now()
+        self._longest = 0.0  # time from one report to the next, while one was owed
         self._idleness = Idleness()
         self._engine = 0
         self._next = 0
@@ -147,6 +148,11 @@ class Process(asyncio.Protocol):
                 self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
         return await self._cause()
 
+    def stalled(self) -> bool:
+        """Whether it owes an answer and has been silent for longer than any step of its own explains."""
+        silence = self._clock.now() - self._heard
+        return bool(self.answers) and silence > max(limits.ENGINE_STALL_SECONDS, 4 * self._longest)
+
     async def close(self) -> None:
         """End the process, politely first; whoever still waits gets `EngineDied`."""
         process = self._process
@@ -200,7 +206,10 @@ class Process(asyncio.Protocol):
         """Read reports; a child that sends anything it may not is killed."""
         if self._error is not None:
             return
-        self._heard = self._clock.now()
+        now = self._clock.now()
+        if self.answers:
+            self._longest = max(self._longest, now - self._heard)
+        self._heard = now
         try:
             for body in self._frames.feed(data):
                 self._hear(decode_report(body))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import llama_cpp
+import psutil
 import pytest
 
 from haif.base import limits
@@ -339,6 +340,22 @@ async def test_a_child_that_breaks_the_protocol_is_killed_and_the_cause_told(tin
 async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.2)
     assert "said nothing" in await lie(tiny, "time.sleep(100)")
+
+
+async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypatch):
+    monkeypatch.setattr(limits, "ENGINE_STALL_SECONDS", 0.05)
+    async with engine(tiny, context_tokens=1024) as running:
+        assert running.statistics().usable
+        async with running.generate(request(tokens_max=900)) as pieces:
+            await anext(pieces)
+            child = psutil.Process().children(recursive=True)[-1]
+            child.suspend()
+            while running.statistics().usable:
+                await asyncio.sleep(0.01)
+            child.resume()
+            while not running.statistics().usable:
+                await anext(pieces)
+        assert running.statistics().usable
 
 
 async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):
