@@ -42,7 +42,8 @@ from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
-from haif.identity.keys import Identity
+from haif.identity import keys
+from haif.identity.keys import Identity, Verify
 from haif.protocol.records import open_record
 
 _BACKGROUND_MAX = limits.DHT_OPERATIONS_MAX // 4  # lookups of our own accord
@@ -52,7 +53,7 @@ class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
     `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
-    `ephemeral`: it is only here to ask.
+    `ephemeral`: it is only here to ask. `verify` checks signatures; only simulations have another than Ed25519's.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Node:
         now: Instant,
         exempt: Scope = Scope.NOTHING,
         ephemeral: bool = False,
+        verify: Verify = keys.verify,
     ) -> None:
         self.peer = identity.peer
         self._sender = None if ephemeral else identity.peer  # who does not say who asks enters nobody's table
@@ -75,8 +77,8 @@ class Node:
         self._samples: set[int] = set()  # lookups of targets that we drew ourselves
         self.store = RecordStore()
         self.counters = Counters()
-        self._net, self._entropy, self._wall = net, entropy, wall
-        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now)
+        self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
+        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, verify)
         self._requests = Requests(entropy)
         self._operations: dict[int, Find] = {}
         self._background: set[int] = set()
@@ -115,7 +117,7 @@ class Node:
 
         Raises what `open_record` and `RecordStore.put` raise, except that a full store of our own stops nothing.
         """
-        opened = open_record(record, net=self._net, now=self._wall())
+        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         with suppress(OverQuota):
             self.store.put(opened, self._wall())
         lookup = self._lookup(opened.payload.topic, now, thorough=True, broad=True)
@@ -126,7 +128,9 @@ class Node:
         lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._next_number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
+        operation = Gather(
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
+        )
         return self._begin(operation, now)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -230,7 +234,7 @@ class Node:
     def _opened(self, datagram: Datagram, query: Open, now: Instant) -> tuple[PeerId, Reply]:
         """Who answered, and what. A signature that does not verify is held against the peer at that address."""
         try:
-            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
+            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data, verify=self._verify)
             _check_responder(query, responder)
         except BadSignature:
             if query.ask.peer is not None:
