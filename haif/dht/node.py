@@ -31,7 +31,8 @@ from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
-from haif.identity.keys import Identity
+from haif.identity import keys
+from haif.identity.keys import Identity, Verify
 from haif.protocol.records import open_record
 
 
@@ -39,7 +40,7 @@ class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
     `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
-    `ephemeral`: it is only here to ask.
+    `ephemeral`: it is only here to ask. `verify` checks signatures; only simulations have another than Ed25519's.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Node:
         now: Instant,
         exempt: Scope = Scope.NOTHING,
         ephemeral: bool = False,
+        verify: Verify = keys.verify,
     ) -> None:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
@@ -60,18 +62,18 @@ class Node:
         self.store = RecordStore()
         self.counters = Counters()
         self._exempt = exempt
-        self._net, self._entropy, self._wall = net, entropy, wall
+        self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
         self._events: deque[Event] = deque()
         self._agenda = Agenda()
-        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now)
+        self._upkeep = Upkeep(self.table, now)
+        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, verify)
         self._asker = Asker(
-            self.peer, net, self._agenda, self.table, self.counters, entropy,
-            ephemeral=ephemeral, advance=self._advance, report=self._report,
+            self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
+            ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
         self._known: tuple[Contact, ...] = ()
-        self._upkeep = Upkeep(self.table, now)
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
@@ -98,7 +100,7 @@ class Node:
 
         Raises what `open_record` and `RecordStore.put` raise, except that a full store of our own stops nothing.
         """
-        opened = open_record(record, net=self._net, now=self._wall())
+        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         with suppress(OverQuota):
             self.store.put(opened, self._wall())
         lookup = self._lookup(opened.payload.topic, now, thorough=True, broad=True)
@@ -109,7 +111,9 @@ class Node:
         lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
+        operation = Gather(
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
+        )
         return self._begin(operation, now)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -168,7 +172,7 @@ class Node:
             self._look_around(now)
         if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
-            for prefix in self.table.idle(now):
+            for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
                 self._refresh(prefix, now)
 
     def _on_query(self, datagram: Datagram, source: Address, now: Instant) -> None:
@@ -237,7 +241,7 @@ class Node:
             else:
                 around = self._join(Purpose.UPKEEP, now)
             self._begin(around, now)
-        if len(self.table):
+        if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:

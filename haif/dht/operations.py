@@ -18,6 +18,7 @@ from haif.base.machine import Address
 from haif.dht.contact import Contact
 from haif.dht.lookup import Answer, Ask, Lookup
 from haif.dht.messages import SHORT_BYTES, Command, Reply, short
+from haif.identity.keys import Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, open_record
 
@@ -199,9 +200,10 @@ class Gather(Find):
         net: NetId,
         wall: Callable[[], WallTime],
         report: Callable[[Dropped], None],
+        verify: Verify,
     ) -> None:
         super().__init__(number, lookup)
-        self._net, self._wall, self._report = net, wall, report
+        self._net, self._wall, self._report, self._verify = net, wall, report, verify
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
         for record in own:
@@ -233,7 +235,7 @@ class Gather(Find):
         if name in self._have:
             return False
         try:
-            record = open_record(data, net=self._net, now=self._wall())
+            record = open_record(data, net=self._net, now=self._wall(), verify=self._verify)
             if record.payload.topic != self.lookup.target:
                 raise Malformed("a record of another topic than the one asked for")
         except PeerFault as fault:
