@@ -24,7 +24,7 @@ from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Query, Reply
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.tokens import TokenMint
-from haif.identity.keys import Identity
+from haif.identity.keys import Identity, Verify
 from haif.protocol.records import open_record
 
 _RECORD_OVERHEAD = 3  # msgpack head of a byte string
@@ -49,8 +49,10 @@ class Answerer:
         store: RecordStore,
         entropy: Callable[[int], bytes],
         now: Instant,
+        verify: Verify,
     ) -> None:
         self._identity, self._net, self._table, self._store = identity, net, table, store
+        self._verify = verify
         self._tokens = TokenMint(entropy, now)
         self._budget = SigningBudget(now)
 
@@ -114,7 +116,7 @@ class Answerer:
 
     def _keep(self, query: Query, wall: WallTime) -> HaifError | None:
         try:
-            record = open_record(query.argument, net=self._net, now=wall)
+            record = open_record(query.argument, net=self._net, now=wall, verify=self._verify)
             if record.payload.topic != query.target:
                 raise Malformed("a record of another topic than its token is for", record.signer)
             self._store.put(record, wall)

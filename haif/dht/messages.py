@@ -24,7 +24,7 @@ from haif.base.errors import Malformed, Oversize
 from haif.base.hashing import digest
 from haif.base.ids import Digest, NetId, PeerId
 from haif.identity import keys
-from haif.identity.keys import SIGNATURE_BYTES, Identity
+from haif.identity.keys import SIGNATURE_BYTES, Identity, Verify
 
 VERSION: Final = 0xA1
 TID_BYTES: Final = 8
@@ -143,13 +143,13 @@ def sign_reply(identity: Identity, net: NetId, query: Datagram, reply: Reply) ->
     return write(Kind.REPLY, query.tid, identity.sign(_signed(net, query.raw, body)) + body)
 
 
-def open_reply(datagram: Datagram, *, net: NetId, query: bytes) -> tuple[PeerId, Reply]:
+def open_reply(datagram: Datagram, *, net: NetId, query: bytes, verify: Verify = keys.verify) -> tuple[PeerId, Reply]:
     """Who answered our query, and what, once its signature holds. Raises `Malformed`, `Oversize` or `BadSignature`."""
     if len(datagram.rest) <= _REPLY_MIN:
         raise Malformed("a reply too short to be signed")
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     responder = PeerId(body[: PeerId.size])
-    keys.verify(responder, _signed(net, query, body), signature)
+    verify(responder, _signed(net, query, body), signature)
     reply = codec.decode(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
     if len(reply.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
