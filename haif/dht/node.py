@@ -194,7 +194,7 @@ class Node:
             self._look_around(now)
         if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
-            for prefix in self.table.idle(now):
+            for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
                 self._refresh(prefix, now)
 
     # --- what arrives -------------------------------------------------------------------------------------------------
@@ -217,6 +217,7 @@ class Node:
         if responder == self.peer:
             raise WrongState("our own reply came back", responder)
         self._requests.answered(query, now)
+        self._upkeep.answered()
         self._challenged.discard(responder)
         self.counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
@@ -300,6 +301,7 @@ class Node:
             return
         self._requests.closed(query)
         self.counters.queries_failed += 1
+        self._upkeep.unanswered()
         if query.ask.peer is not None:
             self.table.failed(Contact(query.ask.peer, query.ask.address))
         self._give_up(query, now)
@@ -368,7 +370,7 @@ class Node:
         if (number := self._background_number()) is not None:
             alone = not len(self.table)
             self._begin(self._join(number, now) if alone else Find(number, self._lookup(self.id, now)), now)
-        if len(self.table):
+        if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, number: int, now: Instant) -> Join:
