@@ -69,6 +69,7 @@ class Node:
         verify: Verify = keys.verify,
     ) -> None:
         self.peer = identity.peer
+        self.ephemeral = ephemeral
         self._sender = None if ephemeral else identity.peer  # who does not say who asks enters nobody's table
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt)
