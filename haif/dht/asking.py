@@ -175,7 +175,7 @@ class Asker:
                 operation.slow(query.ask)
                 self._advance(operation, now)
             return
-        self._requests.closed(query)
+        self._requests.failed(query)
         self._counters.queries_failed += 1
         self._upkeep.unanswered()
         if query.ask.peer is not None:

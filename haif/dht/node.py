@@ -55,7 +55,7 @@ class Node:
         ephemeral: bool = False,
         verify: Verify = keys.verify,
     ) -> None:
-        self.peer = identity.peer
+        self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt)
         self.size = NetworkSize()
