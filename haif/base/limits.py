@@ -77,6 +77,21 @@ PUZZLE_ROUNDS_MAX: Final = 2  # a dialler that was asked for more gives up
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
 DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
+WATCHES_MAX: Final = 256  # topics watched by one node; an orchestrator watches one for each of its models
+WATCH_RECORDS_MAX: Final = 1024  # owners known at one watched topic
+WATCH_HOLDERS: Final = 4  # holders asked to tell us at once: all of them lose or withhold a notice in vain
+WATCH_HOLDERS_AMONG: Final = 10  # the nearest; whoever publishes stores at the nearest twenty
+WATCH_RENEW_SECONDS: Final = 25.0  # our registrations are renewed this often, so that a NAT keeps its mapping too
+WATCH_REGISTRATION_SECONDS: Final = 60.0  # a registration lapses after this: one lost renewal does no harm
+WATCH_READ_SECONDS_MIN: Final = 4.0  # the closest set is read this soon after a read that brought what we had missed
+WATCH_READ_SECONDS_ALONE: Final = 4.0  # and this often where nobody tells us anything
+WATCH_READ_SECONDS_MAX: Final = 120.0  # and this rarely where notices bring everything
+WATCH_HURRY_SECONDS: Final = 0.5  # between two reads that somebody here has reason to ask for
+WATCHERS_MAX: Final = 1024  # registrations one node keeps for others
+WATCHERS_PER_TOPIC_MAX: Final = 16  # so that one stored record makes no more datagrams than this
+WATCHERS_PER_TOPIC_AND_SUBNET_MAX: Final = 4  # so that one network does not take all of them
+NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, it reads
+NOTICES_BURST: Final = 32.0  # half a topic may change at once
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
 RECORD_BODY_BYTES_MAX: Final = 600  # an offer takes about 400 bytes

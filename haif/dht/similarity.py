@@ -1,9 +1,10 @@
 """How much an address resembles those that are there already: addresses of one network cost their owner little.
 
-The measure is that of TopDisc (DISC-NG, ICDCS 2024): go down the address bit by bit; a prefix under which
-more addresses stand than an even spread would put there counts one. All prefixes counting is 1, none is 0. An IPv4
-address has 32 prefixes, an IPv6 one 64: whoever has a /64 has all of it. The prefixes are counted in a sorted list
-rather than in a tree: two bisections each, and eight bytes an address.
+The measure is that of TopDisc (DISC-NG, ICDCS 2024): go down the address bit by bit; a prefix under which more
+addresses stand than an even spread would put there counts one. All prefixes counting is 1, none is 0. Here, "more" is
+more than four times as many: honest addresses are no even spread either. An IPv4 address has 32 prefixes, an IPv6 one
+64: whoever has a /64 has all of it. They are counted in a sorted list rather than in a tree: two bisections each, and
+eight bytes an address.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from haif.base.machine import Address
 
 _BITS: Final = {4: 32, 6: 64}
+_CROWDED: Final = 4  # times as many as an even spread would put there
 
 
 class Crowd:
@@ -47,7 +49,7 @@ class Crowd:
             count = bisect_left(held, first + (1 << below)) - bisect_left(held, first)
             if not count:
                 break
-            crowded += count << depth > len(held)
+            crowded += count << depth > _CROWDED * len(held)
         return crowded / bits
 
     def __len__(self) -> int:

@@ -14,8 +14,6 @@ from collections import Counter
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from msgspec import structs
-
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import Conflict, Equivocated, MustWait, OverQuota, Replayed
@@ -24,7 +22,7 @@ from haif.base.machine import Address
 from haif.dht.similarity import Crowd
 from haif.dht.tickets import occupancy, waiting_seconds
 from haif.identity.signing import Verified
-from haif.protocol.records import Record
+from haif.protocol.records import Record, contradict, says_the_same
 
 _STALE_ENTRIES_MAX = 1024  # entries of replaced records in the expiry queue before it is rebuilt
 
@@ -144,9 +142,9 @@ class RecordStore:
         if held is None:
             return
         new, old = record.payload, held.record.payload
-        if new.sequence < old.sequence or (new.sequence == old.sequence and _is_shorter(new, old)):
+        if new.sequence < old.sequence or (new.expires < old.expires and says_the_same(new, old)):
             raise Replayed("a newer record of that owner is held", record.signer)
-        if new.sequence == old.sequence and not _is_extension(new, old):
+        if contradict(new, old):
             if held.contradiction is None:
                 self._bytes -= held.size
                 held.contradiction = record
@@ -223,13 +221,3 @@ def _wait(occupied: float, share: float, crowd: Crowd, origin: Address | None) -
 
 def _is_live(record: Verified[Record], now: WallTime) -> bool:
     return record.payload.expires > now - limits.CLOCK_SKEW_MS
-
-
-def _is_extension(new: Record, old: Record) -> bool:
-    """Whether a record says the same under the same sequence, and only lives longer."""
-    return new.expires > old.expires and structs.replace(new, expires=old.expires) == old
-
-
-def _is_shorter(new: Record, old: Record) -> bool:
-    """Whether a record says the same under the same sequence for less long: an older copy."""
-    return _is_extension(old, new)

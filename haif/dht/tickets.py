@@ -31,8 +31,8 @@ from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import pack_address
+from haif.dht.messages import TICKET_BYTES
 
-TICKET_BYTES: Final = 32
 _TIMES: Final = struct.Struct(">QQ")
 _MAC_BYTES: Final = 16
 _KEY_BYTES: Final = 32

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from msgspec import structs
+
 from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.codec import Message
@@ -116,6 +118,16 @@ def open_record(data: bytes, *, net: NetId, now: WallTime) -> Verified[Record]:
     if rule.place is not None and rule.place(net, record) != record.topic:
         raise Malformed("a value at a topic that is not its own", record.owner)
     return Verified(record, record.owner, data)
+
+
+def says_the_same(one: Record, other: Record) -> bool:
+    """Whether two records differ in nothing but how long they live."""
+    return structs.replace(one, expires=other.expires) == other
+
+
+def contradict(one: Record, other: Record) -> bool:
+    """Whether their owner gave one sequence to two records that say different things. Both are of one topic."""
+    return one.sequence == other.sequence and not says_the_same(one, other)
 
 
 # --- a rule for each kind ---------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
-from haif.dht.tickets import TICKET_BYTES, Claim, TicketOffice, Wait, occupancy, waiting_seconds
+from haif.dht.messages import TICKET_BYTES
+from haif.dht.tickets import Claim, TicketOffice, Wait, occupancy, waiting_seconds
 
 CLAIM = Claim(Digest(b"t" * 32), PeerId(b"o" * 32), ("20.1.2.3", 4000))
 WAIT = Wait(Instant(100.0), Instant(130.0))
