@@ -31,7 +31,7 @@ from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.tickets import Claim, TicketOffice, Wait
 from haif.dht.tokens import TokenMint
-from haif.identity.keys import Identity
+from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, open_record
 
@@ -71,8 +71,10 @@ class Answerer:
         entropy: Callable[[int], bytes],
         now: Instant,
         exempt: Scope,
+        verify: Verify,
     ) -> None:
         self._identity, self._net, self._table, self._store = identity, net, table, store
+        self._verify = verify
         self._tokens = TokenMint(entropy, now)
         self._budget = SigningBudget(now)
         self._exempt = exempt
@@ -158,7 +160,7 @@ class Answerer:
         bare = asked.bare
         try:
             put = messages.read_put(asked.query)
-            record = open_record(put.record, net=self._net, now=asked.wall)
+            record = open_record(put.record, net=self._net, now=asked.wall, verify=self._verify)
             if record.payload.topic != asked.query.target:
                 raise Malformed("a record of another topic than its token is for", record.signer)
         except HaifError as fault:

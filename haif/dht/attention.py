@@ -19,6 +19,7 @@ from haif.dht import messages
 from haif.dht.messages import Datagram
 from haif.dht.operations import Observe, Renew
 from haif.dht.watch import Watch
+from haif.identity.keys import Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, open_record
 
@@ -37,10 +38,11 @@ class Attention:
         entropy: Callable[[int], bytes],
         wall: Callable[[], WallTime],
         *,
+        verify: Verify,
         begin: Begin,
         changed: Callable[[Digest], None],
     ) -> None:
-        self._net, self._entropy, self._wall = net, entropy, wall
+        self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
         self._begin, self._changed = begin, changed
         self._topics: dict[Digest, Watch] = {}
         self._handles: dict[bytes, Watch] = {}
@@ -88,10 +90,10 @@ class Attention:
         promised = watch.holder_at(source)
         if promised is None:
             raise Unauthenticated("a notice from where nobody has promised one")
-        holder, data = messages.open_notice(datagram, net=self._net, topic=watch.topic)
+        holder, data = messages.open_notice(datagram, net=self._net, topic=watch.topic, verify=self._verify)
         if holder != promised:
             raise Unauthenticated("a notice by another peer than has promised one")
-        record = open_record(data, net=self._net, now=self._wall())
+        record = open_record(data, net=self._net, now=self._wall(), verify=self._verify)
         if record.payload.topic != watch.topic:
             raise Malformed("a notice of a record of another topic", holder)
         if watch.consider(record, self._wall()):

@@ -27,7 +27,7 @@ from haif.base.errors import Malformed, Oversize
 from haif.base.hashing import digest
 from haif.base.ids import Digest, NetId, PeerId
 from haif.identity import keys
-from haif.identity.keys import SIGNATURE_BYTES, Identity
+from haif.identity.keys import SIGNATURE_BYTES, Identity, Verify
 
 VERSION: Final = 0xA1
 TID_BYTES: Final = 8
@@ -178,13 +178,13 @@ def sign_reply(identity: Identity, net: NetId, query: Datagram, reply: Reply) ->
     return write(Kind.REPLY, query.tid, identity.sign(_signed(net, query.raw, body)) + body)
 
 
-def open_reply(datagram: Datagram, *, net: NetId, query: bytes) -> tuple[PeerId, Reply]:
+def open_reply(datagram: Datagram, *, net: NetId, query: bytes, verify: Verify = keys.verify) -> tuple[PeerId, Reply]:
     """Who answered our query, and what, once its signature holds. Raises `Malformed`, `Oversize` or `BadSignature`."""
     if len(datagram.rest) <= _REPLY_MIN:
         raise Malformed("a reply too short to be signed")
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     responder = PeerId(body[: PeerId.size])
-    keys.verify(responder, _signed(net, query, body), signature)
+    verify(responder, _signed(net, query, body), signature)
     reply = codec.decode(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
     if len(reply.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
@@ -199,13 +199,13 @@ def sign_notice(identity: Identity, net: NetId, handle: bytes, topic: Digest, re
     return write(Kind.NOTICE, handle, identity.sign(_NOTICE_DOMAIN + net + handle + topic + body) + body)
 
 
-def open_notice(datagram: Datagram, *, net: NetId, topic: Digest) -> tuple[PeerId, bytes]:
+def open_notice(datagram: Datagram, *, net: NetId, topic: Digest, verify: Verify = keys.verify) -> tuple[PeerId, bytes]:
     """Who tells us of which record, to be opened by the caller. Raises `Malformed` or `BadSignature`."""
     if len(datagram.rest) <= _REPLY_MIN:
         raise Malformed("a notice too short to be signed")
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     holder = PeerId(body[: PeerId.size])
-    keys.verify(holder, _NOTICE_DOMAIN + net + datagram.tid + topic + body, signature)
+    verify(holder, _NOTICE_DOMAIN + net + datagram.tid + topic + body, signature)
     return holder, body[PeerId.size :]
 
 

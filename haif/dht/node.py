@@ -35,7 +35,8 @@ from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
-from haif.identity.keys import Identity
+from haif.identity import keys
+from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, open_record
 
@@ -44,7 +45,7 @@ class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
     `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
-    `ephemeral`: it is only here to ask.
+    `ephemeral`: it is only here to ask. `verify` checks signatures; only simulations have another than Ed25519's.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Node:
         now: Instant,
         exempt: Scope = Scope.NOTHING,
         ephemeral: bool = False,
+        verify: Verify = keys.verify,
     ) -> None:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
@@ -65,19 +67,19 @@ class Node:
         self.store = RecordStore()
         self.counters = Counters()
         self._exempt = exempt
-        self._net, self._entropy, self._wall = net, entropy, wall
+        self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
         self._events: deque[Event] = deque()
         self._agenda = Agenda()
-        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt)
+        self._upkeep = Upkeep(self.table, now)
+        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._asker = Asker(
-            self.peer, net, self._agenda, self.table, self.counters, entropy,
-            ephemeral=ephemeral, advance=self._advance, report=self._report,
+            self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
+            ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
         self._known: tuple[Contact, ...] = ()
-        self._upkeep = Upkeep(self.table, now)
-        self.attention = Attention(net, entropy, wall, begin=self._observe, changed=self._on_change)
+        self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
         self._waiting = WaitingRoom()
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
@@ -107,7 +109,7 @@ class Node:
         record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
         a full store of our own stops nothing.
         """
-        opened = open_record(record, net=self._net, now=self._wall())
+        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
         with suppress(OverQuota, MustWait):
             if self.store.put(opened, self._wall(), replaces=replaces):
@@ -126,7 +128,9 @@ class Node:
         lookup = self._lookup(topic, now, thorough=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
+        operation = Gather(
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
+        )
         return self._begin(operation, now)
 
     def watch(self, topic: Digest, now: Instant) -> None:
@@ -208,7 +212,7 @@ class Node:
         if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
             self._answerer.watchers.forget_lapsed(now)
-            for prefix in self.table.idle(now):
+            for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
                 self._refresh(prefix, now)
 
     def _on_query(self, datagram: Datagram, source: Address, now: Instant) -> None:
@@ -322,7 +326,7 @@ class Node:
         self._begin(
             kind(
                 self._agenda.number(), lookup, held, watch=watch,
-                net=self._net, wall=self._wall, report=self._on_bad_record,
+                net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
             ),
             now,
         )  # fmt: skip
@@ -337,7 +341,7 @@ class Node:
             else:
                 around = self._join(Purpose.UPKEEP, now)
             self._begin(around, now)
-        if len(self.table):
+        if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:

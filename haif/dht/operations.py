@@ -20,6 +20,7 @@ from haif.dht.contact import Contact
 from haif.dht.lookup import Answer, Ask, Lookup
 from haif.dht.messages import SHORT_BYTES, Command, Put, Reply, short
 from haif.dht.watch import Watch, rank
+from haif.identity.keys import Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, contradict, open_record
 
@@ -247,10 +248,11 @@ class Gather(Find):
         net: NetId,
         wall: Callable[[], WallTime],
         report: Callable[[Dropped], None],
+        verify: Verify,
         purpose: Purpose = Purpose.OWNER,
     ) -> None:
         super().__init__(number, lookup, purpose)
-        self._net, self._wall, self._report = net, wall, report
+        self._net, self._wall, self._report, self._verify = net, wall, report, verify
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
         for record in own:
@@ -285,7 +287,7 @@ class Gather(Find):
         if name in self._have:
             return False
         try:
-            record = open_record(data, net=self._net, now=self._wall())
+            record = open_record(data, net=self._net, now=self._wall(), verify=self._verify)
             if record.payload.topic != self.lookup.target:
                 raise Malformed("a record of another topic than the one asked for")
         except PeerFault as fault:

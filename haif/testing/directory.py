@@ -15,6 +15,7 @@ from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
+from haif.testing.signatures import Ed25519, Signatures
 from haif.testing.world import World
 
 NET = NetId(b"a simulated network of our nodes")
@@ -35,8 +36,9 @@ class Timed(Generic[EventT]):
 class Directory:
     """Nodes of one network in a world, each in a /24 of its own, that join through the oldest ones alive."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, signatures: Signatures | None = None) -> None:
         self.world = world
+        self.signatures = signatures or Ed25519()
         self.nodes: dict[Address, Node] = {}
         self.identities: dict[Address, Identity] = {}  # of the dead, too
         self.published: dict[PeerId, set[bytes]] = {}  # every record that its owner signed here
@@ -54,9 +56,16 @@ class Directory:
         """One more node, which begins to join or knows nobody yet."""
         number = len(self.identities)
         address = address_of(number)
-        identity = Identity(self.world.entropy(f"identity {number}")(32))
+        identity = self.signatures.identity(self.world.entropy(f"identity {number}")(32))
         entropy = self.world.entropy(f"node {number}")
-        node = Node(identity, NET, entropy=entropy, wall=self.world.wall_at(address), now=self.world.now())
+        node = Node(
+            identity,
+            NET,
+            entropy=entropy,
+            wall=self.world.wall_at(address),
+            now=self.world.now(),
+            verify=self.signatures.verify,
+        )
         self.world.add(address, node)
         oldest = [known for known, _ in zip(self.nodes, range(_BOOTSTRAP_ADDRESSES), strict=False)]
         if oldest and joining:

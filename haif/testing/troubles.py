@@ -74,7 +74,7 @@ def hire(stage: Stage, kind: Callable[[Identity, Callable[[int], bytes], Address
         number = len(stage.directory.identities)
         address = (f"110.{number // 250}.{number % 250}.1", PORT)
         entropy = stage.world.entropy(f"actor {number}")
-        hired.append(move_in(stage, address, kind(Identity(entropy(32)), entropy, address)))
+        hired.append(move_in(stage, address, kind(stage.directory.signatures.identity(entropy(32)), entropy, address)))
     return hired
 
 
@@ -90,7 +90,7 @@ def eclipse(stage: Stage, target: Digest, count: int, *, subnets: int) -> list[E
     key = int.from_bytes(target, "big")
     nearest = min(node_id(node.peer) ^ key for node in stage.directory.nodes.values())
     entropy = stage.world.entropy("grinder")
-    identities = ground(target, count, entropy, within=nearest)
+    identities = ground(target, count, entropy, within=nearest, identity=stage.directory.signatures.identity)
     addresses = [(f"111.0.{n % subnets}.{n // subnets + 1}", PORT) for n in range(count)]
     gang = [Contact(identity.peer, address) for identity, address in zip(identities, addresses, strict=True)]
     return [
