@@ -10,9 +10,10 @@ from typing import Any, Final, TypeVar
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import ConnectionLost, Dropped
+from haif.base.ids import Digest
 from haif.base.machine import Address
 from haif.dht.node import Node
-from haif.dht.operations import Event, Found, Gathered, Stored
+from haif.dht.operations import Changed, Event, Found, Gathered, Stored
 
 _DRAIN_DATAGRAMS: Final = 64  # read per turn of the event loop, so that other tasks keep their turn
 _RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed shows that a datagram is too long
@@ -40,10 +41,18 @@ async def bind(host: str, port: int) -> socket.socket:
 class Endpoint:
     """Runs a node on a bound socket until closed; the socket is closed with it."""
 
-    def __init__(self, udp: socket.socket, node: Node, clock: Clock, on_dropped: Callable[[Dropped], None]) -> None:
+    def __init__(
+        self,
+        udp: socket.socket,
+        node: Node,
+        clock: Clock,
+        on_dropped: Callable[[Dropped], None],
+        on_changed: Callable[[Digest], None],
+    ) -> None:
         self.address: Address = udp.getsockname()[:2]
         self.unsent = 0  # datagrams that the operating system would not take
-        self._socket, self._node, self._clock, self._on_dropped = udp, node, clock, on_dropped
+        self._socket, self._node, self._clock = udp, node, clock
+        self._on_dropped, self._on_changed = on_dropped, on_changed
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -115,5 +124,7 @@ class Endpoint:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self._on_dropped(event)
+        elif isinstance(event, Changed):
+            self._on_changed(event.topic)
         elif (future := self._waiting.get(event.number)) is not None and not future.done():
             future.set_result(event)
