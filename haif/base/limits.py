@@ -43,6 +43,7 @@ TRAFFIC_WEIGHTS: Final = (
     1,
 )  # shares of control, tokens and bulk where all three wait: tokens keep 94 % beside bulk
 SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
+SOCKET_READ_BYTES: Final = 128 << 10  # taken from a socket at once: more is not faster, and the next one waits
 METHOD_BYTES_MAX: Final = 64
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
