@@ -118,6 +118,7 @@ class Orchestrator:
         self._fleet = Fleet()
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
+        self._announced = b""  # the certificate in our presence
         self._entries = 0
 
     async def __aenter__(self) -> Self:
@@ -175,7 +176,8 @@ class Orchestrator:
 
     async def _announce(self) -> None:
         host, port = self._wire.address
-        presence = codec.encode(Presence("orchestrator", host, port))
+        self._announced = self._wire.certificate
+        presence = codec.encode(Presence("orchestrator", host, port, self._announced))
         topic = presence_topic(self._net, self._identity.peer)
         await self._dht.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=limits.RECORD_TTL_MS_MAX)
 
@@ -349,8 +351,11 @@ class Orchestrator:
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
-        """End the jobs that ran out of time, forget silent workers, keep the gauges."""
+        """End the jobs that ran out of time, forget silent workers, keep the gauges and what we announced."""
         while True:
+            if self._announced and self._announced != self._wire.certificate:  # renewed, days before the old one ends
+                with suppress(Unavailable):  # the directory goes on announcing it
+                    await self._announce()
             with suppress(Overloaded):  # then the next round comes back to the rest
                 for failed in decide.decide(self._state, self._clock.wall()):
                     self._apply(failed.job, [failed])

@@ -61,10 +61,10 @@ def town() -> Iterator[Town]:
                 )  # fmt: skip
                 nodes.append(await stack.enter_async_context(node))
             host, port = wire.address
-            presence = codec.encode(Presence("orchestrator", host, port))
+            presence = codec.encode(Presence("orchestrator", host, port, b""))
             topic = presence_topic(NET, identities[0].peer)
             await nodes[0].publish(RecordKind.PRESENCE, topic, presence, ttl_ms=600_000)
-            offer = codec.encode(Offer(MODEL, host, 1234, 4096, 8, "process", "test"))
+            offer = codec.encode(Offer(MODEL, host, 1234, 4096, 8, "process", "test", b""))
             await nodes[1].publish(RecordKind.OFFER, offer_topic(NET, MODEL), offer, ttl_ms=600_000)
             peers, addresses = [each.peer for each in identities], [text_of(each.address) for each in nodes]
             found.append(Town(peers, addresses, text_of((host, port))))

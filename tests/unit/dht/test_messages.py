@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haif.base import codec
+from haif.base import codec, limits
 from haif.base.errors import BadSignature, Malformed, Oversize, PeerFault
 from haif.base.ids import Digest, NetId, PeerId
 from haif.dht import messages
@@ -42,7 +42,7 @@ def test_a_first_query_is_padded_and_one_with_a_token_is_not() -> None:
 
 
 def test_the_longest_record_fits_into_a_put_and_into_an_answer() -> None:
-    record = bytes(64 + 600 + 128)
+    record = bytes(64 + limits.RECORD_BODY_BYTES_MAX + 128)
     messages.write_query(TID, Command.PUT, TARGET, record, b"k" * 16, PEER)
     assert messages.reply_bytes(Reply(bytes(19), b"k" * 16, records=(record,))) <= 1200
 
