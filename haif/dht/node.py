@@ -15,7 +15,7 @@ from contextlib import suppress
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Dropped, OverQuota, PeerFault, Reason, Refusal
-from haif.base.ids import Digest, NetId
+from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.agenda import Agenda
@@ -111,6 +111,10 @@ class Node:
         number = self._agenda.number()
         operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
         return self._begin(operation, now)
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Have nothing to do with these peers, and with no others for such a reason."""
+        self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
