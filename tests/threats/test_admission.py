@@ -9,14 +9,18 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import ConnectionLost, Dropped, Forbidden, Reason, Unauthenticated
-from haif.base.ids import PeerId
+from haif.base.errors import ConnectionLost, Dropped, Forbidden, Reason, Timeout, Unauthenticated
+from haif.base.ids import NetKey, PeerId
+from haif.base.machine import Address
 from haif.base.roles import Role
+from haif.dht.service import Dht
 from haif.identity.admission import DAY_MS, Book, Network, Office, admit, delegate, revise
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol import methods
+from haif.protocol.records import RecordKind, presence_topic
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.handshake import Credentials, Handshake
 from haif.wire.service import Call, Wire
@@ -234,3 +238,47 @@ async def test_a_session_ends_when_the_certificate_behind_it_does(stack: AsyncEx
     server.review()
     assert server.statistics().sessions == 0
     assert server.statistics().dropped[Reason.EXPIRED] == 1
+
+
+# --- the directory ----------------------------------------------------------------------------------------------------
+
+KEY = NetKey(b"k" * 32)
+TOPIC = presence_topic(NET, SERVER.peer)
+
+
+def dht(identity: Identity, key: NetKey | None, *bootstrap: Address, drops: Drops | None = None) -> Dht:
+    return Dht(
+        identity=identity, net=NET, clock=CLOCK, entropy=entropy, bootstrap=bootstrap, key=key,
+        on_dropped=drops if drops is not None else Drops(),
+    )  # fmt: skip
+
+
+async def test_n_12_a_closed_networks_directory_is_deaf_and_dumb_to_strangers(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DHT_JOIN_SECONDS", 0.3)
+    drops = Drops()
+    first = await stack.enter_async_context(dht(SERVER, KEY, drops=drops))
+    member = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
+    await member.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    assert [record.payload.body for record in await first.lookup(TOPIC)] == [b"here"]
+    sent = first.statistics().datagrams_out
+    for key in (None, NetKey(b"o" * 32)):  # who knows no key, and who knows another network's
+        with pytest.raises(Timeout):
+            await stack.enter_async_context(dht(STRANGER, key, first.address))
+    assert first.statistics().datagrams_out == sent
+    assert {drop.reason for drop in drops} == {Reason.UNAUTHENTICATED}
+    assert first.statistics().dropped[Reason.UNAUTHENTICATED] == len(drops) > 0
+    assert first.statistics().contacts == 1
+
+
+async def test_what_a_revoked_peer_announces_is_not_passed_on_to_whoever_looks(stack: AsyncExitStack) -> None:
+    first = await stack.enter_async_context(dht(SERVER, KEY))
+    revoked = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
+    await revoked.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 1
+    first.exclude(frozenset({CLIENT.peer}))
+    await revoked.find(TOPIC)  # it asks, and asks to be taken for a contact
+    assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 0
+    first.exclude(frozenset())
+    assert len(await first.lookup(TOPIC)) == 1

@@ -75,9 +75,12 @@ _TRANSITIONS: Final[dict[type[Event], str]] = {
 
 @dataclass(frozen=True)
 class OrchestratorSettings:
-    """Whose jobs are placed, on whose machines, and which models. `workers` None: any worker whose offer verifies."""
+    """Whose jobs are placed, on whose machines, and which models.
 
-    gateways: frozenset[PeerId]
+    `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
+    """
+
+    gateways: frozenset[PeerId] | None
     workers: frozenset[PeerId] | None
     catalogue: tuple[CatalogueEntry, ...]
 
@@ -225,7 +228,7 @@ class Orchestrator:
         return self._hear(kind, number, call).body
 
     def _check_gateway(self, peer: PeerId) -> None:
-        if peer not in self._settings.gateways:
+        if self._settings.gateways is not None and peer not in self._settings.gateways:
             raise Forbidden(f"peer {peer.short}… is not a gateway of this orchestrator: add it to its `gateways`")
 
     # --- 2. decide ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 
-from haif import config
 from haif.base import codec
 from haif.base.ids import Digest, ModelDigest, PeerId
 from haif.cli.dht import estimated_size
@@ -19,13 +18,14 @@ from haif.cli.main import main
 from haif.cli.visit import table, text_of
 from haif.dht.contact import Contact, node_id
 from haif.dht.service import Dht
+from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Wire
 
-NET = config.net_id("local")
+NET = open_network("local").net
 MODEL = ModelDigest(b"m" * 32)
 NODES = 6
 
