@@ -23,6 +23,19 @@ HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake 
 CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
 CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
 
+# --- networks ---------------------------------------------------------------------------------------------------------
+NETWORK_NAME_CHARS_MAX: Final = 64
+NETWORK_ROOTS_MAX: Final = 4  # keys that decide who may take part
+NETWORK_LISTS_MAX: Final = 16  # issuers whose lists of revocations are known: roots, and a dozen delegates
+REVOCATIONS_MAX: Final = 1024  # entries of one list: 44 KiB, within one piece of evidence
+LISTS_BYTES_MAX: Final = 900 << 10  # all lists of a network at once: 16 full ones, within one message
+NETWORK_LOOK_SECONDS: Final = 1.0  # how often a node looks for new lists and certificates on disk, and at its sessions
+REVOCATIONS_FRESH_MS: Final = 30 * 24 * 3600 * 1000  # an older list is said to be old: a newer one may be kept from us
+ADMISSION_TTL_MS_MAX: Final = 400 * 24 * 3600 * 1000  # nobody is admitted for much longer than a year
+ADMISSION_BYTES_MAX: Final = 1024  # a certificate with a delegation in it takes about 650
+OWNER_CHARS_MAX: Final = 64  # whose machine it is, in a certificate
+SEQUENCE_MAX: Final = (1 << 63) - 1  # what every database holds as an integer
+
 # --- wire -------------------------------------------------------------------------------------------------------------
 NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
 NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
@@ -95,7 +108,7 @@ NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, 
 NOTICES_BURST: Final = 32.0  # half a topic may change at once
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
-RECORD_BODY_BYTES_MAX: Final = 600  # an offer takes about 400 bytes
+RECORD_BODY_BYTES_MAX: Final = 720  # an offer takes about 640 bytes, the certificate of its worker's key among them
 RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
 VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature, ticket and salt it fills a datagram
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart

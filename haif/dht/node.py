@@ -151,6 +151,10 @@ class Node:
         """How many places our records wait for."""
         return len(self._waiting)
 
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Have nothing to do with these peers, and with no others for such a reason."""
+        self._asker.exclude(peers)
+
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
         own = int.from_bytes(self.id, "big")

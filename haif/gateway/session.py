@@ -42,10 +42,14 @@ _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job."""
+    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job.
+
+    `certificate` is said to be that of the worker's static key; empty if unknown.
+    """
 
     reservation: Verified[Reservation]
     address: Address
+    certificate: bytes
 
     @property
     def orchestrator(self) -> PeerId:
@@ -105,7 +109,7 @@ class Journey:
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
         self._restart()
-        self.ticket = Ticket(reservation, (placed.host, placed.port))
+        self.ticket = Ticket(reservation, (placed.host, placed.port), placed.certificate)
         return self.ticket
 
     def take(self, answer: Answer) -> Chunk | End:

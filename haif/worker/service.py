@@ -80,6 +80,7 @@ class Worker:
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
+        self._offered = b""  # the certificate in the offer
         self._redeemed = Redeemed()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
@@ -88,9 +89,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
-        await self._dht.publish(
-            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
-        )
+        await self._publish()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
@@ -122,6 +121,12 @@ class Worker:
     def _topic(self) -> Digest:
         return offer_topic(self._net, self._settings.model)
 
+    async def _publish(self) -> None:
+        self._offered = self._wire.certificate
+        await self._dht.publish(
+            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
+        )
+
     def _offer(self) -> Offer:
         host, port = self._wire.address
         about = self._engine.model
@@ -133,6 +138,7 @@ class Worker:
             slots=self._engine.statistics().slots,
             sandbox=about.sandbox,
             engine=about.engine,
+            certificate=self._offered,
         )
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
@@ -142,6 +148,8 @@ class Worker:
         session: Session | None = None
         while True:
             try:
+                if self._offered != self._wire.certificate:  # it was renewed, days before the old one ends
+                    await self._publish()
                 session = session or await self._reach(peer)
                 await self._beat(session)
                 self._heard_by[peer] = session
@@ -156,8 +164,8 @@ class Worker:
 
     async def _reach(self, peer: PeerId) -> Session:
         """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
-        address = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
-        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS)
+        address, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS, certificate=certificate)
 
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))

@@ -23,7 +23,8 @@ from haif.base import codec, limits
 from haif.base.errors import BadSignature, ConnectionLost, Dropped, Forbidden, HaifError, Reason, Replayed
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId, Seed
 from haif.base.sampling import Sampling
-from haif.config import net_id, parse_address
+from haif.config import parse_address
+from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, seal
 from haif.identity.voice import Voice
@@ -37,7 +38,7 @@ from tests.e2e.conftest import Mesh, haif, stop, until
 
 pytestmark = pytest.mark.xdist_group("mesh")
 CLOCK = SystemClock()
-NET = net_id("local")
+NET = open_network("local").net
 CANARY = "xylophone-quartz-canary"
 
 
@@ -266,7 +267,7 @@ def test_h_e3_a_model_without_a_trusted_manifest_is_not_served(tmp_path: Path) -
 
 
 async def test_n_12_networks_do_not_hear_each_other(mesh: Mesh) -> None:
-    async with stranger(net=net_id("another")) as (wire, _, _):
+    async with stranger(net=open_network("another").net) as (wire, _, _):
         with pytest.raises(HaifError):
             await dial(wire, orchestrator(mesh))
 

@@ -96,7 +96,7 @@ class ScriptedMesh:
             )
         )
         return journey.placed(
-            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1), ORCHESTRATOR.peer, now
+            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1, b""), ORCHESTRATOR.peer, now
         )
 
     @asynccontextmanager

@@ -75,13 +75,11 @@ class Directory:
     async def lookup(self, topic: bytes) -> tuple[Verified[Record], ...]:
         self.lookups += 1
         await asyncio.sleep(0)
+        bodies = {peer: codec.encode(Presence("orchestrator", *at, b"")) for peer, at in self.presences.items()}
         return tuple(
-            Verified(
-                Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, codec.encode(Presence("orchestrator", *address))),
-                peer, b"",
-            )
-            for peer, address in self.presences.items()
-        )  # fmt: skip
+            Verified(Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, body), peer, b"")
+            for peer, body in bodies.items()
+        )
 
 
 @dataclass
@@ -137,7 +135,7 @@ class Peers:
             body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
             now, now + 30_000, now + 60_000,
         )  # fmt: skip
-        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address)
+        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, b"")
 
     def _end(self, body: FinaliseJob | FailJob) -> jobs.Finalised:
         if isinstance(body, FailJob):
