@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
@@ -11,6 +13,8 @@ from haif.base.errors import BadSignature
 from haif.base.ids import NoisePublicKey, PeerId
 
 SIGNATURE_BYTES = 64
+Verify = Callable[[PeerId, bytes, bytes], None]
+"""Returns if a signature (last) is the peer's over these bytes; raises `BadSignature` otherwise."""
 SEED_BYTES = 32
 
 

@@ -77,6 +77,11 @@ class SessionMachine:
         """The peer's, once it was checked."""
         return self._handshake.certificate
 
+    @property
+    def admission(self) -> bytes:
+        """The peer's certificate of admission, once it was checked; empty where none was shown."""
+        return self._handshake.admission
+
     # --- the machine --------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: Instant) -> None:

@@ -40,3 +40,6 @@ class Host(Protocol[Link]):
 
     def misbehaved(self, peer: PeerId, detail: str) -> None:
         """A handler of ours failed in a way it should not."""
+
+    def refused(self, peer: PeerId, error: HaifError) -> None:
+        """A call was refused before it came to a handler."""
