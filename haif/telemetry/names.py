@@ -180,6 +180,9 @@ WORKER_QUEUE_DEPTH = Gauge("haif_worker_queue_depth", "Requests waiting for a sl
 WORKER_QUEUE = Histogram("haif_worker_queue_seconds", "Time a request waited for a slot.", (WORKER,), WAIT, (MODEL,))
 WORKER_REQUESTS = Counter("haif_worker_requests_total", "Reserved requests that ended.", (WORKER,), (OUTCOME,))
 WORKER_TOKENS_IN = Counter("haif_worker_tokens_in_total", "Prompt tokens of finished requests.", (WORKER,), (MODEL,))
+WORKER_TOKENS_CACHED = Counter(
+    "haif_worker_tokens_cached_total", "Prompt tokens reused from an earlier request.", (WORKER,), (MODEL,)
+)
 WORKER_TOKENS_OUT = Counter("haif_worker_tokens_out_total", "Tokens sent to gateways.", (WORKER,), (MODEL,))
 ENGINE_DEATHS = Counter("haif_engine_deaths_total", "Engine children that ended unasked.", (WORKER,))
 ENGINE_PREFILL_TOKENS = Counter("haif_engine_prefill_tokens_total", "Prompt tokens computed.", (WORKER,))

@@ -31,7 +31,7 @@ from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
-from haif.worker.answer import seal_receipt
+from haif.worker.answer import prefix_scope, seal_receipt
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
@@ -175,9 +175,9 @@ class Worker:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 
     def _loads(self) -> list[Load]:
-        if self._draining:
-            return []
         now = self._engine.statistics()
+        if self._draining or not now.usable:
+            return []  # nothing is placed here then
         return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Worker:
         async with self._engine.generate(_generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -238,7 +238,7 @@ class Worker:
             engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output, span)
-        return End(done.finish_reason, done.prompt_tokens, output.tokens, receipt)
+        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
     def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -254,6 +254,7 @@ class Worker:
             )
         name = self._settings.name
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
 
@@ -264,9 +265,12 @@ def _generate(ticket: Ticket) -> Generate:
         id=terms.job,
         chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
         text=request.text,
+        suffix=request.suffix,
         tokens_max=request.tokens_max,
-        temperature=request.temperature,
-        top_p=request.top_p,
+        sampling=request.sampling,
         stop=request.stop,
+        logprobs=request.logprobs,
+        json_schema=request.json_schema,
+        scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
     )

@@ -105,6 +105,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
               rate("haif_worker_requests_total", "outcome")),
         Panel("Tokens of workers", "short", "Tokens per second of finished requests.", (
             *named("in", rate("haif_worker_tokens_in_total", "model")),
+            *named("reused", rate("haif_worker_tokens_cached_total", "model")),
             *named("out", rate("haif_worker_tokens_out_total", "model")),
         )),
         Panel("Tokens of engines", "short", "Tokens per second computed, by worker.", (

@@ -22,6 +22,7 @@ from haif.artifacts.service import DEMO_FOLDER, DEMO_NAME
 from haif.base import codec, limits
 from haif.base.errors import BadSignature, ConnectionLost, Dropped, Forbidden, HaifError, Reason, Replayed
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId, Seed
+from haif.base.sampling import Sampling
 from haif.config import parse_address
 from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
@@ -92,7 +93,7 @@ async def test_h_s2_nothing_is_served_without_a_key(mesh: Mesh) -> None:
             await session.call(jobs.SUBMIT_METHOD, message, timeout=5)
         worker = mesh.roles("worker")[0]
         at_worker = await dial(wire, worker)
-        body = codec.encode(Request(Nonce(bytes(16)), None, "hello", 5, 0.0, 1.0, []))
+        body = codec.encode(Request(Nonce(bytes(16)), None, "hello", 5, Sampling(0.0), []))
         ticket = Reservation(
             JobId(entropy(16)), 1, me.peer, PeerId.parse(worker["peer"]), ModelDigest.parse(worker["model_digest"]),
             request_digest(body), 5, Seed(bytes(32)), CLOCK.wall(), CLOCK.wall() + 9000, CLOCK.wall() + 9000,

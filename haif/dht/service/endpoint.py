@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import ConnectionLost, Dropped, Unauthenticated
+from haif.base.ids import Digest
 from haif.base.machine import Address
 from haif.dht.envelope import OVERHEAD_BYTES, Envelope
 from haif.dht.node import Node
-from haif.dht.operations import Event, Found, Gathered, Stored
+from haif.dht.operations import Changed, Event, Found, Gathered, Stored
 
 _DRAIN_DATAGRAMS: Final = 64  # read per turn of the event loop, so that other tasks keep their turn
 _RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + OVERHEAD_BYTES + 1  # one more shows that a datagram is too long
@@ -47,11 +48,13 @@ class Endpoint:
         node: Node,
         clock: Clock,
         on_dropped: Callable[[Dropped], None],
+        on_changed: Callable[[Digest], None],
         envelope: Envelope | None = None,
     ) -> None:
         self.address: Address = udp.getsockname()[:2]
         self.unsent = 0  # datagrams that the operating system would not take
-        self._socket, self._node, self._clock, self._on_dropped = udp, node, clock, on_dropped
+        self._socket, self._node, self._clock = udp, node, clock
+        self._on_dropped, self._on_changed = on_dropped, on_changed
         self._envelope = envelope
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -134,5 +137,7 @@ class Endpoint:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self._on_dropped(event)
+        elif isinstance(event, Changed):
+            self._on_changed(event.topic)
         elif (future := self._waiting.get(event.number)) is not None and not future.done():
             future.set_result(event)

@@ -19,6 +19,7 @@ class Host(Protocol[Link]):
     clock: Clock
     handlers: dict[str, tuple[Handler, Terms]]
     stream_handlers: dict[str, tuple[StreamHandler, Terms]]
+    incoming: memoryview
     bytes_in: int
     bytes_out: int
 

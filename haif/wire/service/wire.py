@@ -68,6 +68,7 @@ class Wire:
         self.clock = clock
         self.handlers: dict[str, tuple[Handler, Terms]] = {}
         self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
+        self.incoming = memoryview(bytearray(limits.SOCKET_READ_BYTES))
         self.bytes_in = 0
         self.bytes_out = 0
         self._identity = identity
@@ -79,6 +80,7 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._address: Address | None = None
         self._connections: set[Connection] = set()
+        self._per_peer = Counter[PeerId]()  # of those
         self._half_open: set[Connection] = set()
         self._pool: dict[PeerId, Connection] = {}
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
@@ -218,10 +220,11 @@ class Wire:
         assert established is not None
         if len(self._connections) >= limits.SESSIONS_MAX:
             return Overloaded("too many sessions are open here")
-        if sum(_peer(other) == established.peer for other in self._connections) >= limits.SESSIONS_PER_PEER_MAX:
+        if self._per_peer[established.peer] >= limits.SESSIONS_PER_PEER_MAX:
             return Overloaded(f"{established.peer.short}… has too many sessions open here")
         self._half_open.discard(connection)
         self._connections.add(connection)
+        self._per_peer[established.peer] += 1
         self._handshakes["done"] += 1
         self._dialer.met(established.peer, connection.machine.certificate)
         return None
@@ -249,9 +252,18 @@ class Wire:
         if connection in self._half_open:
             self._handshakes["failed"] += 1
         self._half_open.discard(connection)
-        self._connections.discard(connection)
+        self._forget(connection)
         if not isinstance(error, ConnectionLost):
             self._drop(Dropped(error.reason, _peer(connection), error.message))
+
+    def _forget(self, connection: Connection) -> None:
+        peer = _peer(connection)
+        if peer is None or connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._per_peer[peer] -= 1
+        if not self._per_peer[peer]:
+            del self._per_peer[peer]
 
     def misbehaved(self, peer: PeerId, detail: str) -> None:
         """A handler of ours failed in a way it should not."""

@@ -24,6 +24,7 @@ from haif.base.errors import (
 )
 from haif.base.ids import JobId, NetId, Nonce, PeerId, Seed
 from haif.base.machine import Address
+from haif.base.sampling import Sampling
 from haif.gateway.openai import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
@@ -174,7 +175,7 @@ class Peers:
             terms.job, terms.attempt, terms.gateway, ticket.digest, terms.request_digest, terms.model, 5, 2, "stop",
             output.tokens_digest(), output.text_digest(), "engine", "none", 1, 2,
         )  # fmt: skip
-        yield codec.encode(Answer(end=End("stop", 5, 2, seal(WORKER, Domain.RECEIPT, receipt))))
+        yield codec.encode(Answer(end=End("stop", 5, 0, 2, seal(WORKER, Domain.RECEIPT, receipt))))
 
 
 @dataclass
@@ -201,7 +202,7 @@ def trip() -> Trip:
 
 
 def ask(stream: bool = False) -> Ask:
-    request = Request(Nonce(b"n" * 16), None, "Once", 16, 0.0, 1.0, [])
+    request = Request(Nonce(b"n" * 16), None, "Once", 16, Sampling(0.0), [])
     return Ask(kind="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
 
 

@@ -15,6 +15,7 @@ from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.errors import ContextTooLong, Forbidden, Reason, Replayed
 from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
+from haif.base.sampling import Sampling
 from haif.dht.service import Dht
 from haif.engine.service import Engine
 from haif.identity.certificate import certify
@@ -125,8 +126,8 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
 
 def asked(**changes: Any) -> Request:
     fields: dict[str, Any] = {
-        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "temperature": 1.0,
-        "top_p": 1.0, "stop": [],
+        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "sampling": Sampling(),
+        "stop": [],
     }  # fmt: skip
     return Request(**(fields | changes))
 
