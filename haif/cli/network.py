@@ -78,10 +78,10 @@ def _create(arguments: argparse.Namespace) -> int:
     kind = "closed" if network.closed else "open"
     show(
         arguments,
-        {**_view(network), "root_key": str(desk.root_file(network))},
+        {**_view(network), "root_key": str(desk.owner().root_file(network))},
         lambda: (
             f"the {kind} network {network.name} is made; its id is {network.net}\n"
-            f"its root key is {desk.root_file(network)}: keep a copy where nobody else can read it\n"
+            f"its root key is {desk.owner().root_file(network)}: keep a copy where nobody else can read it\n"
             f"admit a peer:  haif network admit PEER --role worker --network {network.name}"
         ),
     )
@@ -202,9 +202,6 @@ class _Desk:
         from haif.identity.service import Owner
 
         return Owner(self.ring, self.networks, key)
-
-    def root_file(self, network: Network) -> Path:
-        return self.ring.path(f"network-{network.name}")
 
     def charter(self, name: str | None = None) -> Charter:
         """The network that is meant. Raises `Misuse` for one that is not kept here."""

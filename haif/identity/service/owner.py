@@ -6,6 +6,7 @@ The root key is an identity of the keyring named `network-NAME`. It is used here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from haif.base import codec
 from haif.base.clock import WallTime
@@ -41,8 +42,12 @@ class Owner:
 
     def rules(self, network: Network) -> bool:
         """Whether the root key of a network is on this machine."""
-        path = self._ring.path(_root_key(network.name))
+        path = self.root_file(network)
         return path.exists() and self._ring.load(path.stem).peer in network.roots
+
+    def root_file(self, network: Network) -> Path:
+        """The file that holds, or would hold, the root key of a network."""
+        return self._ring.path(_root_key(network.name))
 
     def admit(
         self, network: Network, peer: PeerId, roles: Iterable[Role], now: WallTime, *, days: int, owner: str
