@@ -72,6 +72,7 @@ class Node:
         self._agenda = Agenda()
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
+        self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
@@ -138,8 +139,9 @@ class Node:
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
-        """What is there now at a watched topic."""
-        return self.attention.live(topic)
+        """What is there now at a watched topic, of owners who were not excluded."""
+        live = self.attention.live(topic)
+        return {owner: record for owner, record in live.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -153,6 +155,7 @@ class Node:
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
+        self._excluded = peers
         self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
