@@ -23,6 +23,19 @@ HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake 
 CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
 CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
 
+# --- networks ---------------------------------------------------------------------------------------------------------
+NETWORK_NAME_CHARS_MAX: Final = 64
+NETWORK_ROOTS_MAX: Final = 4  # keys that decide who may take part
+NETWORK_LISTS_MAX: Final = 16  # issuers whose lists of revocations are known: roots, and a dozen delegates
+REVOCATIONS_MAX: Final = 1024  # entries of one list: 44 KiB, within one piece of evidence
+LISTS_BYTES_MAX: Final = 900 << 10  # all lists of a network at once: 16 full ones, within one message
+NETWORK_LOOK_SECONDS: Final = 1.0  # how often a node looks for new lists and certificates on disk, and at its sessions
+REVOCATIONS_FRESH_MS: Final = 30 * 24 * 3600 * 1000  # an older list is said to be old: a newer one may be kept from us
+ADMISSION_TTL_MS_MAX: Final = 400 * 24 * 3600 * 1000  # nobody is admitted for much longer than a year
+ADMISSION_BYTES_MAX: Final = 1024  # a certificate with a delegation in it takes about 650
+OWNER_CHARS_MAX: Final = 64  # whose machine it is, in a certificate
+SEQUENCE_MAX: Final = (1 << 63) - 1  # what every database holds as an integer
+
 # --- wire -------------------------------------------------------------------------------------------------------------
 NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
 NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
@@ -43,6 +56,7 @@ TRAFFIC_WEIGHTS: Final = (
     1,
 )  # shares of control, tokens and bulk where all three wait: tokens keep 94 % beside bulk
 SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
+SOCKET_READ_BYTES: Final = 128 << 10  # taken from a socket at once: more is not faster, and the next one waits
 METHOD_BYTES_MAX: Final = 64
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
@@ -94,7 +108,7 @@ NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, 
 NOTICES_BURST: Final = 32.0  # half a topic may change at once
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
-RECORD_BODY_BYTES_MAX: Final = 600  # an offer takes about 400 bytes
+RECORD_BODY_BYTES_MAX: Final = 720  # an offer takes about 640 bytes, the certificate of its worker's key among them
 RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
 VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature, ticket and salt it fills a datagram
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
@@ -157,12 +171,21 @@ ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long
 ENGINE_CONTEXT_TOKENS_DEFAULT: Final = 4096  # per slot, for models trained for more: memory grows with it
 ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
 PREFILL_CHUNK_TOKENS: Final = 256  # a long prompt never holds up running streams for longer than this
+JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
+PREFIX_COPY_TOKENS_MIN: Final = 64  # copying the KV cells of a running answer costs about as much as computing these
 STOP_STRINGS_MAX: Final = 4  # as OpenAI's API
 STOP_STRING_BYTES_MAX: Final = 256
 MESSAGES_PER_PROMPT_MAX: Final = 256
 TEMPERATURE_MAX: Final = 2.0  # as OpenAI's API
+PENALTY_MAX: Final = 2.0  # of presence and frequency, either way; as OpenAI's API
+REPEAT_PENALTY_MAX: Final = 10.0  # and its inverse; beyond that only ever the same or never the same comes
+LOGIT_BIAS_MAX: Final = 100.0  # either way; as OpenAI's API
+LOGIT_BIASES_MAX: Final = 1024  # tokens of one request; as OpenAI's API
+LOGPROBS_MAX: Final = 20  # alternatives shown for each token; as OpenAI's API
+VOCABULARY_MAX: Final = 1 << 22  # token ids; the largest known vocabularies have 262,144
 ENGINE_QUEUE_MAX: Final = 64  # requests waiting for a slot at one engine; beyond it: Overloaded
 ENGINE_SILENCE_SECONDS: Final = 60.0  # a child that owes an answer and says nothing for this long is killed
+ENGINE_STALL_SECONDS: Final = 3.0  # silent for this long, and for four times its longest step, it gets no new work
 ENGINE_CLOSE_SECONDS: Final = 1.0  # a child that was asked to end gets this long, then it is killed
 ENGINE_RESPAWN_SECONDS_MIN: Final = 0.1  # wait after a first death; doubled with each death that follows closely
 ENGINE_RESPAWN_SECONDS_MAX: Final = 10.0

@@ -60,7 +60,7 @@ class Node:
         ephemeral: bool = False,
         verify: Verify = keys.verify,
     ) -> None:
-        self.peer = identity.peer
+        self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt)
         self.size = NetworkSize()
@@ -152,6 +152,10 @@ class Node:
     def waiting(self) -> int:
         """How many places our records wait for."""
         return len(self._waiting)
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Have nothing to do with these peers, and with no others for such a reason."""
+        self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""

@@ -36,6 +36,7 @@ class WorkerView:
 
     worker: PeerId
     address: Address
+    certificate: bytes
     slots: int
     load: int
     context_tokens: int
@@ -124,7 +125,9 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, (offer.host, offer.port), share.slots, load, offer.context_tokens))
+            views.append(
+                WorkerView(worker, (offer.host, offer.port), offer.certificate, share.slots, load, offer.context_tokens)
+            )
         return views
 
     def live_count(self, now: Instant) -> int:

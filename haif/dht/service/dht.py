@@ -11,10 +11,11 @@ from typing import Final, Self
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import Dropped, Reason, Timeout, from_reason
-from haif.base.ids import Digest, NetId
+from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
 from haif.dht.diversity import Scope, networks
+from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.dht.service.announcements import Announcements
@@ -75,6 +76,8 @@ class Dht:
     With a `contacts_file`, the contacts of a former life are asked where no bootstrap address is given or none answers,
     so that a restarted node needs none; without any, and if none of the contacts answers either, it is alone.
 
+    `key`: in a closed network, what all datagrams are sealed with; who lacks it is not heard.
+
     An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
     is gone.
     """
@@ -95,11 +98,14 @@ class Dht:
         contacts_file: Path | None = None,
         on_dropped: Callable[[Dropped], None],
         ephemeral: bool = False,
+        key: NetKey | None = None,
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped, self._allow_private = on_dropped, allow_private
         self._entropy, self._ephemeral = entropy, ephemeral
+        self._envelope = None if key is None else Envelope(key)
+        self._excluded: frozenset[PeerId] = frozenset()
         self._contacts_file = ContactsFile(contacts_file, on_dropped)
         self._announcements = Announcements(identity.peer, clock, self._store, on_dropped)
         self._callers = asyncio.Semaphore(_CALLERS_MAX)
@@ -113,7 +119,9 @@ class Dht:
             exempt=self._exempt(), ephemeral=self._ephemeral,
         )  # fmt: skip
         self._watching = Watching(self._node, self._clock, self._pump)
-        self._endpoint = Endpoint(udp, self._node, self._clock, self._on_dropped, self._watching.changed)
+        self._endpoint = Endpoint(
+            udp, self._node, self._clock, self._on_dropped, self._watching.changed, self._envelope
+        )
         try:
             known = await self._contacts_file.read()
             if self._bootstrap or known:
@@ -189,7 +197,16 @@ class Dht:
         async with self._callers:
             gathered = await self._endpoint.outcome(Gathered, self._node.gather(topic, self._clock.now()))
         now = self._clock.wall()
-        return tuple(r for r in gathered.records if not r.payload.tombstone and r.payload.expires > now)
+        return tuple(
+            r
+            for r in gathered.records
+            if not r.payload.tombstone and r.payload.expires > now and r.signer not in self._excluded
+        )
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """These peers, and no others, are kept out of the table, and their records are not passed to our owner."""
+        self._excluded = peers
+        self._node.exclude(peers)
 
     async def find(self, target: Digest) -> tuple[Contact, ...]:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
