@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgpack
+import msgspec
 
 from haif.artifacts.manifest import Manifest, open_manifest
 from haif.base import codec, limits
@@ -35,7 +36,7 @@ from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, open_record, sign_record
+from haif.protocol.records import RULES, Record, RecordKind, Value, open_record, sign_record
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
 from haif.wire.frames import Kind, RequestHead, read_failure, request_head
@@ -57,10 +58,12 @@ DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature,
 }  # fmt: skip
-BODIES: dict[RecordKind, type[Message]] = {RecordKind.OFFER: Offer, RecordKind.PRESENCE: Presence}
+BODIES: dict[RecordKind, type[Message]] = {
+    RecordKind.OFFER: Offer, RecordKind.PRESENCE: Presence, RecordKind.MUTABLE: Value,
+}  # fmt: skip
 ENGINE: tuple[type[Message], ...] = (Order, Report)
 HANDSHAKE: tuple[type[Message], ...] = (Introduction, Hello)
-DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Reply)
+DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Put, dht.Reply)
 LIVE: dict[int, type[Message]] = {method.live: method.argument for method in methods.ALL if method.live is not None}
 CALLS: tuple[type[Message], ...] = (
     Request, *(kind for method in methods.ALL for kind in (method.argument, method.reply)),
@@ -184,6 +187,8 @@ class Records:
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
             packed(BODIES.get(RecordKind(kind) if kind in BODIES else RecordKind.OFFER, Offer), rng),
         )  # fmt: skip
+        if kind in {RecordKind.MUTABLE, RecordKind.IMMUTABLE} and rng.random() < 0.7:
+            record = placed(record)
         match rng.randrange(4):
             case 0:
                 encoded = grafted_msgpack(codec.encode(record), rng)
@@ -196,7 +201,17 @@ class Records:
     def take(self, data: bytes) -> None:
         with suppress(*BLAMED):
             record = open_record(data, net=NET, now=WALL).payload
-            codec.decode(BODIES[RecordKind(record.kind)], record.body)
+            if record.kind in BODIES:
+                codec.decode(BODIES[RecordKind(record.kind)], record.body)
+
+
+def placed(record: Record) -> Record:
+    """A value at the topic that is its own, if it has one."""
+    place = RULES[RecordKind(record.kind)].place
+    assert place is not None
+    with suppress(*BLAMED):
+        return msgspec.structs.replace(record, topic=place(NET, record))
+    return record
 
 
 class Addresses:
@@ -231,8 +246,11 @@ class Directory:
         self._now = T0
         self._node = Node(SERVER, NET, entropy=Random(1).randbytes, wall=lambda: WALL, now=T0)
         self._asked: list[tuple[bytes, Address]] = []
+        self._ticket = bytes(32)
         self._token = b"t" * 16  # the attacker's, from `_HOME` for `_TARGET`
         self._begun = 0
+        self._handle = bytes(8)  # of the watch, which the attacker has promised to serve
+        self._node.watch(_TARGET, T0)
         self._begin()
 
     def _begin(self) -> None:
@@ -252,9 +270,13 @@ class Directory:
     def make(self, rng: Random) -> tuple[bytes, Address]:
         source = (f"192.0.2.{rng.randrange(1, 250)}", rng.randrange(1, 65_536))
         query, where = rng.choice(self._asked[-20:])
-        match rng.randrange(8):
+        if query[11] == dht.Command.WATCH:
+            self._handle = dht.read_query(dht.read(query)).argument[:8]
+        match rng.randrange(9):
             case 0:
                 return mutated(query, rng), source
+            case 8:
+                return self._notice(rng), where
             case 1:
                 tid = rng.choice((query[2:10], rng.randbytes(8)))
                 return dht.write(dht.Kind.QUERY, tid, packed(dht.Query, rng)[:1000] or b"\0"), source
@@ -270,20 +292,34 @@ class Directory:
                 return self._reply(query, rng), where
 
     def _query(self, rng: Random) -> bytes:
-        argument = Records().make(rng)[:900] if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 7, 800)))
+        argument = self._argument(rng)
         query = dht.Query(
-            rng.choice((0, 1, 2, 3, 3, 4, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
+            rng.choice((0, 1, 2, 3, 3, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
             rng.choice((None, self._token, self._token, b"")),
             rng.choice((None, CLIENT.peer, CLIENT.peer, PeerId(wild_id(32, rng)))), b"",
         )  # fmt: skip
         return dht.write(dht.Kind.QUERY, rng.randbytes(8), codec.encode(query)[:1190])
+
+    def _argument(self, rng: Random) -> bytes:
+        """What is put, or a list of what is had already."""
+        if rng.random() < 0.4:
+            return rng.randbytes(rng.choice((0, 8, 7, 24, 800)))
+        ticket = rng.choice((b"", self._ticket, rng.randbytes(32), b"short"))
+        put = codec.encode(dht.Put(Records().make(rng)[:800], ticket, rng.choice((None, 0, 1, -1, 2**63))))
+        return grafted_msgpack(put, rng)[:900] if rng.random() < 0.2 else put[:900]
+
+    def _notice(self, rng: Random) -> bytes:
+        signer = rng.choice((CLIENT, CLIENT, Identity(rng.randbytes(32))))
+        notice = dht.sign_notice(signer, NET, self._handle, _TARGET, Records().make(rng)[:900])
+        return mutated(notice, rng) if rng.random() < 0.3 else notice
 
     def _reply(self, query: bytes, rng: Random) -> bytes:
         reply = dht.Reply(
             rng.choice((pack_address(("203.0.113.1", 5)), b"", rng.randbytes(7))), b"t" * 16,
             contacts=pack_contacts(contacts(rng), 700), held=rng.choice((0, 5, 2**63, -1)),
             records=tuple(Records().make(rng)[:300] for _ in range(rng.choice((0, 0, 1)))), more=rng.random() < 0.3,
-            refused=rng.choice(("", "", "over_quota", "nonsense")),
+            refused=rng.choice(("", "", "over_quota", "must_wait", "nonsense")),
+            ticket=rng.choice((b"", rng.randbytes(32), b"short")), wait_ms=rng.choice((0, 20, 1_200_000, -1, 2**63)),
         )  # fmt: skip
         body = codec.encode(reply)
         if rng.random() < 0.3:
@@ -304,6 +340,8 @@ class Directory:
 
     def _drain(self) -> list[tuple[bytes, Address]]:
         sent = list(self._node.outgoing(self._now))
+        assert self._node.waiting <= limits.TICKETS_HELD_MAX
+        assert len(self._node.live(_TARGET)) <= limits.WATCH_RECORDS_MAX
         self._asked += [item for item in sent if item[0][1] == dht.Kind.QUERY]
         del self._asked[:-40]
         while self._node.next_event():

@@ -45,6 +45,7 @@ _WIRE = "tests/threats/test_wire.py::"
 _HANDSHAKE = "tests/unit/wire/test_handshake.py::"
 _CHILD = "tests/unit/engine/test_engine.py::"
 _DHT = "tests/threats/test_dht.py::"
+_DHT_WATCH = "tests/threats/test_dht_watch.py::"
 _CALLER = _WIRE + "test_a_caller_that_breaks_a_rule_is_dropped_with_its_reason"
 _CALLEE = _WIRE + "test_a_callee_that_breaks_a_rule_is_dropped_with_its_reason"
 _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_only_with_a_reason"
@@ -76,11 +77,15 @@ HOSTILE: dict[str, str] = {
     "rpc worker.heartbeat": _ORCHESTRATOR + "test_h_s3_a_recorded_heartbeat_keeps_nobody_alive",
     "record OFFER": _DHT + "test_a_record_that_its_owner_did_not_sign_is_not_stored",
     "record PRESENCE": _DHT + "test_a_reader_believes_only_records_whose_owners_signed_them",
+    "record MUTABLE": "tests/unit/protocol/test_records.py::test_nobody_puts_a_mutable_value_where_anothers_is",
+    "record IMMUTABLE": "tests/unit/protocol/test_records.py::test_what_does_not_hold_is_refused",
+    "query WATCH": _DHT_WATCH + "test_nobody_can_have_notices_sent_to_an_address_that_has_not_asked_for_them",
     "query PING": _DHT + "test_ten_thousand_claimed_identities_are_answered_with_at_most_ten_pings",
     "query FIND": _DHT + "test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query",
     "query GET": _DHT + "test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served",
     "query PUT": _DHT + "test_a_token_is_worth_nothing_from_another_address_requester_or_target",
     "datagram REPLY": _DHT + "test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open",
+    "datagram NOTICE": _DHT_WATCH + "test_a_forged_notice_is_refused",
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     "datagram ERROR": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     **dict.fromkeys((f"evidence {domain.name}" for domain in Domain), _SEALED),
@@ -153,11 +158,15 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:
+        arguments = (dht.Put,) if command is dht.Command.PUT else ()
         yield (
             f"query {command.name}",
-            Conversation((dht.Query,), "directory", lambda command=command: _query(command)),
+            Conversation((dht.Query, *arguments), "directory", lambda command=command: _query(command)),
         )
-    rests = {dht.Kind.REPLY: _reply, dht.Kind.RETRY: lambda: b"t" * 16, dht.Kind.ERROR: lambda: b"\2"}
+    rests = {
+        dht.Kind.REPLY: _reply, dht.Kind.RETRY: lambda: b"t" * 16, dht.Kind.ERROR: lambda: b"\2",
+        dht.Kind.NOTICE: _notice,
+    }  # fmt: skip
     for kind in set(dht.Kind) - {dht.Kind.QUERY}:
         golden = lambda kind=kind: dht.write(kind, b"12345678", rests[kind]())  # noqa: E731
         yield (
@@ -172,8 +181,12 @@ def _query(command: dht.Command) -> bytes:
 
 def _reply() -> bytes:
     asked = _query(dht.Command.FIND)
-    reply = _example(dht.Reply, token=b"t" * 16)
+    reply = _example(dht.Reply, token=b"t" * 16, ticket=b"", wait_ms=0)
     return dht.sign_reply(CLIENT, NET, dht.read(asked), reply)[dht.HEADER_BYTES :]
+
+
+def _notice() -> bytes:
+    return dht.sign_notice(CLIENT, NET, b"12345678", Digest(b"t" * 32), b"a record")[dht.HEADER_BYTES :]
 
 
 def _example(kind: type[Message], **changes: Any) -> Any:
