@@ -221,9 +221,6 @@ FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be rep
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
-OFFERS_SEARCH_SECONDS: Final = 0.5  # offers are looked up this often while some are missing
-OFFERS_REFRESH_SECONDS: Final = 5.0  # and this often otherwise
-OFFER_MISSES_MAX: Final = 2  # lookups in a row that must miss an offer before it counts as withdrawn
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------
