@@ -65,6 +65,10 @@ class RoundTrips:
         if len(self._known) > limits.DHT_ROUND_TRIPS_MAX:
             self._known.popitem(last=False)
 
+    def forget(self, address: Address) -> None:
+        """What was learned of an address no longer holds."""
+        self._known.pop(address, None)
+
     def _compare(self, seconds: float) -> None:
         self._firsts.append(seconds)
         if len(self._firsts) >= limits.DHT_ROUND_TRIPS_COMPARED // 4 and not len(self._firsts) % 4:
@@ -108,6 +112,11 @@ class Requests:
         del self._open[query.tid]
         if not query.resent:
             self._trips.measured(query.ask.address, now - query.sent)
+
+    def failed(self, query: Open) -> None:
+        """Close a query that nobody answered. Who became slower than its timeout gets a stranger's the next time."""
+        del self._open[query.tid]
+        self._trips.forget(query.ask.address)
 
     def closed(self, query: Open) -> None:
         """Close a query without learning anything."""

@@ -1,7 +1,7 @@
 """When a node looks after its table: as seldom as its contacts' lives allow.
 
 Each lookup finds out who is gone; so the share of our queries that nobody answers tells how fast the network changes,
-and the period follows: the longest while few fail, shorter in proportion when many do (self-tuning, as in Castro,
+and the period follows: the longest while few fail, much shorter when many do (self-tuning, as in Castro,
 Costa and Rowstron 2004). A node that knows fewer than k peers looks around as often as it may: that costs little, and
 it needs the others most. `benchmarks.night` is how the periods were chosen.
 """
@@ -13,7 +13,8 @@ from haif.base.clock import Instant
 from haif.dht.table import RoutingTable
 
 _INSPECTION_SECONDS = 60.0  # idle buckets are looked for this often
-_QUERIES_WEIGHED = 64  # about so many of the last queries decide
+_QUERIES_WEIGHED = 32  # about so many of the last queries decide
+_STEEPNESS = 3  # half of all contacts gone at once is an emergency, a little more churn is not
 
 
 class Upkeep:
@@ -70,5 +71,5 @@ class Upkeep:
     def _suitable(self) -> float:
         if len(self._table) < limits.DHT_K:
             return limits.DHT_SELF_LOOKUP_SECONDS
-        calm = min(1.0, limits.DHT_FAILING_SHARE / max(self._failing, limits.DHT_FAILING_SHARE))
-        return max(limits.DHT_SELF_LOOKUP_SECONDS, calm * limits.DHT_SELF_LOOKUP_SECONDS_MAX)
+        calm = limits.DHT_FAILING_SHARE / max(self._failing, limits.DHT_FAILING_SHARE)
+        return max(limits.DHT_SELF_LOOKUP_SECONDS, calm**_STEEPNESS * limits.DHT_SELF_LOOKUP_SECONDS_MAX)

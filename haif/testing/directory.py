@@ -11,6 +11,7 @@ from haif.base.clock import Instant
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import node_id
+from haif.dht.diversity import networks
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import Identity
@@ -41,6 +42,7 @@ class Directory:
         self.signatures = signatures or Ed25519()
         self.nodes: dict[Address, Node] = {}
         self.identities: dict[Address, Identity] = {}  # of the dead, too
+        self.guests: dict[Address, PeerId] = {}  # peers that answer and are no nodes: hostile ones
         self.published: dict[PeerId, set[bytes]] = {}  # every record that its owner signed here
 
     def grow(self, count: int, *, apart_seconds: float = 0.2) -> list[Address]:
@@ -52,10 +54,10 @@ class Directory:
         self.world.run(seconds=10)
         return added
 
-    def add(self, *, joining: bool = True) -> Address:
+    def add(self, *, joining: bool = True, address: Address | None = None, ephemeral: bool = False) -> Address:
         """One more node, which begins to join or knows nobody yet."""
         number = len(self.identities)
-        address = address_of(number)
+        address = address or address_of(number)
         identity = self.signatures.identity(self.world.entropy(f"identity {number}")(32))
         entropy = self.world.entropy(f"node {number}")
         node = Node(
@@ -64,6 +66,7 @@ class Directory:
             entropy=entropy,
             wall=self.world.wall_at(address),
             now=self.world.now(),
+            ephemeral=ephemeral,
             verify=self.signatures.verify,
         )
         self.world.add(address, node)
@@ -120,10 +123,18 @@ class Directory:
         return record
 
     def closest(self, target: Digest, count: int, *, excluding: Address) -> list[PeerId]:
-        """The peers truly closest to a target among the living."""
+        """The honest among the peers truly closest to a target, of which each /24 has at most one."""
         key = int.from_bytes(target, "big")
-        peers = (node.peer for address, node in self.nodes.items() if address != excluding)
-        return sorted(peers, key=lambda peer: node_id(peer) ^ key)[:count]
+        living = {address: node.peer for address, node in self.nodes.items() if not node.ephemeral}
+        living.pop(excluding, None)
+        ranked = sorted([*living.items(), *self.guests.items()], key=lambda each: node_id(each[1]) ^ key)
+        closest: dict[bytes, PeerId] = {}
+        for address, peer in ranked:
+            closest.setdefault(networks(address).narrow, peer)
+            if len(closest) == count:
+                break
+        hostile = set(self.guests.values())
+        return [peer for peer in closest.values() if peer not in hostile]
 
     def recall(self, readers: Sequence[Address], targets: Sequence[Digest]) -> float:
         """The share of the true k closest that lookups find, one reader for each target."""

@@ -65,6 +65,7 @@ class Stage:
         self.random = Random(f"{seed}/stage")  # noqa: S311 - replayed, never secret
         self.figures = Figures()
         self.read: list[bytes] = []
+        self.complaints: list[str] = []  # what a story itself found to be wrong
         self.owners: dict[Digest, Address] = {}  # topic, and who published there
         self._sequences: dict[Digest, int] = {}
         self._live: dict[Digest, bytes] = {}  # the newest record of each topic

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from haif.base.clock import Instant, WallTime
 from haif.base.machine import Address, Machine
+from haif.testing.nat import Realms
 from haif.testing.net import Conditions, Fault, Links
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class World:
         self.datagrams = 0
         self.taps: list[Tap] = []
         self.ears: list[Ear] = []
+        self.realms = Realms()
         self._links = Links(Random(seed), str(seed), conditions or Conditions())  # noqa: S311 - replayed, never secret
         self._now = Instant(0.0)
         self._order = 0
@@ -139,9 +141,12 @@ class World:
         self._links.faults = [fault for fault in self._links.faults if fault.ends > self._now] + list(faults)
 
     def send(self, data: bytes, source: Address, destination: Address) -> None:
-        """Put a datagram on the network in anybody's name."""
+        """Put a datagram on the network in anybody's name. Boxes translate it as it leaves, and again as it arrives."""
+        seen = self.realms.leave(source, destination, self._now) if self.realms else source
+        if seen is None:
+            return
         for at in self._links.arrivals(source, destination, self._now):
-            self._push(at, destination, (data, source))
+            self._push(at, destination, (data, seen))
 
     def trace(self) -> str:
         """The hash of every datagram delivered so far: when, from where, to where, what."""
@@ -155,6 +160,11 @@ class World:
         if callable(happening):
             happening()
             return
+        if happening is not None and self.realms:
+            inside = self.realms.enter(happening[1], address, at)
+            if inside is None:
+                return
+            address = inside
         machine = self._machines.get(address)
         if machine is None:
             return
