@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
@@ -126,14 +127,15 @@ class Node:
         )  # fmt: skip
         return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant) -> int:
-        """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True)
+    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
+        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+        lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
-        )
+            number, lookup, held, owner=owner,
+            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+        )  # fmt: skip
         return self._begin(operation, now)
 
     def watch(self, topic: Digest, now: Instant) -> None:
@@ -258,7 +260,9 @@ class Node:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
-    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
+    def _lookup(
+        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+    ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
@@ -267,7 +271,8 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard))
+        barred = partial(self._asker.bars, now=now)
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)
