@@ -78,6 +78,12 @@ class Asker:
         """Whether a contact is to be left alone."""
         return self._penalties.bars(contact, now)
 
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Leave these peers alone, and no others for such a reason."""
+        self._penalties.excluded = peers
+        for peer in peers:
+            self._table.bar(peer)
+
     def penalise(self, culprit: PeerId | Contact, now: Instant) -> None:
         """Hold a fault against a peer, or against a peer at one address only."""
         if self._penalties.fault(culprit, now):

@@ -55,13 +55,12 @@ def verify(peer: PeerId, data: bytes, signature: bytes) -> None:
 class NoiseKey:
     """An X25519 key pair: the static key of Noise handshakes, bound to an identity by a certificate."""
 
-    __slots__ = ("private", "public")
+    __slots__ = ("key", "public")
 
     def __init__(self, private: bytes) -> None:
         """From 32 random bytes."""
-        key = X25519PrivateKey.from_private_bytes(private)
-        self.private = private
-        self.public = NoisePublicKey(key.public_key().public_bytes_raw())
+        self.key = X25519PrivateKey.from_private_bytes(private)  # expanded once: each handshake needs it
+        self.public = NoisePublicKey(self.key.public_key().public_bytes_raw())
 
     def __repr__(self) -> str:
         return f"NoiseKey({self.public.short}…)"
