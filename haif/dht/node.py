@@ -210,8 +210,11 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
-        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
+        wish = self._upkeep.wake_at()
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+            if at is not None and at < wish:
+                wish = at
+        return wish
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
