@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from haif.base.clock import Clock
@@ -24,7 +24,7 @@ class Watching:
         self._listeners: dict[Digest, set[asyncio.Event]] = {}
         self._closed = False
 
-    async def watch(self, topic: Digest) -> AsyncIterator[Change]:
+    async def watch(self, topic: Digest) -> AsyncGenerator[Change]:
         """As `Dht.watch`."""
         heard = asyncio.Event()
         self._node.watch(topic, self._clock.now())
