@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
@@ -72,6 +73,7 @@ class Node:
         self._agenda = Agenda()
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
+        self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
@@ -125,14 +127,15 @@ class Node:
         )  # fmt: skip
         return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant) -> int:
-        """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True)
+    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
+        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+        lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
-        )
+            number, lookup, held, owner=owner,
+            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+        )  # fmt: skip
         return self._begin(operation, now)
 
     def watch(self, topic: Digest, now: Instant) -> None:
@@ -140,8 +143,9 @@ class Node:
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
-        """What is there now at a watched topic."""
-        return self.attention.live(topic)
+        """What is there now at a watched topic, of owners who were not excluded."""
+        live = self.attention.live(topic)
+        return {owner: record for owner, record in live.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -155,6 +159,7 @@ class Node:
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
+        self._excluded = peers
         self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -205,8 +210,11 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
-        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
+        wish = self._upkeep.wake_at()
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+            if at is not None and at < wish:
+                wish = at
+        return wish
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
@@ -255,7 +263,9 @@ class Node:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
-    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
+    def _lookup(
+        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+    ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
@@ -264,7 +274,8 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard))
+        barred = partial(self._asker.bars, now=now)
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)

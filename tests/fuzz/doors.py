@@ -12,23 +12,25 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgpack
-import msgspec
 
 from haif.artifacts.manifest import Manifest, open_manifest
 from haif.base import codec, limits
 from haif.base.clock import Deadline, Instant, WallTime
 from haif.base.codec import Message
-from haif.base.errors import Overloaded, PeerFault, Refusal, Unavailable
-from haif.base.ids import Digest, PeerId
+from haif.base.errors import Misuse, Overloaded, PeerFault, Refusal, Unavailable
+from haif.base.ids import Digest, NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Traffic
 from haif.dht import messages as dht
 from haif.dht.contact import Contact, pack_address, pack_contacts, unpack_address, unpack_contacts
+from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.engine.frames import FrameReader, Order, Report, decode_order, decode_report, frame
 from haif.identity import certificate
+from haif.identity.admission import Admission, Delegation, Revocations
 from haif.identity.certificate import StaticKey
 from haif.identity.keys import Identity
+from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
@@ -36,7 +38,7 @@ from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import RULES, Record, RecordKind, Value, open_record, sign_record
+from haif.protocol.records import Record, RecordKind, Value, open_record, sign_record
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
 from haif.wire.frames import Kind, RequestHead, read_failure, request_head
@@ -56,14 +58,17 @@ BLAMED = (PeerFault, Refusal, Unavailable)
 
 DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
-    Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature,
+    Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
+    Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
-    RecordKind.OFFER: Offer, RecordKind.PRESENCE: Presence, RecordKind.MUTABLE: Value,
-}  # fmt: skip
+    RecordKind.OFFER: Offer,
+    RecordKind.PRESENCE: Presence,
+    RecordKind.MUTABLE: Value,
+}
 ENGINE: tuple[type[Message], ...] = (Order, Report)
 HANDSHAKE: tuple[type[Message], ...] = (Introduction, Hello)
-DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Put, dht.Reply)
+DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Reply, dht.Put)
 LIVE: dict[int, type[Message]] = {method.live: method.argument for method in methods.ALL if method.live is not None}
 CALLS: tuple[type[Message], ...] = (
     Request, *(kind for method in methods.ALL for kind in (method.argument, method.reply)),
@@ -187,8 +192,6 @@ class Records:
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
             packed(BODIES.get(RecordKind(kind) if kind in BODIES else RecordKind.OFFER, Offer), rng),
         )  # fmt: skip
-        if kind in {RecordKind.MUTABLE, RecordKind.IMMUTABLE} and rng.random() < 0.7:
-            record = placed(record)
         match rng.randrange(4):
             case 0:
                 encoded = grafted_msgpack(codec.encode(record), rng)
@@ -205,17 +208,11 @@ class Records:
                 codec.decode(BODIES[RecordKind(record.kind)], record.body)
 
 
-def placed(record: Record) -> Record:
-    """A value at the topic that is its own, if it has one."""
-    place = RULES[RecordKind(record.kind)].place
-    assert place is not None
-    with suppress(*BLAMED):
-        return msgspec.structs.replace(record, topic=place(NET, record))
-    return record
+_ENVELOPE = Envelope(NetKey(b"k" * 32))
 
 
 class Addresses:
-    """Packed contacts and addresses of the DHT."""
+    """Packed contacts and addresses of the DHT, and the envelope of a closed network."""
 
     def make(self, rng: Random) -> bytes:
         return mutated(pack_contacts(contacts(rng), 1000), rng)
@@ -225,6 +222,8 @@ class Addresses:
             unpack_contacts(data)
         with suppress(*BLAMED):
             unpack_address(data[32:])
+        with suppress(*BLAMED):
+            _ENVELOPE.open(data)
 
 
 def contacts(rng: Random) -> list[Contact]:
@@ -246,11 +245,8 @@ class Directory:
         self._now = T0
         self._node = Node(SERVER, NET, entropy=Random(1).randbytes, wall=lambda: WALL, now=T0)
         self._asked: list[tuple[bytes, Address]] = []
-        self._ticket = bytes(32)
         self._token = b"t" * 16  # the attacker's, from `_HOME` for `_TARGET`
         self._begun = 0
-        self._handle = bytes(8)  # of the watch, which the attacker has promised to serve
-        self._node.watch(_TARGET, T0)
         self._begin()
 
     def _begin(self) -> None:
@@ -258,6 +254,7 @@ class Directory:
         self._begun += 1
         self._node.join([("192.0.2.9", 9)], self._now)
         self._node.gather(_TARGET, self._now)
+        self._node.watch(_TARGET, self._now)
         record = Record(1, _TARGET, SERVER.peer, self._begun, WALL + 60_000, False, b"")
         self._node.publish(sign_record(SERVER, NET, record), self._now)
         asked = dht.write_query(b"12345678", dht.Command.FIND, _TARGET, b"", None, CLIENT.peer)
@@ -270,13 +267,9 @@ class Directory:
     def make(self, rng: Random) -> tuple[bytes, Address]:
         source = (f"192.0.2.{rng.randrange(1, 250)}", rng.randrange(1, 65_536))
         query, where = rng.choice(self._asked[-20:])
-        if query[11] == dht.Command.WATCH:
-            self._handle = dht.read_query(dht.read(query)).argument[:8]
-        match rng.randrange(9):
+        match rng.randrange(8):
             case 0:
                 return mutated(query, rng), source
-            case 8:
-                return self._notice(rng), where
             case 1:
                 tid = rng.choice((query[2:10], rng.randbytes(8)))
                 return dht.write(dht.Kind.QUERY, tid, packed(dht.Query, rng)[:1000] or b"\0"), source
@@ -287,39 +280,26 @@ class Directory:
             case 4:
                 return mutated(self._reply(query, rng), rng), where
             case 5:
-                return self._reply(query, rng), source
+                return self._notice(query, rng), rng.choice((source, where))
             case _:
                 return self._reply(query, rng), where
 
     def _query(self, rng: Random) -> bytes:
-        argument = self._argument(rng)
+        put = dht.Put(Records().make(rng)[:800], rng.choice((b"", bytes(32), b"t")), rng.choice((None, 0, 1, -1)))
+        argument = codec.encode(put) if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 16, 7, 800)))
         query = dht.Query(
-            rng.choice((0, 1, 2, 3, 3, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
+            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
             rng.choice((None, self._token, self._token, b"")),
             rng.choice((None, CLIENT.peer, CLIENT.peer, PeerId(wild_id(32, rng)))), b"",
         )  # fmt: skip
         return dht.write(dht.Kind.QUERY, rng.randbytes(8), codec.encode(query)[:1190])
-
-    def _argument(self, rng: Random) -> bytes:
-        """What is put, or a list of what is had already."""
-        if rng.random() < 0.4:
-            return rng.randbytes(rng.choice((0, 8, 7, 24, 800)))
-        ticket = rng.choice((b"", self._ticket, rng.randbytes(32), b"short"))
-        put = codec.encode(dht.Put(Records().make(rng)[:800], ticket, rng.choice((None, 0, 1, -1, 2**63))))
-        return grafted_msgpack(put, rng)[:900] if rng.random() < 0.2 else put[:900]
-
-    def _notice(self, rng: Random) -> bytes:
-        signer = rng.choice((CLIENT, CLIENT, Identity(rng.randbytes(32))))
-        notice = dht.sign_notice(signer, NET, self._handle, _TARGET, Records().make(rng)[:900])
-        return mutated(notice, rng) if rng.random() < 0.3 else notice
 
     def _reply(self, query: bytes, rng: Random) -> bytes:
         reply = dht.Reply(
             rng.choice((pack_address(("203.0.113.1", 5)), b"", rng.randbytes(7))), b"t" * 16,
             contacts=pack_contacts(contacts(rng), 700), held=rng.choice((0, 5, 2**63, -1)),
             records=tuple(Records().make(rng)[:300] for _ in range(rng.choice((0, 0, 1)))), more=rng.random() < 0.3,
-            refused=rng.choice(("", "", "over_quota", "must_wait", "nonsense")),
-            ticket=rng.choice((b"", rng.randbytes(32), b"short")), wait_ms=rng.choice((0, 20, 1_200_000, -1, 2**63)),
+            refused=rng.choice(("", "", "over_quota", "nonsense")),
         )  # fmt: skip
         body = codec.encode(reply)
         if rng.random() < 0.3:
@@ -327,6 +307,11 @@ class Directory:
         signer = rng.choice((CLIENT, Identity(rng.randbytes(32))))
         body = signer.peer + body[:1000]
         return dht.write(dht.Kind.REPLY, query[2:10], signer.sign(dht._signed(NET, query, body)) + body)
+
+    def _notice(self, query: bytes, rng: Random) -> bytes:
+        """News of a record, under the handle of a watch where the query was one."""
+        handle = rng.choice((query[2:10], query[-8:], rng.randbytes(8)))
+        return dht.sign_notice(CLIENT, NET, handle, _TARGET, Records().make(rng)[:900])
 
     def take(self, case: tuple[bytes, Address]) -> None:
         self._now = Instant(self._now + 0.02)
@@ -340,8 +325,6 @@ class Directory:
 
     def _drain(self) -> list[tuple[bytes, Address]]:
         sent = list(self._node.outgoing(self._now))
-        assert self._node.waiting <= limits.TICKETS_HELD_MAX
-        assert len(self._node.live(_TARGET)) <= limits.WATCH_RECORDS_MAX
         self._asked += [item for item in sent if item[0][1] == dht.Kind.QUERY]
         del self._asked[:-40]
         while self._node.next_event():
@@ -641,6 +624,18 @@ class Tickets:
         assert max(len(self._gate._sources), len(self._gate._subnets)) <= limits.GATE_SOURCES_MAX
 
 
+class Files:
+    """The file of a network, which somebody was sent and opens: a person chose it, so a person is told."""
+
+    def make(self, rng: Random) -> bytes:
+        data = codec.encode_evidence(wild(Invitation, rng))
+        return rng.choice((mutated, grafted_cbor))(data, rng) if rng.random() < 0.8 else data
+
+    def take(self, data: bytes) -> None:
+        with suppress(*BLAMED, Misuse):
+            read_invitation(data)
+
+
 class Pipe:
     """The pipe between worker and engine child."""
 
@@ -671,7 +666,7 @@ class Pipe:
 DOORS: dict[str, tuple[Callable[[], Any], int]] = {
     "call": (lambda: Decoder(*CALLS), 25),
     "body": (lambda: Decoder(*BODIES.values(), *HANDSHAKE, *DATAGRAMS, *ENGINE, wire.Failure), 15),
-    "head": (Heads, 14),
+    "head": (Heads, 13),
     "session": (OpenSession, 14),
     "pipe": (Pipe, 8),
     "record": (Records, 5),
@@ -680,6 +675,7 @@ DOORS: dict[str, tuple[Callable[[], Any], int]] = {
     "directory": (Directory, 3),
     "evidence": (Evidence, 3),
     "live": (Ear, 2),
+    "file": (Files, 1),
     "doorstep": (Doorstep, 2),
     "dialled": (Dialled, 1),
 }

@@ -207,6 +207,7 @@ class Dht:
         """These peers, and no others, are kept out of the table, and their records are not passed to our owner."""
         self._excluded = peers
         self._node.exclude(peers)
+        self._watching.changed_everywhere()
 
     async def find(self, target: Digest) -> tuple[Contact, ...]:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""

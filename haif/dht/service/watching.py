@@ -50,11 +50,15 @@ class Watching:
         for heard in self._listeners.get(topic, ()):
             heard.set()
 
+    def changed_everywhere(self) -> None:
+        """Something changed that may concern any topic."""
+        for topic in self._listeners:
+            self.changed(topic)
+
     def close(self) -> None:
         """Whoever still listens is told that there will be nothing more."""
         self._closed = True
-        for topic in self._listeners:
-            self.changed(topic)
+        self.changed_everywhere()
 
     def __len__(self) -> int:
         return sum(len(listeners) for listeners in self._listeners.values())
