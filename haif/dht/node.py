@@ -75,6 +75,7 @@ class Node:
         self._agenda = Agenda()
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
+        self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
@@ -114,16 +115,18 @@ class Node:
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
+        place = topic, opened.signer
         with suppress(OverQuota, MustWait):
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
-            self._waiting.forget(topic)
-        self._waiting.replace(topic, record)
+            self._waiting.forget(place)
+        self._waiting.replace(place, record)
         lookup = self._lookup(topic, now, thorough=True, broad=True)
         publication = Publish(
-            number, lookup, record, self._ticket(topic), replaces=replaces, comes_back=not opened.payload.tombstone
-        )
+            number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
+            replaces=replaces, comes_back=not opened.payload.tombstone,
+        )  # fmt: skip
         return self._begin(publication, now)
 
     def gather(self, topic: Digest, now: Instant) -> int:
@@ -141,8 +144,9 @@ class Node:
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
-        """What is there now at a watched topic."""
-        return self.attention.live(topic)
+        """What is there now at a watched topic, of owners who were not excluded."""
+        live = self.attention.live(topic)
+        return {owner: record for owner, record in live.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -156,6 +160,7 @@ class Node:
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
+        self._excluded = peers
         self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -206,8 +211,11 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
-        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
+        wish = self._upkeep.wake_at()
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+            if at is not None and at < wish:
+                wish = at
+        return wish
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
@@ -297,30 +305,27 @@ class Node:
 
     # --- places that are waited for -----------------------------------------------------------------------------------
 
-    def _ticket(self, topic: Digest) -> Callable[[PeerId], bytes]:
-        return lambda peer: self._waiting.ticket(topic, peer)
-
     def _on_published(self, publication: Publish, now: Instant) -> None:
-        topic = publication.lookup.target
+        place = publication.lookup.target, publication.owner
         told = {
             contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
         }
         if isinstance(publication, Return):
             self.counters.puts_waited += len(publication.by)
             for peer in publication.asked:
-                self._waiting.came_back(topic, peer, told.get(peer))
+                self._waiting.came_back(place, peer, told.get(peer))
         else:
             for peer in publication.asked:
-                self._waiting.take(topic, peer)
-            self._waiting.wait(topic, publication.record, told.values())
+                self._waiting.take(place, peer)
+            self._waiting.wait(place, publication.record, told.values())
 
     def _come_back(self, now: Instant) -> None:
         while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
-            topic, record, told = due
+            (topic, owner), record, told = due
             ticket = {one.contact.peer: one.ticket for one in told}
             nobody = Lookup(topic, (), self.peer)
             to = [one.contact for one in told]
-            self._begin(Return(self._agenda.number(), nobody, record, ticket.__getitem__, to), now)
+            self._begin(Return(self._agenda.number(), nobody, record, owner, ticket.__getitem__, to), now)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 

@@ -21,9 +21,6 @@ from haif.dht.messages import Command, Reply
 from haif.identity.signing import Verified
 from haif.protocol.records import Record
 
-_HAVE_MAX = 64  # records a query can name; a node holds no more of one topic
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """A lookup ended: the peers closest to its target that answered, nearest first."""

@@ -24,6 +24,7 @@ class Publish(Find):
         number: int,
         lookup: Lookup,
         record: bytes,
+        owner: PeerId,
         ticket: Ticket,
         *,
         replaces: int | None = None,
@@ -31,7 +32,7 @@ class Publish(Find):
         purpose: Purpose = Purpose.OWNER,
     ) -> None:
         super().__init__(number, lookup, purpose)
-        self.record = record
+        self.record, self.owner = record, owner
         self.by: list[PeerId] = []
         self.told: list[tuple[Contact, bytes, int]] = []  # to wait so many ms with this ticket
         self.asked: list[PeerId] = []
@@ -64,8 +65,10 @@ class Publish(Find):
 class Return(Publish):
     """Come back, with the tickets they gave us, to those who told us to. The lookup is an empty one."""
 
-    def __init__(self, number: int, lookup: Lookup, record: bytes, ticket: Ticket, to: Iterable[Contact]) -> None:
-        super().__init__(number, lookup, record, ticket, purpose=Purpose.UPKEEP)
+    def __init__(
+        self, number: int, lookup: Lookup, record: bytes, owner: PeerId, ticket: Ticket, to: Iterable[Contact]
+    ) -> None:
+        super().__init__(number, lookup, record, owner, ticket, purpose=Purpose.UPKEEP)
         self._to = tuple(to)
 
     def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
