@@ -151,10 +151,10 @@ def test_the_closest_are_found_wherever_the_target_lies() -> None:
         table.heard(Contact(PeerId(random.randbytes(32)), (f"10.0.{number // 250}.{number % 250}", 1)), NOW)
     known = table.closest(0, len(table))
     assert len(known) == len(table) > 6 * limits.DHT_K
-    for bits in (*range(0, 16), 255):
+    for bits in (*range(16), 255):
         for _ in range(20):
             target = node_id(OWN) ^ random.randrange(1 << (256 - bits))
-            assert table.closest(target, 25) == sorted(known, key=lambda c: node_id(c.peer) ^ target)[:25]  # noqa: B023
+            assert table.closest(target, 25) == sorted(known, key=lambda c: node_id(c.peer) ^ target)[:25]
 
 
 @given(st.integers(0, 255), st.binary(min_size=32, max_size=32))
