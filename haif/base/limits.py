@@ -108,6 +108,8 @@ NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, 
 NOTICES_BURST: Final = 32.0  # half a topic may change at once
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
+DHT_GUIDES: Final = 3  # answers after which a lookup asks all of the k closest known at once
+DHT_BETA: Final = 3  # nodes that gave the same newest record of an owner end the search for it
 RECORD_BODY_BYTES_MAX: Final = 720  # an offer takes about 640 bytes, the certificate of its worker's key among them
 RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
 VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature, ticket and salt it fills a datagram
@@ -135,6 +137,7 @@ DHT_RTO_SECONDS_MIN: Final = 0.08  # a busy peer is not taken for a dead one
 DHT_RTO_SECONDS_MAX: Final = 1.5  # one slow peer cannot hold up a lookup
 DHT_DROP_RTOS: Final = 3.0  # a query resent after one timeout is given up after this many
 DHT_ROUND_TRIPS_MAX: Final = 4096  # addresses whose round trip is remembered
+DHT_ROUND_TRIPS_COMPARED: Final = 64  # first round trips that say what to expect of an unknown address
 DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /56
 DHT_SIGNATURES_BURST: Final = 200.0
 DHT_SIGNATURES_TOTAL_PER_SECOND: Final = 10_000.0  # for everybody: about 20 % of a core
@@ -221,9 +224,6 @@ FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be rep
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
-OFFERS_SEARCH_SECONDS: Final = 0.5  # offers are looked up this often while some are missing
-OFFERS_REFRESH_SECONDS: Final = 5.0  # and this often otherwise
-OFFER_MISSES_MAX: Final = 2  # lookups in a row that must miss an offer before it counts as withdrawn
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------
