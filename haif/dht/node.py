@@ -29,13 +29,15 @@ from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
 from haif.dht.lookup import Extent, Lookup
 from haif.dht.messages import Datagram, Kind
-from haif.dht.operations import Changed, Event, Find, Gather, Join, Observe, Publish, Purpose, Renew, Return
+from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
+from haif.dht.writing import Publish, Return
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
@@ -127,14 +129,13 @@ class Node:
         )  # fmt: skip
         return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
-        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+    def gather(self, topic: Digest, now: Instant) -> int:
+        """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
         lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, owner=owner,
-            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
         )  # fmt: skip
         return self._begin(operation, now)
 
