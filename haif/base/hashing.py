@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import blake3
 
 from haif.base.ids import Digest
-
-
-@cache
-def _keyed(context: str) -> blake3.blake3:
-    """A hasher whose key is derived: contexts are few, and deriving costs as much as hashing a short message."""
-    return blake3.blake3(derive_key_context=context)
 
 
 def digest(context: str, *parts: bytes) -> Digest:
@@ -20,7 +12,7 @@ def digest(context: str, *parts: bytes) -> Digest:
 
     `context` is a constant of the program such as "haif v1 output": never data (BLAKE3 paper, section 2.3).
     """
-    hasher = _keyed(context).copy()
+    hasher = blake3.blake3(derive_key_context=context)
     for part in parts:
         hasher.update(len(part).to_bytes(8, "big"))
         hasher.update(part)
