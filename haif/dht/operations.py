@@ -21,6 +21,7 @@ from haif.dht.messages import Command, Reply
 from haif.identity.signing import Verified
 from haif.protocol.records import Record
 
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A lookup ended: the peers closest to its target that answered, nearest first."""
