@@ -5,8 +5,9 @@ give up, publish and look up. Another process does everything hostile to it (`be
 handshakes, first bytes one at a time, frames and datagrams of its own making, streams nobody reads. HAIF's memories are
 made small (`benchmarks.small_limits`), so that each fills up within minutes and shows whether it is bounded.
 
-Runs shorter than ten minutes still see the mesh grow. It fails if anything grows in the second half, if an exception escapes anywhere, or if the mesh does not serve its own.
-Growth is the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, which single peaks do not move.
+It fails if anything grows in the second half, if an exception escapes anywhere, or if the mesh does not serve its own.
+Growth is the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, which single peaks do not move. Runs shorter
+than ten minutes still see the mesh grow.
 """
 
 from __future__ import annotations
