@@ -16,7 +16,7 @@ import msgspec
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs
+from haif.protocol import heartbeats, inference, jobs, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -28,6 +28,8 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     ORCHESTRATOR = "orchestrator"
     WORKER = "worker"
+    RELAY = "relay"
+    PEER = "any peer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Method(Generic[A, R]):
 
 _CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _EVIDENCE: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_RELAYED: Final = Terms(Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _GATEWAYS: Final = frozenset({Role.GATEWAY})
 
 SUBMIT: Final = Method(
@@ -89,9 +92,27 @@ RUN: Final = Method(
     argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS), served_by=Role.WORKER,
     callers=_GATEWAYS, streaming=True, retriable=False,
 )  # fmt: skip
+RELAY_RESERVE: Final = Method(
+    name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
+    reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, callers=frozenset[Role](), retriable=True,
+)  # fmt: skip
+RELAY_CONNECT: Final = Method(
+    name=relay.CONNECT_METHOD, summary="I want to meet this peer, who holds a place with you", argument=relay.Connect,
+    reply=relay.Connected, terms=_RELAYED, served_by=Role.RELAY, callers=frozenset[Role](), retriable=False,
+)  # fmt: skip
+RELAY_INCOMING: Final = Method(
+    name=relay.INCOMING_METHOD, summary="somebody wants to meet you through me; only from a relay that holds a place",
+    argument=relay.Incoming, reply=relay.Noted, terms=_RELAYED, served_by=Role.PEER,
+    callers=frozenset({Role.RELAY}), retriable=False,
+)  # fmt: skip
+RELAY_LEAVING: Final = Method(
+    name=relay.LEAVING_METHOD, summary="I stop soon; move elsewhere", argument=relay.Leaving, reply=relay.Noted,
+    terms=_RELAYED, served_by=Role.PEER, callers=frozenset({Role.RELAY}), retriable=True,
+)  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
     SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN,
+    RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 
 

@@ -29,6 +29,9 @@ class Caller(Protocol):
     async def move(self, sock: socket.socket) -> None:
         """What `Session.move` says."""
 
+    async def wait_over(self) -> None:
+        """Until the session is over."""
+
     def begin(
         self,
         method: str,
@@ -83,6 +86,10 @@ class Session:
         where it was. `usable` says whether it still is: a path that breaks in the middle of the move ends the session.
         """
         await self._caller.move(sock)
+
+    async def wait_over(self) -> None:
+        """Until the session is over, however it ended."""
+        await self._caller.wait_over()
 
     async def call(
         self,
