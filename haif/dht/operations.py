@@ -83,20 +83,21 @@ class Find:
         self.number = number
         self.lookup = lookup
         self.purpose = purpose
-        self._queue: deque[Ask] | None = None  # the second step's queries, once it has begun
+        self._queue: deque[Ask] = deque()  # the second step's queries
+        self._looked = False  # the lookup has ended
         self._active: set[Ask] = set()
         self._slow: set[Ask] = set()
         self._sent = 0  # in the second step: whoever exhausts the lookup does not stop the write
 
     def asks(self) -> list[Ask]:
         """What to send now."""
-        if self._queue is None:
+        asks: list[Ask] = []
+        if not self._looked:
             asks = self.lookup.asks()
-            if asks or not self.lookup.done:
-                return asks
-            self._queue = deque(self._second_step(self.lookup.reached()))
-        asks = []
-        while self._queue and len(self._active) < limits.DHT_ALPHA and self._sent < limits.LOOKUP_QUERIES_MAX:
+            if not asks and self.lookup.done:
+                self._looked = True
+                self._queue.extend(self._second_step(self.lookup.reached()))
+        while self._queue and len(self._active) < limits.DHT_K and self._sent < limits.LOOKUP_QUERIES_MAX:
             ask = self._refreshed(self._queue.popleft())
             self._active.add(ask)
             self._sent += 1
@@ -130,7 +131,7 @@ class Find:
     def done(self) -> bool:
         """Whether nothing is left to ask or to wait for. To be read after `asks`."""
         spent = self._sent >= limits.LOOKUP_QUERIES_MAX
-        return self._queue is not None and not self._active and not self._slow and (spent or not self._queue)
+        return self._looked and not self._active and not self._slow and (spent or not self._queue)
 
     def event(self) -> Event:
         """What came out."""
@@ -170,7 +171,7 @@ class Join(Find):
     @property
     def done(self) -> bool:
         """Whether the lookup ended; a greeting still on its way is not waited for once somebody answered."""
-        return self._queue is not None
+        return self._looked
 
     def _second_answer(self, ask: Ask, peer: PeerId, _reply: Reply) -> None:
         self.lookup.add(Contact(peer, ask.address))
@@ -188,6 +189,7 @@ class Publish(Find):
         number: int,
         lookup: Lookup,
         record: bytes,
+        owner: PeerId,
         ticket: Ticket,
         *,
         replaces: int | None = None,
@@ -195,7 +197,7 @@ class Publish(Find):
         purpose: Purpose = Purpose.OWNER,
     ) -> None:
         super().__init__(number, lookup, purpose)
-        self.record = record
+        self.record, self.owner = record, owner
         self.by: list[PeerId] = []
         self.told: list[tuple[Contact, bytes, int]] = []  # to wait so many ms with this ticket
         self.asked: list[PeerId] = []
@@ -228,8 +230,10 @@ class Publish(Find):
 class Return(Publish):
     """Come back, with the tickets they gave us, to those who told us to. The lookup is an empty one."""
 
-    def __init__(self, number: int, lookup: Lookup, record: bytes, ticket: Ticket, to: Iterable[Contact]) -> None:
-        super().__init__(number, lookup, record, ticket, purpose=Purpose.UPKEEP)
+    def __init__(
+        self, number: int, lookup: Lookup, record: bytes, owner: PeerId, ticket: Ticket, to: Iterable[Contact]
+    ) -> None:
+        super().__init__(number, lookup, record, owner, ticket, purpose=Purpose.UPKEEP)
         self._to = tuple(to)
 
     def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
@@ -237,7 +241,11 @@ class Return(Publish):
 
 
 class Gather(Find):
-    """Read every record of a topic from all of the closest set that hold any; believe only the owners' signatures."""
+    """Read the records of a topic from all of the closest set that hold any; believe only the owners' signatures.
+
+    Whoever says that it holds some is asked for them at once. With an `owner`, only that one's record is wanted, and
+    `limits.DHT_BETA` nodes that have given the same newest one are enough: what they say is signed, by the owner.
+    """
 
     def __init__(
         self,
@@ -245,6 +253,7 @@ class Gather(Find):
         lookup: Lookup,
         own: Iterable[Verified[Record]],
         *,
+        owner: PeerId | None = None,
         net: NetId,
         wall: Callable[[], WallTime],
         report: Callable[[Dropped], None],
@@ -253,6 +262,9 @@ class Gather(Find):
     ) -> None:
         super().__init__(number, lookup, purpose)
         self._net, self._wall, self._report, self._verify = net, wall, report, verify
+        self._owner = owner
+        self._givers: set[PeerId] = set()  # who gave the newest of the owner wanted
+        self._gets: set[PeerId] = set()  # who was asked
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
         for record in own:
@@ -263,9 +275,21 @@ class Gather(Find):
         """The newest record of each owner."""
         return Gathered(self.number, tuple(self._newest.values()), self.lookup.queries + self._sent)
 
+    @property
+    def done(self) -> bool:
+        """Whether enough was read. To be read after `asks`."""
+        return len(self._givers) >= limits.DHT_BETA or super().done
+
+    def answered(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        """A query was answered; whoever holds records is asked for them."""
+        super().answered(ask, peer, reply)
+        if ask.command is Command.FIND and reply.held > 0 and len(self._gets) < limits.DHT_K:
+            self._gets.add(peer)
+            self._queue.append(Ask(peer, ask.address, Command.GET, self.lookup.target, b"", reply.token))
+
     def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
         for answer in reached:
-            if answer.held > 0:
+            if answer.held > 0 and answer.contact.peer not in self._gets:
                 peer, address = answer.contact
                 yield Ask(peer, address, Command.GET, self.lookup.target, b"", answer.token)
 
@@ -273,18 +297,22 @@ class Gather(Find):
         return Ask(ask.peer, ask.address, ask.command, ask.target, self._list(), ask.token)
 
     def _list(self) -> bytes:
-        have = b"".join(list(self._have)[-_HAVE_MAX:])
+        """What need not be sent; the record that several are to give is not in it."""
+        wanted = self._newest.get(self._owner) if self._owner is not None else None
+        named = [name for name in self._have if wanted is None or name != short(wanted.evidence)]
+        have = b"".join(named[-_HAVE_MAX:])
         assert len(have) <= _HAVE_MAX * SHORT_BYTES, "the list of records fits its query"
         return have
 
     def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
         fresh = sum([self._consider(data, peer) for data in reply.records])
-        if reply.more and fresh and self._queue is not None:
+        if reply.more and fresh:
             self._queue.append(ask)  # each page must bring something new, so this ends
 
     def _consider(self, data: bytes, holder: PeerId) -> bool:
         name = short(data)
         if name in self._have:
+            self._given(name, holder)
             return False
         try:
             record = open_record(data, net=self._net, now=self._wall(), verify=self._verify)
@@ -295,7 +323,13 @@ class Gather(Find):
             return False
         self._have[name] = None
         self._take(record)
+        self._given(name, holder)
         return True
+
+    def _given(self, name: bytes, holder: PeerId) -> None:
+        newest = self._newest.get(self._owner) if self._owner is not None else None
+        if newest is not None and name == short(newest.evidence):
+            self._givers.add(holder)
 
     def _take(self, record: Verified[Record]) -> None:
         held = self._newest.get(record.signer)
@@ -303,6 +337,8 @@ class Gather(Find):
             self._report(Dropped(Reason.EQUIVOCATED, record.signer, "it signed two records with one sequence"))
         if held is None or rank(record) > rank(held):
             self._newest[record.signer] = record
+            if record.signer == self._owner:
+                self._givers.clear()
 
 
 class Observe(Gather):

@@ -109,7 +109,7 @@ def open_record(data: bytes, *, net: NetId, now: WallTime, verify: Verify = keys
     rule = RULES[RecordKind(record.kind)]
     if len(record.body) > rule.body_bytes_max:
         raise Oversize(f"a record body of {len(record.body)} bytes is over the limit", record.owner)
-    if not 0 <= record.sequence <= SEQUENCE_MAX:
+    if not 0 <= record.sequence <= limits.SEQUENCE_MAX:
         raise Malformed("a sequence has 0 to 63 bits", record.owner)
     if record.expires <= now - limits.CLOCK_SKEW_MS:
         raise Expired("the record has expired", record.owner)
@@ -132,7 +132,6 @@ def contradict(one: Record, other: Record) -> bool:
 
 # --- a rule for each kind ---------------------------------------------------------------------------------------------
 
-SEQUENCE_MAX: Final = (1 << 63) - 1
 _SALT_HEAD_BYTES: Final = 1 + 2 + 3  # msgpack heads of a `Value` and its two fields
 _VALUE_BODY_BYTES_MAX: Final = limits.VALUE_BYTES_MAX + limits.VALUE_SALT_BYTES_MAX + _SALT_HEAD_BYTES
 RECORD_BYTES_MAX: Final = SIGNATURE_BYTES + 128 + max(limits.RECORD_BODY_BYTES_MAX, _VALUE_BODY_BYTES_MAX)

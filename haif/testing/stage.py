@@ -117,11 +117,14 @@ class Stage:
         free = [address for address in self.directory.nodes if address not in sparing]
         return self.random.sample(free, min(len(free), round(share * len(self.directory.nodes))))
 
-    def read_records(self, readings: int) -> None:
-        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted."""
+    def read_records(self, readings: int, *, value: bool = False) -> None:
+        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted.
+
+        With `value` they know whose record they want, and stop when enough have given it.
+        """
         self.tell(f"{readings} readings at {self.world.now():.0f} s")
         jobs = [(self._reader(), self.random.choice(list(self.owners))) for _ in range(readings)]
-        ended = self._all([(reader, partial(self.directory.nodes[reader].gather, topic)) for reader, topic in jobs])
+        ended = self._all([(reader, self._reading(reader, topic, value=value)) for reader, topic in jobs])
         for (reader, topic), outcome in zip(jobs, ended, strict=True):
             if reader not in self.directory.nodes:
                 continue  # died over it
@@ -163,6 +166,10 @@ class Stage:
                 self.figures.hops.append(depths.of(reader, event.contacts[0].peer))
 
     # --- below --------------------------------------------------------------------------------------------------------
+
+    def _reading(self, reader: Address, topic: Digest, *, value: bool) -> Callable[[Instant], int]:
+        owner = self.directory.identities[self.owners[topic]].peer if value else None
+        return partial(self.directory.nodes[reader].gather, topic, owner=owner)
 
     def _reader(self) -> Address:
         return self.random.choice([address for address in self.directory.nodes if address not in self.crooked])

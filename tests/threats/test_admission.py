@@ -16,6 +16,7 @@ from haif.base.ids import NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.roles import Role
 from haif.dht.service import Dht
+from haif.dht.watch import What
 from haif.identity.admission import DAY_MS, Book, Network, Office, admit, delegate, revise
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
@@ -277,8 +278,12 @@ async def test_what_a_revoked_peer_announces_is_not_passed_on_to_whoever_looks(s
     revoked = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
     await revoked.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
     assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 1
+    changes = first.watch(TOPIC)
+    assert (await anext(changes)).what is What.ADDED
     first.exclude(frozenset({CLIENT.peer}))
+    assert (await anext(changes)).what is What.GONE
     await revoked.find(TOPIC)  # it asks, and asks to be taken for a contact
     assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 0
     first.exclude(frozenset())
+    assert (await anext(changes)).what is What.ADDED
     assert len(await first.lookup(TOPIC)) == 1

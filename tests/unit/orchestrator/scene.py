@@ -98,8 +98,8 @@ class Desk:
         return WallTime(1_700_000_000_000 + int(self.seconds * 1000))
 
     def staffed(self, *workers: bytes, slots: int = 4) -> "Desk":
-        self.fleet.found(MODEL, {worker: offer() for worker in workers or WORKERS})  # type: ignore[misc]
         for worker in workers or WORKERS:
+            self.fleet.offered(worker, offer())  # type: ignore[arg-type]
             self.beat(worker, slots=slots)
         return self
 

@@ -48,8 +48,6 @@ ANNA, BEN, CARL = WORKERS.values()
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens now and then happens soon."""
     monkeypatch.setattr(limits, "ORCHESTRATOR_TICK_SECONDS", 0.01)
-    monkeypatch.setattr(limits, "OFFERS_SEARCH_SECONDS", 0.02)
-    monkeypatch.setattr(limits, "OFFERS_REFRESH_SECONDS", 0.04)
 
 
 @pytest.fixture(autouse=True)
