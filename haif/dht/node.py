@@ -16,7 +16,7 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
@@ -29,13 +29,15 @@ from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
 from haif.dht.lookup import Extent, Lookup
 from haif.dht.messages import Datagram, Kind
-from haif.dht.operations import Changed, Event, Find, Gather, Join, Observe, Publish, Purpose, Renew, Return
+from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
+from haif.dht.writing import Publish, Return
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
@@ -108,13 +110,13 @@ class Node:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
-        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
-        a full store of our own stops nothing.
+        record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
+        we know better ourselves.
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
         place = topic, opened.signer
-        with suppress(OverQuota, MustWait):
+        with suppress(OverQuota, MustWait, Conflict):  # the others decide
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
@@ -127,14 +129,13 @@ class Node:
         )  # fmt: skip
         return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
-        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+    def gather(self, topic: Digest, now: Instant) -> int:
+        """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
         lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, owner=owner,
-            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
         )  # fmt: skip
         return self._begin(operation, now)
 
