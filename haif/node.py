@@ -133,7 +133,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
     network, net = charter.network, charter.network.net
     with disk.owned(folder / "lock", name):
         identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
-        book = Book(network, networks.admission(network, identity.peer))
+        book = networks.book(network, clock.wall(), identity.peer)
         _check_admitted(book, identity.peer, settings, clock)
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(

@@ -131,9 +131,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
         )),
-        Panel("Network", "short", "Revoked peers, and roots of the network that were silent for 30 days.", (
+        Panel("Network", "short", "Revoked peers; 1 where no list of revocations came for 30 days.", (
             ("revoked {{job}}", "max by (job) (haif_network_revoked)"),
-            ("silent roots {{job}}", "max by (job) (haif_network_lists_stale)"),
+            ("old lists {{job}}", "max by (job) (haif_network_lists_stale)"),
         )),
         Panel("Relays", "short", "Places held, circuits open, circuits asked for, and sessions that moved elsewhere.", (
             *named("places", level("haif_relay_places", "instance")),
