@@ -6,8 +6,8 @@ handshakes, first bytes one at a time, frames and datagrams of its own making, s
 made small (`benchmarks.small_limits`), so that each fills up within minutes and shows whether it is bounded.
 
 It fails if anything grows in the second half, if an exception escapes anywhere, or if the mesh does not serve its own.
-Growth is the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, which single peaks do not move. Runs shorter
-than ten minutes still see the mesh grow.
+Growth is the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, which single peaks do not move. In less
+than ten minutes one still sees the mesh itself grow.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from benchmarks.mesh import machine
 from benchmarks.trend import growth
 from benchmarks.wire import CLOCK, NET, echo, wire
 from haif.base.errors import HaifError
-from haif.base.hashing import digest
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
-from haif.protocol.records import RecordKind
+from haif.protocol.records import RecordKind, presence_topic
 from haif.runtime.clock import entropy
 from haif.wire.service import Call, Wire
 
@@ -135,9 +134,9 @@ async def converse(mesh: Mesh, asker: Member) -> None:
 async def announce(mesh: Mesh, one: Member) -> None:
     """One of us publishes where it is, and looks for one who stays."""
     other = mesh.random.choice(mesh.staying)
-    topic = digest("soak", one.identity.peer)
+    topic = presence_topic(NET, one.identity.peer)
     await one.dht.publish(RecordKind.PRESENCE, topic, one.identity.peer, ttl_ms=TTL_MS)
-    await one.dht.lookup(digest("soak", other.identity.peer))
+    await one.dht.lookup(presence_topic(NET, other.identity.peer))
     mesh.done["publications"] += 1
 
 
