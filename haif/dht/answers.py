@@ -1,7 +1,7 @@
 """How a query is answered: by us as a stranger's server, with nothing but the query, our table and our store.
 
 1. the query parses; an unknown command is answered with ERROR
-2. a PUT, and whatever would be answered with more than three times its length, needs a token; without: RETRY
+2. a PUT, a DIALBACK and whatever would be answered with more than three times its length need a token; without: RETRY
 3. the source has budget left for a signature, or a record to check; without: ERROR
 4. the answer is made, measured against rule 2, and signed over this very query
 """
@@ -32,10 +32,11 @@ _RECORD_OVERHEAD = 3  # msgpack head of a byte string
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What to send back, and what was refused on the way."""
+    """What to send back, and what was refused on the way. `aside` goes to another port of the asker's."""
 
     data: bytes
     fault: HaifError | None = None
+    aside: tuple[bytes, Address] | None = None
 
 
 class Answerer:
@@ -63,20 +64,26 @@ class Answerer:
         retry = messages.write(Kind.RETRY, datagram.tid, token)
         if query.command == Command.PUT and not proven:
             return Answered(retry, Unauthenticated("a record came without a token for its address"))
+        if query.command == Command.DIALBACK and not proven:
+            return Answered(retry)
         if not self._budget.take(source, now):
             busy = Overloaded("this subnet has asked for too many signatures")
             return _error(datagram, ErrorCode.OVERLOADED, busy)
+        aside = None
+        if query.command == Command.DIALBACK:
+            port, nonce = messages.read_dialback(query)
+            aside = messages.write(Kind.DIALBACK, datagram.tid, nonce), (source[0], port)
         reply, fault = self._reply(query, datagram, pack_address(source), token, now, wall)
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
             return Answered(retry)
-        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault)
+        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, aside)
 
     def _reply(
         self, query: Query, datagram: Datagram, observed: bytes, token: bytes, now: Instant, wall: WallTime
     ) -> tuple[Reply, HaifError | None]:
         bare = Reply(observed, token)
         match Command(query.command):
-            case Command.PING:
+            case Command.PING | Command.DIALBACK:
                 return bare, None
             case Command.FIND:
                 return self._contacts(query, bare, now, wall), None

@@ -6,6 +6,7 @@ r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query
              signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
     RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
     ERROR    rest = code u8
+    DIALBACK rest = nonce 16: you asked us to show that this port of yours can be reached; the tid is your query's
 
 The responder's key stands in front of the msgpack so that the signature is checked before anything is parsed. RETRY and
 ERROR are not signed: they cost their sender nothing, and the random tid with the address is proof enough for what they
@@ -29,6 +30,7 @@ from haif.identity.keys import SIGNATURE_BYTES, Identity
 VERSION: Final = 0xA1
 TID_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
+NONCE_BYTES: Final = 16
 HEADER_BYTES: Final = 2 + TID_BYTES
 SHORT_BYTES: Final = 8  # of a record's digest, in the list of records a reader already has
 _REPLY_DOMAIN: Final = b"haif/dht-reply/v1\0"
@@ -42,6 +44,7 @@ class Kind(IntEnum):
     REPLY = 1
     RETRY = 2
     ERROR = 3
+    DIALBACK = 4
 
 
 class Command(IntEnum):
@@ -51,6 +54,7 @@ class Command(IntEnum):
     FIND = 1  # the contacts closest to the target, and how many records you hold for it
     GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
     PUT = 3  # keep this record; needs a token
+    DIALBACK = 4  # send this nonce to that port of the address you see me at; needs a token
 
 
 class ErrorCode(IntEnum):
@@ -130,6 +134,19 @@ def read_query(datagram: Datagram) -> Query:
     if len(query.argument) % SHORT_BYTES and query.command == Command.GET:
         raise Malformed("a list of records has 8 bytes each", query.sender)
     return query
+
+
+def write_dialback(port: int, nonce: bytes) -> bytes:
+    """The argument of a DIALBACK: port u16 ‖ nonce 16."""
+    return port.to_bytes(2, "big") + nonce
+
+
+def read_dialback(query: Query) -> tuple[int, bytes]:
+    """The port and the nonce. Raises `Malformed` for another length or a port that is the system's."""
+    port = int.from_bytes(query.argument[:2], "big")
+    if len(query.argument) != 2 + NONCE_BYTES or port < limits.DIALBACK_PORT_MIN:
+        raise Malformed("a dial back goes to an unprivileged port, with a nonce of 16 bytes", query.sender)
+    return port, query.argument[2:]
 
 
 def reply_bytes(reply: Reply) -> int:

@@ -32,12 +32,13 @@ from haif.dht import messages
 from haif.dht.answers import Answerer
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
-from haif.dht.diversity import Scope
+from haif.dht.diversity import Scope, networks
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Event, Find, Gather, Join, Publish
 from haif.dht.penalties import Penalties
 from haif.dht.requests import Open, Requests
+from haif.dht.sightings import Sightings
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
@@ -74,6 +75,7 @@ class Node:
         self._exempt = exempt
         self._samples: set[int] = set()  # lookups of targets that we drew ourselves
         self.store = RecordStore()
+        self.sightings = Sightings()
         self.counters = Counters()
         self._net, self._entropy, self._wall = net, entropy, wall
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now)
@@ -129,6 +131,24 @@ class Node:
         operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
         return self._begin(operation, now)
 
+    def survey(self, port: int, nonce: bytes, now: Instant) -> tuple[Contact, ...]:
+        """Ask contacts of different networks to send `nonce` to this port at the address they see us at.
+
+        Their replies are sightings, whether or not the nonce gets through. Who was asked is returned.
+        """
+        asked: dict[bytes, Contact] = {}
+        for contact in self.table.closest(int.from_bytes(self._entropy(32), "big"), limits.DHT_CONTACTS_KEPT_MAX):
+            asked.setdefault(networks(contact.address).wide, contact)
+        chosen = tuple(asked.values())[: limits.SURVEY_CONTACTS]
+        argument = messages.write_dialback(port, nonce)
+        for peer, address in chosen:
+            self._send(Ask(peer, address, Command.DIALBACK, self.id, argument), None, now)
+        return chosen
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on say who asks, and so enter the tables of others; or, `ephemeral`, be here only to ask."""
+        self._sender = None if ephemeral else self.peer
+
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
         own = int.from_bytes(self.id, "big")
@@ -161,6 +181,8 @@ class Node:
                     self._on_retry(datagram, source, now)
                 case Kind.ERROR:
                     self._on_error(datagram, source, now)
+                case Kind.DIALBACK:
+                    raise WrongState("a dial back came to a port that waits for none")
         except (PeerFault, Refusal) as fault:
             peer = fault.peer if isinstance(fault, PeerFault) else None
             self._report(Dropped(fault.reason, peer, f"from {source[0]}:{source[1]}: {fault.message}"))
@@ -199,6 +221,8 @@ class Node:
         query = messages.read_query(datagram)
         answered = self._answerer.answer(datagram, query, source, now, self._wall())
         self._outgoing.append((answered.data, source))
+        if answered.aside is not None:
+            self._outgoing.append(answered.aside)
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
@@ -216,6 +240,7 @@ class Node:
         self._challenged.discard(responder)
         self.counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
+        self.sightings.note(responder, query.ask.address, reply.observed, now)
         if not self._penalties.bars(contact, now) and (silent := self.table.heard(contact, now)) is not None:
             self._challenge(silent, now)
         if (operation := self._running(query)) is not None:

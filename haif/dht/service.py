@@ -25,10 +25,12 @@ from haif.base.errors import (
 )
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
+from haif.dht import messages
 from haif.dht.contact import Contact, pack_contacts, unpack_contacts
 from haif.dht.diversity import Scope, networks
 from haif.dht.node import Node
 from haif.dht.operations import Event, Found, Gathered, Stored
+from haif.dht.sightings import Sighting
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, RecordKind, sign_record
@@ -65,6 +67,15 @@ class DhtStatistics:
     nodes_estimated: float
     unsent: int
     dropped: Mapping[Reason, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What others see of us. `dialled_back`: of those `asked`, how many reached a port of ours they never heard of."""
+
+    sightings: tuple[Sighting, ...]
+    asked: int
+    dialled_back: int
 
 
 @dataclass(slots=True)
@@ -130,7 +141,7 @@ class Dht:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._socket = await self._bind()
+        self._socket = await self._bind(*self._wanted)
         self.address = self._socket.getsockname()[:2]
         self._node = Node(
             self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
@@ -204,6 +215,43 @@ class Dht:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
         async with self._callers:
             return (await self._outcome(Found, self._node.find(target, self._clock.now()))).contacts
+
+    async def survey(self) -> Survey:
+        """Ask contacts of different networks where they see us, and to dial back to a second socket of ours.
+
+        Takes at most `limits.SURVEY_SECONDS`. An answer counts if it comes from the asked contact's own address.
+        """
+        nonce = self._entropy(messages.NONCE_BYTES)
+        back: set[Address] = set()
+        with await self._bind(self.address[0], 0) as second:
+            asked = {address for _, address in self._node.survey(second.getsockname()[1], nonce, self._clock.now())}
+            done = asyncio.Event()
+
+            def readable() -> None:
+                data, source = _received(second)
+                if source in asked and _is_dialback(data, nonce):
+                    back.add(source)
+                if len(back) == len(asked):
+                    done.set()
+
+            self._loop.add_reader(second, readable)
+            self._pump()
+            try:
+                async with asyncio.timeout(limits.SURVEY_SECONDS if asked else 0):
+                    await done.wait()
+            except TimeoutError:
+                pass  # those that did not get through, or did not want to
+            finally:
+                self._loop.remove_reader(second)
+        return Survey(self.sightings(), len(asked), len(back))
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """What replies of late said of our address: one for each network they came from."""
+        return self._node.sightings.recent(self._clock.now())
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on be a node that others may know and rely on; or one that is only here to ask."""
+        self._node.appear(ephemeral=ephemeral)
 
     def statistics(self) -> DhtStatistics:
         """What is held now, and what was counted since the start."""
@@ -279,8 +327,7 @@ class Dht:
 
     # --- the machine's world ------------------------------------------------------------------------------------------
 
-    async def _bind(self) -> socket.socket:
-        host, port = self._wanted
+    async def _bind(self, host: str, port: int) -> socket.socket:
         family, _, _, _, address = (await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
         udp = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -422,3 +469,20 @@ class Dht:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLost(_CLOSED))
+
+
+def _received(endpoint: socket.socket) -> tuple[bytes, Address]:
+    """A datagram and where it came from; an empty one if there is none after all, or an error about one we sent."""
+    try:
+        data, source = endpoint.recvfrom(_RECEIVE_BYTES)
+    except OSError:
+        return b"", ("", 0)
+    return data, source[:2]
+
+
+def _is_dialback(data: bytes, nonce: bytes) -> bool:
+    try:
+        datagram = messages.read(data)
+    except PeerFault:
+        return False
+    return datagram.kind is messages.Kind.DIALBACK and datagram.rest == nonce

@@ -14,6 +14,7 @@ FLOORS = (
     {"identity", "storage"},
     {"protocol", "wire", "telemetry"},
     {"dht", "artifacts", "engine", "proof", "ledger", "privacy"},
+    {"reach"},
     {"gateway", "orchestrator", "worker", "validator", "training"},
     {"node"},
     {"testing"},
