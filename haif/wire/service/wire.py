@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Self
 
 from haif.base import limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
-from haif.base.ids import NetId, PeerId
+from haif.base.errors import BadSignature, ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
+from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Terms
 from haif.identity.certificate import certify
@@ -20,16 +21,18 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
+from haif.wire.path import Arrival
 from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler
 from haif.wire.service.connection import Connection
 from haif.wire.service.dialer import Dialer, text
+from haif.wire.service.path import Path
 from haif.wire.service.session import Session
 from haif.wire.session import SessionMachine
 
 
 @dataclass(frozen=True, slots=True)
 class WireStatistics:
-    """A snapshot. Calls are those open now; bytes, handshakes and drops are since the start."""
+    """A snapshot. Calls are those open now; bytes, handshakes, moves to another path and drops are since the start."""
 
     sessions: int
     half_open: int
@@ -39,6 +42,7 @@ class WireStatistics:
     bytes_out: int
     handshakes_done: int
     handshakes_failed: int
+    moved: int
     dropped: Mapping[Reason, int]
 
 
@@ -66,6 +70,7 @@ class Wire:
         self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
         self.bytes_in = 0
         self.bytes_out = 0
+        self.moved = 0
         self._identity = identity
         self._noise_key = noise_key
         self._net = net
@@ -77,6 +82,8 @@ class Wire:
         self._connections: set[Connection] = set()
         self._half_open: set[Connection] = set()
         self._pool: dict[PeerId, Connection] = {}
+        self._scoped: dict[Digest, Connection] = {}
+        self._named: dict[bytes, Connection] = {}  # open sessions by the name of their paths
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
         self._certified: tuple[WallTime, bytes] | None = None
         self._gate = Gate(net, identity.peer, entropy(32), clock.now())
@@ -135,6 +142,65 @@ class Wire:
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
 
+    async def connect_over(
+        self,
+        sock: socket.socket,
+        peer: PeerId,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        certificate: bytes | None = None,
+    ) -> Session:
+        """A new session with `peer` over `sock`, a connected TCP socket that is ours from here, whatever happens.
+
+        `connect` gives this session too while it lives, unless there is another. Raises what `connect` does, and
+        `Overloaded` where the peer asks for work, for which one socket is not enough.
+        """
+        try:
+            if self._closing:
+                raise ConnectionLost("this node is stopping and makes no new connections")
+            if certificate is not None:
+                self._dialer.learn(peer, certificate)
+        except HaifError:
+            sock.close()
+            raise
+        try:
+            async with asyncio.timeout(min(timeout, limits.DIAL_SECONDS)):
+                connection = await self._dialer.dial_over(sock, peer)
+        except TimeoutError:
+            raise Timeout(f"no session with {peer.short}… over the given socket within {timeout:g} s") from None
+        assert connection.session is not None
+        self._pool.setdefault(peer, connection)
+        return connection.session
+
+    async def accept_over(self, sock: socket.socket) -> Session:
+        """Answer on `sock`, a connected TCP socket that is ours from here, as if somebody had dialled us there.
+
+        The session that comes of it: a new one, or one that has moved there or is about to. Raises what the other side
+        did wrong, `Overloaded`, `ConnectionLost`, or `Timeout` after `limits.HANDSHAKE_SECONDS`.
+        """
+        connection = Connection(self, self._answering)
+        try:
+            if self._closing:
+                raise ConnectionLost("this node is stopping and takes no new connections")
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection.path, sock)
+        except OSError as error:
+            sock.close()
+            raise ConnectionLost(f"the socket is of no use: {error}") from None
+        except HaifError:
+            sock.close()
+            raise
+        try:
+            return await asyncio.shield(connection.opened)
+        except asyncio.CancelledError:
+            if connection.session is None:
+                connection.abort()
+            raise
+
+    def session(self, scope: Digest) -> Session | None:
+        """The open session of this name, whoever dialled it."""
+        connection = self._scoped.get(scope)
+        return None if connection is None else connection.session
+
     async def drain(self, seconds: float) -> None:
         """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
         self._closing = True
@@ -159,6 +225,7 @@ class Wire:
             bytes_out=self.bytes_out,
             handshakes_done=self._handshakes["done"],
             handshakes_failed=self._handshakes["failed"],
+            moved=self.moved,
             dropped=dict(self._dropped),
         )
 
@@ -198,9 +265,20 @@ class Wire:
             return Overloaded(f"{established.peer.short}… has too many sessions open here")
         self._half_open.discard(connection)
         self._connections.add(connection)
+        self._named[connection.machine.paths.name] = self._scoped[established.scope] = connection
         self._handshakes["done"] += 1
         self._dialer.met(established.peer, connection.machine.certificate)
         return None
+
+    def arrived(self, connection: Connection, arrival: Arrival) -> Session:
+        """A further path of an open session came; that session has it now. Raises why it may not."""
+        owner = self._named.get(arrival.name)
+        if owner is None or owner.session is None:
+            raise BadSignature("a further path of a session that is not open here")
+        owner.join(arrival, connection.path)
+        connection.release()
+        self._half_open.discard(connection)
+        return owner.session
 
     def leaving(self, connection: Connection) -> None:
         """The peer takes no new calls: the next `connect` dials anew."""
@@ -226,6 +304,9 @@ class Wire:
             self._handshakes["failed"] += 1
         self._half_open.discard(connection)
         self._connections.discard(connection)
+        if connection.machine.established is not None:
+            self._named.pop(connection.machine.paths.name, None)
+            self._scoped.pop(connection.machine.established.scope, None)
         if not isinstance(error, ConnectionLost):
             self._drop(Dropped(error.reason, _peer(connection), error.message))
 
@@ -239,8 +320,8 @@ class Wire:
         if method in self.handlers or method in self.stream_handlers:
             raise Misuse(f"the method {method!r} is served already")
 
-    def _accept(self) -> Connection:
-        return Connection(self, self._answering)
+    def _accept(self) -> Path:
+        return Connection(self, self._answering).path
 
     def _connection(self, dial: Dial) -> Connection:
         return Connection(self, lambda _source: self._machine(dial))
