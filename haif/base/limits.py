@@ -139,6 +139,18 @@ NETWORK_SAMPLES_MAX: Final = 256  # lookups remembered for it
 NETWORK_SAMPLE_SECONDS: Final = 7200.0  # and for how long
 NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at once; a region holds 25 nodes of it
 
+# --- reach ------------------------------------------------------------------------------------------------------------
+STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
+REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
+PUNCH_TRIES_MAX: Final = 3  # simultaneous opens for one session: 97.6 % of those that succeed do at the first
+PUNCH_SECONDS: Final = 0.8  # for each: a round trip around the world and then some
+PUNCH_PORTS_MAX: Final = 16  # meetings prepared at once
+PUNCH_PORT_SECONDS: Final = 10.0  # and how long a port stays open for one
+PUNCHES_PER_MINUTE_MAX: Final = 30  # dials to addresses that peers were seen at, over all peers
+PUNCHES_PER_PEER_AND_MINUTE_MAX: Final = 6  # two meetings
+PUNCH_PEERS_MAX: Final = 1024  # peers whose budget is remembered; the least recent is forgotten first
+
 # --- engine -----------------------------------------------------------------------------------------------------------
 ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine child
 ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long

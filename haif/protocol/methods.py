@@ -16,7 +16,7 @@ import msgspec
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs
+from haif.protocol import heartbeats, inference, jobs, reach
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -28,6 +28,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     ORCHESTRATOR = "orchestrator"
     WORKER = "worker"
+    PEER = "any peer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Method(Generic[A, R]):
 
 _CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _EVIDENCE: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_SHORT: Final = Terms(Traffic.CONTROL, limits.REACH_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _GATEWAYS: Final = frozenset({Role.GATEWAY})
 
 SUBMIT: Final = Method(
@@ -89,9 +91,22 @@ RUN: Final = Method(
     argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS), served_by=Role.WORKER,
     callers=_GATEWAYS, streaming=True, retriable=False,
 )  # fmt: skip
+LOOK: Final = Method(
+    name=reach.LOOK_METHOD, summary="where do you see me? answered under the signature of who sees",
+    argument=reach.Look, reply=reach.Seen, terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](), retriable=True,
+)  # fmt: skip
+CONNECT: Final = Method(
+    name=reach.CONNECT_METHOD, summary="let us meet directly: the ports we opened, as the relay between us saw them",
+    argument=reach.Connect, reply=reach.Connect, terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](),
+    retriable=True,
+)  # fmt: skip
+SYNC: Final = Method(
+    name=reach.SYNC_METHOD, summary="dial the address you were shown, now", argument=reach.Sync, reply=reach.Synced,
+    terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](), retriable=True,
+)  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
-    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN,
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, LOOK, CONNECT, SYNC,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from haif.base.errors import Misuse
+from haif.base.errors import ConnectionLost, HaifError, Misuse
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Traffic
@@ -28,6 +28,9 @@ class Caller(Protocol):
 
     async def move(self, sock: socket.socket) -> None:
         """What `Session.move` says."""
+
+    def leave(self, error: HaifError) -> None:
+        """End the session after what is ready has been written."""
 
     def begin(
         self,
@@ -83,6 +86,10 @@ class Session:
         where it was. `usable` says whether it still is: a path that breaks in the middle of the move ends the session.
         """
         await self._caller.move(sock)
+
+    def close(self) -> None:
+        """End the session, for everybody who uses it: calls under way fail with `ConnectionLost`."""
+        self._caller.leave(ConnectionLost("the session was closed on our side"))
 
     async def call(
         self,

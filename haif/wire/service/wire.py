@@ -149,11 +149,12 @@ class Wire:
         *,
         timeout: float,  # noqa: ASYNC109
         certificate: bytes | None = None,
+        shared: bool = True,
     ) -> Session:
         """A new session with `peer` over `sock`, a connected TCP socket that is ours from here, whatever happens.
 
-        `connect` gives this session too while it lives, unless there is another. Raises what `connect` does, and
-        `Overloaded` where the peer asks for work, for which one socket is not enough.
+        `connect` gives this session too while it lives, unless there is another or it is not to be `shared`. Raises
+        what `connect` does, and `Overloaded` where the peer asks for work, for which one socket is not enough.
         """
         try:
             if self._closing:
@@ -169,7 +170,8 @@ class Wire:
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… over the given socket within {timeout:g} s") from None
         assert connection.session is not None
-        self._pool.setdefault(peer, connection)
+        if shared:
+            self._pool.setdefault(peer, connection)
         return connection.session
 
     async def accept_over(self, sock: socket.socket) -> Session:
