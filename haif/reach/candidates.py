@@ -1,13 +1,13 @@
 """Which of a peer's addresses are worth dialling, and in which order: RFC 8305 (Happy Eyeballs), section 4.
 
 An address counts only where it can mean the peer. A loopback address means this very machine, a private one whoever has
-it on our own LAN: they are dialled only where we stand in the same scope ourselves. So a record full of private
-addresses cannot make us knock at every door of our own network.
+it where we stand: it is dialled only if we would reach it from the same /24, or if the whole mesh is one `site`. So a
+record full of private addresses cannot make us knock at every door behind us.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import zip_longest
 
@@ -16,12 +16,17 @@ from haif.base.machine import Address
 from haif.dht.diversity import Scope, networks
 
 
-def order(addresses: Iterable[Address], own: Sequence[str]) -> tuple[Address, ...]:
+def order(addresses: Sequence[Address], own: Sequence[str], *, site: bool = False) -> tuple[Address, ...]:
     """The addresses to dial, at most `limits.CANDIDATES_MAX`: IPv6 first, then in turn, as they were given.
 
-    `own` are the addresses of this machine. What is no literal address that one peer can have is left out.
+    `own` says from which address of ours each would be reached, empty if from none. What is no literal address that one
+    peer can have is left out.
     """
-    usable = [address for address in dict.fromkeys(addresses) if _dialled(address, own)]
+    usable = [
+        address
+        for address, ours in dict(zip(addresses, own, strict=True)).items()
+        if ours and is_somebodys(address) and (site or _same_scope(address, ours))
+    ]
     six = [address for address in usable if ":" in address[0]]
     four = [address for address in usable if ":" not in address[0]]
     mixed = [address for pair in zip_longest(six, four) for address in pair if address is not None]
@@ -30,22 +35,18 @@ def order(addresses: Iterable[Address], own: Sequence[str]) -> tuple[Address, ..
 
 def may_meet(address: Address, relay: Address) -> bool:
     """Whether a relay at `relay` can have seen a peer at `address`: not nearer to us than the relay itself is."""
-    return _is_somebodys(address) and networks(address).scope <= networks(relay).scope
+    return is_somebodys(address) and networks(address).scope <= networks(relay).scope
 
 
-def _dialled(address: Address, own: Sequence[str]) -> bool:
-    if not _is_somebodys(address):
-        return False
-    here, scope = networks(address), networks(address).scope
-    if scope is Scope.PUBLIC:
-        return True
-    ours = [networks((host, 1)) for host in own]
-    if scope is Scope.LOOPBACK:
-        return any(each.scope is Scope.LOOPBACK for each in ours)
-    return any(each.narrow == here.narrow for each in ours)
+def _same_scope(address: Address, ours: str) -> bool:
+    there, here = networks(address), networks((ours, 1))
+    if there.scope is Scope.PRIVATE:
+        return there.narrow == here.narrow
+    return there.scope is Scope.PUBLIC or here.scope is Scope.LOOPBACK
 
 
-def _is_somebodys(address: Address) -> bool:
+def is_somebodys(address: Address) -> bool:
+    """Whether this is a literal IP address and a port that one peer can have."""
     host, port = address
     try:
         ip = ip_address(host)

@@ -128,9 +128,9 @@ class Wire:
         (`Overloaded`, `WrongState`, …), `ConnectionLost`, or `Timeout` after `timeout` seconds or
         `limits.DIAL_SECONDS`, whichever is less.
         """
-        pooled = self._pool.get(peer)
-        if pooled is not None and pooled.session is not None and pooled.session.usable:
-            return pooled.session
+        pooled = self.pooled(peer)
+        if pooled is not None:
+            return pooled
         if self._closing:
             raise ConnectionLost("this node is stopping and makes no new connections")
         if certificate is not None:
@@ -141,6 +141,12 @@ class Wire:
                 return await asyncio.shield(dial)
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
+
+    def pooled(self, peer: PeerId) -> Session | None:
+        """The live session that `connect` would give, if there is one."""
+        pooled = self._pool.get(peer)
+        usable = pooled is not None and pooled.session is not None and pooled.session.usable
+        return pooled.session if pooled is not None and usable else None
 
     async def connect_over(
         self,
