@@ -29,6 +29,9 @@ from haif.dht.service import Dht
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.service import Keyring, Memory
 from haif.identity.voice import Voice
+from haif.reach.classify import Mapping
+from haif.reach.service import Outlook, Reach
+from haif.reach.standing import Standing
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
@@ -55,6 +58,7 @@ class Ground:
     telemetry: Telemetry
     dht: Dht
     wire: Wire
+    reach: Reach
     voice: Voice
     ready: dict[str, str]
 
@@ -126,7 +130,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
             host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
-            contacts_file=folder / "contacts",
+            contacts_file=folder / "contacts", ephemeral=not _begins_persistent(settings),
             on_dropped=telemetry.dropped,
         )  # fmt: skip
         wire = Wire(
@@ -135,8 +139,13 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         )  # fmt: skip
         memory = Memory(folder / "voice")
         voice = Voice(identity, net, clock, entropy, memory.take())
-        async with telemetry, dht, wire:
+        reach = Reach(
+            identity=identity, net=net, wire=wire, clock=clock, on_dropped=telemetry.dropped,
+            site=settings.allow_private,
+        )  # fmt: skip
+        async with telemetry, dht, wire, reach, _outlook(settings, dht, clock, telemetry):
             _watch_mesh(telemetry, wire, dht)
+            _watch_reach(telemetry, reach)
             metrics = await telemetry.serve_metrics("127.0.0.1", settings.metrics_port)
             ready = {
                 "peer": str(identity.peer),
@@ -147,10 +156,39 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
                 ready["wire"] = _text(wire.address)
             yield Ground(
                 name=name, folder=folder, identity=identity, net=net, clock=clock, telemetry=telemetry, dht=dht,
-                wire=wire, voice=voice, ready=ready,
+                wire=wire, reach=reach, voice=voice, ready=ready,
             )  # fmt: skip
             await wire.drain(DRAIN_SECONDS)
         memory.leave(voice.remember())
+
+
+def _begins_persistent(settings: config.Common) -> bool:
+    """Whether others may rely on this node from its start: as told, or because its mesh is one machine or one site.
+
+    Elsewhere a node must have been reachable for long, unless it is the first and there is nobody to say so.
+    """
+    if settings.dht_mode != "auto":
+        return settings.dht_mode == "persistent"
+    return settings.allow_private or config.is_loopback(settings.host) or not settings.bootstrap
+
+
+@asynccontextmanager
+async def _outlook(settings: config.Common, dht: Dht, clock: SystemClock, telemetry: Telemetry) -> AsyncIterator[None]:
+    """How peers see this node, kept up to date; nobody sees a loopback mesh from outside."""
+
+    def changed(standing: Standing) -> None:
+        for mapping in Mapping:
+            telemetry.gauge(names.REACH_MAPPING, float(mapping is standing.verdict.mapping), mapping=mapping.value)
+        persistent = standing.persistent or _begins_persistent(settings)
+        telemetry.gauge(names.REACH_PERSISTENT, float(persistent))
+        dht.appear(ephemeral=not persistent)
+
+    changed(Standing())
+    if config.is_loopback(settings.host):
+        yield
+        return
+    async with Outlook(dht=dht, clock=clock, on_standing=changed):
+        yield
 
 
 # --- the roles --------------------------------------------------------------------------------------------------------
@@ -286,6 +324,14 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
         telemetry.gauge(names.DHT_RECORDS, of.records)
         telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
         telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
+
+    telemetry.watch(refresh)
+
+
+def _watch_reach(telemetry: Telemetry, reach: Reach) -> None:
+    def refresh() -> None:
+        for way, count in reach.statistics().items():
+            telemetry.total(names.REACH_SESSIONS, count, way=way)
 
     telemetry.watch(refresh)
 

@@ -149,6 +149,10 @@ PUNCH_PORTS_MAX: Final = 16  # meetings prepared at once
 PUNCH_PORT_SECONDS: Final = 10.0  # and how long a port stays open for one
 PUNCHES_PER_MINUTE_MAX: Final = 30  # dials to addresses that peers were seen at, over all peers
 PUNCHES_PER_PEER_AND_MINUTE_MAX: Final = 6  # two meetings
+MAPPING_LEASE_SECONDS: Final = 3600  # a router forgets a mapping of ours after this, unless it is renewed
+MAPPING_RETRY_SECONDS: Final = 600.0  # a router that gave us none is asked again
+NATPMP_TRIES_MAX: Final = 3  # requests to a router that may not speak the protocol
+NATPMP_SECONDS_FIRST: Final = 0.25  # before the second one, then doubled (RFC 6886, section 3.1)
 PUNCH_PEERS_MAX: Final = 1024  # peers whose budget is remembered; the least recent is forgotten first
 
 # --- engine -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`haif net ping`: shake hands with a peer over the wire and time round trips that it answers."""
+"""`haif net`: shake hands with a peer over the wire and time round trips (ping); ask how peers see us (status)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 3.0
 _CALL_SECONDS: Final = 3.0
 _COUNT_MAX: Final = 1000
+MEANINGS: Final = {
+    "open": "peers reach this machine directly, and nodes of the DHT may rely on it",
+    "consistent": "behind a NAT or firewall: peers come through a relay first, and then directly where theirs allows",
+    "random": "behind a NAT that gives every connection its own port: peers come through a relay, and stay there",
+    "unknown": "too few networks have seen this machine to say: a loopback mesh, or the DHT is small",
+}
 _PROBE: Final = "haif.ping"  # served by nobody: the peer's refusal is the answer that is timed
 
 
@@ -31,6 +37,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ping.add_argument("--count", type=int, default=4, help="round trips (default: 4)")
     visit.add_common(ping)
     ping.set_defaults(handler=lambda arguments: asyncio.run(_ping(arguments)))
+    status = verbs.add_parser("status", help="ask peers of different networks how they see this machine")
+    visit.add_common(status)
+    status.set_defaults(handler=lambda arguments: asyncio.run(_status(arguments)))
+
+
+async def _status(arguments: argparse.Namespace) -> int:
+    from haif.reach.service import judge
+
+    async with visit.joined(arguments) as (dht, _):
+        verdict = await judge(dht)
+    value = {
+        "mapping": verdict.mapping.value,
+        "host": verdict.host,
+        "address": visit.text_of(verdict.address) if verdict.address else None,
+        "observers": verdict.observers,
+        "meaning": MEANINGS[verdict.mapping.value],
+    }
+    seen = f"seen at {value['address'] or verdict.host}" if verdict.host else "no address agreed upon"
+    visit.show(
+        arguments, value, lambda: f"{verdict.mapping}: {seen}, by {verdict.observers} networks\n{value['meaning']}"
+    )
+    return 0
 
 
 async def _ping(arguments: argparse.Namespace) -> int:

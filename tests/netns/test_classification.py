@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -9,9 +10,10 @@ import pytest
 import pytest_asyncio
 
 from haif.base import limits
-from tests.support.lab_process import Resident
+from tests.support.lab_process import ROOT, Resident
 from tests.support.netlab import Host, Lab
 
+pytestmark = pytest.mark.xdist_group("netns-classification")  # one lab
 MODULE = "tests.support.lab_peer"
 
 
@@ -55,3 +57,18 @@ async def test_each_kind_of_nat_is_recognised_from_what_peers_see(lab: Lab, netw
     found = {name: (each["mapping"], each["host"]) for name, each in zip(wanted, seen, strict=True)}
     assert {name: (mapping, host.outside) for name, (host, mapping) in wanted.items()} == found
     assert all(each["observers"] >= limits.OBSERVERS_MIN for each in seen)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_command_line_says_how_this_machine_is_seen(lab: Lab, network: list[list[object]]) -> None:
+    inside = lab.home("symmetric")[0]
+    host, port = network[0]
+    words = ("net", "status", "--network", "lab", "--host", inside.address, "--bootstrap", f"{host}:{port}", "--json")
+    program = "import sys; from haif.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    process = await asyncio.create_subprocess_exec(
+        *inside.command(sys.executable, "-c", program, *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    value = json.loads(said)
+    assert ("random", inside.outside, None) == (value["mapping"], value["host"], value["address"])
+    assert value["observers"] >= limits.OBSERVERS_MIN

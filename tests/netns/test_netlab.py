@@ -1,6 +1,5 @@
 """The lab's NATs are of the kinds they claim to be, and nothing of a lab stays behind."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -11,9 +10,10 @@ import pytest
 from tests.support import netlab
 from tests.support.netlab import KINDS, Host, Kind, Lab
 
+pytestmark = pytest.mark.xdist_group("netns-netlab")  # one lab
 ROOT = Path(__file__).parents[2]
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
-SHORT = 0.3  # how long a packet that does not come is waited for; one that comes takes a millisecond
+LONG, SHORT = 10.0, 0.3  # how long a packet is waited for that must come, and one that must not
 
 
 def opened(host: Host, kind: socket.SocketKind, port: int = 0) -> socket.socket:
@@ -22,17 +22,21 @@ def opened(host: Host, kind: socket.SocketKind, port: int = 0) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind((host.address, port))
-    made.settimeout(SHORT)
+    made.settimeout(LONG)
     return made
 
 
-def arrives(receiver: socket.socket, sender: socket.socket, address: tuple[str, int]) -> bool:
+def check(expected: bool, receiver: socket.socket, sender: socket.socket, address: tuple[str, int]) -> None:
+    """A datagram to this address arrives, or does not."""
     sender.sendto(b"?", address)
+    receiver.settimeout(LONG if expected else SHORT)
     try:
         receiver.recvfrom(16)
+        arrived = True
     except TimeoutError:
-        return False
-    return True
+        arrived = False
+    receiver.settimeout(LONG)
+    assert expected == arrived
 
 
 def seen_over_tcp(host: Host, server: Host, port: int) -> tuple[tuple[str, int], int]:
@@ -56,9 +60,9 @@ def test_a_nat_maps_and_filters_datagrams_as_its_kind_says(lab: Lab, kind: Kind)
         mine.sendto(b"?", one.getsockname())
         _, seen = one.recvfrom(16)
         assert inside.outside == seen[0]
-        assert arrives(mine, one, seen)
-        assert (kind in {"full_cone", "restricted"}) == arrives(mine, same_address, seen)
-        assert (kind == "full_cone") == arrives(mine, another, seen)
+        check(True, mine, one, seen)
+        check(kind in {"full_cone", "restricted"}, mine, same_address, seen)
+        check(kind == "full_cone", mine, another, seen)
         mine.sendto(b"?", another.getsockname())
         assert (kind != "symmetric") == (another.recvfrom(16)[1] == seen)
 
@@ -78,7 +82,7 @@ def test_two_hosts_of_a_home_meet_outside_where_the_nat_hairpins_and_only_there(
         with opened(anna, DATAGRAM) as a, opened(ben, DATAGRAM) as b, opened(server, DATAGRAM) as outside:
             a.sendto(b"?", outside.getsockname())
             seen = outside.recvfrom(16)[1]
-            assert hairpin == arrives(a, b, seen)
+            check(hairpin, a, b, seen)
 
 
 def test_behind_a_carrier_two_nats_keep_one_port_and_the_outer_filters(lab: Lab) -> None:
@@ -87,8 +91,8 @@ def test_behind_a_carrier_two_nats_keep_one_port_and_the_outer_filters(lab: Lab)
         mine.sendto(b"?", one.getsockname())
         seen = one.recvfrom(16)[1]
         assert (inside.outside, mine.getsockname()[1]) == seen
-        assert arrives(mine, one, seen)
-        assert not arrives(mine, stranger, seen)
+        check(True, mine, one, seen)
+        check(False, mine, stranger, seen)
 
 
 def test_ipv6_reaches_hosts_that_have_nothing_else_but_not_through_a_firewall(lab: Lab) -> None:
@@ -99,7 +103,7 @@ def test_ipv6_reaches_hosts_that_have_nothing_else_but_not_through_a_firewall(la
         with host.inside():
             listener = socket.create_server((host.address, 0), family=socket.AF_INET6)
         with client, listener:
-            client.settimeout(SHORT)
+            client.settimeout(LONG if reached else SHORT)
             assert reached == (client.connect_ex(listener.getsockname()[:2]) == 0)
 
 
@@ -128,4 +132,4 @@ def test_a_closed_lab_leaves_nothing_behind_and_ends_what_ran_inside() -> None:
         runs = subprocess.Popen(host.command("sleep", "600"))
         assert Path("/run/netns", host.namespace).exists()
     assert runs.wait(10) == -9
-    assert not [path for path in Path("/run/netns").iterdir() if path.name.startswith(f"haif-{os.getpid()}-1")]
+    assert not [path for path in Path("/run/netns").iterdir() if path.name.startswith(made.prefix)]

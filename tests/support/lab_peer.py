@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from haif import config
 from haif.base.errors import HaifError
-from haif.base.ids import NetId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.reach.service.outlook import judge
 from haif.runtime.clock import SystemClock, entropy
 
-NET = NetId(b"a network of peers in a small lab"[:32])
+NET = config.net_id("lab")
 
 
 class Peer:

@@ -73,7 +73,7 @@ class Lab:
         if refusal:
             raise Refused(refusal)
         self._made: list[str] = []
-        self._prefix = f"{_PREFIX}-{os.getpid()}-{next(_SERIAL)}"
+        self.prefix = f"{_PREFIX}-{os.getpid()}-{next(_SERIAL)}"
         self._sites = count(1)
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class Lab:
         name = self._namespace(f"s{number}", forward=False)
         self._link(self._core, name, number)
         if firewall:
-            _nft(name, _FIREWALL)
+            load(name, _FIREWALL)
         return Host(name, wan, wan, _six(number))
 
     def public6(self, *, firewall: bool = False) -> Host:
@@ -111,7 +111,7 @@ class Lab:
         name = self._namespace(f"s{number}", forward=False)
         self._link(self._core, name, number, four=False)
         if firewall:
-            _nft(name, _FIREWALL)
+            load(name, _FIREWALL)
         return Host(name, _six(number), None, _six(number))
 
     def home(self, kind: Kind, *, hosts: int = 1, hairpin: bool = False) -> list[Host]:
@@ -126,7 +126,7 @@ class Lab:
         number, wan = self._site()
         carrier = self._namespace(f"c{number}", forward=True)
         self._link(self._core, carrier, number, six=False)
-        _nft(carrier, _rules(kind, wan, "100.64.0.0/10", hairpin=False))
+        load(carrier, _rules(kind, wan, "100.64.0.0/10", hairpin=False))
         router = self._namespace(f"r{number}", forward=True)
         self._batch(
             f"link add lan netns {carrier} type veth peer name wan netns {router}",
@@ -148,7 +148,7 @@ class Lab:
     def _lan(
         self, router: str, number: int, kind: Kind, wan: str, outside: str, hosts: int, *, hairpin: bool
     ) -> list[Host]:
-        _nft(router, _rules(kind, wan, "192.168.0.0/16", hairpin=hairpin))
+        load(router, _rules(kind, wan, "192.168.0.0/16", hairpin=hairpin))
         _ip(router, "link add lan type bridge", f"addr add 192.168.{number}.1/24 dev lan", "link set lan up")
         made: list[Host] = []
         for each in range(2, 2 + hosts):
@@ -175,7 +175,7 @@ class Lab:
     def _namespace(self, label: str, *, forward: bool) -> str:
         if len(self._made) >= NAMESPACES_MAX:
             raise Refused(f"a lab has at most {NAMESPACES_MAX} namespaces")
-        name = f"{self._prefix}-{label}"
+        name = f"{self.prefix}-{label}"
         _run("ip", "netns", "add", name)
         self._made.append(name)
         _settle(name, forward=forward)
@@ -200,7 +200,7 @@ def why_not() -> str:
     name = f"{_PREFIX}-{os.getpid()}-try"
     try:
         _run("ip", "netns", "add", name)
-        _nft(name, _rules("restricted", "11.0.0.2", "192.168.0.0/16", hairpin=True))
+        load(name, _rules("restricted", "11.0.0.2", "192.168.0.0/16", hairpin=True))
     except (OSError, subprocess.SubprocessError) as error:
         return f"namespaces or NAT cannot be made here: {getattr(error, 'stderr', '') or error}".strip()
     finally:
@@ -238,7 +238,7 @@ def _ip(namespace: str, *lines: str) -> None:
     _run("ip", "-netns", namespace, "-batch", "-", text="\n".join(lines))
 
 
-def _nft(namespace: str, rules: str) -> None:
+def load(namespace: str, rules: str) -> None:
     _run("ip", "netns", "exec", namespace, "nft", "-f", "-", text=rules)
 
 

@@ -144,6 +144,12 @@ def test_a_ping_finds_the_peer_proves_its_key_and_times_round_trips(town: Town, 
     assert "proved its key" in ask("net", "ping", f"{town.peers[0]}@{town.wire}", as_json=False)
 
 
+def test_the_status_says_that_a_loopback_mesh_is_not_seen_from_outside(town: Town, ask) -> None:
+    value = ask("net", "status")
+    assert (value["mapping"], value["address"], value["observers"]) == ("unknown", None, 1)
+    assert "too few networks" in ask("net", "status", as_json=False)
+
+
 def test_a_ping_of_somebody_else_at_that_address_is_refused(town: Town, ask) -> None:
     ask("net", "ping", f"{town.peers[2]}@{town.wire}", code=6, as_json=False)
 
