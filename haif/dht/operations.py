@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from haif.base import limits
 from haif.base.clock import WallTime
@@ -53,12 +54,21 @@ class Gathered:
 Event = Found | Stored | Gathered | Dropped
 
 
+class Purpose(Enum):
+    """Why there is an operation."""
+
+    OWNER = auto()  # its event is told
+    UPKEEP = auto()  # of our own accord
+    SAMPLE = auto()  # the same, at a target that nobody else could foresee: it shows the size of the network
+
+
 class Find:
     """Find the k peers closest to a target. Base of the operations with a second step."""
 
-    def __init__(self, number: int, lookup: Lookup) -> None:
+    def __init__(self, number: int, lookup: Lookup, purpose: Purpose = Purpose.OWNER) -> None:
         self.number = number
         self.lookup = lookup
+        self.purpose = purpose
         self._queue: deque[Ask] | None = None  # the second step's queries, once it has begun
         self._active: set[Ask] = set()
         self._slow: set[Ask] = set()
@@ -131,8 +141,8 @@ class Find:
 class Join(Find):
     """Greet the bootstrap addresses and look up our own id among whoever answers."""
 
-    def __init__(self, number: int, lookup: Lookup, addresses: Iterable[Address]) -> None:
-        super().__init__(number, lookup)
+    def __init__(self, number: int, lookup: Lookup, purpose: Purpose, addresses: Iterable[Address]) -> None:
+        super().__init__(number, lookup, purpose)
         self._greetings = [Ask(None, address, Command.PING, lookup.target) for address in addresses]
 
     def asks(self) -> list[Ask]:

@@ -1,0 +1,256 @@
+"""The directory as its owner uses it: publish, withdraw, look up. One UDP socket, one task group, one machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from haif.base import limits
+from haif.base.clock import Clock
+from haif.base.errors import Dropped, Reason, Timeout, from_reason
+from haif.base.ids import Digest, NetId
+from haif.base.machine import Address
+from haif.dht import messages
+from haif.dht.contact import Contact
+from haif.dht.diversity import Scope, networks
+from haif.dht.node import Node
+from haif.dht.operations import Found, Gathered, Stored
+from haif.dht.service.announcements import Announcements
+from haif.dht.service.contacts import ContactsFile
+from haif.dht.service.endpoint import Endpoint, bind
+from haif.dht.service.survey import Survey, dialled_back
+from haif.dht.sightings import Sighting
+from haif.identity.keys import Identity
+from haif.identity.signing import Verified
+from haif.protocol.records import Record, RecordKind, sign_record
+
+_CALLERS_MAX: Final = limits.DHT_OPERATIONS_MAX // 2  # the other half is for refreshing the table
+_GREETING_SECONDS: Final = 0.1  # before bootstrap addresses that refused us are greeted again
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStatistics:
+    """A snapshot. Datagrams and bytes count since the start."""
+
+    contacts: int
+    records: int
+    published: int
+    operations: int
+    datagrams_in: int
+    datagrams_out: int
+    bytes_in: int
+    bytes_out: int
+    queries_answered: int
+    replies_accepted: int
+    queries_resent: int
+    queries_failed: int
+    eclipses_suspected: int
+    nodes_estimated: float
+    unsent: int
+    dropped: Mapping[Reason, int]
+
+
+class Dht:
+    """A node of the directory on a UDP socket.
+
+    Entering binds the socket and, given bootstrap addresses, joins: it raises `Timeout` naming them if none answers
+    within `limits.DHT_JOIN_SECONDS`. Without any it is the first node. Leaving closes the socket; records stay where
+    they are until they expire, unless withdrawn.
+
+    The table takes only so many contacts of one network (`diversity`). A node bound to a loopback address does not
+    count loopback contacts; `allow_private`, for meshes inside one site, exempts private addresses too.
+
+    With a `contacts_file`, the contacts of a former life are asked where no bootstrap address is given or none answers,
+    so that a restarted node needs none; without any, and if none of the contacts answers either, it is alone.
+
+    An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
+    is gone.
+    """
+
+    address: Address
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        net: NetId,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        bootstrap: Sequence[Address],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        allow_private: bool = False,
+        contacts_file: Path | None = None,
+        on_dropped: Callable[[Dropped], None],
+        ephemeral: bool = False,
+    ) -> None:
+        self._identity, self._net, self._clock = identity, net, clock
+        self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
+        self._on_dropped, self._allow_private = on_dropped, allow_private
+        self._entropy, self._ephemeral = entropy, ephemeral
+        self._contacts_file = ContactsFile(contacts_file, on_dropped)
+        self._announcements = Announcements(identity.peer, clock, self._store, on_dropped)
+        self._callers = asyncio.Semaphore(_CALLERS_MAX)
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        udp = await bind(*self._wanted)
+        self.address = udp.getsockname()[:2]
+        self._node = Node(
+            self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
+            exempt=self._exempt(), ephemeral=self._ephemeral,
+        )  # fmt: skip
+        self._endpoint = Endpoint(udp, self._node, self._clock, self._on_dropped)
+        try:
+            known = await self._contacts_file.read()
+            if self._bootstrap or known:
+                await self._join(known)
+            await self._tasks.__aenter__()
+        except BaseException:
+            self._endpoint.close()
+            raise
+        self._keepers = [
+            self._tasks.create_task(self._announcements.republish_forever()),
+            self._tasks.create_task(self._save_forever()),
+        ]
+        self._endpoint.pump()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
+            await self._contacts_file.write(self._node.contacts())
+        finally:
+            self._endpoint.close()
+
+    async def publish(self, kind: RecordKind, topic: Digest, body: bytes, *, ttl_ms: int) -> None:
+        """Announce `body` at a topic; it is stored at the k closest nodes when this returns.
+
+        Republished every ttl/3 until withdrawn or closed. Publishing again replaces the body. Raises `Oversize` for a
+        body or ttl over the limit, `Timeout` if other nodes are known and none answered, or what they refused with.
+        """
+        await self._announcements.publish(kind, topic, body, ttl_ms=ttl_ms)
+
+    async def withdraw(self, topic: Digest) -> None:
+        """Put a tombstone over what we published; it lives as long as the last record it buries. Raises as `publish`.
+
+        Raises `Misuse` for a topic at which nothing was published.
+        """
+        await self._announcements.withdraw(topic)
+
+    async def lookup(self, topic: Digest) -> tuple[Verified[Record], ...]:
+        """The newest record of each owner at a topic: live, without tombstones, each verified by us.
+
+        Each call asks the network; what is needed often should be kept by the caller. Nodes sign at most
+        `limits.DHT_SIGNATURES_PER_SECOND` answers a second for one subnet. Raises `ConnectionLost` once closed.
+        """
+        async with self._callers:
+            gathered = await self._endpoint.outcome(Gathered, self._node.gather(topic, self._clock.now()))
+        now = self._clock.wall()
+        return tuple(r for r in gathered.records if not r.payload.tombstone and r.payload.expires > now)
+
+    async def find(self, target: Digest) -> tuple[Contact, ...]:
+        """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
+        async with self._callers:
+            return (await self._endpoint.outcome(Found, self._node.find(target, self._clock.now()))).contacts
+
+    async def survey(self) -> Survey:
+        """Ask contacts of different networks where they see us, and to dial back to a second socket of ours.
+
+        Takes at most `limits.SURVEY_SECONDS`. An answer counts if it comes from the asked contact's own address.
+        """
+        nonce = self._entropy(messages.NONCE_BYTES)
+        with await bind(self.address[0], 0) as second:
+            asked = {address for _, address in self._node.survey(second.getsockname()[1], nonce, self._clock.now())}
+            self._endpoint.pump()
+            back = await dialled_back(second, asked, nonce)
+        return Survey(self.sightings(), len(asked), back)
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """What replies of late said of our address: one for each network they came from."""
+        return self._node.sightings.recent(self._clock.now())
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on be a node that others may know and rely on; or one that is only here to ask."""
+        self._node.appear(ephemeral=ephemeral)
+
+    def statistics(self) -> DhtStatistics:
+        """What is held now, and what was counted since the start."""
+        counters = self._node.counters
+        return DhtStatistics(
+            contacts=len(self._node.table),
+            records=len(self._node.store),
+            published=len(self._announcements),
+            operations=self._node.busy,
+            datagrams_in=counters.datagrams_in,
+            datagrams_out=counters.datagrams_out,
+            bytes_in=counters.bytes_in,
+            bytes_out=counters.bytes_out,
+            queries_answered=counters.queries_answered,
+            replies_accepted=counters.replies_accepted,
+            queries_resent=counters.queries_resent,
+            queries_failed=counters.queries_failed,
+            eclipses_suspected=counters.eclipses_suspected,
+            nodes_estimated=self._node.nodes_estimated(self._clock.now()),
+            unsent=self._endpoint.unsent,
+            dropped=dict(counters.dropped),
+        )
+
+    async def _store(self, record: Record) -> None:
+        async with self._callers:
+            data = sign_record(self._identity, self._net, record)
+            stored = await self._endpoint.outcome(Stored, self._node.publish(data, self._clock.now()))
+        if not stored.by and stored.refused:
+            raise from_reason(stored.refused[0], "every node that should keep the record refused it")
+        if not stored.by and len(self._node.table):
+            raise Timeout("no node that should keep the record answered; it will be tried again", retry_after=1.0)
+
+    async def _save_forever(self) -> None:
+        while True:
+            await asyncio.sleep(limits.DHT_CONTACTS_SAVE_SECONDS)
+            await self._contacts_file.write(self._node.contacts())
+
+    def _exempt(self) -> Scope:
+        if self._allow_private:
+            return Scope.PRIVATE
+        return Scope.LOOPBACK if networks(self.address).scope is Scope.LOOPBACK else Scope.NOTHING
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+
+    async def _join(self, known: Sequence[Contact]) -> None:
+        try:
+            async with asyncio.timeout(limits.DHT_JOIN_SECONDS):
+                others = await self._others(or_none=bool(known))
+                if others and await self._joined(others):
+                    return
+                while True:
+                    if await self._joined(others, known) or not others:
+                        return
+                    await asyncio.sleep(_GREETING_SECONDS)
+        except (TimeoutError, OSError):
+            if not self._bootstrap:
+                return  # we are alone; who was known is asked again from time to time
+            names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
+            raise Timeout(
+                f"no bootstrap address answered ({names}); check that a node runs there and that UDP reaches it",
+                retry_after=limits.DHT_JOIN_SECONDS,
+            ) from None
+
+    async def _joined(self, others: Sequence[Address], known: Sequence[Contact] = ()) -> bool:
+        found = await self._endpoint.outcome(Found, self._node.join(others, self._clock.now(), known=known))
+        return bool(found.contacts)
+
+    async def _others(self, *, or_none: bool) -> list[Address]:
+        """The bootstrap addresses that are not our own; none for names that nobody knows, if that is allowed."""
+        try:
+            addresses = [await self._endpoint.resolve(address) for address in self._bootstrap]
+        except OSError:
+            if not or_none:
+                raise
+            return []
+        return [address for address in addresses if address != self.address]
