@@ -95,9 +95,9 @@ LOOK: Final = Method(
     name=reach.LOOK_METHOD, summary="where do you see me? answered under the signature of who sees",
     argument=reach.Look, reply=reach.Seen, terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](), retriable=True,
 )  # fmt: skip
-CONNECT: Final = Method(
-    name=reach.CONNECT_METHOD, summary="let us meet directly: the ports we opened, as the relay between us saw them",
-    argument=reach.Connect, reply=reach.Connect, terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](),
+MEET: Final = Method(
+    name=reach.MEET_METHOD, summary="let us meet directly: the ports we opened, as the relay between us saw them",
+    argument=reach.Meet, reply=reach.Meet, terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](),
     retriable=True,
 )  # fmt: skip
 SYNC: Final = Method(
@@ -106,7 +106,7 @@ SYNC: Final = Method(
 )  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
-    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, LOOK, CONNECT, SYNC,
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, LOOK, MEET, SYNC,
 )  # fmt: skip
 
 

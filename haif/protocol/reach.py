@@ -1,7 +1,7 @@
-"""How peers learn where they are seen, and meet directly: `reach.look`, then `reach.connect` and `reach.sync`.
+"""How peers learn where they are seen, and meet directly: `reach.look`, then `reach.meet` and `reach.sync`.
 
     1. both     open a port each and ask the relay between them, from that port, `reach.look`: a signed `Sighting`
-    2. A → B    `reach.connect` with A's sighting;  B → A  B's                         (over the relayed session)
+    2. A → B    `reach.meet` with A's sighting;  B → A  B's                         (over the relayed session)
     3. A → B    `reach.sync`: B dials A's address now, A dials B's half a round trip later; up to three times
 
 A (who dialled the relayed session) then moves the session to the connection that came of it. The order is that of DCUtR
@@ -21,7 +21,7 @@ from haif.base.machine import Address
 from haif.identity.signing import Domain, open_sealed
 
 LOOK_METHOD: Final = "reach.look"
-CONNECT_METHOD: Final = "reach.connect"
+MEET_METHOD: Final = "reach.meet"
 SYNC_METHOD: Final = "reach.sync"
 
 
@@ -45,7 +45,7 @@ class Sighting(Message, frozen=True):
     at: int
 
 
-class Connect(Message, frozen=True):
+class Meet(Message, frozen=True):
     """Let us meet directly: this is where the relay between us saw the port I opened for it."""
 
     sighting: bytes

@@ -32,7 +32,7 @@ from haif.base.machine import Address
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol import methods
-from haif.protocol.reach import Connect, Look, Seen, Sighting, Sync, Synced, check_sighting
+from haif.protocol.reach import Look, Meet, Seen, Sighting, Sync, Synced, check_sighting
 from haif.reach.budget import PunchBudget
 from haif.reach.candidates import may_meet
 from haif.reach.service.punch import PunchPort
@@ -81,7 +81,7 @@ class Meetings:
         self._budget = PunchBudget(clock.now())
         self._meetings: dict[Digest, _Meeting] = {}
         wire.serve(methods.LOOK.name, self._on_look, methods.LOOK.terms)
-        wire.serve(methods.CONNECT.name, self._on_connect, methods.CONNECT.terms)
+        wire.serve(methods.MEET.name, self._on_meet, methods.MEET.terms)
         wire.serve(methods.SYNC.name, self._on_sync, methods.SYNC.terms)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Meetings:
         with _port_towards(relay) as port:
             looking, mine = await self._look_from(port, relay)
             try:
-                answer = await _ask(session, methods.CONNECT, Connect(mine))
+                answer = await _ask(session, methods.MEET, Meet(mine))
                 theirs = self._shown(answer.sighting, relay, session.peer)
                 began = self._clock.now()
                 await _ask(session, methods.SYNC, Sync(0))
@@ -143,8 +143,8 @@ class Meetings:
         seen = Sighting(self._net, call.peer, host, port, self._clock.wall())
         return codec.encode(Seen(seal(self._identity, Domain.SIGHTING, seen)))
 
-    async def _on_connect(self, call: Call) -> bytes:
-        asked, session = codec.decode(Connect, call.argument), self._session(call)
+    async def _on_meet(self, call: Call) -> bytes:
+        asked, session = codec.decode(Meet, call.argument), self._session(call)
         relay = self._relay_at(session.remote)
         if relay is None:
             raise WrongState("this session does not run through a relay of mine", call.peer)
@@ -161,7 +161,7 @@ class Meetings:
             raise
         self._meetings[call.scope] = _Meeting(port, looking, theirs)
         asyncio.get_running_loop().call_later(limits.PUNCH_PORT_SECONDS, self._forget, call.scope, port)
-        return codec.encode(Connect(mine))
+        return codec.encode(Meet(mine))
 
     async def _on_sync(self, call: Call) -> bytes:
         attempt = codec.decode(Sync, call.argument).attempt

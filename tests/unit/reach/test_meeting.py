@@ -2,9 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,6 @@ from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.errors import (
     BadSignature,
-    Dropped,
     Expired,
     Forbidden,
     HaifError,
@@ -25,87 +23,18 @@ from haif.base.errors import (
 )
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
-from haif.identity.keys import Identity, NoiseKey
+from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol import methods
-from haif.protocol.reach import Connect, Look, Seen, Sighting, Sync, check_sighting
+from haif.protocol.reach import Look, Meet, Seen, Sighting, Sync, check_sighting
 from haif.reach.budget import PunchBudget
-from haif.reach.service.meeting import Meetings, Relay
+from haif.reach.service import Relay
 from haif.reach.service.punch import PunchPort
-from haif.runtime.clock import SystemClock, entropy
-from haif.wire.service import Call, Session, Wire
+from haif.runtime.clock import SystemClock
+from haif.wire.service import Call, Session
+from tests.support.reach_peers import NET, Peer, Way, peers, relayed
 
-NET = NetId(b"n" * 32)
 WALL = WallTime(1_800_000_000_000)
-
-
-@dataclass
-class Peer:
-    identity: Identity
-    wire: Wire
-    relays: list[Relay] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-    meetings: Meetings = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.meetings = Meetings(
-            identity=self.identity, net=NET, wire=self.wire, clock=SystemClock(),
-            relay_at=lambda _: self.relays[0] if self.relays else None, on_dropped=self.dropped.append,
-        )  # fmt: skip
-
-
-@asynccontextmanager
-async def peers(count: int) -> AsyncIterator[list[Peer]]:
-    async with AsyncExitStack() as stack:
-        made: list[Peer] = []
-        for _ in range(count):
-            identity, dropped = Identity(entropy(32)), list[Dropped]()
-            wire = Wire(
-                identity=identity, noise_key=NoiseKey(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy,
-                on_dropped=dropped.append,
-            )  # fmt: skip
-            made.append(Peer(identity, await stack.enter_async_context(wire), dropped=dropped))
-        yield made
-        for peer in made:
-            peer.meetings.close()
-
-
-@dataclass
-class Way:
-    """A session between two peers through somebody who only passes bytes on, as a relay does."""
-
-    session: Session
-    asked: Session
-    cut: Callable[[], None]
-
-
-@asynccontextmanager
-async def relayed(asker: Peer, other: Peer) -> AsyncIterator[Way]:
-    loop = asyncio.get_running_loop()
-    here, relay_here = socket.socketpair()
-    there, relay_there = socket.socketpair()
-    ends = [await asyncio.open_connection(sock=each) for each in (relay_here, relay_there)]
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-        writer.close()
-
-    carrying = [
-        loop.create_task(pass_on(ends[0][0], ends[1][1])), loop.create_task(pass_on(ends[1][0], ends[0][1]))
-    ]  # fmt: skip
-    accepting = loop.create_task(other.wire.accept_over(there))
-    session = await asker.wire.connect_over(here, other.identity.peer, timeout=3)
-
-    def cut() -> None:
-        for _, writer in ends:
-            writer.transport.abort()
-
-    try:
-        yield Way(session, await accepting, cut)
-    finally:
-        cut()
-        await asyncio.gather(*carrying, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -175,7 +104,7 @@ async def test_an_address_that_the_relay_has_not_signed_for_this_very_peer_is_ne
                 sighting(third.identity, mine, address, net=NetId(bytes(32))),
                 sighting(third.identity, mine, address, at=1),
             ):  # fmt: skip
-                error = await refusal(way.session, methods.CONNECT, Connect(forged))
+                error = await refusal(way.session, methods.MEET, Meet(forged))
                 assert isinstance(error, Malformed | BadSignature | Expired)
                 assert isinstance(await refusal(way.session, methods.SYNC, Sync(1)), WrongState)
             victim.setblocking(False)
@@ -188,7 +117,7 @@ async def test_a_relay_cannot_point_inwards_to_an_address_it_cannot_have_seen() 
         other.relays[0] = Relay(third.identity.peer, ("11.1.0.2", 4000))
         for inside in (("127.0.0.1", 22), ("192.168.1.1", 80), ("0.0.0.0", 80), ("224.0.0.1", 80), ("::1", 80)):
             evidence = sighting(third.identity, asker.identity.peer, inside)
-            assert isinstance(await refusal(way.session, methods.CONNECT, Connect(evidence)), Forbidden)
+            assert isinstance(await refusal(way.session, methods.MEET, Meet(evidence)), Forbidden)
 
 
 async def test_attempts_are_counted_and_a_meeting_must_be_agreed_on_first() -> None:
@@ -196,7 +125,7 @@ async def test_attempts_are_counted_and_a_meeting_must_be_agreed_on_first() -> N
         assert isinstance(await refusal(way.session, methods.SYNC, Sync(0)), WrongState)
         nobody = sighting_of_a_closed_port(asker, relay)
         async with nobody as evidence:
-            await way.session.call(methods.CONNECT.name, codec.encode(Connect(evidence)), timeout=3)
+            await way.session.call(methods.MEET.name, codec.encode(Meet(evidence)), timeout=3)
             for attempt in (2, limits.PUNCH_TRIES_MAX + 1, -1):
                 assert isinstance(await refusal(way.session, methods.SYNC, Sync(attempt)), WrongState)
 
@@ -236,7 +165,7 @@ ANNA = Identity(b"a" * 32)
 def test_the_messages_have_these_bytes() -> None:
     assert b"\x90" == codec.encode(Look())
     assert b"\x91\xc4\x01s" == codec.encode(Seen(b"s"))
-    assert b"\x91\xc4\x01c" == codec.encode(Connect(b"c"))
+    assert b"\x91\xc4\x01c" == codec.encode(Meet(b"c"))
     assert b"\x91\x03" == codec.encode(Sync(3))
 
 
@@ -274,6 +203,6 @@ def test_no_bytes_are_a_sighting_but_those_that_were_signed(junk: bytes, at: int
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_peers_fault(data: bytes) -> None:
-    for kind in (Look, Seen, Connect, Sync):
+    for kind in (Look, Seen, Meet, Sync):
         with suppress(PeerFault):
             codec.decode(kind, data)
