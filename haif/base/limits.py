@@ -79,6 +79,32 @@ PUZZLE_TRIES_AT_ONCE: Final = 4096  # between two looks at the event loop: about
 PUZZLES_SPENT_MAX: Final = 16_384  # redeemed puzzles remembered: more than can be paid within their time
 PUZZLE_ROUNDS_MAX: Final = 2  # a dialler that was asked for more gives up
 
+# --- relay ------------------------------------------------------------------------------------------------------------
+RELAYS_MAX: Final = 3  # relays a peer keeps a place at, and announces
+RELAY_RESERVATION_SECONDS: Final = 600.0  # a place at a relay lasts this long, and is renewed at half of it
+RELAY_RESERVATIONS_MAX: Final = 1000  # each of them keeps a session, of which a listener has 1,024
+RELAY_RESERVATIONS_PER_ADDRESS_MAX: Final = 16  # of peers behind one IP address (IPv6: one /64)
+RELAY_CIRCUITS_MAX: Final = 1000  # two descriptors each
+RELAY_CIRCUITS_PER_CALLER_MAX: Final = 64  # an orchestrator or gateway with many workers behind one relay
+RELAY_CIRCUITS_PER_CALLEE_MAX: Final = 64  # a worker with many gateways
+RELAY_CIRCUITS_PER_ADDRESS_MAX: Final = 128  # asked for from one IP address (IPv6: one /64)
+RELAY_CONNECTS_PER_SECOND: Final = 2.0  # circuits one peer may ask for: each costs a call to another peer
+RELAY_CONNECTS_BURST: Final = 32.0
+RELAY_PAIRING_SECONDS: Final = 10.0  # both ends have dialled by then, or the circuit is given up
+RELAY_IDLE_SECONDS: Final = 45.0  # three times the silence after which a session gives up: nobody is there any more
+RELAY_CIRCUIT_SECONDS: Final = 4500  # no session lives longer
+RELAY_CIRCUIT_BYTES: Final = 8 << 30  # an operator may allow less; a long answer has some 100 KB
+RELAY_BYTES_PER_SECOND: Final = 8 << 20  # of one circuit, and of all circuits of one peer; an operator may allow less
+RELAY_BURST_SECONDS: Final = 2.0  # what was not used for so long may be used at once
+RELAY_BUFFER_BYTES: Final = 64 << 10  # held for an end that reads slowly, beyond one read of the other's socket
+RELAY_EARLY_BYTES_MAX: Final = 64 << 10  # of an end that talks before the other has come
+RELAY_PEERS_REMEMBERED_MAX: Final = 4096  # peers whose use is metered; the least recent is forgotten first
+RELAY_ARGUMENT_BYTES_MAX: Final = 256  # of the calls to and from a relay; the longest takes about 40
+RELAY_LEAVE_SECONDS: Final = 10  # a relay that stops gives circuits this long to move elsewhere
+RELAY_TICK_SECONDS: Final = 1.0  # how often it looks for circuits out of time
+RELAY_INCOMING_MAX: Final = 32  # circuits a peer is answering through at once; more are refused
+RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
+
 # --- DHT --------------------------------------------------------------------------------------------------------------
 DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)

@@ -44,6 +44,7 @@ class Domain(StrEnum):
     RECEIPT = "application/haif-receipt-v1+cbor"
     COUNTERSIGNATURE = "application/haif-countersignature-v1+cbor"
     SIGHTING = "application/haif-sighting-v1+cbor"
+    VOUCHER = "application/haif-relay-voucher-v1+cbor"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import msgspec
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs, reach
+from haif.protocol import heartbeats, inference, jobs, reach, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -28,6 +28,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     ORCHESTRATOR = "orchestrator"
     WORKER = "worker"
+    RELAY = "relay"
     PEER = "any peer"
 
 
@@ -54,6 +55,7 @@ class Method(Generic[A, R]):
 _CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _EVIDENCE: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _SHORT: Final = Terms(Traffic.CONTROL, limits.REACH_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_RELAYED: Final = Terms(Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _GATEWAYS: Final = frozenset({Role.GATEWAY})
 
 SUBMIT: Final = Method(
@@ -104,9 +106,27 @@ SYNC: Final = Method(
     name=reach.SYNC_METHOD, summary="dial the address you were shown, now", argument=reach.Sync, reply=reach.Synced,
     terms=_SHORT, served_by=Role.PEER, callers=frozenset[Role](), retriable=True,
 )  # fmt: skip
+RELAY_RESERVE: Final = Method(
+    name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
+    reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, callers=frozenset[Role](), retriable=True,
+)  # fmt: skip
+RELAY_CONNECT: Final = Method(
+    name=relay.CONNECT_METHOD, summary="I want to meet this peer, who holds a place with you", argument=relay.Connect,
+    reply=relay.Connected, terms=_RELAYED, served_by=Role.RELAY, callers=frozenset[Role](), retriable=False,
+)  # fmt: skip
+RELAY_INCOMING: Final = Method(
+    name=relay.INCOMING_METHOD, summary="somebody wants to meet you through me; only from a relay that holds a place",
+    argument=relay.Incoming, reply=relay.Noted, terms=_RELAYED, served_by=Role.PEER,
+    callers=frozenset({Role.RELAY}), retriable=False,
+)  # fmt: skip
+RELAY_LEAVING: Final = Method(
+    name=relay.LEAVING_METHOD, summary="I stop soon; move elsewhere", argument=relay.Leaving, reply=relay.Noted,
+    terms=_RELAYED, served_by=Role.PEER, callers=frozenset({Role.RELAY}), retriable=True,
+)  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
     SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, LOOK, MEET, SYNC,
+    RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 
 
@@ -166,6 +186,9 @@ def _type(hint: object) -> str:
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is list:
         return f"list of {_type(parts[0])}"
+    if typing.get_origin(hint) is tuple:
+        inner = [_type(part) for part in parts if part is not Ellipsis]
+        return f"list of {inner[0]}" if Ellipsis in parts else f"({', '.join(inner)})"
     if parts:
         return " or ".join(_type(part) for part in parts)
     if hint is type(None):

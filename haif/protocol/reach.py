@@ -19,10 +19,18 @@ from haif.base.errors import BadSignature, Expired
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.signing import Domain, open_sealed
+from haif.protocol.relay import RelayAt
 
 LOOK_METHOD: Final = "reach.look"
 MEET_METHOD: Final = "reach.meet"
 SYNC_METHOD: Final = "reach.sync"
+
+
+class Place(Message, frozen=True):
+    """Where a peer's wire can be reached, as the peer says: at these addresses, and through these relays."""
+
+    addresses: tuple[Address, ...]
+    relays: tuple[RelayAt, ...] = ()
 
 
 class Look(Message, frozen=True):

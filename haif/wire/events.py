@@ -82,6 +82,13 @@ class Arrived(Event, frozen=True):
     arrival: Arrival
 
 
+class Knocked(Event, frozen=True):
+    """Not a session but an end of a relay's circuit was begun here, with this token. `early` came behind it."""
+
+    token: bytes
+    early: bytes
+
+
 class Moved(Event, frozen=True):
     """Both directions use this path now; the others can be closed."""
 

@@ -43,6 +43,8 @@ VERSION_MAX: Final = 1
 PREAMBLE: Final = struct.Struct(">4s4B4s")
 MAGIC: Final = b"HAIF"
 FURTHER_PATH: Final = 2  # in the place of a pattern: no handshake follows, but a further path of an open session
+CIRCUIT: Final = 3  # or, at a relay, the token of a circuit
+TOKEN_BYTES: Final = 16
 MAC_BYTES: Final = 16
 LENGTH: Final = struct.Struct(">H")
 _WITH_TICKET: Final = 1  # flag
@@ -94,7 +96,7 @@ def choose_version(received: bytes, net: NetId) -> int:
     return version
 
 
-_PATTERNS: Final = frozenset(Pattern) | {FURTHER_PATH}
+_PATTERNS: Final = frozenset(Pattern) | {FURTHER_PATH, CIRCUIT}
 
 
 def mac_key(net: NetId, responder: PeerId) -> bytes:

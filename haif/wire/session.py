@@ -26,14 +26,16 @@ from haif.base.errors import (
     Timeout,
     WrongState,
 )  # fmt: skip
-from haif.wire.events import Aged, Arrived, Closed, Established, Event, Moved, Stayed
+from haif.wire.events import Aged, Arrived, Closed, Established, Event, Knocked, Moved, Stayed
 from haif.wire.frames import IGNORABLE, SESSION_KINDS, Kind, failure, frame, parse
 from haif.wire.handshake import Handshake
 from haif.wire.noise import Opener, Sealer
 from haif.wire.opening import (
+    CIRCUIT,
     FURTHER_PATH,
     LENGTH,
     PREAMBLE,
+    TOKEN_BYTES,
     control_begins,
     for_strangers,
     message_length,
@@ -239,7 +241,8 @@ class SessionMachine:
             return 0
         self._preamble = data[offset : offset + PREAMBLE.size]
         self._handshake.preamble(self._preamble)
-        self._phase = self._path_phase if self._preamble[6] == FURTHER_PATH else self._first_phase
+        other = {FURTHER_PATH: self._path_phase, CIRCUIT: self._circuit_phase}
+        self._phase = other.get(self._preamble[6], self._first_phase)
         return PREAMBLE.size
 
     def _path_phase(self, data: bytes, offset: int, now: Instant) -> int:  # noqa: ARG002
@@ -250,6 +253,14 @@ class SessionMachine:
             raise WrongState("a further path goes on before it was answered")
         self._events.append(Arrived(Arrival.read(self._preamble, data, offset)))
         return ARRIVAL.size
+
+    def _circuit_phase(self, data: bytes, offset: int, now: Instant) -> int:  # noqa: ARG002
+        """No session either, but an end of a circuit: from here on it is a relay's."""
+        start = offset + TOKEN_BYTES
+        if len(data) < start:
+            return 0
+        self._events.append(Knocked(data[offset:start], data[start:]))
+        return len(data) - offset
 
     def _first_phase(self, data: bytes, offset: int, now: Instant) -> int:
         whole = read_first(self._preamble, data, offset)
@@ -361,9 +372,9 @@ class SessionMachine:
     def _turned_away(self, error: HaifError) -> bytes:
         """What a dialler hears instead of a session: in the clear before our answer, sealed once there are keys.
 
-        A further path hears nothing: neither which sessions there are nor how far a forger came.
+        A further path and an end of a circuit hear nothing: neither what there is nor how far a forger came.
         """
-        if self._phase == self._path_phase:
+        if self._phase in (self._path_phase, self._circuit_phase):
             return b""
         if self._phase != self._handshake_phase:
             return rejection(error)

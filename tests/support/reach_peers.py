@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from haif.base.errors import ConnectionLost, Dropped
 from haif.base.ids import NetId, PeerId
 from haif.identity.keys import Identity, NoiseKey
-from haif.reach.service import Reach, Relay
+from haif.protocol.relay import RelayAt
+from haif.reach.service import Reach
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Session, Wire
 
@@ -23,7 +24,7 @@ class Peer:
 
     def __init__(self, identity: Identity, wire: Wire, dropped: list[Dropped]) -> None:
         self.identity, self.wire, self.dropped = identity, wire, dropped
-        self.relays: list[Relay] = []
+        self.relays: list[RelayAt] = []
         self.others: dict[PeerId, Peer] = {}  # whom its relays can call
         self.ways = AsyncExitStack()
         self.reach = Reach(
@@ -32,7 +33,7 @@ class Peer:
         )  # fmt: skip
         self.meetings = self.reach.meetings
 
-    async def _carry(self, relay: Relay, peer: PeerId) -> Session:
+    async def _carry(self, relay: RelayAt, peer: PeerId) -> Session:
         if peer not in self.others:
             raise ConnectionLost("the relay does not know that peer")
         self.others[peer].relays[:] = [relay]

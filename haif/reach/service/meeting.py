@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import Clock
@@ -33,6 +33,7 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol import methods
 from haif.protocol.reach import Look, Meet, Seen, Sighting, Sync, Synced, check_sighting
+from haif.protocol.relay import RelayAt
 from haif.reach.budget import PunchBudget
 from haif.reach.candidates import may_meet
 from haif.reach.service.punch import PunchPort
@@ -40,13 +41,6 @@ from haif.wire.service import Call, Session, Wire
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
-
-
-class Relay(NamedTuple):
-    """A relay as a place: who it is, and where its wire listens."""
-
-    peer: PeerId
-    address: Address
 
 
 @dataclass(slots=True)
@@ -73,7 +67,7 @@ class Meetings:
         net: NetId,
         wire: Wire,
         clock: Clock,
-        relay_at: Callable[[Address], Relay | None],
+        relay_at: Callable[[Address], RelayAt | None],
         on_dropped: Callable[[Dropped], None],
     ) -> None:
         self._identity, self._net, self._wire, self._clock = identity, net, wire, clock
@@ -91,7 +85,7 @@ class Meetings:
 
     # --- for who dialled ----------------------------------------------------------------------------------------------
 
-    async def upgrade(self, session: Session, relay: Relay) -> bool:
+    async def upgrade(self, session: Session, relay: RelayAt) -> bool:
         """Move a relayed session to a direct connection, if there can be one; whether that worked.
 
         Raises what the peer or the relay refused with, or what went wrong on the way; the session is then where it was.
@@ -113,13 +107,13 @@ class Meetings:
                 looking.close()
         return False
 
-    async def seen_from(self, port: PunchPort, relay: Relay) -> Address:
+    async def seen_from(self, port: PunchPort, relay: RelayAt) -> Address:
         """Where this peer sees a port of ours."""
         looking, evidence = await self._look_from(port, relay)
         looking.close()
         return self._shown(evidence, relay, self._identity.peer, anywhere=True)
 
-    async def _look_from(self, port: PunchPort, relay: Relay) -> tuple[Session, bytes]:
+    async def _look_from(self, port: PunchPort, relay: RelayAt) -> tuple[Session, bytes]:
         """The relay's signed word for where it sees this port, and the session that keeps the NAT's mapping alive."""
         dialled = await port.dial(relay.address, limits.PUNCH_SECONDS)
         session = await self._wire.connect_over(dialled, relay.peer, timeout=limits.HANDSHAKE_SECONDS, shared=False)
@@ -129,7 +123,7 @@ class Meetings:
             session.close()
             raise
 
-    def _shown(self, evidence: bytes, relay: Relay, peer: PeerId, *, anywhere: bool = False) -> Address:
+    def _shown(self, evidence: bytes, relay: RelayAt, peer: PeerId, *, anywhere: bool = False) -> Address:
         address = check_sighting(evidence, net=self._net, observer=relay.peer, peer=peer, now=self._clock.wall())
         if not anywhere and not may_meet(address, relay.address):
             raise Forbidden(f"{address[0]} is no address that relay {relay.peer.short}… can have seen a peer at")
@@ -224,7 +218,7 @@ async def _ask(session: Session, method: methods.Method[A, R], argument: A) -> R
     return codec.decode(method.reply, reply)
 
 
-def _port_towards(relay: Relay) -> PunchPort:
+def _port_towards(relay: RelayAt) -> PunchPort:
     """A port on whatever address leads to the relay."""
     six = ":" in relay.address[0]
     return PunchPort(socket.AF_INET6 if six else socket.AF_INET, "::" if six else "0.0.0.0")  # noqa: S104 - for seconds

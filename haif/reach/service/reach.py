@@ -12,7 +12,6 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -23,8 +22,10 @@ from haif.base.errors import ConnectionLost, Dropped, HaifError, PeerFault, Refu
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity
+from haif.protocol.reach import Place
+from haif.protocol.relay import RelayAt
 from haif.reach.candidates import is_somebodys, order
-from haif.reach.service.meeting import Meetings, Relay
+from haif.reach.service.meeting import Meetings
 from haif.reach.service.race import race
 from haif.wire.service import Session, Wire
 
@@ -34,18 +35,10 @@ MOVED: Final = "moved"
 FAILED: Final = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a peer says that it can be reached: addresses of its wire, and relays that hold a way open to it."""
-
-    addresses: tuple[Address, ...]
-    relays: tuple[Relay, ...] = ()
-
-
 class Carrier(Protocol):
     """What dials a peer through a relay."""
 
-    async def __call__(self, relay: Relay, peer: PeerId) -> Session:
+    async def __call__(self, relay: RelayAt, peer: PeerId) -> Session:
         """A session with the peer, carried by the relay. Raises as `Wire.connect`."""
 
 
@@ -66,10 +59,10 @@ class Reach:
         on_dropped: Callable[[Dropped], None],
         site: bool = False,
         carry: Carrier | None = None,
-        relay_at: Callable[[Address], Relay | None] = lambda _: None,
+        relay_at: Callable[[Address], RelayAt | None] = lambda _: None,
     ) -> None:
         self._wire, self._carry, self._site, self._on_dropped = wire, carry, site, on_dropped
-        self._relayed: dict[Digest, Relay] = {}  # open sessions that run through a relay
+        self._relayed: dict[Digest, RelayAt] = {}  # open sessions that run through a relay
         self._dials: dict[tuple[PeerId, Place], asyncio.Task[Session]] = {}
         self._moves: set[asyncio.Task[None]] = set()
         self._counts = Counter[str]()
@@ -141,14 +134,14 @@ class Reach:
         except (PeerFault, Refusal, ConnectionLost):  # its key was rotated, or it asks for work: the wire can do more
             return await self._wire.connect(address, peer, timeout=limits.DIAL_SECONDS)
 
-    async def _through(self, carry: Carrier, relay: Relay, peer: PeerId) -> Session:
+    async def _through(self, carry: Carrier, relay: RelayAt, peer: PeerId) -> Session:
         session = await carry(relay, peer)
         for scope in [scope for scope in self._relayed if self._wire.session(scope) is None]:
             del self._relayed[scope]
         self._relayed[session.scope] = relay
         return session
 
-    async def _move(self, session: Session, relay: Relay) -> None:
+    async def _move(self, session: Session, relay: RelayAt) -> None:
         """Move a relayed session to a direct way, if there is one; it goes on as it is otherwise."""
         try:
             moved = await self.meetings.upgrade(session, relay)

@@ -27,6 +27,7 @@ from haif.wire.events import (
     Event,
     Failed,
     GoingAway,
+    Knocked,
     Moved,
     Received,
     Stayed,
@@ -72,7 +73,7 @@ class Connection:
             Established: self._on_established, Called: self._on_called, Stopped: self._on_stopped,
             Answered: self._on_answered, Received: self._on_received, Ended: self._on_ended,
             Failed: self._on_failed, GoingAway: self._on_going_away, Aged: self._on_aged, Closed: self._on_closed,
-            Arrived: self._on_arrived, Moved: self._on_moved, Stayed: self._on_stayed,
+            Arrived: self._on_arrived, Knocked: self._on_knocked, Moved: self._on_moved, Stayed: self._on_stayed,
         }  # fmt: skip
 
     # --- its paths call these -----------------------------------------------------------------------------------------
@@ -318,6 +319,15 @@ class Connection:
         else:
             self.opened.set_result(session)
 
+    def _on_knocked(self, event: Knocked) -> None:
+        try:
+            self._host.knocked(self, event.token, event.early)
+        except HaifError as error:
+            self.machine.close(error)
+        else:
+            self.opened.set_exception(Unsupported("no session came on this connection, but an end of a circuit"))
+            self.opened.exception()  # nobody may be waiting for it
+
     def _on_moved(self, event: Moved) -> None:
         for number in [number for number in self._paths if number != event.path]:
             self._paths.pop(number).close()
@@ -404,6 +414,10 @@ class Connection:
         self._host.misbehaved(call.peer, f"{call.method}: {type(error).__name__}")
 
     # --- what sessions use --------------------------------------------------------------------------------------------
+
+    async def wait_over(self) -> None:
+        """Until the last socket is gone."""
+        await asyncio.shield(self.over)
 
     @property
     def remote(self) -> Address:

@@ -34,6 +34,9 @@ class Host(Protocol[Link]):
     def arrived(self, connection: Link, arrival: Arrival) -> Session:
         """Not a session but a further path of one came: whose it is now. Raises why it is nobody's."""
 
+    def knocked(self, connection: Link, token: bytes, early: bytes) -> None:
+        """Not a session but an end of a circuit came, and is the relay's now. Raises why it is nobody's."""
+
     def leaving(self, connection: Link) -> None:
         """The peer takes no new calls."""
 

@@ -73,6 +73,12 @@ class Path(asyncio.Protocol):
         """From now on be path `number` of another connection."""
         self._above, self.number = above, number
 
+    def surrender(self) -> asyncio.Transport:
+        """The socket is somebody else's from here; its connection hears of it no more."""
+        assert self._transport is not None
+        self._begun = False
+        return self._transport
+
     def write(self, data: bytes) -> None:
         """Send, or keep until the socket takes it."""
         if self._transport is not None:

@@ -32,6 +32,9 @@ class Caller(Protocol):
     def leave(self, error: HaifError) -> None:
         """End the session after what is ready has been written."""
 
+    async def wait_over(self) -> None:
+        """Until the session is over."""
+
     def begin(
         self,
         method: str,
@@ -90,6 +93,10 @@ class Session:
     def close(self) -> None:
         """End the session, for everybody who uses it: calls under way fail with `ConnectionLost`."""
         self._caller.leave(ConnectionLost("the session was closed on our side"))
+
+    async def wait_over(self) -> None:
+        """Until the session is over, however it ended."""
+        await self._caller.wait_over()
 
     async def call(
         self,

@@ -12,7 +12,17 @@ from typing import Self
 
 from haif.base import limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import BadSignature, ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
+from haif.base.errors import (
+    BadSignature,
+    ConnectionLost,
+    Dropped,
+    HaifError,
+    Misuse,
+    Overloaded,
+    Reason,
+    Timeout,
+    Unsupported,
+)
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Terms
@@ -28,6 +38,12 @@ from haif.wire.service.dialer import Dialer, text
 from haif.wire.service.path import Path
 from haif.wire.service.session import Session
 from haif.wire.session import SessionMachine
+
+Circuits = Callable[[bytes, bytes, Callable[[], asyncio.Transport]], None]
+"""Takes the token an end of a circuit showed, what came behind it, and a function that hands over its socket.
+
+A `HaifError` it raises before it called that function closes the connection without a word.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,7 @@ class Wire:
         port: int | None = 0,
     ) -> None:
         self.clock = clock
+        self.net = net
         self.handlers: dict[str, tuple[Handler, Terms]] = {}
         self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
         self.bytes_in = 0
@@ -73,7 +90,6 @@ class Wire:
         self.moved = 0
         self._identity = identity
         self._noise_key = noise_key
-        self._net = net
         self._entropy = entropy
         self._on_dropped = on_dropped
         self._bind = (host, port)
@@ -83,6 +99,7 @@ class Wire:
         self._half_open: set[Connection] = set()
         self._pool: dict[PeerId, Connection] = {}
         self._scoped: dict[Digest, Connection] = {}
+        self._circuits: Circuits | None = None
         self._named: dict[bytes, Connection] = {}  # open sessions by the name of their paths
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
         self._certified: tuple[WallTime, bytes] | None = None
@@ -111,6 +128,12 @@ class Wire:
         """Answer calls of `method` with a stream, on these terms. Raises `Misuse` if it is served already."""
         self._check_free(method)
         self.stream_handlers[method] = handler, terms
+
+    def serve_circuits(self, handler: Circuits) -> None:
+        """Be a relay: connections that show a circuit's token are `handler`'s. Raises `Misuse` if there is one."""
+        if self._circuits is not None:
+            raise Misuse("circuits are served already")
+        self._circuits = handler
 
     async def connect(
         self,
@@ -204,6 +227,16 @@ class Wire:
                 connection.abort()
             raise
 
+    def session_with(self, peer: PeerId) -> Session | None:
+        """An open session with this peer that takes calls, whoever dialled it; the newest of several."""
+        found = [c.session for c in self._scoped.values() if _peer(c) == peer and c.session and c.session.usable]
+        return found[-1] if found else None
+
+    @property
+    def peers(self) -> frozenset[PeerId]:
+        """Those with whom a session is open."""
+        return frozenset(c.session.peer for c in self._connections if c.session is not None)
+
     def session(self, scope: Digest) -> Session | None:
         """The open session of this name, whoever dialled it."""
         connection = self._scoped.get(scope)
@@ -288,6 +321,14 @@ class Wire:
         self._half_open.discard(connection)
         return owner.session
 
+    def knocked(self, connection: Connection, token: bytes, early: bytes) -> None:
+        """An end of a circuit came; the relay has its socket now. Raises why it may not."""
+        if self._circuits is None:
+            raise Unsupported("this node is no relay")
+        self._circuits(token, early, connection.path.surrender)
+        connection.release()
+        self._half_open.discard(connection)
+
     def leaving(self, connection: Connection) -> None:
         """The peer takes no new calls: the next `connect` dials anew."""
         self._unpool(connection)
@@ -340,13 +381,13 @@ class Wire:
 
     def _machine(self, way: Dial | Door) -> SessionMachine:
         wall = self.clock.wall()
-        credentials = Credentials(self._net, self._identity.peer, self._noise_key, self._certificate(wall))
+        credentials = Credentials(self.net, self._identity.peer, self._noise_key, self._certificate(wall))
         return SessionMachine(Handshake(credentials, way, entropy=self._entropy, wall=wall), self.clock.now())
 
     def _certificate(self, wall: WallTime) -> bytes:
         """Our certificate, renewed when half its time is over."""
         if self._certified is None or wall - self._certified[0] > limits.CERTIFICATE_TTL_MS // 2:
-            self._certified = (wall, certify(self._identity, self._net, self._noise_key.public, wall))
+            self._certified = (wall, certify(self._identity, self.net, self._noise_key.public, wall))
         return self._certified[1]
 
     def _dialling(self, address: Address, peer: PeerId) -> asyncio.Task[Session]:

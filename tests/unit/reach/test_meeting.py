@@ -27,8 +27,8 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol import methods
 from haif.protocol.reach import Look, Meet, Seen, Sighting, Sync, check_sighting
+from haif.protocol.relay import RelayAt
 from haif.reach.budget import PunchBudget
-from haif.reach.service import Relay
 from haif.reach.service.punch import PunchPort
 from haif.runtime.clock import SystemClock
 from haif.wire.service import Call, Session
@@ -38,9 +38,9 @@ WALL = WallTime(1_800_000_000_000)
 
 
 @asynccontextmanager
-async def triangle() -> AsyncIterator[tuple[Peer, Peer, Relay, Way]]:
+async def triangle() -> AsyncIterator[tuple[Peer, Peer, RelayAt, Way]]:
     async with peers(3) as (asker, other, third), relayed(asker, other) as way:
-        relay = Relay(third.identity.peer, third.wire.address)
+        relay = RelayAt(third.identity.peer, *third.wire.address)
         other.relays.append(relay)
         yield asker, other, relay, way
 
@@ -95,7 +95,7 @@ async def test_an_address_that_the_relay_has_not_signed_for_this_very_peer_is_ne
     async with triangle() as (asker, other, _, way), peers(1) as (third,):
         with socket.create_server(("127.0.0.1", 0)) as victim:
             address = victim.getsockname()
-            other.relays[0] = Relay(third.identity.peer, third.wire.address)
+            other.relays[0] = RelayAt(third.identity.peer, *third.wire.address)
             mine = asker.identity.peer
             for forged in (
                 b"", b"\xd2" + bytes(64),
@@ -114,7 +114,7 @@ async def test_an_address_that_the_relay_has_not_signed_for_this_very_peer_is_ne
 
 async def test_a_relay_cannot_point_inwards_to_an_address_it_cannot_have_seen() -> None:
     async with triangle() as (asker, other, _, way), peers(1) as (third,):
-        other.relays[0] = Relay(third.identity.peer, ("11.1.0.2", 4000))
+        other.relays[0] = RelayAt(third.identity.peer, "11.1.0.2", 4000)
         for inside in (("127.0.0.1", 22), ("192.168.1.1", 80), ("0.0.0.0", 80), ("224.0.0.1", 80), ("::1", 80)):
             evidence = sighting(third.identity, asker.identity.peer, inside)
             assert isinstance(await refusal(way.session, methods.MEET, Meet(evidence)), Forbidden)
@@ -131,7 +131,7 @@ async def test_attempts_are_counted_and_a_meeting_must_be_agreed_on_first() -> N
 
 
 @asynccontextmanager
-async def sighting_of_a_closed_port(asker: Peer, relay: Relay) -> AsyncIterator[bytes]:
+async def sighting_of_a_closed_port(asker: Peer, relay: RelayAt) -> AsyncIterator[bytes]:
     with PunchPort(socket.AF_INET, "127.0.0.1") as port:
         looking, evidence = await asker.meetings._look_from(port, relay)
     yield evidence

@@ -7,7 +7,8 @@ import pytest
 
 from haif.base.errors import ConnectionLost, HaifError, Timeout
 from haif.base.machine import Address
-from haif.reach.service import Place, Relay
+from haif.protocol.reach import Place
+from haif.protocol.relay import RelayAt
 from haif.reach.service.reach import DIRECT, FAILED, MOVED, RELAYED
 from tests.support.reach_peers import Peer, peers
 
@@ -19,7 +20,7 @@ def closed_port() -> Address:
 
 
 def relayed_place(other: Peer, third: Peer, *addresses: Address) -> Place:
-    return Place(addresses, (Relay(third.identity.peer, third.wire.address),))
+    return Place(addresses, (RelayAt(third.identity.peer, *third.wire.address),))
 
 
 async def test_a_peer_that_can_be_dialled_is_dialled_directly_and_its_relay_is_left_alone() -> None:

@@ -64,7 +64,7 @@ def test_the_preamble_is_these_twelve_bytes() -> None:
         (b"HAIF\x02\x09\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x00\x00\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x02\x01\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
-        (b"HAIF\x01\x01\x03\x00nnnn", Unsupported, Reason.UNSUPPORTED),
+        (b"HAIF\x01\x01\x04\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x01\x01\x00\x02nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x01\x01\x00\x00xxxx", WrongState, Reason.WRONG_STATE),
     ],
