@@ -64,7 +64,7 @@ class Reach:
         self._wire, self._carry, self._site, self._on_dropped = wire, carry, site, on_dropped
         self._relayed: dict[Digest, RelayAt] = {}  # open sessions that run through a relay
         self._dials: dict[tuple[PeerId, Place], asyncio.Task[Session]] = {}
-        self._moves: set[asyncio.Task[None]] = set()
+        self._moves: dict[Digest, asyncio.Task[None]] = {}
         self._counts = Counter[str]()
         self.meetings = Meetings(
             identity=identity, net=net, wire=wire, clock=clock, relay_at=relay_at, on_dropped=on_dropped
@@ -77,7 +77,7 @@ class Reach:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.meetings.close()
-        under_way = [*self._dials.values(), *self._moves]
+        under_way = [*self._dials.values(), *self._moves.values()]
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
@@ -105,6 +105,12 @@ class Reach:
         """`DIRECT` or `RELAYED`: how a session's bytes travel now."""
         return RELAYED if session.scope in self._relayed else DIRECT
 
+    async def settled(self, session: Session) -> None:
+        """Until nothing is being tried any more to move this session to a direct way."""
+        move = self._moves.get(session.scope)
+        if move is not None:
+            await asyncio.wait({move})
+
     def statistics(self) -> Mapping[str, int]:
         """Since the start: sessions dialled `DIRECT` or `RELAYED`; of those, `MOVED` to a direct way or `FAILED` to."""
         return dict(self._counts)
@@ -123,8 +129,8 @@ class Reach:
         relay = self._relayed.get(session.scope)
         if relay is not None and len(self._moves) < limits.PUNCH_PORTS_MAX:
             move = asyncio.create_task(self._move(session, relay), name="reach: move")
-            self._moves.add(move)
-            move.add_done_callback(self._moves.discard)
+            self._moves[session.scope] = move
+            move.add_done_callback(lambda _: self._moves.pop(session.scope, None))
         return session
 
     async def _directly(self, peer: PeerId, address: Address) -> Session:

@@ -38,7 +38,7 @@ async def test_a_peer_that_nobody_can_dial_is_met_through_its_relay_and_then_dir
         place = relayed_place(other, third, closed_port())
         session = await asker.reach.connect(other.identity.peer, place, timeout=10)
         assert RELAYED == asker.reach.path(session)
-        await asyncio.gather(*asker.reach._moves)
+        await asker.reach.settled(session)
         assert (DIRECT, {RELAYED: 1, MOVED: 1}) == (asker.reach.path(session), asker.reach.statistics())
         assert session.usable
 
@@ -48,7 +48,7 @@ async def test_a_session_that_cannot_move_stays_with_its_relay() -> None:
         asker.others[other.identity.peer] = other
         session = await asker.reach.connect(other.identity.peer, relayed_place(other, third), timeout=10)
         other.relays.clear()
-        await asyncio.gather(*asker.reach._moves)
+        await asker.reach.settled(session)
         assert (RELAYED, {RELAYED: 1, FAILED: 1}) == (asker.reach.path(session), asker.reach.statistics())
         assert session.usable
 
