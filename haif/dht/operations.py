@@ -9,17 +9,20 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.clock import WallTime
-from haif.base.errors import Dropped, Malformed, PeerFault
-from haif.base.ids import NetId, PeerId
+from haif.base.errors import Dropped, Malformed, PeerFault, Reason
+from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
 from haif.dht.lookup import Answer, Ask, Lookup
-from haif.dht.messages import SHORT_BYTES, Command, Reply, short
+from haif.dht.messages import SHORT_BYTES, Command, Put, Reply, short
+from haif.dht.watch import Watch, rank
+from haif.identity.keys import Verify
 from haif.identity.signing import Verified
-from haif.protocol.records import Record, open_record
+from haif.protocol.records import Record, contradict, open_record
 
 _HAVE_MAX = 64  # records a query can name; a node holds no more of one topic
 
@@ -35,11 +38,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A publication ended: who keeps the record, and which public codes the others gave."""
+    """A publication ended: who keeps the record, which public codes the others gave, and where a place is waited for.
+
+    `refused` counts those, too.
+    """
 
     number: int
     by: tuple[PeerId, ...]
     refused: tuple[str, ...]
+    waiting: tuple[PeerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,14 @@ class Gathered:
     queries: int
 
 
-Event = Found | Stored | Gathered | Dropped
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something changed at a watched topic: `Node.live` says what is there now."""
+
+    topic: Digest
+
+
+Event = Found | Stored | Gathered | Changed | Dropped
 
 
 class Purpose(Enum):
@@ -162,29 +176,64 @@ class Join(Find):
         self.lookup.add(Contact(peer, ask.address))
 
 
+Ticket = Callable[[PeerId], bytes]
+"""What to show to a node that told us to wait for a place; empty for the others."""
+
+
 class Publish(Find):
     """Have the closest set keep a record. A write never stops early."""
 
-    def __init__(self, number: int, lookup: Lookup, record: bytes) -> None:
-        super().__init__(number, lookup)
-        self._record = record
-        self._by: list[PeerId] = []
+    def __init__(
+        self,
+        number: int,
+        lookup: Lookup,
+        record: bytes,
+        ticket: Ticket,
+        *,
+        replaces: int | None = None,
+        comes_back: bool = True,
+        purpose: Purpose = Purpose.OWNER,
+    ) -> None:
+        super().__init__(number, lookup, purpose)
+        self.record = record
+        self.by: list[PeerId] = []
+        self.told: list[tuple[Contact, bytes, int]] = []  # to wait so many ms with this ticket
+        self.asked: list[PeerId] = []
+        self._ticket, self._replaces, self._comes_back = ticket, replaces, comes_back
         self._refused: list[str] = []
 
     def event(self) -> Event:
         """Who keeps it."""
-        return Stored(self.number, tuple(self._by), tuple(self._refused))
+        waiting = tuple(contact.peer for contact, _, _ in self.told)
+        return Stored(self.number, tuple(self.by), tuple(self._refused), waiting)
 
     def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
         for answer in reached:
-            peer, address = answer.contact
-            yield Ask(peer, address, Command.PUT, self.lookup.target, self._record, answer.token)
+            yield self._put(answer.contact, answer.token)
 
-    def _second_answer(self, _ask: Ask, peer: PeerId, reply: Reply) -> None:
-        if reply.refused:
-            self._refused.append(reply.refused)
-        else:
-            self._by.append(peer)
+    def _put(self, contact: Contact, token: bytes | None) -> Ask:
+        self.asked.append(contact.peer)
+        argument = codec.encode(Put(self.record, self._ticket(contact.peer), self._replaces))
+        return Ask(contact.peer, contact.address, Command.PUT, self.lookup.target, argument, token)
+
+    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        if not reply.refused:
+            self.by.append(peer)
+            return
+        self._refused.append(reply.refused)
+        if self._comes_back and reply.refused == Reason.MUST_WAIT and reply.ticket:
+            self.told.append((Contact(peer, ask.address), reply.ticket, reply.wait_ms))
+
+
+class Return(Publish):
+    """Come back, with the tickets they gave us, to those who told us to. The lookup is an empty one."""
+
+    def __init__(self, number: int, lookup: Lookup, record: bytes, ticket: Ticket, to: Iterable[Contact]) -> None:
+        super().__init__(number, lookup, record, ticket, purpose=Purpose.UPKEEP)
+        self._to = tuple(to)
+
+    def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
+        return [self._put(contact, None) for contact in self._to]
 
 
 class Gather(Find):
@@ -199,9 +248,11 @@ class Gather(Find):
         net: NetId,
         wall: Callable[[], WallTime],
         report: Callable[[Dropped], None],
+        verify: Verify,
+        purpose: Purpose = Purpose.OWNER,
     ) -> None:
-        super().__init__(number, lookup)
-        self._net, self._wall, self._report = net, wall, report
+        super().__init__(number, lookup, purpose)
+        self._net, self._wall, self._report, self._verify = net, wall, report, verify
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
         for record in own:
@@ -219,9 +270,12 @@ class Gather(Find):
                 yield Ask(peer, address, Command.GET, self.lookup.target, b"", answer.token)
 
     def _refreshed(self, ask: Ask) -> Ask:
+        return Ask(ask.peer, ask.address, ask.command, ask.target, self._list(), ask.token)
+
+    def _list(self) -> bytes:
         have = b"".join(list(self._have)[-_HAVE_MAX:])
         assert len(have) <= _HAVE_MAX * SHORT_BYTES, "the list of records fits its query"
-        return Ask(ask.peer, ask.address, ask.command, ask.target, have, ask.token)
+        return have
 
     def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
         fresh = sum([self._consider(data, peer) for data in reply.records])
@@ -233,7 +287,7 @@ class Gather(Find):
         if name in self._have:
             return False
         try:
-            record = open_record(data, net=self._net, now=self._wall())
+            record = open_record(data, net=self._net, now=self._wall(), verify=self._verify)
             if record.payload.topic != self.lookup.target:
                 raise Malformed("a record of another topic than the one asked for")
         except PeerFault as fault:
@@ -245,9 +299,50 @@ class Gather(Find):
 
     def _take(self, record: Verified[Record]) -> None:
         held = self._newest.get(record.signer)
-        if held is None or _rank(record) > _rank(held):
+        if held is not None and contradict(held.payload, record.payload):
+            self._report(Dropped(Reason.EQUIVOCATED, record.signer, "it signed two records with one sequence"))
+        if held is None or rank(record) > rank(held):
             self._newest[record.signer] = record
 
 
-def _rank(record: Verified[Record]) -> tuple[int, bytes]:
-    return record.payload.sequence, record.evidence  # the bytes decide when an owner contradicts itself
+class Observe(Gather):
+    """Read a watched topic, and have some of its holders promise to tell us what changes."""
+
+    def __init__(self, *arguments: Any, watch: Watch, **named: Any) -> None:
+        super().__init__(*arguments, **named, purpose=Purpose.UPKEEP)
+        self.watch = watch
+        self.promised: dict[Contact, bytes] = {}
+
+    @property
+    def records(self) -> Iterable[Verified[Record]]:
+        """What was found."""
+        return self._newest.values()
+
+    def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
+        chosen = set(self.watch.choose([answer.contact for answer in self.lookup.nearest()]))
+        for answer in reached:
+            if answer.contact in chosen:
+                yield self._watch(answer.contact, answer.token)
+        yield from (
+            ask for ask in super()._second_step(reached) if ask.peer not in {contact.peer for contact in chosen}
+        )
+
+    def _watch(self, contact: Contact, token: bytes | None) -> Ask:
+        return Ask(contact.peer, contact.address, Command.WATCH, self.lookup.target, b"", token)
+
+    def _refreshed(self, ask: Ask) -> Ask:
+        if ask.command is not Command.WATCH:
+            return super()._refreshed(ask)
+        return Ask(ask.peer, ask.address, ask.command, ask.target, self.watch.handle + self._list(), ask.token)
+
+    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        super()._second_answer(ask, peer, reply)
+        if ask.command is Command.WATCH and not reply.refused:
+            self.promised[Contact(peer, ask.address)] = reply.token
+
+
+class Renew(Observe):
+    """Have those who tell us promise it again, and read what they hold. The lookup is an empty one."""
+
+    def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
+        return [self._watch(contact, token) for contact, token in self.watch.holders.items()]

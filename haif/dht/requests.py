@@ -59,6 +59,10 @@ class RoundTrips:
         if len(self._known) > limits.DHT_ROUND_TRIPS_MAX:
             self._known.popitem(last=False)
 
+    def forget(self, address: Address) -> None:
+        """What was learned of an address no longer holds."""
+        self._known.pop(address, None)
+
 
 class Requests:
     """The open queries. Bounded by `limits.DHT_OPERATIONS_MAX` operations of `limits.LOOKUP_QUERIES_MAX` each."""
@@ -92,6 +96,11 @@ class Requests:
         del self._open[query.tid]
         if not query.resent:
             self._trips.measured(query.ask.address, now - query.sent)
+
+    def failed(self, query: Open) -> None:
+        """Close a query that nobody answered. Who became slower than its timeout gets a stranger's the next time."""
+        del self._open[query.tid]
+        self._trips.forget(query.ask.address)
 
     def closed(self, query: Open) -> None:
         """Close a query without learning anything."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from haif.base import limits
 from haif.base.clock import Instant
-from haif.base.errors import ConnectionLost, HaifError, Overloaded, OverQuota, Timeout, Unauthenticated
+from haif.base.errors import ConnectionLost, HaifError, Misuse, Overloaded, OverQuota, Timeout, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest, Nonce, PeerId
 from haif.wire.gate import Shares
@@ -34,6 +34,12 @@ class Allowance:
     bytes_per_second: int = limits.RELAY_BYTES_PER_SECOND
     circuit_bytes: int = limits.RELAY_CIRCUIT_BYTES
     circuit_seconds: int = limits.RELAY_CIRCUIT_SECONDS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.circuits <= limits.RELAY_CIRCUITS_MAX:
+            raise Misuse(f"a relay has 1 to {limits.RELAY_CIRCUITS_MAX} circuits, not {self.circuits}")
+        if min(self.bytes_per_second, self.circuit_bytes, self.circuit_seconds) < 1:
+            raise Misuse("a relay through which nothing may pass is none: give rates and amounts above zero")
 
 
 class Meter:

@@ -20,6 +20,7 @@ from haif.dht.messages import Kind
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import SIGNATURE_BYTES
 from haif.testing.directory import OPERATION_SECONDS, Directory
+from haif.testing.signatures import Signatures
 from haif.testing.world import World
 
 Tell = Callable[[str], None]
@@ -56,12 +57,15 @@ class Figures:
 class Stage:
     """A network of `nodes` joined nodes with a few records in it."""
 
-    def __init__(self, *, seed: int, nodes: int, tell: Tell = lambda _: None) -> None:
-        self.directory = Directory(World(seed=seed))
+    def __init__(
+        self, *, seed: int, nodes: int, tell: Tell = lambda _: None, signatures: Signatures | None = None
+    ) -> None:
+        self.directory = Directory(World(seed=seed), signatures=signatures)
         self.world = self.directory.world
         self.random = Random(f"{seed}/stage")  # noqa: S311 - replayed, never secret
         self.figures = Figures()
         self.read: list[bytes] = []
+        self.complaints: list[str] = []  # what a story itself found to be wrong
         self.owners: dict[Digest, Address] = {}  # topic, and who published there
         self._sequences: dict[Digest, int] = {}
         self._live: dict[Digest, bytes] = {}  # the newest record of each topic

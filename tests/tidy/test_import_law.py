@@ -13,7 +13,7 @@ FLOORS = (
     {"runtime", "policy", "config"},
     {"identity", "storage"},
     {"protocol", "wire", "telemetry"},
-    {"dht", "relay", "artifacts", "engine", "proof", "ledger", "privacy"},
+    {"dht", "relay", "membership", "artifacts", "engine", "proof", "ledger", "privacy"},
     {"reach"},
     {"gateway", "orchestrator", "worker", "validator", "training"},
     {"node"},

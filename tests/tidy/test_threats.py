@@ -7,7 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "threats.md").read_text()
 ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if re.match(r"\| [HPNXR]-", line)
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in TEXT.splitlines()
+    if re.match(r"\| [HPNXR]-", line)
 ]
 IDS = (
     [f"H-S{n}" for n in (1, 2, 3)] + [f"H-T{n}" for n in (1, 2, 3)] + [f"H-R{n}" for n in (1, 2, 3)]

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from haif.base import limits
-from haif.base.errors import PeerFault
+from haif.base.errors import PeerFault, Unauthenticated
 from haif.base.machine import Address
 from haif.dht import messages
+from haif.dht.envelope import OVERHEAD_BYTES, Envelope
 from haif.dht.sightings import Sighting
 
-_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed shows that a datagram is too long
+_RECEIVE_BYTES: Final = (
+    limits.DATAGRAM_BYTES_MAX + OVERHEAD_BYTES + 1
+)  # one more than allowed shows that a datagram is too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,16 @@ class Survey:
     dialled_back: int
 
 
-async def dialled_back(second: socket.socket, asked: Collection[Address], nonce: bytes) -> int:
+async def dialled_back(
+    second: socket.socket, asked: Collection[Address], nonce: bytes, envelope: Envelope | None
+) -> int:
     """How many of those asked have sent the nonce to this socket, within `limits.SURVEY_SECONDS`."""
     back: set[Address] = set()
     done = asyncio.Event()
 
     def readable() -> None:
         data, source = _received(second)
-        if source in asked and _is_dialback(data, nonce):
+        if source in asked and _is_dialback(data, nonce, envelope):
             back.add(source)
         if len(back) == len(asked):
             done.set()
@@ -59,9 +64,9 @@ def _received(second: socket.socket) -> tuple[bytes, Address]:
     return data, source[:2]
 
 
-def _is_dialback(data: bytes, nonce: bytes) -> bool:
+def _is_dialback(data: bytes, nonce: bytes, envelope: Envelope | None) -> bool:
     try:
-        datagram = messages.read(data)
-    except PeerFault:
+        datagram = messages.read(data if envelope is None else envelope.open(data))
+    except (PeerFault, Unauthenticated):
         return False
     return datagram.kind is messages.Kind.DIALBACK and datagram.rest == nonce

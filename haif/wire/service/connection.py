@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from haif.base.clock import Deadline, Instant
-from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
+from haif.base.errors import ConnectionLost, Forbidden, HaifError, Misuse, Oversize, Unsupported
 from haif.base.machine import Address
 from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
@@ -86,6 +86,11 @@ class Connection:
             self.schedule()
         else:
             self.close(refusal)
+
+    @property
+    def incoming(self) -> memoryview:
+        """Where paths put what came: one place for all connections, since each is emptied at once."""
+        return self._host.incoming
 
     def received(self, path: Path, data: bytes) -> None:
         """Hand bytes to the machine and act on what it says."""
@@ -187,7 +192,7 @@ class Connection:
         if error is not None:
             self.machine.close(error)
             return
-        self.session = Session(self, event.peer, event.scope)
+        self.session = Session(self, event.peer, event.scope, event.roles)
         self.opened.set_result(self.session)
 
     def _on_called(self, event: Called) -> None:
@@ -202,16 +207,23 @@ class Connection:
         except KeyError:
             kind = "stream" if event.streaming else "call"
             self.machine.rpc.fail(event.stream, Unsupported(f"no {kind} named {event.method!r} is served here"))
-        except Oversize as error:
+        except (Oversize, Forbidden) as error:
+            assert self.session is not None
+            self._host.refused(self.session.peer, error)
             self.machine.rpc.fail(event.stream, error)
         else:
             self.running[event.stream] = self._loop.create_task(work)
 
     def _call(self, event: Called, terms: Terms) -> Call:
-        """What the handler is given. Raises `Oversize` if the method does not take so long an argument."""
+        """What the handler is given. Raises `Oversize` (the argument) or `Forbidden` (the peer's roles)."""
         session, deadline = self.session, event.deadline
         assert session is not None
         if terms is not CALL:
+            if terms.callers and session.roles is not None and terms.callers.isdisjoint(session.roles):
+                raise Forbidden(
+                    f"{event.method} is for {', '.join(sorted(terms.callers))}; you were admitted as "
+                    f"{', '.join(sorted(session.roles))}"
+                )
             if len(event.argument) > terms.argument_bytes_max:
                 raise Oversize(f"{event.method} takes at most {terms.argument_bytes_max} bytes", session.peer)
             deadline = deadline.shrunk(terms.seconds_max, self._host.clock.now())

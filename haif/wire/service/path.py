@@ -13,6 +13,10 @@ from haif.base.machine import Address
 class Above(Protocol):
     """The connection a path belongs to."""
 
+    @property
+    def incoming(self) -> memoryview:
+        """Where to put what came: one place for all paths, since each is emptied at once."""
+
     def begin_on(self, source: str) -> None:
         """The first path is there, from this IP address."""
 
@@ -26,8 +30,8 @@ class Above(Protocol):
         """The socket is gone."""
 
 
-class Path(asyncio.Protocol):
-    """Path `number` of a connection. asyncio calls the five methods of `asyncio.Protocol`; nobody else does."""
+class Path(asyncio.BufferedProtocol):
+    """Path `number` of a connection. asyncio calls the methods of `asyncio.BufferedProtocol`; nobody else does."""
 
     def __init__(self, above: Above, number: int) -> None:
         self.number = number
@@ -49,9 +53,13 @@ class Path(asyncio.Protocol):
         if self.number == 0:
             self._above.begin_on(self.remote[0])
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        self._above.received(self, data)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio asks like this
+        """Where to put what came."""
+        return self._above.incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes came."""
+        self._above.received(self, bytes(self._above.incoming[:nbytes]))
 
     def pause_writing(self) -> None:
         """The socket takes no more for now; the machine keeps what waits, within its credit."""

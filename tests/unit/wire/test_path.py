@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, HaifError, Overloaded, Reason, Timeout
+from haif.base.ids import Digest
 from haif.wire.events import Answered, Arrived, Ended, Moved, Received, Stayed
 from haif.wire.frames import Kind, frame
-from haif.wire.opening import FURTHER_PATH, LENGTH, PREAMBLE
-from haif.wire.path import ANSWER_BYTES, ARRIVAL, Arrival
+from haif.wire.noise import Split
+from haif.wire.opening import FURTHER_PATH, LENGTH, PREAMBLE, preamble
+from haif.wire.path import ANSWER_BYTES, ARRIVAL, Arrival, Paths
 from haif.wire.session import SessionMachine
 from tests.support.wire_pair import NET, Pair, dialling, listening, opened, told
 
@@ -496,14 +498,18 @@ def test_who_was_asked_cannot_move_first() -> None:
 # --- how it begins ----------------------------------------------------------------------------------------------------
 
 
-def test_the_preamble_has_its_golden_bytes() -> None:
-    _, opening = opened().client.move(Instant(100.0))
-    assert opening.hex() == GOLDEN
-    arrival = read(opening)
-    assert (arrival.counter, len(opening)) == (1, PREAMBLE.size + ARRIVAL.size)
+def test_what_is_said_first_on_a_new_path_has_its_golden_bytes() -> None:
+    scope, now = Digest(b"h" * 32), Instant(0.0)
+    mover = Paths(Split(b"a" * 32, b"b" * 32, scope), initiator=True, now=now)
+    other = Paths(Split(b"b" * 32, b"a" * 32, scope), initiator=False, now=now)
+    _, opening = mover.ask(preamble(NET, pattern=FURTHER_PATH), now)
+    assert opening.hex() == ASK
+    _, answer, _ = other.take(read(opening), now)
+    assert answer.hex() == ANSWER
 
 
-GOLDEN = "48414946010102006e6e6e6e66d55b26b5c4508e01266ad46fd326e200000001f26d76a3858ecc4e349325df078181f0"
+ASK = "48414946010102006e6e6e6e0ae8954986ca6d802869f175412c096f00000001e2e067b0605fc308cc582985cdfd53bf"
+ANSWER = "2555bc49d54c4d595136b7a2ac0f25eb"
 
 
 def test_a_listener_tells_a_further_path_from_a_handshake() -> None:
