@@ -27,6 +27,7 @@ from haif.base.machine import Address
 T = TypeVar("T", bound="Common")
 
 
+RELAYS = "PEER@HOST:PORT of a relay to be reached through, where nobody can dial this machine; up to 3"
 DHT_MODES = ("auto", "persistent", "ephemeral")
 
 
@@ -86,6 +87,7 @@ class OrchestratorSettings(Common):
         (), "peer id of a gateway that may submit jobs; none: those a closed network admits"
     )
     workers: tuple[str, ...] = _setting((), "peer id of an admitted worker; none given: every worker is admitted")
+    relays: tuple[str, ...] = _setting((), RELAYS)
     models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
 
@@ -94,6 +96,7 @@ class OrchestratorSettings(Common):
 class WorkerSettings(Common):
     """`haif worker`."""
 
+    relays: tuple[str, ...] = _setting((), RELAYS)
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator whose reservations are honoured")
     model: str = _setting("haif-demo", "model to serve, by name or digest")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")

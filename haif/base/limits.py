@@ -138,7 +138,7 @@ NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, 
 NOTICES_BURST: Final = 32.0  # half a topic may change at once
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
-RECORD_BODY_BYTES_MAX: Final = 720  # an offer takes about 640 bytes, the certificate of its worker's key among them
+RECORD_BODY_BYTES_MAX: Final = 790  # an offer takes about 620 bytes without its place, a certificate among them
 RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
 VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature, ticket and salt it fills a datagram
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
@@ -206,6 +206,7 @@ NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at onc
 
 # --- reach ------------------------------------------------------------------------------------------------------------
 STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
 CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
 REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
 PUNCH_TRIES_MAX: Final = 3  # simultaneous opens for one session: 97.6 % of those that succeed do at the first

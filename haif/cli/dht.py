@@ -179,7 +179,7 @@ async def _peers(arguments: argparse.Namespace) -> int:
                 for record in await dht.lookup(presence_topic(net, contact.peer)):
                     if record.signer == contact.peer:
                         body = _body(record)
-                        row |= {"role": str(body.get("role", "")), "wire": f"{body.get('host')}:{body.get('port')}"}
+                        row |= {"role": str(body.get("role", "")), "wire": str(body.get("place", ""))}
             rows.append(row)
     show(
         arguments,
@@ -257,7 +257,17 @@ def _body(record: Verified[Record]) -> dict[str, Any]:
     except HaifError:
         return {"unreadable_bytes": len(record.payload.body)}
     values = {name: getattr(body, name) for name in kind.__struct_fields__}
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+    return {name: _text(value) for name, value in values.items()}
+
+
+def _text(value: Any) -> Any:
+    """A field of a body as JSON can say it."""
+    from haif.protocol.reach import Place
+
+    if isinstance(value, Place):
+        relays = [f"{relay.peer.short}@{text_of(relay.address)}" for relay in value.relays]
+        return ",".join([*(text_of(address) for address in value.addresses), *relays])
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _view(contact: Contact) -> dict[str, str]:

@@ -14,7 +14,7 @@ from haif.cli import visit
 
 if TYPE_CHECKING:
     from haif.base.ids import PeerId
-    from haif.base.machine import Address
+    from haif.protocol.reach import Place
 
 _CONNECT_SECONDS: Final = 3.0
 _CALL_SECONDS: Final = 3.0
@@ -63,26 +63,36 @@ async def _status(arguments: argparse.Namespace) -> int:
 
 async def _ping(arguments: argparse.Namespace) -> int:
     from haif.identity.keys import NoiseKey
+    from haif.protocol.reach import Place
+    from haif.reach.service import Reach
+    from haif.relay.service import Carrier
     from haif.runtime.clock import SystemClock, entropy
     from haif.wire.service import Wire
 
     text, _, where = arguments.peer.partition("@")
     peer = visit.parse_peer(text)
     settings = config.load(config.NodeSettings, vars(arguments))
-    address = config.parse_address(where) if where else await _wire_of(peer, arguments)
+    place = Place((config.parse_address(where),)) if where else await _place_of(peer, arguments)
     identity, book = visit.visitor(settings)
     wire = Wire(
         identity=identity, noise_key=NoiseKey(entropy(32)), net=book.net, clock=SystemClock(),
         entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None, book=book,
     )  # fmt: skip
-    async with wire:
+    reach = Reach(
+        identity=identity, net=book.net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None,
+        site=bool(where) or settings.allow_private, carry=Carrier(wire),
+    )  # fmt: skip
+    async with wire, reach:
         began = time.perf_counter()
-        session = await wire.connect(address, peer, timeout=_CONNECT_SECONDS)
+        session = await reach.connect(peer, place, timeout=_CONNECT_SECONDS)
         handshake_ms = (time.perf_counter() - began) * 1000
+        await reach.settled(session)
         trips = [await _trip(session) for _ in range(max(1, min(arguments.count, _COUNT_MAX)))]
+        way, remote = reach.path(session), session.remote
     value = {
         "peer": str(peer),
-        "wire": visit.text_of(address),
+        "way": way,
+        "wire": visit.text_of(remote),
         "handshake_ms": round(handshake_ms, 2),
         "round_trips_ms": [round(trip, 3) for trip in trips],
     }
@@ -90,7 +100,7 @@ async def _ping(arguments: argparse.Namespace) -> int:
         arguments,
         value,
         lambda: (
-            f"{peer.short} at {value['wire']} proved its key in {handshake_ms:.1f} ms\n"
+            f"{peer.short} at {value['wire']} ({way}) proved its key in {handshake_ms:.1f} ms\n"
             f"{len(trips)} round trips: {min(trips):.2f} to {max(trips):.2f} ms, mean {sum(trips) / len(trips):.2f} ms"
         ),
     )
@@ -105,16 +115,17 @@ async def _trip(session: Any) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _wire_of(peer: PeerId, arguments: argparse.Namespace) -> Address:
-    """Where a peer's wire listens: from the card of `haif up`, or what the peer itself announced in the visit."""
+async def _place_of(peer: PeerId, arguments: argparse.Namespace) -> Place:
+    """Where a peer is reached: from the card of `haif up`, or what the peer itself announced in the visit."""
     from haif.base import codec, limits
     from haif.protocol.offers import Presence
+    from haif.protocol.reach import Place
     from haif.protocol.records import presence_topic
 
     settings = config.load(config.NodeSettings, vars(arguments))
     for role in visit.roles(settings.folder):
         if role.get("peer") == str(peer) and "wire" in role:
-            return config.parse_address(role["wire"])
+            return Place((config.parse_address(role["wire"]),))
     async with visit.joined(arguments) as (dht, net):
         for record in await dht.lookup(presence_topic(net, peer)):
             if record.signer == peer:
@@ -122,5 +133,5 @@ async def _wire_of(peer: PeerId, arguments: argparse.Namespace) -> Address:
                     body = codec.decode(Presence, record.payload.body, size_max=limits.RECORD_BODY_BYTES_MAX)
                 except HaifError:
                     continue
-                return body.host, body.port
+                return body.place
     raise Unavailable(f"{peer.short} has announced no address; if you know it, ask for {str(peer)[:8]}…@HOST:PORT")

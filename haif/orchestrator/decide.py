@@ -139,7 +139,7 @@ def _reserve(
 ) -> AttemptReserved:
     """The sealed ticket for one attempt. It lives for `limits.RESERVATION_TTL_MS`, or until the job's deadline."""
     expires = min(now + limits.RESERVATION_TTL_MS, job.deadline)
-    host, port = worker.address
+    host, port = next(iter(worker.place.addresses), ("", 0))
     ticket = Reservation(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
@@ -286,4 +286,4 @@ def _check_latest(job: Job, attempt: int, gateway: PeerId) -> None:
 
 
 def _placed(reserved: AttemptReserved, worker: WorkerView) -> Placed:
-    return Placed(reserved.reservation, reserved.host, reserved.port, worker.certificate)
+    return Placed(reserved.reservation, worker.place, worker.certificate)

@@ -20,11 +20,11 @@ from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
-from haif.base.machine import Address
 from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
 
 Busy = Mapping[Post, Mapping[JobId, int]]
@@ -35,7 +35,7 @@ class WorkerView:
     """A live worker as placement sees it. `load` counts requests, running and waiting."""
 
     worker: PeerId
-    address: Address
+    place: Place
     certificate: bytes
     slots: int
     load: int
@@ -134,9 +134,7 @@ class Fleet:
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
             offer = known.offer
-            views.append(
-                WorkerView(worker, (offer.host, offer.port), offer.certificate, share.slots, load, offer.context_tokens)
-            )
+            views.append(WorkerView(worker, offer.place, offer.certificate, share.slots, load, offer.context_tokens))
         return views
 
     def live_count(self, now: Instant) -> int:
@@ -193,7 +191,7 @@ def check_offer(
     """What a record found at a model's topic offers. `admitted` None: any worker.
 
     Raises `WrongState` for a record that does not belong there, `Forbidden` for a worker that was not admitted,
-    `Malformed` for a body that is no offer or an address nobody can dial.
+    `Malformed` for a body that is no offer, or one without a way to its worker.
     """
     owner, stated = record.signer, record.payload
     if stated.kind != RecordKind.OFFER or stated.topic != topic or stated.tombstone:
@@ -203,6 +201,7 @@ def check_offer(
     offer = codec.decode(Offer, stated.body)
     if offer.model != model:
         raise WrongState("the offer is of another model than its topic", owner)
-    if not (offer.host and 0 < offer.port < 1 << 16):
-        raise Malformed("the offer's address cannot be dialled", owner)
+    ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
+    if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
+        raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)
     return offer

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.protocol.jobs import JobView, Placed
+from haif.protocol.reach import Place
 
 
 class JobState(StrEnum):
@@ -34,8 +35,8 @@ class Attempt:
 
     @property
     def placed(self) -> Placed:
-        """What the gateway is told when it asks again. The worker's certificate is in its offer only."""
-        return Placed(self.reservation, self.host, self.port, b"")
+        """What the gateway is told when it asks again. The worker's certificate and relays are in its offer only."""
+        return Placed(self.reservation, Place(((self.host, self.port),) if self.host else ()), b"")
 
 
 @dataclass(slots=True)

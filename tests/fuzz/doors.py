@@ -36,6 +36,7 @@ from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import Record, RecordKind, open_record, sign_record
+from haif.protocol.reach import Sighting
 from haif.protocol.relay import Voucher
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
@@ -71,6 +72,7 @@ BLAMED = (PeerFault, Refusal, Unavailable)
 DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.VOUCHER: Voucher,
+    Domain.SIGHTING: Sighting,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {RecordKind.OFFER: Offer, RecordKind.PRESENCE: Presence}
 ENGINE: tuple[type[Message], ...] = (Order, Report)

@@ -33,11 +33,16 @@ class Peer:
         )  # fmt: skip
         self.meetings = self.reach.meetings
 
-    async def _carry(self, relay: RelayAt, peer: PeerId) -> Session:
+    async def _carry(self, relay: RelayAt, peer: PeerId, _certificate: bytes) -> Session:
         if peer not in self.others:
             raise ConnectionLost("the relay does not know that peer")
         self.others[peer].relays[:] = [relay]
         return (await self.ways.enter_async_context(relayed(self, self.others[peer]))).session
+
+
+def reach_of(identity: Identity, wire: Wire, net: NetId = NET) -> Reach:
+    """What dials peers for a role, where no relay is."""
+    return Reach(identity=identity, net=net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None)
 
 
 @asynccontextmanager

@@ -3,6 +3,6 @@
 from haif.reach.service.meeting import Meetings
 from haif.reach.service.outlook import Outlook, judge
 from haif.reach.service.portmap import PortMapper, PortMapping
-from haif.reach.service.reach import Reach
+from haif.reach.service.reach import Reach, own_addresses
 
-__all__ = ["Meetings", "Outlook", "PortMapper", "PortMapping", "Reach", "judge"]
+__all__ = ["Meetings", "Outlook", "PortMapper", "PortMapping", "Reach", "judge", "own_addresses"]

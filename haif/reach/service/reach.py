@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from haif.base import limits
 from haif.base.clock import Clock
-from haif.base.errors import ConnectionLost, Dropped, HaifError, PeerFault, Refusal, Timeout, Unavailable
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Overloaded, PeerFault, Timeout, Unavailable
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
 from haif.reach.candidates import is_somebodys, order
+from haif.reach.place import Facts
 from haif.reach.service.meeting import Meetings
 from haif.reach.service.race import race
 from haif.wire.service import Session, Wire
@@ -38,7 +40,7 @@ FAILED: Final = "failed"
 class Carrier(Protocol):
     """What dials a peer through a relay."""
 
-    async def __call__(self, relay: RelayAt, peer: PeerId) -> Session:
+    async def __call__(self, relay: RelayAt, peer: PeerId, certificate: bytes) -> Session:
         """A session with the peer, carried by the relay. Raises as `Wire.connect`."""
 
 
@@ -62,6 +64,7 @@ class Reach:
         relay_at: Callable[[Address], RelayAt | None] = lambda _: None,
     ) -> None:
         self._wire, self._carry, self._site, self._on_dropped = wire, carry, site, on_dropped
+        self._facts = Facts(("0.0.0.0", 0))  # noqa: S104 - what it listens at is put in when it is asked for
         self._relayed: dict[Digest, RelayAt] = {}  # open sessions that run through a relay
         self._dials: dict[tuple[PeerId, Place], asyncio.Task[Session]] = {}
         self._moves: dict[Digest, asyncio.Task[None]] = {}
@@ -82,18 +85,34 @@ class Reach:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def connect(self, peer: PeerId, place: Place, *, timeout: float) -> Session:  # noqa: ASYNC109
+    def place(self) -> Place:
+        """Where we are reached, as far as we know now. Raises `Misuse` if the wire does not listen."""
+        return replace(self._facts, listening=self._wire.address).place()
+
+    def learn(self, **facts: Any) -> None:
+        """Something of our `Facts` is known now, or has changed."""
+        self._facts = replace(self._facts, **facts)
+
+    async def connect(
+        self,
+        peer: PeerId,
+        place: Place,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        certificate: bytes = b"",
+    ) -> Session:
         """The session with `peer`: the live one if there is one, else a new one by the first way that opens.
 
-        Several callers share one dial. Raises what the last way failed with, `ConnectionLost` where there is none, or
-        `Timeout` after `timeout` seconds.
+        `certificate` as for `Wire.connect`; empty counts as none. Several callers share one dial. Raises what the last
+        way failed with, `ConnectionLost` where there is none, or `Timeout` after `timeout` seconds.
         """
         known = self._wire.pooled(peer)
         if known is not None:
             return known
         dial = self._dials.get((peer, place))
         if dial is None:
-            dial = self._dials[peer, place] = asyncio.create_task(self._dial(peer, place), name="reach: dial")
+            dialling = self._dial(peer, place, certificate)
+            dial = self._dials[peer, place] = asyncio.create_task(dialling, name="reach: dial")
             dial.add_done_callback(partial(self._dialled, peer, place))
         try:
             async with asyncio.timeout(timeout):
@@ -117,11 +136,15 @@ class Reach:
 
     # --- ways ---------------------------------------------------------------------------------------------------------
 
-    async def _dial(self, peer: PeerId, place: Place) -> Session:
+    async def _dial(self, peer: PeerId, place: Place, certificate: bytes) -> Session:
         addresses = order(place.addresses, [_own_towards(address) for address in place.addresses], site=self._site)
-        ways: list[Callable[[], Awaitable[Session]]] = [partial(self._directly, peer, each) for each in addresses]
-        if self._carry is not None:
-            ways += [partial(self._through, self._carry, relay, peer) for relay in place.relays]
+        relays = place.relays[: limits.RELAYS_MAX] if self._carry is not None else ()
+        ways: list[Callable[[], Awaitable[Session]]] = [
+            partial(self._directly, peer, each, certificate) for each in addresses
+        ]
+        ways += [partial(self._through, relay, peer, certificate) for relay in relays]
+        if len(addresses) == 1 and not relays:  # the wire renews what it dialled itself
+            ways = [partial(self._wire.connect, *addresses, peer, timeout=limits.DIAL_SECONDS, certificate=certificate)]
         if not ways:
             raise ConnectionLost(f"{peer.short}… announced no address that can be dialled from here, and no relay")
         session = await race(ways, stagger=limits.STAGGER_SECONDS, discard=Session.close)
@@ -133,15 +156,18 @@ class Reach:
             move.add_done_callback(lambda _: self._moves.pop(session.scope, None))
         return session
 
-    async def _directly(self, peer: PeerId, address: Address) -> Session:
+    async def _directly(self, peer: PeerId, address: Address, certificate: bytes) -> Session:
         dialled = await _tcp(address)
         try:
-            return await self._wire.connect_over(dialled, peer, timeout=limits.HANDSHAKE_SECONDS)
-        except (PeerFault, Refusal, ConnectionLost):  # its key was rotated, or it asks for work: the wire can do more
+            return await self._wire.connect_over(
+                dialled, peer, timeout=limits.HANDSHAKE_SECONDS, certificate=certificate
+            )
+        except (PeerFault, Overloaded, ConnectionLost):  # its key was rotated, or it asks for work: the wire can more
             return await self._wire.connect(address, peer, timeout=limits.DIAL_SECONDS)
 
-    async def _through(self, carry: Carrier, relay: RelayAt, peer: PeerId) -> Session:
-        session = await carry(relay, peer)
+    async def _through(self, relay: RelayAt, peer: PeerId, certificate: bytes) -> Session:
+        assert self._carry is not None, "ways through relays are tried where something carries"
+        session = await self._carry(relay, peer, certificate)
         for scope in [scope for scope in self._relayed if self._wire.session(scope) is None]:
             del self._relayed[scope]
         self._relayed[session.scope] = relay
@@ -183,6 +209,11 @@ async def _tcp(address: Address) -> socket.socket:
         dialled.close()
         raise
     return dialled
+
+
+def own_addresses(towards: Iterable[Address]) -> tuple[str, ...]:
+    """The addresses of this machine from which these are reached, each once."""
+    return tuple(dict.fromkeys(own for address in towards if (own := _own_towards(address))))
 
 
 def _own_towards(address: Address) -> str:

@@ -184,7 +184,7 @@ class Wire:
         peer: PeerId,
         *,
         timeout: float,  # noqa: ASYNC109
-        certificate: bytes | None = None,
+        certificate: bytes = b"",
         shared: bool = True,
     ) -> Session:
         """A new session with `peer` over `sock`, a connected TCP socket that is ours from here, whatever happens.
@@ -195,7 +195,7 @@ class Wire:
         try:
             if self._closing:
                 raise ConnectionLost("this node is stopping and makes no new connections")
-            if certificate is not None:
+            if certificate:
                 self._dialer.learn(peer, certificate)
         except HaifError:
             sock.close()

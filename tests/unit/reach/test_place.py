@@ -1,6 +1,6 @@
 """What a peer announces of itself."""
 
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.ids import PeerId
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
@@ -40,4 +40,16 @@ def test_what_a_router_gives_is_announced_only_where_peers_see_us_at_that_addres
 
 def test_no_more_addresses_are_announced_than_anybody_dials() -> None:
     own = tuple(f"10.0.0.{number}" for number in range(1, 9))
-    assert limits.CANDIDATES_MAX == len(Facts(("0.0.0.0", 4000), own).place().addresses)
+    assert limits.CANDIDATES_MAX >= len(Facts(("0.0.0.0", 4000), own).place().addresses)
+
+
+def test_an_announcement_has_room_for_two_addresses_and_two_relays_and_never_outgrows_its_record() -> None:
+    relays = tuple(RelayAt(PeerId(bytes([n]) * 32), f"203.255.255.{n}", 65535) for n in range(3))
+    own = ("192.168.100.100", "192.168.200.200")
+    inside = tuple((host, 65535) for host in own)
+    assert Place(inside, relays[:2]) == Facts(("0.0.0.0", 65535), own, relays=relays).place()
+    long = "2a10:ffff:ffff:ffff:ffff:ffff:ffff:fff"
+    crowd = tuple(RelayAt(PeerId(bytes([n]) * 32), f"{long}{n}", 65535) for n in range(3))
+    place = Facts(("::", 65535), tuple(f"{long}{n}" for n in range(9)), relays=crowd).place()
+    assert (1, 1) == (len(place.addresses), len(place.relays))
+    assert len(codec.encode(place)) <= limits.PLACE_BYTES_MAX
