@@ -80,13 +80,14 @@ class Lookup:
         extent: Extent = Extent(),
         *,
         barred: Callable[[Contact], bool] = lambda _: False,
+        prompt: bool = False,
     ) -> None:
         self.target = target
         self.queries = 0
         self.suspected = False  # an eclipse
         self._extent = extent
         self._key = int.from_bytes(target, "big")
-        self._own, self._barred = own, barred
+        self._own, self._barred, self._prompt = own, barred, prompt
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
@@ -104,7 +105,10 @@ class Lookup:
             insort(self._order, (node_id(contact.peer) ^ self._key, contact, counted))
 
     def asks(self) -> list[Ask]:
-        """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight."""
+        """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight.
+
+        Once `limits.DHT_GUIDES` have answered, the way is known, and up to k are in flight: the closest set at once.
+        """
         asks = self._asks()
         if not asks and not self.suspected and self._complete and self._is_dense():
             self.suspected = True
@@ -113,10 +117,11 @@ class Lookup:
 
     def _asks(self) -> list[Ask]:
         asks: list[Ask] = []
-        if self._in_flight >= limits.DHT_ALPHA:
+        window = self._window
+        if self._in_flight >= window:
             return asks
         for contact in self._closest_set():
-            if self._in_flight >= limits.DHT_ALPHA or self.queries >= limits.LOOKUP_QUERIES_MAX:
+            if self._in_flight >= window or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
                 self._states[contact] = _State.ASKED
@@ -165,12 +170,25 @@ class Lookup:
         return [node_id(answer.contact.peer) ^ self._key for answer in self.nearest()]
 
     @property
+    def _window(self) -> int:
+        return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else limits.DHT_K
+
+    @property
     def _region(self) -> int:
         return self._extent.region if self._extent.thorough else 0
 
     @property
     def _complete(self) -> bool:
-        return all(contact.peer in self._answers for contact in self._closest_set())
+        answered = 0
+        late = False
+        for contact in self._closest_set():
+            if contact.peer in self._answers:
+                answered += 1
+            elif self._states[contact] is _State.SLOW:
+                late = True
+            else:
+                return False
+        return not late or (self._prompt and answered >= limits.DHT_K)
 
     def _is_dense(self) -> bool:
         found = self.distances()
@@ -214,6 +232,7 @@ class Lookup:
                 if shells.get(shell, 0) >= per_shell:
                     continue
                 shells[shell] = shells.get(shell, 0) + 1
-            taken[narrow] = of_network + 1
-            count += of_network == 0
+            if answer is not None or states[contact] is not _State.SLOW:  # one past its timeout takes nobody's place
+                taken[narrow] = of_network + 1
+                count += of_network == 0
             yield contact

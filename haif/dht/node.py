@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
@@ -28,7 +29,8 @@ from haif.dht.counters import Counters
 from haif.dht.diversity import Scope, networks
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, Kind
-from haif.dht.operations import Changed, Event, Find, Gather, Join, Observe, Publish, Purpose, Renew, Return
+from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.sightings import Sightings
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
@@ -36,6 +38,7 @@ from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
+from haif.dht.writing import Publish, Return
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
@@ -74,6 +77,7 @@ class Node:
         self._agenda = Agenda()
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
+        self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
@@ -108,31 +112,33 @@ class Node:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
-        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
-        a full store of our own stops nothing.
+        record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
+        we know better ourselves.
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
-        with suppress(OverQuota, MustWait):
+        place = topic, opened.signer
+        with suppress(OverQuota, MustWait, Conflict):  # the others decide
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
-            self._waiting.forget(topic)
-        self._waiting.replace(topic, record)
+            self._waiting.forget(place)
+        self._waiting.replace(place, record)
         lookup = self._lookup(topic, now, thorough=True, broad=True)
         publication = Publish(
-            number, lookup, record, self._ticket(topic), replaces=replaces, comes_back=not opened.payload.tombstone
-        )
+            number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
+            replaces=replaces, comes_back=not opened.payload.tombstone,
+        )  # fmt: skip
         return self._begin(publication, now)
 
     def gather(self, topic: Digest, now: Instant) -> int:
-        """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True)
+        """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
+        lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify
-        )
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+        )  # fmt: skip
         return self._begin(operation, now)
 
     def survey(self, port: int, nonce: bytes, now: Instant) -> tuple[Contact, ...]:
@@ -159,8 +165,9 @@ class Node:
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
-        """What is there now at a watched topic."""
-        return self.attention.live(topic)
+        """What is there now at a watched topic, of owners who were not excluded."""
+        live = self.attention.live(topic)
+        return {owner: record for owner, record in live.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -174,6 +181,7 @@ class Node:
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
+        self._excluded = peers
         self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -226,8 +234,11 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
-        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
+        wish = self._upkeep.wake_at()
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+            if at is not None and at < wish:
+                wish = at
+        return wish
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
@@ -278,7 +289,9 @@ class Node:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
-    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
+    def _lookup(
+        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+    ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
@@ -287,7 +300,8 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard))
+        barred = partial(self._asker.bars, now=now)
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)
@@ -316,30 +330,27 @@ class Node:
 
     # --- places that are waited for -----------------------------------------------------------------------------------
 
-    def _ticket(self, topic: Digest) -> Callable[[PeerId], bytes]:
-        return lambda peer: self._waiting.ticket(topic, peer)
-
     def _on_published(self, publication: Publish, now: Instant) -> None:
-        topic = publication.lookup.target
+        place = publication.lookup.target, publication.owner
         told = {
             contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
         }
         if isinstance(publication, Return):
             self.counters.puts_waited += len(publication.by)
             for peer in publication.asked:
-                self._waiting.came_back(topic, peer, told.get(peer))
+                self._waiting.came_back(place, peer, told.get(peer))
         else:
             for peer in publication.asked:
-                self._waiting.take(topic, peer)
-            self._waiting.wait(topic, publication.record, told.values())
+                self._waiting.take(place, peer)
+            self._waiting.wait(place, publication.record, told.values())
 
     def _come_back(self, now: Instant) -> None:
         while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
-            topic, record, told = due
+            (topic, owner), record, told = due
             ticket = {one.contact.peer: one.ticket for one in told}
             nobody = Lookup(topic, (), self.peer)
             to = [one.contact for one in told]
-            self._begin(Return(self._agenda.number(), nobody, record, ticket.__getitem__, to), now)
+            self._begin(Return(self._agenda.number(), nobody, record, owner, ticket.__getitem__, to), now)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 

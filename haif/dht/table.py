@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
-from haif.dht.contact import Contact, node_id
+from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
@@ -26,6 +26,7 @@ _BRANCH_BITS = 3
 class _Entry:
     contact: Contact
     seen: Instant
+    id: int
     entered: int = 0  # when, counted in entries
     failures: int = 0
 
@@ -72,13 +73,13 @@ class RoutingTable:
             return None
         if len(bucket.entries) < limits.DHT_K:
             bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, _Entry(contact, now))
+            self._enter(prefix, bucket, _Entry(shared(contact), now, node_id(contact.peer)))
             return None
         if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
             self._leave(prefix, bucket, surplus.contact.peer)
-            self._enter(prefix, bucket, _Entry(contact, now))
+            self._enter(prefix, bucket, _Entry(contact, now, node_id(contact.peer)))
             contact, now = surplus.contact, surplus.seen
-        self._wait(bucket, _Entry(contact, now))
+        self._wait(bucket, _Entry(contact, now, node_id(contact.peer)))
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
@@ -134,15 +135,14 @@ class RoutingTable:
         With `since`, only what may be passed on: heard at that time or later, and no query unanswered since.
         """
         found: list[Contact] = []
-        for buckets in self._outwards(target):
-            ring = [
-                (node_id(peer) ^ target, entry.contact)
-                for bucket in buckets
-                for peer, entry in bucket.entries.items()
+        for bucket in self._outwards(target):
+            inside = [
+                (entry.id ^ target, entry.contact)
+                for entry in bucket.entries.values()
                 if since is None or (entry.seen >= since and not entry.failures)
             ]
-            ring.sort()
-            found += [contact for _, contact in ring]
+            inside.sort()
+            found += [contact for _, contact in inside]
             if len(found) >= count:
                 break
         return found[:count]
@@ -195,17 +195,28 @@ class RoutingTable:
         bucket = self._buckets.get(self._prefix(peer))
         return bucket is not None and peer in bucket.entries
 
-    def _outwards(self, target: int) -> Iterator[list[_Bucket]]:
-        """The buckets in rings around a target: everything in one ring is closer to it than anything in the next.
+    def _outwards(self, target: int) -> Iterator[_Bucket]:
+        """The buckets by distance from a target: everything in one is closer to it than anything in the next.
 
-        With p bits shared by target and us: bucket p shares more than p bits with the target, the buckets beyond p
-        share exactly p with it, and each bucket below p shares its own number.
+        With p bits shared by target and us, bucket p shares more than p bits with the target, those beyond p share p,
+        and each below p shares its own number. Of those beyond p, bucket q lies before all deeper ones if the target
+        differs from us in bit q, as the contacts in q do, and behind them if it does not.
         """
-        shared = ID_BITS - (self._own_id ^ target).bit_length()
-        yield [bucket for prefix, bucket in self._buckets.items() if prefix == shared]
-        yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
-        for prefix in sorted((prefix for prefix in self._buckets if prefix < shared), reverse=True):
-            yield [self._buckets[prefix]]
+        difference = self._own_id ^ target
+        shared = ID_BITS - difference.bit_length()
+        before: list[int] = []
+        behind: list[int] = []
+        for prefix in sorted(self._buckets):
+            if prefix > shared and difference >> (ID_BITS - 1 - prefix) & 1:
+                before.append(prefix)
+            elif prefix != shared:
+                behind.append(prefix)
+        if shared in self._buckets:
+            yield self._buckets[shared]
+        for prefix in before:
+            yield self._buckets[prefix]
+        for prefix in reversed(behind):
+            yield self._buckets[prefix]
 
     def _edge(self) -> int | None:
         """The last bucket that is not all neighbourhood; None if we know everybody."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
-from haif.protocol.jobs import JobView, Placed
-from haif.protocol.reach import Place
+from haif.protocol.jobs import JobView
 
 
 class JobState(StrEnum):
@@ -32,11 +31,6 @@ class Attempt:
     expires: int
     reserved: int
     failure: str = ""
-
-    @property
-    def placed(self) -> Placed:
-        """What the gateway is told when it asks again. The worker's certificate and relays are in its offer only."""
-        return Placed(self.reservation, Place(((self.host, self.port),) if self.host else ()), b"")
 
 
 @dataclass(slots=True)
