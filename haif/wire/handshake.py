@@ -114,6 +114,11 @@ class Handshake:
         self.split: Split | None = None
         self.established: Established | None = None
 
+    @property
+    def net(self) -> NetId:
+        """The network both are of."""
+        return self._credentials.net
+
     def begin(self) -> bytes:
         """The initiator's first bytes."""
         dial, own = self._dial, self._credentials
