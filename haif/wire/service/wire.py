@@ -140,6 +140,11 @@ class Wire:
                 return await asyncio.shield(dial)
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if waiter is None or waiter.cancelling():
+                raise
+            raise ConnectionLost("this node stopped before the session was made") from None  # it is the dial that was
 
     async def drain(self, seconds: float) -> None:
         """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
