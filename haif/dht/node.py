@@ -16,7 +16,7 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
@@ -110,13 +110,13 @@ class Node:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
-        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
-        a full store of our own stops nothing.
+        record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
+        we know better ourselves.
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
         place = topic, opened.signer
-        with suppress(OverQuota, MustWait):
+        with suppress(OverQuota, MustWait, Conflict):  # the others decide
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
