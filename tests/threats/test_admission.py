@@ -261,7 +261,7 @@ async def test_n_12_a_closed_networks_directory_is_deaf_and_dumb_to_strangers(
     drops = Drops()
     first = await stack.enter_async_context(dht(SERVER, KEY, drops=drops))
     member = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
-    await member.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    await member.publish(RecordKind.OFFER, TOPIC, b"here", ttl_ms=60_000)
     assert [record.payload.body for record in await first.lookup(TOPIC)] == [b"here"]
     sent = first.statistics().datagrams_out
     for key in (None, NetKey(b"o" * 32)):  # who knows no key, and who knows another network's
@@ -276,7 +276,7 @@ async def test_n_12_a_closed_networks_directory_is_deaf_and_dumb_to_strangers(
 async def test_what_a_revoked_peer_announces_is_not_passed_on_to_whoever_looks(stack: AsyncExitStack) -> None:
     first = await stack.enter_async_context(dht(SERVER, KEY))
     revoked = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
-    await revoked.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    await revoked.publish(RecordKind.OFFER, TOPIC, b"here", ttl_ms=60_000)
     assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 1
     changes = first.watch(TOPIC)
     assert (await anext(changes)).what is What.ADDED

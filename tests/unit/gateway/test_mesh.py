@@ -29,6 +29,7 @@ from haif.gateway.openai import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey
+from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
@@ -46,11 +47,13 @@ from haif.protocol.jobs import (
     SubmitJob,
 )
 from haif.protocol.offers import Presence
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
+from tests.support.reach_peers import reach_of
 from tests.support.scripted_mesh import CARD, GATEWAY, MODEL, ORCHESTRATOR, STRANGER, WORKER
 
 NET = NetId(b"t" * 32)
@@ -75,7 +78,9 @@ class Directory:
     async def lookup(self, topic: bytes) -> tuple[Verified[Record], ...]:
         self.lookups += 1
         await asyncio.sleep(0)
-        bodies = {peer: codec.encode(Presence("orchestrator", *at, b"")) for peer, at in self.presences.items()}
+        bodies = {
+            peer: codec.encode(Presence("orchestrator", Place((at,)), b"")) for peer, at in self.presences.items()
+        }
         return tuple(
             Verified(Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, body), peer, b"")
             for peer, body in bodies.items()
@@ -87,6 +92,7 @@ class Peers:
     """The orchestrator and the worker: what they were told, and what they answer."""
 
     worker_address: Address = ("127.0.0.1", 0)
+    worker_certificate: bytes = b""
     heard: list[object] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +141,10 @@ class Peers:
             body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
             now, now + 30_000, now + 60_000,
         )  # fmt: skip
-        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, b"")
+        return Placed(
+            seal(self.signer, Domain.RESERVATION, self.alter(terms)), Place((self.worker_address,)),
+            self.worker_certificate,
+        )  # fmt: skip
 
     def _end(self, body: FinaliseJob | FailJob) -> jobs.Finalised:
         if isinstance(body, FailJob):
@@ -185,6 +194,7 @@ class Net:
     directory: Directory
     telemetry: Telemetry
     journey: Journey
+    worker: Wire
 
     async def travel(self, deliver=None) -> tuple[str, dict[str, str]]:
         async def keep(_: Chunk) -> None:
@@ -218,11 +228,11 @@ async def open_net(*, orchestrators: tuple[PeerId, ...] = (ORCHESTRATOR.peer,), 
         directory = Directory({ORCHESTRATOR.peer: orchestrator.address})
         telemetry = Telemetry(role="gateway", instance="test", spans=None, otlp=None)
         mesh = PeerMesh(
-            orchestrators=orchestrators, identity=GATEWAY, net=NET, wire=own, dht=directory,
+            orchestrators=orchestrators, identity=GATEWAY, net=NET, reach=reach_of(GATEWAY, own, NET), dht=directory,
             voice=Voice(GATEWAY, NET, CLOCK, entropy), telemetry=telemetry, clock=CLOCK,
         )  # fmt: skip
         journey = Journey(ask(stream), job=JobId(b"j" * 16), tenant="acme", gateway=GATEWAY.peer)
-        yield Net(mesh, peers, directory, telemetry, journey)
+        yield Net(mesh, peers, directory, telemetry, journey, worker)
         await asyncio.gather(*mesh._reports)
 
 
@@ -237,6 +247,23 @@ async def test_a_job_is_placed_run_checked_countersigned_and_recorded() -> None:
         hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, final.countersignature, GATEWAY.peer)
         assert hand.payload.receipt == checked.receipt.digest
         assert net.heard(FailJob) == []
+
+
+async def test_a_worker_is_met_in_one_round_trip_with_the_certificate_it_offered() -> None:
+    for certified in (True, False):
+        async with open_net() as net:
+            worker = net.worker
+            net.peers.worker_certificate = worker.certificate if certified else b""
+            await net.travel()
+            assert len(worker._times) == certified  # Noise IK, or XX without it
+
+
+async def test_a_placement_with_somebody_elses_certificate_is_refused() -> None:
+    async with open_net() as net:
+        key = NoiseKey(entropy(32)).public
+        net.peers.worker_certificate = certify(ORCHESTRATOR, NET, key, CLOCK.wall())
+        with pytest.raises(BadSignature):
+            await net.travel()
 
 
 async def test_trace_and_correlation_travel_to_orchestrator_and_worker() -> None:
@@ -329,14 +356,14 @@ async def test_no_orchestrator_at_all_is_a_mesh_without_workers() -> None:
 
 async def test_an_orchestrator_that_moved_is_found_again() -> None:
     async with open_net() as net:
-        net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
+        net.mesh._places[ORCHESTRATOR.peer] = Place((("127.0.0.1", 1),))
         assert (await net.travel())[0] == "Hello world"
         assert net.directory.lookups == 1
 
 
 async def test_all_who_wait_for_an_orchestrator_that_moved_find_it_again() -> None:
     async with open_net() as net:
-        net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
+        net.mesh._places[ORCHESTRATOR.peer] = Place((("127.0.0.1", 1),))
         views = await asyncio.gather(*(net.mesh.show(JobId(b"k" * 16)) for _ in range(8)))
         assert [view.state for view in views if view] == ["finalised"] * 8
 
@@ -356,7 +383,7 @@ async def test_a_job_nobody_knows_is_none_and_a_lost_mesh_is_unavailable() -> No
         assert known is not None
         assert known.tenant == "acme"
         assert await net.mesh.show(JobId(b"z" * 16)) is None
-        net.mesh._addresses.clear()
+        net.mesh._places.clear()
         net.directory.presences.clear()
         with pytest.raises(NoWorker):
             await net.mesh.show(JobId(b"k" * 16))
@@ -365,7 +392,7 @@ async def test_a_job_nobody_knows_is_none_and_a_lost_mesh_is_unavailable() -> No
 def test_a_gateway_without_orchestrators_is_a_wrong_setting() -> None:
     with pytest.raises(Misuse, match="orchestrator"):
         PeerMesh(
-            orchestrators=(), identity=GATEWAY, net=NET, wire=None, dht=None, voice=None, telemetry=None, clock=CLOCK,
+            orchestrators=(), identity=GATEWAY, net=NET, reach=None, dht=None, voice=None, telemetry=None, clock=CLOCK,
         )  # fmt: skip
 
 

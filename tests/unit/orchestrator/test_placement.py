@@ -12,6 +12,7 @@ from haif.identity.signing import Verified
 from haif.orchestrator.placement import Fleet, WorkerView, check_offer, choose
 from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
 from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
 
@@ -23,7 +24,7 @@ TOPIC = offer_topic(NET, MODEL)
 
 
 def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, ("127.0.0.1", 1), b"", slots, taken, 1024)
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024)
 
 
 def fleet(*workers: PeerId) -> Fleet:
