@@ -117,6 +117,8 @@ RELAY_ARGUMENT_BYTES_MAX: Final = 256  # of the calls to and from a relay; the l
 RELAY_LEAVE_SECONDS: Final = 10  # a relay that stops gives circuits this long to move elsewhere
 RELAY_TICK_SECONDS: Final = 1.0  # how often it looks for circuits out of time
 RELAY_INCOMING_MAX: Final = 32  # circuits a peer is answering through at once; more are refused
+RELAY_INCOMING_PER_SECOND: Final = 20.0  # circuits a peer answers through one relay: each costs a handshake
+RELAY_INCOMING_BURST: Final = 64.0  # all who were cut off by a restart of the relay come back at once
 RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
 
 # --- DHT --------------------------------------------------------------------------------------------------------------

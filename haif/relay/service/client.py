@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from haif.base import codec, limits
-from haif.base.clock import Clock, Deadline
+from haif.base.clock import Clock, Deadline, Instant
 from haif.base.errors import ConnectionLost, Dropped, Forbidden, HaifError, Misuse, Overloaded, Timeout
 from haif.base.ids import NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.identity.signing import Verified
+from haif.policy.bucket import Bucket
 from haif.protocol import methods
 from haif.protocol.relay import (
     Connect,
@@ -90,6 +91,7 @@ class Carrier:
 @dataclass(slots=True)
 class _Held:
     relay: RelayAt
+    budget: Bucket  # of circuits answered through it
     voucher: Verified[Voucher] | None = None
     gone: bool = False  # it said that it leaves
 
@@ -116,7 +118,7 @@ class Places:
             raise Misuse(f"a peer keeps places at {limits.RELAYS_MAX} relays, not at {len(relays)}")
         if len({relay.peer for relay in relays}) != len(relays):
             raise Misuse("a relay is named twice")
-        self._held = {relay.peer: _Held(relay) for relay in relays}
+        self._held = {relay.peer: _Held(relay, _budget(clock.now())) for relay in relays}
         self._peer, self._net, self._wire, self._clock = peer, net, wire, clock
         self._on_change, self._on_dropped = on_change, on_dropped
         self._keeping: list[asyncio.Task[None]] = []
@@ -204,8 +206,9 @@ class Places:
     async def _on_incoming(self, call: Call) -> bytes:
         token = codec.decode(Incoming, call.argument).token
         held = self._known(call)
-        if len(self._answering) >= limits.RELAY_INCOMING_MAX:
-            raise Overloaded("too many circuits are being answered", retry_after=1.0)
+        held.budget, answer = held.budget.take(1, self._clock.now())
+        if not answer.allowed or len(self._answering) >= limits.RELAY_INCOMING_MAX:
+            raise Overloaded("too many circuits are being answered", retry_after=max(1.0, answer.retry_after))
         task = asyncio.create_task(self._answer(held.relay, token), name="relay: answer")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -232,6 +235,10 @@ class Places:
         if held is None or held.voucher is None:
             raise Forbidden("I hold no place with you")
         return held
+
+
+def _budget(now: Instant) -> Bucket:
+    return Bucket.full(capacity=limits.RELAY_INCOMING_BURST, rate=limits.RELAY_INCOMING_PER_SECOND, now=now)
 
 
 # --- below ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock, WallTime
@@ -213,10 +213,11 @@ class Wire:
     async def accept_over(self, sock: socket.socket) -> Session:
         """Answer on `sock`, a connected TCP socket that is ours from here, as if somebody had dialled us there.
 
+        The gate's budgets of single addresses do not count for it: who made the socket knows how many it makes.
         The session that comes of it: a new one, or one that has moved there or is about to. Raises what the other side
         did wrong, `Overloaded`, `ConnectionLost`, or `Timeout` after `limits.HANDSHAKE_SECONDS`.
         """
-        connection = Connection(self, self._answering)
+        connection = Connection(self, lambda _: self._answering(_OURS))
         try:
             if self._closing:
                 raise ConnectionLost("this node is stopping and takes no new connections")
@@ -478,6 +479,9 @@ class Wire:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+
+
+_OURS: Final = "127.0.0.1"  # as the gate sees sockets of our own making: like this very machine's
 
 
 def _peer(connection: Connection) -> PeerId | None:

@@ -26,6 +26,7 @@ from haif.base.errors import (
 from haif.base.ids import NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity, NoiseKey
+from haif.policy.bucket import Bucket
 from haif.protocol import methods
 from haif.protocol.relay import Connect, Connected, Incoming, Leaving, RelayAt, Reserve, Reserved, read_voucher
 from haif.relay.circuits import Allowance
@@ -528,6 +529,17 @@ async def test_a_relay_that_calls_without_end_is_told_to_stop(house: House, monk
     await back.call(methods.RELAY_INCOMING.name, codec.encode(Incoming(a_token())), timeout=3)
     with pytest.raises(Overloaded):
         await back.call(methods.RELAY_INCOMING.name, codec.encode(Incoming(a_token())), timeout=3)
+
+
+async def test_a_relay_that_calls_too_often_is_told_to_stop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = house.relay_wire.session_with(WORKER.peer)
+    assert back is not None
+    house.places._held[RELAY.peer].budget = Bucket.full(capacity=2, rate=0.001, now=CLOCK.now())
+    for _ in range(2):
+        await back.call(methods.RELAY_INCOMING.name, codec.encode(Incoming(a_token())), timeout=3)
+    with pytest.raises(Overloaded) as caught:
+        await back.call(methods.RELAY_INCOMING.name, codec.encode(Incoming(a_token())), timeout=3)
+    assert caught.value.retry_after > 500
 
 
 async def never(sock: socket.socket) -> Session:

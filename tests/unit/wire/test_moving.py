@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from haif.base import limits
+from haif.base.clock import Instant
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
@@ -21,9 +22,11 @@ from haif.base.errors import (
 from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import NoiseKey
 from haif.runtime.clock import entropy
-from haif.wire.opening import PREAMBLE
+from haif.wire.opening import PREAMBLE, First
 from haif.wire.path import ARRIVAL
+from haif.wire.puzzle import Puzzle
 from haif.wire.service import Call, Session, Wire
+from haif.wire.service.path import Path
 from tests.unit.wire.test_service import CLIENT, SERVER, Drops, Held, count, echo, wire
 
 
@@ -128,6 +131,26 @@ async def test_work_that_one_socket_cannot_carry_is_overloaded(
     monkeypatch.setattr(server._gate, "_within", lambda *_: False)
     with pytest.raises(Overloaded, match="bits of work"):
         await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
+
+
+async def test_those_who_come_through_one_relay_do_not_share_a_budget_of_one_address(
+    server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources: list[str] = []
+    judge = server._gate.judge
+
+    def listen(first: First, source: str, now: Instant) -> Puzzle | None:
+        sources.append(source)
+        return judge(first, source, now)
+
+    monkeypatch.setattr(server._gate, "judge", listen)
+    monkeypatch.setattr(Path, "remote", property(lambda _: ("192.0.2.1", 1)))
+    one, other = joined()
+    answering = asyncio.create_task(server.accept_over(other))
+    await client.connect_over(one, SERVER.peer, timeout=3)
+    await answering
+    await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
+    assert sources == ["127.0.0.1", "192.0.2.1"]
 
 
 async def test_a_node_that_stops_takes_no_sockets(server: Wire) -> None:
