@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from haif.base import limits
+from haif.base.clock import Instant
 from haif.base.errors import Dropped, Malformed
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
@@ -20,6 +21,7 @@ from haif.dht.lookup import Answer, Ask, Lookup
 from haif.dht.messages import Command, Reply
 from haif.identity.signing import Verified
 from haif.protocol.records import Record
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -77,6 +79,7 @@ class Find:
         self.number = number
         self.lookup = lookup
         self.purpose = purpose
+        self.began = Instant(0.0)  # noted by whoever runs it
         self._queue: deque[Ask] = deque()  # the second step's queries
         self._looked = False  # the lookup has ended
         self._active: set[Ask] = set()

@@ -14,6 +14,7 @@ from haif.base.errors import Dropped, Reason, Timeout, from_reason
 from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
+from haif.dht.counters import LookupEnded
 from haif.dht.diversity import Scope, networks
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
@@ -213,6 +214,11 @@ class Dht:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
         async with self._callers:
             return (await self._endpoint.outcome(Found, self._node.find(target, self._clock.now()))).contacts
+
+    def lookups_ended(self) -> list[LookupEnded]:
+        """The lookups that ended since this was last asked, as far as `limits.DHT_EVENTS_MAX` of them go."""
+        waiting = self._node.counters.lookups
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def statistics(self) -> DhtStatistics:
         """What is held now, and what was counted since the start."""
