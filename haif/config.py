@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import platformdirs
 
+from haif.base import limits
 from haif.base.errors import Misuse
 from haif.base.machine import Address
 
@@ -97,11 +98,24 @@ class GatewaySettings(Common):
     http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings(Common):
+    """`haif relay`."""
+
+    circuits: int = _setting(limits.RELAY_CIRCUITS_MAX, "circuits open at once; at most 1000")
+    bytes_per_second: int = _setting(
+        limits.RELAY_BYTES_PER_SECOND, "bytes a second, both directions, of one circuit and of all of one peer"
+    )
+    circuit_bytes: int = _setting(limits.RELAY_CIRCUIT_BYTES, "bytes one circuit may carry before it is cut")
+    circuit_seconds: int = _setting(limits.RELAY_CIRCUIT_SECONDS, "seconds one circuit may last")
+
+
 SECTIONS: dict[type[Common], str] = {
     NodeSettings: "node",
     OrchestratorSettings: "orchestrator",
     WorkerSettings: "worker",
     GatewaySettings: "gateway",
+    RelaySettings: "relay",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COMMON = {each.name for each in dataclasses.fields(Common)}

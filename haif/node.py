@@ -42,6 +42,7 @@ from haif.wire.service import Wire
 if TYPE_CHECKING:
     from haif.engine.request import ModelInfo
     from haif.engine.service import Engine
+    from haif.relay.service import Relay
 
 DRAIN_SECONDS = 1.0
 Announce = Callable[[dict[str, str]], None]
@@ -110,6 +111,8 @@ def _role(settings: config.Common) -> AbstractAsyncContextManager[dict[str, str]
             return _worker(settings)
         case config.GatewaySettings():
             return _gateway(settings)
+        case config.RelaySettings():
+            return _relay(settings)
         case config.NodeSettings():
             return _node(settings)
     raise Misuse(f"{type(settings).__name__} is no role's")
@@ -130,7 +133,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
     network, net = charter.network, charter.network.net
     with disk.owned(folder / "lock", name):
         identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
-        book = Book(network, networks.admission(network, identity.peer))
+        book = networks.book(network, clock.wall(), identity.peer)
         _check_admitted(book, identity.peer, settings, clock)
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
@@ -254,6 +257,26 @@ async def _gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[str, 
 
 
 @asynccontextmanager
+async def _relay(settings: config.RelaySettings) -> AsyncIterator[dict[str, str]]:
+    from haif.relay.circuits import Allowance
+    from haif.relay.service import Relay
+
+    allowance = Allowance(
+        circuits=settings.circuits, bytes_per_second=settings.bytes_per_second,
+        circuit_bytes=settings.circuit_bytes, circuit_seconds=settings.circuit_seconds,
+    )  # fmt: skip
+    async with (
+        _ground(settings, listen=True) as ground,
+        Relay(
+            identity=ground.identity, net=ground.net, wire=ground.wire, clock=ground.clock, entropy=entropy,
+            on_dropped=ground.telemetry.dropped, allowance=allowance,
+        ) as relay,
+    ):  # fmt: skip
+        _watch_relay(ground.telemetry, relay)
+        yield ground.ready | {"relay": f"{ground.identity.peer}@{ground.ready['wire']}"}
+
+
+@asynccontextmanager
 async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: SystemClock) -> AsyncIterator[Engine]:
     from haif.engine.service import Engine, EngineSettings
 
@@ -307,6 +330,7 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
         telemetry.total(names.WIRE_BYTES, at.bytes_out, direction="out")
         telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_done, outcome="ok")
         telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_failed, outcome="failed")
+        telemetry.total(names.WIRE_MOVES, at.moved)
         telemetry.gauge(names.DHT_OPERATIONS, of.operations)
         for direction, datagrams, size in (
             ("in", of.datagrams_in, of.bytes_in),
@@ -368,6 +392,18 @@ def _watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
         telemetry.total(names.ENGINE_DECODE_TOKENS, now.completion_tokens)
         telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, now.running / now.slots)
         telemetry.gauge(names.ENGINE_KV_TOKENS, now.kv_tokens)
+
+    telemetry.watch(refresh)
+
+
+def _watch_relay(telemetry: Telemetry, relay: Relay) -> None:
+    def refresh() -> None:
+        at = relay.statistics()
+        telemetry.gauge(names.RELAY_PLACES, at.places)
+        telemetry.gauge(names.RELAY_CIRCUITS, at.circuits)
+        telemetry.total(names.RELAY_CIRCUITS_TOTAL, at.circuits_joined, outcome="joined")
+        telemetry.total(names.RELAY_CIRCUITS_TOTAL, at.circuits_failed, outcome="failed")
+        telemetry.total(names.RELAY_BYTES, at.bytes_relayed)
 
     telemetry.watch(refresh)
 

@@ -69,6 +69,10 @@ KEEPALIVE_SECONDS: Final = 5.0  # an idle session is probed this often
 SESSION_SILENCE_SECONDS: Final = 15.0  # a session without a byte for this long is closed
 SESSION_RENEW_SECONDS: Final = 3600.0  # after this a session makes room for a new one, with fresh Diffie-Hellman keys
 SESSION_SECONDS_MAX: Final = 4500.0  # an older session is refused by both sides
+PATH_SECONDS: Final = 5.0  # a further path that is not answered by then is given up; the session stays where it is
+PATH_FINISH_SECONDS: Final = 30.0  # leaving the old path may wait behind what is queued on it, and no longer
+PATH_HELD_BYTES_MAX: Final = 512 << 10  # what may come on a new path before the old one is left: two reads
+PATHS_PER_MINUTE_MAX: Final = 60  # moves one peer may ask for; a flapping network needs a few
 REKEY_MESSAGES: Final = 1 << 16  # each direction rekeys after this many Noise messages
 REKEY_BYTES: Final = 1 << 30  # or this many bytes
 REKEY_SECONDS: Final = 600.0  # or this long
@@ -88,6 +92,34 @@ PUZZLE_TRIES_MAX: Final = 16 << 20  # one in nine million puzzles of 20 bits tak
 PUZZLE_TRIES_AT_ONCE: Final = 4096  # between two looks at the event loop: about 4 ms
 PUZZLES_SPENT_MAX: Final = 16_384  # redeemed puzzles remembered: more than can be paid within their time
 PUZZLE_ROUNDS_MAX: Final = 2  # a dialler that was asked for more gives up
+
+# --- relay ------------------------------------------------------------------------------------------------------------
+RELAYS_MAX: Final = 3  # relays a peer keeps a place at, and announces
+RELAY_RESERVATION_SECONDS: Final = 600.0  # a place at a relay lasts this long, and is renewed at half of it
+RELAY_RESERVATIONS_MAX: Final = 1000  # each of them keeps a session, of which a listener has 1,024
+RELAY_RESERVATIONS_PER_ADDRESS_MAX: Final = 16  # of peers behind one IP address (IPv6: one /64)
+RELAY_CIRCUITS_MAX: Final = 1000  # two descriptors each
+RELAY_CIRCUITS_PER_CALLER_MAX: Final = 64  # an orchestrator or gateway with many workers behind one relay
+RELAY_CIRCUITS_PER_CALLEE_MAX: Final = 64  # a worker with many gateways
+RELAY_CIRCUITS_PER_ADDRESS_MAX: Final = 128  # asked for from one IP address (IPv6: one /64)
+RELAY_CONNECTS_PER_SECOND: Final = 2.0  # circuits one peer may ask for: each costs a call to another peer
+RELAY_CONNECTS_BURST: Final = 32.0
+RELAY_PAIRING_SECONDS: Final = 10.0  # both ends have dialled by then, or the circuit is given up
+RELAY_IDLE_SECONDS: Final = 45.0  # three times the silence after which a session gives up: nobody is there any more
+RELAY_CIRCUIT_SECONDS: Final = 4500  # no session lives longer
+RELAY_CIRCUIT_BYTES: Final = 8 << 30  # an operator may allow less; a long answer has some 100 KB
+RELAY_BYTES_PER_SECOND: Final = 8 << 20  # of one circuit, and of all circuits of one peer; an operator may allow less
+RELAY_BURST_SECONDS: Final = 2.0  # what was not used for so long may be used at once
+RELAY_BUFFER_BYTES: Final = 64 << 10  # held for an end that reads slowly, beyond one read of the other's socket
+RELAY_EARLY_BYTES_MAX: Final = 64 << 10  # of an end that talks before the other has come
+RELAY_PEERS_REMEMBERED_MAX: Final = 4096  # peers whose use is metered; the least recent is forgotten first
+RELAY_ARGUMENT_BYTES_MAX: Final = 256  # of the calls to and from a relay; the longest takes about 40
+RELAY_LEAVE_SECONDS: Final = 10  # a relay that stops gives circuits this long to move elsewhere
+RELAY_TICK_SECONDS: Final = 1.0  # how often it looks for circuits out of time
+RELAY_INCOMING_MAX: Final = 32  # circuits a peer is answering through at once; more are refused
+RELAY_INCOMING_PER_SECOND: Final = 20.0  # circuits a peer answers through one relay: each costs a handshake
+RELAY_INCOMING_BURST: Final = 64.0  # all who were cut off by a restart of the relay come back at once
+RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
 DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice

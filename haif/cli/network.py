@@ -33,6 +33,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create = verbs.add_parser("create", help="make a network; its root key is made on this machine and stays there")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--closed", action="store_true", help="take only peers that were admitted")
+    create.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="another root key, kept elsewhere; may be given again",
+    )
     shown = verbs.add_parser("show", help="print what is known of a network and who is in it")
     shown.add_argument("name", nargs="?", metavar="NAME|FILE", help="a network kept here, or a file of one")
     admit = verbs.add_parser("admit", help="sign a certificate for a peer, and write the file that it joins with")
@@ -70,7 +77,9 @@ def _create(arguments: argparse.Namespace) -> int:
     from haif.runtime.clock import entropy
 
     desk = _Desk(arguments)
-    charter = desk.owner().found(arguments.name, desk.now, entropy, closed=arguments.closed)
+    charter = desk.owner().found(
+        arguments.name, desk.now, entropy, closed=arguments.closed, others=[desk.peer(text) for text in arguments.root]
+    )
     network = charter.network
     if network.closed:  # so that `haif peers` and the like work here at once
         observer = desk.ring.load_or_create(OBSERVER, entropy).peer
@@ -96,14 +105,14 @@ def _show(arguments: argparse.Namespace) -> int:
     desk = _Desk(arguments)
     if arguments.name and is_file(arguments.name):
         invitation = read_invitation(disk.read_private(Path(arguments.name)))
-        network, lists, evidence = invitation.charter.network, invitation.revocations, invitation.admissions
+        network, evidence = invitation.charter.network, invitation.admissions
+        book = Book(network)
+        for each in invitation.revocations:
+            book.learn(each, desk.now)
     else:
         network = desk.charter(arguments.name).network
-        lists = tuple(desk.networks.lists(network))
+        book = desk.networks.book(network, desk.now)
         evidence = tuple(held.evidence for held in desk.networks.admissions(network, desk.now))
-    book = Book(network)
-    for each in lists:
-        book.learn(each, desk.now)
     members = [_member(book, each, desk.now) for each in evidence]
     value = {**_view(network), "revoked": sorted(map(str, book.revoked())), "members": members,
              "lists": [{"issuer": str(found.signer), "number": found.payload.sequence,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
-from haif.dht.contact import Contact, node_id
+from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
@@ -73,7 +73,7 @@ class RoutingTable:
             return None
         if len(bucket.entries) < limits.DHT_K:
             bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, _Entry(contact, now, node_id(contact.peer)))
+            self._enter(prefix, bucket, _Entry(shared(contact), now, node_id(contact.peer)))
             return None
         if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
             self._leave(prefix, bucket, surplus.contact.peer)

@@ -16,7 +16,7 @@ from haif.base import limits
 from haif.base.codec import Message
 from haif.base.roles import Role
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs, networks
+from haif.protocol import heartbeats, inference, jobs, networks, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -46,6 +46,10 @@ _CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTR
 _JOBS: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
 _ENDS: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
 _PULSE: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.WORKER}))
+_RELAYED: Final = Terms(Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_BY_RELAYS: Final = Terms(
+    Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.RELAY})
+)
 
 SUBMIT: Final = Method(
     name=jobs.SUBMIT_METHOD, summary="place a new job on a worker", argument=jobs.SubmitJob, reply=jobs.Placed,
@@ -85,9 +89,26 @@ REVOCATIONS: Final = Method(
     reply=networks.Lists, terms=Terms(Traffic.CONTROL, limits.LISTS_BYTES_MAX, limits.CONTROL_CALL_SECONDS),
     served_by=None, retriable=True,
 )  # fmt: skip
+RELAY_RESERVE: Final = Method(
+    name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
+    reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, retriable=True,
+)  # fmt: skip
+RELAY_CONNECT: Final = Method(
+    name=relay.CONNECT_METHOD, summary="I want to meet this peer, who holds a place with you", argument=relay.Connect,
+    reply=relay.Connected, terms=_RELAYED, served_by=Role.RELAY, retriable=False,
+)  # fmt: skip
+RELAY_INCOMING: Final = Method(
+    name=relay.INCOMING_METHOD, summary="somebody wants to meet you through me; only from a relay that holds a place",
+    argument=relay.Incoming, reply=relay.Noted, terms=_BY_RELAYS, served_by=None, retriable=False,
+)  # fmt: skip
+RELAY_LEAVING: Final = Method(
+    name=relay.LEAVING_METHOD, summary="I stop soon; move elsewhere", argument=relay.Leaving, reply=relay.Noted,
+    terms=_BY_RELAYS, served_by=None, retriable=True,
+)  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
     SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, REVOCATIONS,
+    RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 
 

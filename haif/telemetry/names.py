@@ -68,8 +68,9 @@ GATEWAY: Final = "gateway"
 ORCHESTRATOR: Final = "orchestrator"
 WORKER: Final = "worker"
 NODE: Final = "node"
-ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, NODE)
-_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER)
+RELAY: Final = "relay"
+ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY, NODE)
+_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
@@ -88,6 +89,7 @@ DIMENSION: Final = Label("dimension", "the allowance that was used up", ("reques
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
+CIRCUIT: Final = Label("outcome", "whether both ends came; `haif_dropped_total` says why not", ("joined", "failed"))
 QUERY: Final = Label(
     "outcome",
     "`served` to others; of our own: `accepted`, `resent`, `failed`",
@@ -207,7 +209,12 @@ WIRE_CALLS = Gauge("haif_wire_calls_open", "Calls and streams in progress.", _WI
 WIRE_BYTES = Counter("haif_wire_bytes_total", "Bytes over Noise sessions, as on the network.", _WIRED, (DIRECTION,))
 WIRE_HANDSHAKES = Counter("haif_wire_handshakes_total", "Noise handshakes, by outcome.", _WIRED, (HANDSHAKE,))
 NETWORK_REVOKED = Gauge("haif_network_revoked", "Peers that the lists of revocations in force name.", ROLES)
-NETWORK_LISTS_STALE = Gauge("haif_network_lists_stale", "Roots of the network without a list for 30 days.", ROLES)
+NETWORK_LISTS_STALE = Gauge("haif_network_lists_stale", "1 if the network's roots gave out no list for 30 days.", ROLES)
+WIRE_MOVES = Counter("haif_wire_moves_total", "Sessions that went on over another path.", _WIRED)
+RELAY_PLACES = Gauge("haif_relay_places", "Peers that can be met through this relay.", (RELAY,))
+RELAY_CIRCUITS = Gauge("haif_relay_circuits_open", "Circuits that are open.", (RELAY,))
+RELAY_CIRCUITS_TOTAL = Counter("haif_relay_circuits_total", "Circuits asked for, by outcome.", (RELAY,), (CIRCUIT,))
+RELAY_BYTES = Counter("haif_relay_bytes_total", "Bytes passed on in circuits, both directions.", (RELAY,))
 DHT_NODES = Gauge("haif_dht_nodes", "Contacts in the routing table.", ROLES)
 DHT_NODES_ESTIMATED = Gauge("haif_dht_nodes_estimated", "Nodes the whole network seems to have.", ROLES)
 DHT_ECLIPSES = Counter("haif_dht_eclipses_suspected_total", "Lookups in a far too dense neighbourhood.", ROLES)

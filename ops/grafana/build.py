@@ -131,10 +131,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
         )),
-        Panel("Network", "short", "Revoked peers, and roots of the network that were silent for 30 days.", (
+        Panel("Network", "short", "Revoked peers; 1 where no list of revocations came for 30 days.", (
             ("revoked {{job}}", "max by (job) (haif_network_revoked)"),
-            ("silent roots {{job}}", "max by (job) (haif_network_lists_stale)"),
+            ("old lists {{job}}", "max by (job) (haif_network_lists_stale)"),
         )),
+        Panel("Relays", "short", "Places held, circuits open, circuits asked for, and sessions that moved elsewhere.", (
+            *named("places", level("haif_relay_places", "instance")),
+            *named("circuits", level("haif_relay_circuits_open", "instance")),
+            *named("asked for", rate("haif_relay_circuits_total", "outcome")),
+            *named("moves", rate("haif_wire_moves_total", "job")),
+        )),
+        Panel("Relayed", "Bps", "Bytes passed on in circuits.", rate("haif_relay_bytes_total", "instance")),
         Panel("DHT", "short", "Contacts, records, operations in progress, size of the network, eclipses suspected.", (
             *named("contacts", level("haif_dht_nodes", "job")),
             ("network {{job}}", "max by (job) (haif_dht_nodes_estimated)"),

@@ -493,7 +493,7 @@ async def test_sessions_beyond_the_limit_are_turned_away(
 async def test_small_writes_are_not_held_back_on_either_side(server: Wire, client: Wire, session: Session) -> None:
     for side in (server, client):
         [connection] = side._connections
-        endpoint = connection._transport.get_extra_info("socket")
+        endpoint = connection.path._transport.get_extra_info("socket")
         assert endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -572,12 +572,12 @@ async def test_a_socket_that_takes_no_more_holds_the_sender_and_loses_nothing(se
     async with session.stream("count", b"50000", timeout=20) as messages:
         assert await anext(messages) == b"0"
         [connection] = server._connections
-        connection.pause_writing()
+        connection.path.pause_writing()
         for _ in range(5):
             connection.schedule()
             await asyncio.sleep(0)
         assert connection.machine.rpc.out.size <= limits.OUTGOING_BYTES_HIGH + limits.STREAM_CREDIT_BYTES
-        connection.resume_writing()
+        connection.path.resume_writing()
         assert [int(message) async for message in messages] == list(range(1, 50_000))
 
 
@@ -586,8 +586,8 @@ async def test_a_peer_that_takes_nothing_cannot_keep_a_node_from_stopping() -> N
         async with wire(SERVER) as server:
             await client.connect(server.address, SERVER.peer, timeout=3)
             [deaf], [ours] = client._connections, server._connections
-            deaf._transport.pause_reading()
-            ours._transport.write(bytes(32 << 20))
-            assert ours._transport.get_write_buffer_size() > 0
-        assert ours.over.done() or ours._transport.is_closing()
+            deaf.path._transport.pause_reading()
+            ours.path._transport.write(bytes(32 << 20))
+            assert ours.path._transport.get_write_buffer_size() > 0
+        assert ours.over.done() or ours.path._transport.is_closing()
         assert server.statistics().sessions == 0
