@@ -212,7 +212,9 @@ async def soak(minutes: float, every: float, seed: int) -> int:
     print(f"{machine()}, seed {seed}, memories of {', '.join(small_limits.SHRUNK)} made small", flush=True)
     for _ in range(STAY):
         mesh.staying.append(await open_member(mesh))
-    enemy = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.hostile", _targets(mesh))
+    enemy = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.hostile", _targets(mesh), stdin=asyncio.subprocess.PIPE
+    )
     try:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(churn(mesh)), *(group.create_task(talk(mesh)) for _ in range(TALKERS))]

@@ -145,9 +145,9 @@ LAN_BEACONS_BURST: Final = 50.0
 DHT_UNHEARD_MAX: Final = 2  # nearer ones not heard from yet, for a write to begin with whoever answered
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
+RECORD_BODY_BYTES_MAX: Final = 790  # an offer takes about 620 bytes without its place, a certificate among them
 DHT_GUIDES: Final = 3  # answers after which a lookup asks all of the k closest known at once
 DHT_BETA: Final = 3  # nodes that gave the same newest record of an owner end the search for it
-RECORD_BODY_BYTES_MAX: Final = 720  # an offer takes about 640 bytes, the certificate of its worker's key among them
 RECORD_TTL_MS_MAX: Final = 20 * 60 * 1000  # an announcement lives at most this long
 VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature, ticket and salt it fills a datagram
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
@@ -200,10 +200,36 @@ DHT_PENALTIES_MAX: Final = 4096  # culprits remembered
 DHT_CONTACTS_KEPT_MAX: Final = 200  # verified contacts kept for the next start; a table has about 150
 DHT_CONTACTS_KEPT_BYTES_MAX: Final = 200 * 51  # they are IPv6 at most
 DHT_CONTACTS_SAVE_SECONDS: Final = 300.0  # they are written this often, and when a node stops
+SIGHTINGS_MAX: Final = 64  # networks whose word for our address is remembered
+SIGHTING_SECONDS: Final = 1200.0  # and for how long
+SURVEY_CONTACTS: Final = 8  # contacts of different networks asked to dial back at once
+SURVEY_SECONDS: Final = 2.0  # for their replies and for what they send aside
+SURVEY_EVERY_SECONDS: Final = 1200.0  # how often a node asks how it is seen; sooner when its address changes
+OBSERVERS_MIN: Final = 4  # networks that must have seen us before anything is concluded
+DIALBACKS_MIN: Final = 3  # of those asked must have got through, and more than half of them
+STEADY_SECONDS: Final = 1200.0  # a node that was OPEN at one address for this long may be relied upon
+DIALBACK_PORT_MIN: Final = 1024  # what we send to a port where somebody else may listen never goes to a system's
 NETWORK_SAMPLES_MIN: Final = 5  # lookups before their median is the estimate of the network's size
 NETWORK_SAMPLES_MAX: Final = 256  # lookups remembered for it
 NETWORK_SAMPLE_SECONDS: Final = 7200.0  # and for how long
 NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at once; a region holds 25 nodes of it
+
+# --- reach ------------------------------------------------------------------------------------------------------------
+STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
+CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
+REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
+PUNCH_TRIES_MAX: Final = 3  # simultaneous opens for one session: 97.6 % of those that succeed do at the first
+PUNCH_SECONDS: Final = 0.8  # for each: a round trip around the world and then some
+PUNCH_PORTS_MAX: Final = 16  # meetings prepared at once
+PUNCH_PORT_SECONDS: Final = 10.0  # and how long a port stays open for one
+PUNCHES_PER_MINUTE_MAX: Final = 30  # dials to addresses that peers were seen at, over all peers
+PUNCHES_PER_PEER_AND_MINUTE_MAX: Final = 6  # two meetings
+MAPPING_LEASE_SECONDS: Final = 3600  # a router forgets a mapping of ours after this, unless it is renewed
+MAPPING_RETRY_SECONDS: Final = 600.0  # a router that gave us none is asked again
+NATPMP_TRIES_MAX: Final = 3  # requests to a router that may not speak the protocol
+NATPMP_SECONDS_FIRST: Final = 0.25  # before the second one, then doubled (RFC 6886, section 3.1)
+PUNCH_PEERS_MAX: Final = 1024  # peers whose budget is remembered; the least recent is forgotten first
 
 # --- engine -----------------------------------------------------------------------------------------------------------
 ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine child

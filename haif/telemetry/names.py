@@ -95,6 +95,14 @@ QUERY: Final = Label(
     "`served` to others; of our own: `accepted`, `resent`, `failed`",
     ("served", "accepted", "resent", "failed"),
 )
+MAPPING: Final = Label(
+    "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
+)
+WAY: Final = Label(
+    "way",
+    "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
+    ("direct", "relayed", "moved", "failed"),
+)
 TICKET: Final = Label(
     "outcome",
     "`given`; of those shown again: `redeemed` in time, or `void` (forged, of another record or address, too late)",
@@ -236,6 +244,9 @@ DHT_OPERATIONS = Gauge("haif_dht_operations", "Lookups and publications in progr
 DHT_QUERIES = Counter("haif_dht_queries_total", "Queries, by what became of them.", ROLES, (QUERY,))
 DHT_DATAGRAMS = Counter("haif_dht_datagrams_total", "UDP datagrams of the DHT.", ROLES, (DIRECTION,))
 DHT_BYTES = Counter("haif_dht_bytes_total", "Bytes in those datagrams.", ROLES, (DIRECTION,))
+REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING,))
+REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES)
+REACH_SESSIONS = Counter("haif_reach_sessions_total", "Sessions dialled, by the way they took.", _WIRED, (WAY,))
 
 ALL: Final[tuple[Metric, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Counter | Gauge | Histogram)

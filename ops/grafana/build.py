@@ -173,6 +173,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             *named("bytes", rate("haif_dht_bytes_total", "direction")),
             *named("datagrams", rate("haif_dht_datagrams_total", "direction")),
         )),
+        Panel("Reach", "short", "How peers see the nodes, who may be relied upon, and the ways of sessions dialled.", (
+            *named("seen", level("haif_reach_mapping", "mapping")),
+            *named("persistent", level("haif_reach_persistent", "job")),
+            *named("sessions", rate("haif_reach_sessions_total", "way")),
+        )),
         Panel("Processor and memory", "short", "Cores in use, and resident gigabytes, of each process.", (
             ("cores {{job}}", f"sum by (job) (rate(process_cpu_seconds_total{RATE}))"),
             ("GB {{job}}", "sum by (job) (process_resident_memory_bytes) / 1e9"),
