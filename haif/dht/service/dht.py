@@ -84,7 +84,7 @@ class Dht:
     `key`: in a closed network, what all datagrams are sealed with; who lacks it is not heard.
 
     With `lan`, nodes of the same network that are heard by multicast on the interface of `host` are pinged, and so
-    known; and it says where it is. That takes an IPv4 address.
+    known; and, unless it is ephemeral, it says where it is. That takes an IPv4 address.
 
     An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
     is gone.
@@ -145,7 +145,10 @@ class Dht:
         ]
         self._lan = self._nearby() if self._wants_lan else None
         if self._lan is not None and self._lan.open():
-            self._keepers.append(self._tasks.create_task(self._lan.say_forever(lambda: not len(self._node.table))))
+            saying = self._lan.say_forever(
+                is_silent=lambda: self._node.ephemeral, is_alone=lambda: not len(self._node.table)
+            )
+            self._keepers.append(self._tasks.create_task(saying))
         self._endpoint.pump()
         return self
 

@@ -66,10 +66,11 @@ class Lan:
         asyncio.get_running_loop().add_reader(self._hearing, self._readable)
         return True
 
-    async def say_forever(self, is_alone: Callable[[], bool]) -> None:
-        """Say where we are, until cancelled; more often while we are alone."""
+    async def say_forever(self, *, is_silent: Callable[[], bool], is_alone: Callable[[], bool]) -> None:
+        """Say where we are, until cancelled, whenever we want to be relied upon; more often while we are alone."""
         while True:
-            self._say()
+            if not is_silent():
+                self._say()
             seconds = limits.LAN_ALONE_SECONDS if is_alone() else limits.LAN_SECONDS
             await asyncio.sleep(seconds * (0.8 + 0.4 * self._entropy(1)[0] / 255))
 

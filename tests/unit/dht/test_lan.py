@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def node(
-    net: NetId, *, host: str = "127.0.0.1", lan: bool = True, key: NetKey | None = None,
+    net: NetId, *, host: str = "127.0.0.1", lan: bool = True, key: NetKey | None = None, ephemeral: bool = False,
     dropped: list[Dropped] | None = None,
 ) -> Dht:  # fmt: skip
     return Dht(
         identity=Identity(entropy(32)), net=net, clock=SystemClock(), entropy=entropy, bootstrap=[], host=host, lan=lan,
-        key=key, on_dropped=(dropped if dropped is not None else []).append,
+        key=key, ephemeral=ephemeral, on_dropped=(dropped if dropped is not None else []).append,
     )  # fmt: skip
 
 
@@ -80,6 +80,14 @@ async def test_a_node_that_does_not_want_to_be_found_is_not_and_finds_nobody(net
     async with node(net) as a, node(net) as b, node(net, lan=False) as hidden:
         await know(1, a, b)
         assert hidden.statistics().contacts == 0
+
+
+async def test_an_ephemeral_node_finds_others_and_is_not_found(net: NetId) -> None:
+    async with node(net) as a, node(net) as b:
+        await know(1, a, b)
+        async with node(net, ephemeral=True) as passing:
+            await know(2, passing)
+            assert [each.statistics().contacts for each in (a, b)] == [1, 1]
 
 
 async def test_a_forged_beacon_costs_a_ping_at_most_and_a_bad_one_nothing(net: NetId) -> None:
