@@ -141,7 +141,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
     network, net = charter.network, charter.network.net
     with disk.owned(folder / "lock", name):
         identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
-        book = Book(network, networks.admission(network, identity.peer))
+        book = networks.book(network, clock.wall(), identity.peer)
         _check_admitted(book, identity.peer, settings, clock)
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
@@ -442,6 +442,22 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
             telemetry.total(names.DHT_QUERIES, value, outcome=outcome)
         telemetry.gauge(names.DHT_NODES, of.contacts)
         telemetry.gauge(names.DHT_RECORDS, of.records)
+        telemetry.gauge(names.DHT_STORE_BYTES, of.store_bytes)
+        for outcome, value in (
+            ("given", of.tickets_given),
+            ("redeemed", of.tickets_redeemed),
+            ("void", of.tickets_void),
+        ):
+            telemetry.total(names.DHT_TICKETS, value, outcome=outcome)
+        telemetry.gauge(names.DHT_WAITING, of.tickets_held)
+        telemetry.total(names.DHT_ADMITTED, of.puts_waited)
+        telemetry.gauge(names.DHT_WATCHES, of.watched)
+        telemetry.gauge(names.DHT_WATCHERS, of.watchers)
+        telemetry.total(names.DHT_WATCHED, of.notices_heard, by="notice")
+        telemetry.total(names.DHT_WATCHED, of.records_missed, by="read")
+        for lookup in dht.lookups_ended():
+            telemetry.observe(names.DHT_LOOKUP_HOPS, lookup.hops)
+            telemetry.observe(names.DHT_LOOKUP_SECONDS, lookup.seconds)
         telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
         telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
 

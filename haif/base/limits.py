@@ -138,6 +138,7 @@ WATCHERS_PER_TOPIC_MAX: Final = 16  # so that one stored record makes no more da
 WATCHERS_PER_TOPIC_AND_SUBNET_MAX: Final = 4  # so that one network does not take all of them
 NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, it reads
 NOTICES_BURST: Final = 32.0  # half a topic may change at once
+DHT_UNHEARD_MAX: Final = 2  # nearer ones not heard from yet, for a write to begin with whoever answered
 DHT_K: Final = 20  # contacts per bucket and per answer (Kademlia, Maymounkov and Mazieres 2002)
 DHT_ALPHA: Final = 10  # requests in flight per lookup
 RECORD_BODY_BYTES_MAX: Final = 790  # an offer takes about 620 bytes without its place, a certificate among them

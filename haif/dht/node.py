@@ -25,7 +25,7 @@ from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
 from haif.dht.attention import Attention
 from haif.dht.contact import Contact, node_id
-from haif.dht.counters import Counters
+from haif.dht.counters import Counters, LookupEnded
 from haif.dht.diversity import Scope, networks
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, Kind
@@ -304,6 +304,7 @@ class Node:
         return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
+        operation.began = now
         self._agenda.add(operation)
         self._advance(operation, now)
         return operation.number
@@ -320,6 +321,8 @@ class Node:
             self.size.sampled(operation.lookup.distances(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
+        if operation.lookup.queries:
+            self.counters.lookups.append(LookupEnded(operation.lookup.hops, now - operation.began))
         if isinstance(operation, Publish):
             self._on_published(operation, now)
         if isinstance(operation, Observe):

@@ -40,7 +40,7 @@ from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Sighting
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, Value, open_record, sign_record
+from haif.protocol.records import Record, RecordKind, Value, mutable_topic, open_record, sign_record
 from haif.protocol.relay import Voucher
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
@@ -218,9 +218,10 @@ class Records:
     """Signed records and their bodies."""
 
     def make(self, rng: Random) -> bytes:
-        kind = rng.choice((*RecordKind, 0, 99, -1))
+        kind, salt = rng.choice((*RecordKind, 0, 99, -1)), b"salt"
+        own = mutable_topic(NET, CLIENT.peer, salt)
         record = Record(
-            kind, rng.choice((_TARGET, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
+            kind, rng.choice((_TARGET, own, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
             packed(BODIES.get(RecordKind(kind) if kind in BODIES else RecordKind.OFFER, Offer), rng),
         )  # fmt: skip

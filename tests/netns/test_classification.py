@@ -21,7 +21,7 @@ MODULE = "tests.support.lab_peer"
 async def network(lab: Lab) -> AsyncIterator[list[list[object]]]:
     """Public nodes of as many networks as a verdict needs and two more; their addresses."""
     async with AsyncExitStack() as stack:
-        first = await resident(stack, lab.public())
+        first = await resident(stack, lab.public(), bootstrap=[])
         begin = [first.ready["dht"]]
         await asyncio.gather(*(resident(stack, lab.public(), bootstrap=begin) for _ in range(limits.OBSERVERS_MIN + 1)))
         yield begin

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from haif import config
 from haif.base.errors import HaifError
 from haif.base.ids import Digest, PeerId
 from haif.dht.service import Dht
+from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
@@ -27,7 +27,7 @@ from haif.relay.service import Carrier, Places, Relay
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Call, Wire
 
-NET = config.net_id("lab")
+NET = open_network("lab").net
 NUMBERS = 100  # of a stream that must survive a move
 CALL_SECONDS = 10.0
 

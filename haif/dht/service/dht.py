@@ -15,6 +15,7 @@ from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.contact import Contact
+from haif.dht.counters import LookupEnded
 from haif.dht.diversity import Scope, networks
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
@@ -236,6 +237,11 @@ class Dht:
     def appear(self, *, ephemeral: bool) -> None:
         """From now on be a node that others may know and rely on; or one that is only here to ask."""
         self._node.appear(ephemeral=ephemeral)
+
+    def lookups_ended(self) -> list[LookupEnded]:
+        """The lookups that ended since this was last asked, as far as `limits.DHT_EVENTS_MAX` of them go."""
+        waiting = self._node.counters.lookups
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def statistics(self) -> DhtStatistics:
         """What is held now, and what was counted since the start."""

@@ -171,6 +171,11 @@ class Wire:
                 return await asyncio.shield(dial)
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if waiter is None or waiter.cancelling():
+                raise
+            raise ConnectionLost("this node stopped before the session was made") from None  # it is the dial that was
 
     def pooled(self, peer: PeerId) -> Session | None:
         """The live session that `connect` would give, if there is one."""

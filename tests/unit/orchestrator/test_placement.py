@@ -118,7 +118,7 @@ def test_an_offer_that_was_withdrawn_makes_nobody_live_and_one_that_was_made_ane
     assert set(loads(known, {})) == {BOB}
     assert not known.knows(ANNE, MODEL)
     known.offered(ANNE, offer(port=5000))
-    assert {view.address[1] for view in known.live(MODEL, {}, START) if view.worker == ANNE} == {5000}
+    assert {view.place.addresses[0][1] for view in known.live(MODEL, {}, START) if view.worker == ANNE} == {5000}
 
 
 def test_the_number_of_workers_is_bounded_and_silent_ones_make_room() -> None:
