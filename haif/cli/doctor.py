@@ -172,6 +172,27 @@ def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:
         )
 
 
+def _reach(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """Ask the network how it sees us, where there is one to ask."""
+    import asyncio
+
+    from haif.base.errors import HaifError
+    from haif.cli import net, visit
+    from haif.reach.service import judge
+
+    async def asked() -> str:
+        whole = argparse.Namespace(state=settings.folder, host=settings.host, bootstrap=list(settings.bootstrap))
+        async with visit.joined(whole) as (dht, _):
+            return (await judge(dht)).mapping.value
+
+    try:
+        mapping = asyncio.run(asked())
+    except HaifError as error:
+        yield Finding("reach", "note", error.message)
+        return
+    yield Finding("reach", "ok" if mapping == "open" else "note", f"{mapping}: {net.MEANINGS[mapping]}")
+
+
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _network, _models, _engine,
+    _python, _machine, _state_folder, _keys, _network, _models, _engine, _reach,
 )  # fmt: skip

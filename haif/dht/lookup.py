@@ -15,6 +15,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 
 from haif.base import limits
 from haif.base.ids import Digest, PeerId
@@ -90,16 +91,18 @@ class Lookup:
         self._own, self._barred, self._prompt = own, barred, prompt
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
+        self._hops: dict[Contact, int] = {}
         self._answers: dict[PeerId, Answer] = {}
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
         for contact in seeds:
             self.add(contact)
 
-    def add(self, contact: Contact) -> None:
-        """Consider a contact."""
+    def add(self, contact: Contact, hops: int = 1) -> None:
+        """Consider a contact, which so many queries in a row have led to, its own included."""
         if contact.peer != self._own and contact not in self._states and not self._barred(contact):
             self._states[contact] = _State.NEW
+            self._hops[contact] = hops
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""
             insort(self._order, (node_id(contact.peer) ^ self._key, contact, counted))
@@ -140,7 +143,7 @@ class Lookup:
         self._states[contact] = _State.ANSWERED
         self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
         for other in heard:
-            self.add(other)
+            self.add(other, self._hops[contact] + 1)
 
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
@@ -164,6 +167,23 @@ class Lookup:
     def reached(self) -> list[Answer]:
         """All of the closest set that answered, nearest first: who should keep a record, and who should be asked."""
         return self._answered(region=self._region)
+
+    @property
+    def hops(self) -> int:
+        """How many queries in a row have led to the closest who answered: 1 if it was in our table, 0 if nobody did."""
+        nearest = next(self._closest_set(answered_only=True, region=0), None)
+        return 0 if nearest is None else self._hops[nearest]
+
+    def settled(self) -> list[Answer]:
+        """Who is as good as sure to be among `reached`: of the nearest k/2, those with hardly a nearer one unheard."""
+        found, unheard = [], 0
+        for contact in islice(self._closest_set(), limits.DHT_K // 2):
+            answer = self._answers.get(contact.peer)
+            if answer is not None:
+                found.append(answer)
+            elif (unheard := unheard + 1) > limits.DHT_UNHEARD_MAX:
+                break
+        return found
 
     def distances(self) -> list[int]:
         """How far from the target the k closest are, nearest first."""

@@ -124,11 +124,9 @@ class Handshake:
         dial, own = self._dial, self._credentials
         pattern = Pattern.XX if dial.noise_key is None else Pattern.IK
         opening = preamble(own.net, pattern=pattern, ticket=bool(dial.ticket))
-        payload = (
-            b""
-            if pattern is Pattern.XX
-            else codec.encode(Introduction(own.certificate, self._admission(), dial.made_us))
-        )
+        payload = b""
+        if pattern is Pattern.IK:
+            payload = codec.encode(Introduction(own.certificate, self._admission(), dial.made_us))
         message = self._start(pattern, opening, dial.peer, dial.noise_key).write(payload)
         return write_first(mac_key(own.net, dial.peer), opening, dial.ticket, message)
 

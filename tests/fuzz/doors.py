@@ -38,6 +38,7 @@ from haif.protocol import methods
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.reach import Sighting
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import Record, RecordKind, Value, mutable_topic, open_record, sign_record
 from haif.protocol.relay import Voucher
@@ -75,7 +76,8 @@ BLAMED = (PeerFault, Refusal, Unavailable)
 DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
-    Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations, Domain.VOUCHER: Voucher,
+    Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
+    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
     RecordKind.OFFER: Offer,

@@ -52,6 +52,7 @@ _CALLEE = _WIRE + "test_a_callee_that_breaks_a_rule_is_dropped_with_its_reason"
 _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_only_with_a_reason"
 _ANY_BYTES = _WIRE + "test_whatever_bytes_come_in_whatever_phase_only_the_session_can_end"
 _RELAY = "tests/unit/relay/test_service.py::"
+_MEETING = "tests/unit/reach/test_meeting.py::"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
 _SEALED = "tests/fuzz/test_hostile.py::test_no_bit_of_evidence_can_change"
 _SIGNED = "tests/fuzz/test_hostile.py::test_no_bit_of_a_live_message_can_change"
@@ -64,6 +65,9 @@ HOSTILE: dict[str, str] = {
     "frame PATH": "tests/unit/wire/test_path.py::test_a_mover_that_breaks_a_rule_is_dropped_with_its_reason",
     "opening path": "tests/unit/wire/test_path.py::test_whoever_copies_a_preamble_and_comes_first_only_costs_one_try",
     "opening circuit": _RELAY + "test_a_stolen_token_leads_to_a_peer_that_does_not_know_the_thief",
+    "rpc reach.look": _MEETING + "test_a_sighting_has_these_bytes_and_serves_only_for_what_it_says",
+    "rpc reach.meet": _MEETING + "test_an_address_that_the_relay_has_not_signed_for_this_very_peer_is_never_dialled",
+    "rpc reach.sync": _MEETING + "test_attempts_are_counted_and_a_meeting_must_be_agreed_on_first",
     "rpc relay.reserve": _RELAY + "test_a_malformed_request_is_refused",
     "rpc relay.connect": _RELAY + "test_only_who_holds_a_place_can_be_met",
     "rpc relay.incoming": _RELAY + "test_only_a_relay_that_holds_a_place_may_call",
@@ -94,6 +98,8 @@ HOSTILE: dict[str, str] = {
     "query GET": _DHT + "test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served",
     "query WATCH": "tests/unit/dht/test_notices.py::test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet",
     "query PUT": _DHT + "test_a_token_is_worth_nothing_from_another_address_requester_or_target",
+    "query DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_goes_only_to_the_address_that_a_token_proves",
+    "datagram DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_that_nobody_waits_for_is_refused",
     "datagram REPLY": _DHT + "test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open",
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     "datagram NOTICE": _DATAGRAMS + "test_a_notice_is_bound_to_network_handle_and_topic_and_is_no_reply",
@@ -182,6 +188,7 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
         dht.Kind.RETRY: lambda: dht.write(dht.Kind.RETRY, handle, b"t" * 16),
         dht.Kind.ERROR: lambda: dht.write(dht.Kind.ERROR, handle, b"\2"),
         dht.Kind.NOTICE: lambda: dht.sign_notice(CLIENT, NET, handle, Digest(b"t" * 32), b"record"),
+        dht.Kind.DIALBACK: lambda: dht.write(dht.Kind.DIALBACK, handle, b"n" * 16),
     }
     for kind in set(dht.Kind) - {dht.Kind.QUERY}:
         golden = datagrams.get(kind, _missing)

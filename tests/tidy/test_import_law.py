@@ -14,6 +14,7 @@ FLOORS = (
     {"identity", "storage"},
     {"protocol", "wire", "telemetry"},
     {"dht", "relay", "membership", "artifacts", "engine", "proof", "ledger", "privacy"},
+    {"reach"},
     {"gateway", "orchestrator", "worker", "validator", "training"},
     {"node"},
     {"testing"},

@@ -55,7 +55,7 @@ async def connect_through(
     peer: PeerId,
     *,
     timeout: float,  # noqa: ASYNC109
-    certificate: bytes | None = None,
+    certificate: bytes = b"",
 ) -> Session:
     """A new session with `peer` through a relay at which it holds a place, encrypted from here to there.
 
@@ -80,9 +80,9 @@ class Carrier:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def __call__(self, relay: At, peer: PeerId) -> Session:
+    async def __call__(self, relay: At, peer: PeerId, certificate: bytes = b"") -> Session:
         """A session with the peer, carried by the relay."""
-        return await connect_through(self._wire, relay, peer, timeout=limits.DIAL_SECONDS)
+        return await connect_through(self._wire, relay, peer, timeout=limits.DIAL_SECONDS, certificate=certificate)
 
 
 # --- to be met --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from haif.base.errors import Misuse
+from haif.base.errors import ConnectionLost, HaifError, Misuse
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.base.roles import Role
@@ -29,6 +29,9 @@ class Caller(Protocol):
 
     async def move(self, sock: socket.socket) -> None:
         """What `Session.move` says."""
+
+    def leave(self, error: HaifError) -> None:
+        """End the session after what is ready has been written."""
 
     async def wait_over(self) -> None:
         """Until the session is over."""
@@ -91,6 +94,10 @@ class Session:
         where it was. `usable` says whether it still is: a path that breaks in the middle of the move ends the session.
         """
         await self._caller.move(sock)
+
+    def close(self) -> None:
+        """End the session, for everybody who uses it: calls under way fail with `ConnectionLost`."""
+        self._caller.leave(ConnectionLost("the session was closed on our side"))
 
     async def wait_over(self) -> None:
         """Until the session is over, however it ended."""

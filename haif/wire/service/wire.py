@@ -158,9 +158,9 @@ class Wire:
         with (`Overloaded`, `Forbidden`, …), `Unauthenticated` or `Forbidden` if the network does not admit it,
         `ConnectionLost`, or `Timeout` after `timeout` seconds or `limits.DIAL_SECONDS`, whichever is less.
         """
-        pooled = self._pool.get(peer)
-        if pooled is not None and pooled.session is not None and pooled.session.usable:
-            return pooled.session
+        pooled = self.pooled(peer)
+        if pooled is not None:
+            return pooled
         if self._closing:
             raise ConnectionLost("this node is stopping and makes no new connections")
         if certificate:
@@ -177,23 +177,30 @@ class Wire:
                 raise
             raise ConnectionLost("this node stopped before the session was made") from None  # it is the dial that was
 
+    def pooled(self, peer: PeerId) -> Session | None:
+        """The live session that `connect` would give, if there is one."""
+        pooled = self._pool.get(peer)
+        usable = pooled is not None and pooled.session is not None and pooled.session.usable
+        return pooled.session if pooled is not None and usable else None
+
     async def connect_over(
         self,
         sock: socket.socket,
         peer: PeerId,
         *,
         timeout: float,  # noqa: ASYNC109
-        certificate: bytes | None = None,
+        certificate: bytes = b"",
+        shared: bool = True,
     ) -> Session:
         """A new session with `peer` over `sock`, a connected TCP socket that is ours from here, whatever happens.
 
-        `connect` gives this session too while it lives, unless there is another. Raises what `connect` does, and
-        `Overloaded` where the peer asks for work, for which one socket is not enough.
+        `connect` gives this session too while it lives, unless there is another or it is not to be `shared`. Raises
+        what `connect` does, and `Overloaded` where the peer asks for work, for which one socket is not enough.
         """
         try:
             if self._closing:
                 raise ConnectionLost("this node is stopping and makes no new connections")
-            if certificate is not None:
+            if certificate:
                 self._dialer.learn(peer, certificate)
         except HaifError:
             sock.close()
@@ -204,7 +211,8 @@ class Wire:
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… over the given socket within {timeout:g} s") from None
         assert connection.session is not None
-        self._pool.setdefault(peer, connection)
+        if shared:
+            self._pool.setdefault(peer, connection)
         return connection.session
 
     async def accept_over(self, sock: socket.socket) -> Session:
