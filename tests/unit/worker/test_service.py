@@ -167,8 +167,9 @@ async def test_a_worker_that_is_stopped_while_it_enters_leaves_no_task_behind(mo
     async with scene(model) as at, wire_of(other, 0) as wire:
         worker = Worker(
             settings=WorkerSettings(orchestrators=frozenset({GATEWAY.peer}), model=at.model, name="tiny"),
-            identity=other, net=NET, wire=wire, dht=at.worker._dht, voice=Voice(other, NET, CLOCK, entropy),
-            engine=at.worker._engine, telemetry=at.telemetry, clock=CLOCK, entropy=entropy,
+            identity=other, net=NET, wire=wire, reach=reach_of(other, wire, NET), dht=at.worker._dht,
+            voice=Voice(other, NET, CLOCK, entropy), engine=at.worker._engine, telemetry=at.telemetry, clock=CLOCK,
+            entropy=entropy,
         )  # fmt: skip
         before = pulses()
         entering = asyncio.create_task(worker.__aenter__())
