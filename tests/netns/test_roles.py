@@ -40,7 +40,7 @@ def asked(host: Host, url: str, body: dict[str, Any] | None = None, key: str = "
     """Status and text of an answer to a request made on that host."""
     where, _, path = url.removeprefix("http://").partition("/")
     name, _, port = where.rpartition(":")
-    connection = http.client.HTTPConnection(name, int(port), timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection(name.strip("[]"), int(port), timeout=PATIENCE_SECONDS)
     with host.inside():
         connection.connect()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -58,14 +58,28 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("kind", "moves"), [("port_restricted", True), ("symmetric", False)])
+def sites(lab: Lab, kind: str) -> tuple[Host, Host, Host, Host]:
+    """For the orchestrator, the relay, the worker and the gateway."""
+    if kind == "ipv6":
+        return lab.public6(), lab.public6(), lab.public6(firewall=True), lab.public6(firewall=True)
+    return lab.public(), lab.public(), lab.home(kind)[0], lab.home(kind)[0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "moves"),
+    [
+        ("port_restricted", True),
+        ("ipv6", True),
+        pytest.param("symmetric", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_question_is_answered_between_two_homes_first_through_the_relay(
-    lab: Lab, tmp_path: Path, kind: Any, moves: bool
+    lab: Lab, tmp_path: Path, kind: str, moves: bool
 ) -> None:
     ring = Keyring(tmp_path / "keys")
     gateway_peer = str(ring.load_or_create("gateway", entropy).peer)
     orchestrator_peer = str(ring.load_or_create("orchestrator", entropy).peer)
-    middle, carries, works, asks = lab.public(), lab.public(), lab.home(kind)[0], lab.home(kind)[0]
+    middle, carries, works, asks = sites(lab, kind)
     made = subprocess.run(
         [*HAIF, "tenant", "create", "ann", "--state", str(tmp_path), "--json"],
         check=True, capture_output=True, text=True, cwd=ROOT,
