@@ -290,6 +290,16 @@ class Connection:
         moved = self._moves[number] = self._loop.create_future()
         path = self._paths[number] = Path(self, number)
         try:
+            await self._begin_move(path, sock, opening)
+            await moved
+        finally:
+            self._moves.pop(number, None)
+            if not moved.done() or moved.cancelled():
+                self.machine.stay(number, ConnectionLost("the move was given up"))
+                self._dispatch()
+
+    async def _begin_move(self, path: Path, sock: socket.socket, opening: bytes) -> None:
+        try:
             await self._loop.create_connection(lambda: path, sock=sock)
             path.write(opening)
             self._host.bytes_out += len(opening)
@@ -297,13 +307,6 @@ class Connection:
         except OSError as error:
             sock.close()
             self.lost(path, error)
-        try:
-            await moved
-        finally:
-            self._moves.pop(number, None)
-            if moved.cancelled():
-                self.machine.stay(number, ConnectionLost("the move was given up"))
-                self._dispatch()
 
     def join(self, arrival: Arrival, path: Path) -> None:
         """Take another connection's path for our next one, if it may be. Raises what `SessionMachine.joined` does."""

@@ -291,6 +291,22 @@ async def test_a_move_that_nobody_waits_for_any_more_is_given_up(session: Sessio
     assert await session.call("echo", b"still", timeout=5) == b"still"
 
 
+async def test_a_move_that_is_given_up_at_once_leaves_nothing_behind(session: Session, client: Wire) -> None:
+    [connection] = client._connections
+    for turns in range(1, 5):
+        one, other = joined()
+        with other:
+            move = asyncio.create_task(session.move(one))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            move.cancel()
+            await asyncio.wait([move])
+            while await asyncio.get_running_loop().run_in_executor(None, other.recv, 200):
+                pass
+        assert (connection.machine.paths.new, connection._moves, len(connection._paths)) == (None, {}, 1)
+    assert await session.call("echo", b"still", timeout=5) == b"still"
+
+
 async def test_a_session_that_ends_in_the_middle_of_a_move_says_so(session: Session, client: Wire) -> None:
     one, other = joined()
     with other:
