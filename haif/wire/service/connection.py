@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
+from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, Forbidden, HaifError, Misuse, Oversize, Unsupported
 from haif.base.machine import Address
@@ -345,7 +346,9 @@ class Connection:
 
     def _on_moved(self, event: Moved) -> None:
         for number in [number for number in self._paths if number != event.path]:
-            self._paths.pop(number).close()
+            old = self._paths.pop(number)
+            old.close()
+            self._loop.call_later(limits.PATH_FINISH_SECONDS, old.abort)  # should the peer never take the rest
         self._hold_back()
         self._host.moved += 1
         _settle(self._moves.get(event.path), None)
