@@ -112,6 +112,7 @@ RELAY_BYTES_PER_SECOND: Final = 8 << 20  # of one circuit, and of all circuits o
 RELAY_BURST_SECONDS: Final = 2.0  # what was not used for so long may be used at once
 RELAY_BUFFER_BYTES: Final = 64 << 10  # held for an end that reads slowly, beyond one read of the other's socket
 RELAY_EARLY_BYTES_MAX: Final = 64 << 10  # of an end that talks before the other has come
+RELAY_LINGER_SECONDS: Final = 5.0  # what an end still has to read when the other has left is kept this long
 RELAY_PEERS_REMEMBERED_MAX: Final = 4096  # peers whose use is metered; the least recent is forgotten first
 RELAY_ARGUMENT_BYTES_MAX: Final = 256  # of the calls to and from a relay; the longest takes about 40
 RELAY_LEAVE_SECONDS: Final = 10  # a relay that stops gives circuits this long to move elsewhere
