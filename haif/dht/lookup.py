@@ -142,6 +142,14 @@ class Lookup:
         for other in heard:
             self.add(other)
 
+    def volunteered(self, contact: Contact, reply: Reply) -> None:
+        """A peer answered that was asked by somebody else. Raises as `answered`."""
+        self.add(contact)
+        if self._states.get(contact) is _State.NEW:
+            self._states[contact] = _State.SLOW  # it holds no slot
+            self._waiting += 1
+            self.answered(contact, reply)
+
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
         if self._states[contact] is _State.ASKED:

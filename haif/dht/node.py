@@ -82,7 +82,6 @@ class Node:
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
-        self._known: tuple[Contact, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
         self._waiting = WaitingRoom()
 
@@ -93,7 +92,8 @@ class Node:
 
         Ends in `Found` (no contacts: nobody answered). Nobody is believed to be there before having answered.
         """
-        self._bootstrap, self._known = tuple(addresses), tuple(known[: limits.DHT_CONTACTS_KEPT_MAX])
+        self._bootstrap = tuple(addresses)
+        self._asker.lost.add(known[: limits.DHT_CONTACTS_KEPT_MAX][::-1], now)
         self._upkeep.postpone(now)
         return self._begin(self._join(Purpose.OWNER, now), now)
 
@@ -299,7 +299,7 @@ class Node:
             self._on_published(operation, now)
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
-        if isinstance(operation, Join):
+        if isinstance(operation, Join) and operation.enters:
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
 
@@ -351,19 +351,18 @@ class Node:
 
     def _look_around(self, now: Instant) -> None:
         if not self._agenda.is_busy:
-            if len(self.table):
-                around = Find(self._agenda.number(), self._lookup(self.id, now), Purpose.UPKEEP)
-            else:
-                around = self._join(Purpose.UPKEEP, now)
-            self._begin(around, now)
+            self._begin(self._join(Purpose.UPKEEP, now), now)
         if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=True)
-        for contact in self._known:
+        """Look up our own id. Who knows nobody asks everybody it ever knew; who does, a few whom it has lost."""
+        enters, lost = purpose is Purpose.OWNER or not len(self.table), self._asker.lost
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=enters)
+        for contact in lost.everybody(now) if enters else ():
             lookup.add(contact)
-        return Join(number, lookup, purpose, self._bootstrap)
+        greeted = [] if enters else lost.some(now, self._entropy)
+        return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
         self._sample(self.table.target_in(prefix, self._entropy), now)

@@ -83,15 +83,20 @@ class RoutingTable:
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
-    def failed(self, contact: Contact) -> None:
-        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
+    def failed(self, contact: Contact) -> bool:
+        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over.
+
+        Whether the contact has left.
+        """
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
         if entry is None or entry.contact != contact:
-            return
+            return False
         entry.failures += 1
-        if entry.failures >= limits.DHT_FAILURES_MAX:
-            self.drop(contact.peer)
+        if entry.failures < limits.DHT_FAILURES_MAX:
+            return False
+        self.drop(contact.peer)
+        return True
 
     def drop(self, peer: PeerId) -> None:
         """Forget a peer; the latest waiting contact that still may takes its place."""
