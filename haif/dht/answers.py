@@ -88,7 +88,8 @@ class Answerer:
 
     def _contacts(self, query: Query, bare: Reply, now: Instant, wall: WallTime) -> Reply:
         since = Instant(now - limits.DHT_RELAY_SECONDS)
-        near = self._table.closest(int.from_bytes(query.target, "big"), limits.DHT_K + 1, since=since)
+        around = int.from_bytes(query.argument or query.target, "big")
+        near = self._table.closest(around, limits.DHT_K + 1, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
         room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
         held = len(self._store.get(query.target, wall))

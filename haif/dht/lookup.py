@@ -20,6 +20,7 @@ from haif.base import limits
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact, node_id, unpack_contacts
+from haif.dht.crowd import Crowd
 from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Reply
 
@@ -80,6 +81,7 @@ class Lookup:
         extent: Extent = Extent(),
         *,
         barred: Callable[[Contact], bool] = lambda _: False,
+        salt: bytes = b"",
     ) -> None:
         self.target = target
         self.queries = 0
@@ -87,43 +89,60 @@ class Lookup:
         self._extent = extent
         self._key = int.from_bytes(target, "big")
         self._own, self._barred = own, barred
+        self._crowd = Crowd(salt, everybody=extent.broad)
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
+        self._shells: dict[int, list[tuple[int, Contact]]] = {}  # outside the region, by doublings, in drawn order
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
+        self._drawn: set[Contact] = set()  # witnesses chosen by lot
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
         for contact in seeds:
             self.add(contact)
 
-    def add(self, contact: Contact) -> None:
-        """Consider a contact."""
-        if contact.peer != self._own and contact not in self._states and not self._barred(contact):
+    def add(self, contact: Contact, namer: Contact | None = None) -> None:
+        """Consider a contact, named by somebody else or by our own table."""
+        if contact.peer == self._own or self._barred(contact):
+            return
+        distance = self._distance(contact)
+        by_insider = namer is not None and self._distance(namer) < self._region
+        if not self._crowd.named(contact, namer, inside=distance < self._region, by_insider=by_insider):
+            return
+        if contact not in self._states:
             self._states[contact] = _State.NEW
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""
-            insort(self._order, (node_id(contact.peer) ^ self._key, contact, counted))
+            insort(self._order, (distance, contact, counted))
+            if distance >= self._region:
+                insort(self._shells.setdefault(distance.bit_length(), []), (self._crowd.lot(contact), contact))
 
     def asks(self) -> list[Ask]:
         """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight."""
+        self._crowd.measure()
         asks = self._asks()
-        if not asks and not self.suspected and self._complete and self._is_dense():
-            self.suspected = True
-            asks = self._asks()
+        if not asks and self._complete:
+            density = self._density()
+            self.suspected = self.suspected or density > limits.DHT_DENSITY_FACTOR
+            if density > limits.DHT_CROWD_DENSITY and not self._crowd.is_there:
+                self._crowd.is_there = True
+                self._crowd.measure()
+                asks = self._asks()
         return asks
 
     def _asks(self) -> list[Ask]:
         asks: list[Ask] = []
         if self._in_flight >= limits.DHT_ALPHA:
             return asks
-        for contact in self._closest_set():
+        for contact in self._wanted():
             if self._in_flight >= limits.DHT_ALPHA or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
                 self._states[contact] = _State.ASKED
+                self._crowd.asked(contact)
                 self._in_flight += 1
                 self._waiting += 1
                 self.queries += 1
-                asks.append(Ask(contact.peer, contact.address, Command.FIND, self.target))
+                asks.append(Ask(contact.peer, contact.address, Command.FIND, self.target, self._around(contact)))
         return asks
 
     def answered(self, contact: Contact, reply: Reply) -> None:
@@ -134,18 +153,21 @@ class Lookup:
             self._settle(contact, _State.FAILED)
         self._states[contact] = _State.ANSWERED
         self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
+        self._crowd.answered(contact)
         for other in heard:
-            self.add(other)
+            self.add(other, contact)
 
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
         if self._states[contact] is _State.ASKED:
             self._states[contact] = _State.SLOW
+            self._crowd.silent(contact)
             self._in_flight -= 1
 
     def failed(self, contact: Contact) -> None:
         """A peer will not answer."""
         self._settle(contact, _State.FAILED)
+        self._crowd.silent(contact)
 
     @property
     def done(self) -> bool:
@@ -162,7 +184,7 @@ class Lookup:
 
     def distances(self) -> list[int]:
         """How far from the target the k closest are, nearest first."""
-        return [node_id(answer.contact.peer) ^ self._key for answer in self.nearest()]
+        return [self._distance(answer.contact) for answer in self.nearest()]
 
     @property
     def _region(self) -> int:
@@ -170,11 +192,57 @@ class Lookup:
 
     @property
     def _complete(self) -> bool:
-        return all(contact.peer in self._answers for contact in self._closest_set())
+        return all(contact.peer in self._answers for contact in self._wanted())
 
-    def _is_dense(self) -> bool:
+    def _density(self) -> float:
+        """How many times denser than expected the k closest are, those considered whom the sample left out."""
         found = self.distances()
-        return len(found) == limits.DHT_K and found[-1] < self._extent.dense
+        if len(found) < limits.DHT_K or not self._extent.region:
+            return 0.0
+        return self._extent.region / (limits.DHT_REGION_FACTOR * max(found[-1], 1) * self._crowd.share)
+
+    def _distance(self, contact: Contact) -> int:
+        return node_id(contact.peer) ^ self._key
+
+    @property
+    def _fence(self) -> int:
+        return limits.DHT_FENCE_REGIONS * self._region
+
+    def _around(self, contact: Contact) -> bytes:
+        """Around which point one who stands close shall name contacts; empty: the target. Far away it is all one."""
+        if self._distance(contact) >= self._fence:
+            return b""
+        return (self._key ^ self._crowd.point(self._region)).to_bytes(Digest.size, "big")
+
+    def _wanted(self) -> Iterator[Contact]:
+        """Who must have answered: the closest set, and witnesses outside the region."""
+        if self._crowd.is_there:
+            yield from self._witnesses()
+        yield from self._closest_set()
+        if self._extent.broad or (self._extent.thorough and not self._crowd.is_there):
+            yield from self._witnesses()
+
+    def _witnesses(self) -> Iterator[Contact]:
+        """So many at each doubling of the distance as have not answered yet: whoever is asked already, then by lot."""
+        everywhere = self._extent.broad or self._crowd.is_there
+        for number, shell in list(self._shells.items()):
+            near = 1 << (number - 1) < 4 * self._fence
+            if not near and not everywhere:
+                continue
+            wanted = self._crowd.witnesses if 1 << (number - 1) < self._fence else limits.DHT_SHELL_CONTACTS
+            by_state: dict[_State, list[Contact]] = {state: [] for state in _State}
+            for _, contact in shell:
+                if self._states[contact] is _State.NEW or contact in self._drawn:
+                    by_state[self._states[contact]].append(contact)
+            wanted -= len(by_state[_State.ANSWERED])
+            if wanted <= 0:
+                continue
+            pending = by_state[_State.ASKED] + by_state[_State.SLOW]
+            fresh = sorted(by_state[_State.NEW], key=self._crowd.debt)
+            spare = limits.DHT_WITNESSES_MAX - len(by_state[_State.FAILED])
+            drawn = (pending + fresh[: max(spare, 0)])[:wanted]
+            self._drawn.update(drawn)
+            yield from drawn
 
     def _answered(self, region: int) -> list[Answer]:
         chosen = {contact.peer: None for contact in self._closest_set(answered_only=True, region=region)}
@@ -191,14 +259,11 @@ class Lookup:
         region = self._region if region is None else region
         answers, states = self._answers, self._states
         taken: dict[bytes, int] = {}
-        shells: dict[int, int] = {}
-        broad = (self._extent.broad or (self._extent.thorough and self.suspected)) and not answered_only
-        per_shell = limits.DHT_SHELL_CONTACTS if broad else 0
+        crowd = self._crowd
         count = 0
         for distance, contact, narrow in self._order:
             inside = distance < region
-            beyond = count >= limits.DHT_K and not inside
-            if beyond and not per_shell:
+            if not inside and (count >= limits.DHT_K or (crowd.is_there and not answered_only)):
                 return
             answer = answers.get(contact.peer)
             if answer is None:
@@ -206,14 +271,11 @@ class Lookup:
                     continue
             elif answer.contact != contact:
                 continue  # it answered elsewhere: this address was a lie, and takes nobody's place
+            if inside and not answered_only and not crowd.wants(contact):
+                continue
             of_network = taken.get(narrow, 0) if narrow else 0
             if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
                 continue
-            if beyond:
-                shell = distance.bit_length()
-                if shells.get(shell, 0) >= per_shell:
-                    continue
-                shells[shell] = shells.get(shell, 0) + 1
             taken[narrow] = of_network + 1
             count += of_network == 0
             yield contact

@@ -48,7 +48,7 @@ class Command(IntEnum):
     """What a query asks for."""
 
     PING = 0  # are you there, and who are you
-    FIND = 1  # the contacts closest to the target, and how many records you hold for it
+    FIND = 1  # the contacts closest to the argument (empty: the target), and how many records of the target you hold
     GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
     PUT = 3  # keep this record; needs a token
 
@@ -129,6 +129,8 @@ def read_query(datagram: Datagram) -> Query:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
     if len(query.argument) % SHORT_BYTES and query.command == Command.GET:
         raise Malformed("a list of records has 8 bytes each", query.sender)
+    if len(query.argument) not in {0, Digest.size} and query.command == Command.FIND:
+        raise Malformed(f"a point of the key space has {Digest.size} bytes", query.sender)
     return query
 
 

@@ -17,7 +17,7 @@ from haif.base.clock import Instant, WallTime
 from haif.base.errors import Dropped, OverQuota, PeerFault, Reason, Refusal
 from haif.base.ids import Digest, NetId
 from haif.base.machine import Address
-from haif.dht import messages
+from haif.dht import crowd, messages
 from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
@@ -55,7 +55,7 @@ class Node:
     ) -> None:
         self.peer = identity.peer
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
-        self.table = RoutingTable(self.peer, exempt=exempt)
+        self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
         self.size = NetworkSize()
         self.store = RecordStore()
         self.counters = Counters()
@@ -200,12 +200,14 @@ class Node:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
+        self.table.widen(limits.DHT_FENCE_REGIONS * wide)
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
         extent = Extent(wide, dense, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
         if broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard))
+        salt = self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard), salt=salt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)
@@ -241,7 +243,7 @@ class Node:
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=True)
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, thorough=True, broad=True)
         for contact in self._known:
             lookup.add(contact)
         return Join(number, lookup, purpose, self._bootstrap)
