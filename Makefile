@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo up test test-slow sim-night check bench lock clean
+.PHONY: help setup demo up test test-slow sim-night fuzz soak check bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ test-slow: setup ## soak and large simulations
 
 sim-night: setup ## 24 simulated hours in which half of all nodes die every hour; prints the CPU it took
 	@$(PY) -m benchmarks.night
+
+fuzz: setup ## ten million hostile inputs, other ones each time; prints the seed, and what to play again
+	@$(PY) -m tests.fuzz.run --inputs 10000000 --jobs 2
+
+soak: setup ## an hour of strangers, churn, floods and nonsense on real sockets; fails where anything grows
+	@$(PY) -m benchmarks.soak
 
 bench: setup ## the figures of the README, measured here; prints the table
 	@$(PY) -m benchmarks.run

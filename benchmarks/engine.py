@@ -21,6 +21,7 @@ if not ENVIRONMENT.items() <= os.environ.items():  # the direct loop gets what t
 import blake3
 
 from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.sampling import Sampling
 from haif.engine.llama import Llama, set_log
 from haif.engine.request import Generate
 from haif.engine.service import Engine, EngineSettings
@@ -51,7 +52,7 @@ async def through(engine: Engine, streams: int, tokens: int, temperature: float)
 
     async def one(number: int) -> int:
         request = Generate(
-            JobId(bytes(16)), None, PROMPT, tokens, temperature, 1.0, [], Seed(number.to_bytes(32, "big"))
+            JobId(bytes(16)), None, PROMPT, tokens, Sampling(temperature), [], Seed(number.to_bytes(32, "big"))
         )
         count = 0
         async with engine.generate(request) as pieces:

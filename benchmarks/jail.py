@@ -15,6 +15,7 @@ from pathlib import Path
 import blake3
 
 from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.sampling import Sampling
 from haif.engine.request import Generate
 from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
 from haif.runtime.clock import SystemClock, entropy
@@ -35,7 +36,7 @@ async def one(settings: EngineSettings, program: str, tokens: int) -> tuple[floa
     began = time.perf_counter()
     async with Engine(settings, clock=SystemClock(), entropy=entropy, on_died=print, program=program) as engine:
         ready = time.perf_counter() - began
-        request = Generate(JobId(bytes(16)), None, "the of and", tokens, 0.0, 1.0, [], Seed(bytes(32)))
+        request = Generate(JobId(bytes(16)), None, "the of and", tokens, Sampling(0.0), [], Seed(bytes(32)))
         for _ in range(2):  # the first touches memory for the first time
             began = time.perf_counter()
             async with engine.generate(request) as pieces:

@@ -20,8 +20,6 @@ from typing import Any, TypeVar
 import platformdirs
 
 from haif.base.errors import Misuse
-from haif.base.hashing import digest
-from haif.base.ids import NetId
 from haif.base.machine import Address
 
 T = TypeVar("T", bound="Common")
@@ -37,7 +35,9 @@ class Common:
 
     name: str = _setting("", "name of this instance; its key, databases and lock go by it (default: the role)")
     state: Path | None = _setting(None, "folder for keys, databases and models (default: the XDG state folder)")
-    network: str = _setting("local", "name of the network; peers of different networks never talk")
+    network: str = _setting(
+        "local", "name of the network, or the file its owner gave you; networks do not hear each other"
+    )
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")
     wire_port: int = _setting(0, "TCP port for calls between peers; 0 picks a free one")
     dht_port: int = _setting(0, "UDP port for the DHT; 0 picks a free one")
@@ -50,11 +50,6 @@ class Common:
     def folder(self) -> Path:
         """The state folder."""
         return self.state if self.state is not None else state_dir()
-
-    @property
-    def net(self) -> NetId:
-        """The network's id, from its name."""
-        return net_id(self.network)
 
     @property
     def bootstrap_addresses(self) -> tuple[Address, ...]:
@@ -71,7 +66,9 @@ class NodeSettings(Common):
 class OrchestratorSettings(Common):
     """`haif orchestrator`."""
 
-    gateways: tuple[str, ...] = _setting((), "peer id of a gateway that may submit jobs; may be given more than once")
+    gateways: tuple[str, ...] = _setting(
+        (), "peer id of a gateway that may submit jobs; none: those a closed network admits"
+    )
     workers: tuple[str, ...] = _setting((), "peer id of an admitted worker; none given: every worker is admitted")
     models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
@@ -113,11 +110,6 @@ _COMMON = {each.name for each in dataclasses.fields(Common)}
 def state_dir() -> Path:
     """`$HAIF_STATE`, else the XDG state folder."""
     return Path(os.environ.get("HAIF_STATE") or platformdirs.user_state_path("haif", appauthor=False))
-
-
-def net_id(network: str) -> NetId:
-    """A network's id: the digest of its name."""
-    return NetId(digest("haif v1 network", network.encode()))
 
 
 def parse_address(text: str) -> Address:

@@ -3,6 +3,7 @@
 What is where, in the state folder:
 
     keys/<name>.key      the identity of an instance; keys/publisher.key signs the models added here
+    networks/<name>/     what is known of a network: its keys' names, certificates, lists of revocations
     models/              the model store
     <name>/              an instance's databases (journal, tenants, spans) and its lock
     logs/                what the roles of `haif up` say
@@ -17,18 +18,21 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from haif import config
 from haif.artifacts.service import ModelStore, StoredModel
-from haif.base.errors import Misuse
+from haif.base.errors import HaifError, Misuse
 from haif.base.ids import NetId, PeerId
+from haif.base.roles import Role
 from haif.dht.service import Dht
+from haif.identity.admission import Book
 from haif.identity.keys import Identity, NoiseKey
-from haif.identity.service import Keyring, Memory
+from haif.identity.service import Keyring, Memory, Networks
 from haif.identity.voice import Voice
+from haif.membership.service import Membership
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
@@ -51,6 +55,7 @@ class Ground:
     folder: Path
     identity: Identity
     net: NetId
+    closed: bool
     clock: SystemClock
     telemetry: Telemetry
     dht: Dht
@@ -119,35 +124,47 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
     role = config.SECTIONS[type(settings)]
     name = settings.name or role
     folder = disk.private_folder(settings.folder / name)
-    clock, net = SystemClock(), settings.net
+    clock = SystemClock()
+    networks = Networks(settings.folder / "networks")
+    charter = networks.find(settings.network, clock.wall())
+    network, net = charter.network, charter.network.net
     with disk.owned(folder / "lock", name):
         identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
+        book = Book(network, networks.admission(network, identity.peer))
+        _check_admitted(book, identity.peer, settings, clock)
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
             host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
             contacts_file=folder / "contacts",
-            on_dropped=telemetry.dropped,
+            on_dropped=telemetry.dropped, key=charter.key,
         )  # fmt: skip
         wire = Wire(
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
             on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port if listen else None,
+            book=book,
         )  # fmt: skip
         memory = Memory(folder / "voice")
         voice = Voice(identity, net, clock, entropy, memory.take())
-        async with telemetry, dht, wire:
+        membership = Membership(
+            book=book, peer=identity.peer, networks=networks, wire=wire, clock=clock, on_dropped=telemetry.dropped,
+            on_revoked=dht.exclude,
+        )  # fmt: skip
+        async with telemetry, dht, wire, membership if network.roots else contextlib.nullcontext():
             _watch_mesh(telemetry, wire, dht)
+            _watch_network(telemetry, book, clock)
             metrics = await telemetry.serve_metrics("127.0.0.1", settings.metrics_port)
             ready = {
                 "peer": str(identity.peer),
+                "network": f"{network.name} ({'closed' if network.closed else 'open'})",
                 "dht": _text(dht.address),
                 "metrics": f"http://{_text(metrics)}/metrics",
             }
             if listen:
                 ready["wire"] = _text(wire.address)
             yield Ground(
-                name=name, folder=folder, identity=identity, net=net, clock=clock, telemetry=telemetry, dht=dht,
-                wire=wire, voice=voice, ready=ready,
+                name=name, folder=folder, identity=identity, net=net, closed=network.closed, clock=clock,
+                telemetry=telemetry, dht=dht, wire=wire, voice=voice, ready=ready,
             )  # fmt: skip
             await wire.drain(DRAIN_SECONDS)
         memory.leave(voice.remember())
@@ -169,8 +186,9 @@ async def _orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[
 
     store = model_store(settings)
     models = [store.find(name) for name in settings.models] if settings.models else store.models()
+    gateways = frozenset(_peers(settings.gateways, "gateway"))
     chosen = OrchestratorSettings(
-        gateways=frozenset(_peers(settings.gateways, "gateway")),
+        gateways=gateways,
         workers=frozenset(_peers(settings.workers, "worker")) or None,
         catalogue=tuple(
             CatalogueEntry(
@@ -183,7 +201,8 @@ async def _orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[
         _ground(settings, listen=True) as ground,
         Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
         Orchestrator(
-            settings=chosen, identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht,
+            settings=replace(chosen, gateways=None) if ground.closed and not gateways else chosen,
+            identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht,
             voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
             entropy=entropy,
         ),
@@ -256,6 +275,26 @@ async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
         return engine.model
 
 
+def _check_admitted(book: Book, peer: PeerId, settings: config.Common, clock: SystemClock) -> None:
+    """Say at once, and to the person who can change it, if the network will not have this peer in this role."""
+    if not book.network.closed:
+        return
+    kind = config.SECTIONS[type(settings)]
+    try:
+        roles = book.judge(peer, book.own, clock.wall())
+    except HaifError as error:
+        roles, why = frozenset[Role](), error.message
+    else:
+        why = "it is not among its roles"
+    if not roles or (kind != "node" and Role(kind) not in roles):
+        name = book.network.name
+        raise Misuse(
+            f"this peer may not be a {kind} of the closed network {name}: {why}. Its owner can run:\n"
+            f"  haif network admit {peer} --role {'observer' if kind == 'node' else kind} --network {name}\n"
+            f"and you with the file from there: haif network join FILE"
+        )
+
+
 # --- what /metrics shows of the services' own statistics --------------------------------------------------------------
 
 
@@ -286,6 +325,14 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
         telemetry.gauge(names.DHT_RECORDS, of.records)
         telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
         telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
+
+    telemetry.watch(refresh)
+
+
+def _watch_network(telemetry: Telemetry, book: Book, clock: SystemClock) -> None:
+    def refresh() -> None:
+        telemetry.gauge(names.NETWORK_REVOKED, len(book.revoked()))
+        telemetry.gauge(names.NETWORK_LISTS_STALE, book.stale(clock.wall()))
 
     telemetry.watch(refresh)
 

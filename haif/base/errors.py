@@ -3,10 +3,10 @@
     HaifError
     ├─ Misuse       we called ourselves wrongly; our bug: never retried, never sent to a peer
     ├─ PeerFault    a peer broke the protocol; carries the peer
-    │               BadSignature Replayed Expired Oversize Malformed WrongState
+    │               BadSignature Replayed Expired Oversize Malformed WrongState Equivocated
     ├─ Refusal      someone legitimately said no; carries a public code
     │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest
-    │               ContextTooLong Unsupported
+    │               ContextTooLong Unsupported MustWait Conflict
     ├─ Unavailable  circumstances; may be retried, carries retry_after
     │               Timeout ConnectionLost NoWorker EngineDied
     └─ Corruption   data failed its own check; stop, keep the evidence
@@ -35,6 +35,7 @@ class Reason(StrEnum):
     OVERSIZE = "oversize"
     MALFORMED = "malformed"
     WRONG_STATE = "wrong_state"
+    EQUIVOCATED = "equivocated"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     OVER_QUOTA = "over_quota"
@@ -43,6 +44,8 @@ class Reason(StrEnum):
     INVALID_REQUEST = "invalid_request"
     CONTEXT_TOO_LONG = "context_too_long"
     UNSUPPORTED = "unsupported"
+    MUST_WAIT = "must_wait"
+    CONFLICT = "conflict"
     TIMEOUT = "timeout"
     CONNECTION_LOST = "connection_lost"
     NO_WORKER = "no_worker"
@@ -111,6 +114,12 @@ class WrongState(PeerFault):
     reason = Reason.WRONG_STATE
 
 
+class Equivocated(PeerFault):
+    """A peer signed two statements of which only one can hold."""
+
+    reason = Reason.EQUIVOCATED
+
+
 class Refusal(HaifError):
     """Someone legitimately said no. `param` names what was refused, if one thing was; `retry_after` is in seconds."""
 
@@ -168,6 +177,18 @@ class Unsupported(Refusal):
     reason = Reason.UNSUPPORTED
 
 
+class MustWait(Refusal):
+    """There will be room in `retry_after` seconds for whoever then comes back."""
+
+    reason = Reason.MUST_WAIT
+
+
+class Conflict(Refusal):
+    """What is there is not what the caller said it would replace."""
+
+    reason = Reason.CONFLICT
+
+
 class Unavailable(HaifError):
     """Circumstances: it may work later. `retry_after` is in seconds."""
 
@@ -217,9 +238,9 @@ class JournalBroken(Corruption):
 
 
 LEAVES: tuple[type[HaifError], ...] = (
-    Misuse, BadSignature, Replayed, Expired, Oversize, Malformed, WrongState,
+    Misuse, BadSignature, Replayed, Expired, Oversize, Malformed, WrongState, Equivocated,
     Unauthenticated, Forbidden, OverQuota, Overloaded, UnknownModel, InvalidRequest, ContextTooLong, Unsupported,
-    Timeout, ConnectionLost, NoWorker, EngineDied, DigestMismatch, JournalBroken,
+    MustWait, Conflict, Timeout, ConnectionLost, NoWorker, EngineDied, DigestMismatch, JournalBroken,
 )  # fmt: skip
 BY_REASON: dict[Reason, type[HaifError]] = {leaf.reason: leaf for leaf in LEAVES}
 

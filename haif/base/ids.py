@@ -54,6 +54,18 @@ class NetId(FixedBytes):
     size = 32
 
 
+class NetKey(FixedBytes):
+    """The secret that the members of a closed network seal their datagrams with. Never shown."""
+
+    size = 32
+
+    def __str__(self) -> str:
+        return "(secret)"
+
+    def __repr__(self) -> str:
+        return "NetKey(…)"
+
+
 class NoisePublicKey(FixedBytes):
     """An X25519 public key (RFC 7748): the static key of a Noise handshake."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from haif.base import limits
+from haif.base.roles import Role
 
 
 class Traffic(IntEnum):
@@ -18,8 +19,12 @@ class Traffic(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a method is served: what it carries back, how long its argument may be, and how long it may take."""
+    """How a method is served: what it carries back, how long its argument may be, how long it may take, and for whom.
+
+    `callers`: the roles a peer of a closed network needs one of; empty: any peer may call.
+    """
 
     traffic: Traffic
     argument_bytes_max: int = limits.MESSAGE_BYTES_MAX
     seconds_max: float = limits.CALL_SECONDS_MAX
+    callers: frozenset[Role] = frozenset()

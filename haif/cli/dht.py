@@ -52,9 +52,10 @@ def _handler(work: Callable[[argparse.Namespace], Coroutine[Any, Any, int]]) -> 
 
 
 async def _get(arguments: argparse.Namespace) -> int:
+    from haif.base.ids import NetId
     from haif.protocol.records import RecordKind
 
-    _parse_topic(arguments.topic, config.net_id("local"))  # a mistake is told before anybody is asked
+    _parse_topic(arguments.topic, NetId(bytes(NetId.size)))  # a mistake is told before anybody is asked
     async with joined(arguments) as (dht, net):
         records = await dht.lookup(_parse_topic(arguments.topic, net))
     rows: list[dict[str, Any]] = [
@@ -80,7 +81,7 @@ def _records_text(topic: str, rows: list[dict[str, Any]]) -> str:
         [
             (
                 row["kind"], row["owner"][:16], row["sequence"], f"{(row['expires'] - now) / 1000:.0f} s",
-                " ".join(f"{key}={value}" for key, value in row["body"].items()),
+                " ".join(f"{key}={str(value)[:40]}" for key, value in row["body"].items()),
             )
             for row in rows
         ],
@@ -256,7 +257,7 @@ def _body(record: Verified[Record]) -> dict[str, Any]:
     except HaifError:
         return {"unreadable_bytes": len(record.payload.body)}
     values = {name: getattr(body, name) for name in kind.__struct_fields__}
-    return {name: str(value) if isinstance(value, bytes) else value for name, value in values.items()}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def _view(contact: Contact) -> dict[str, str]:

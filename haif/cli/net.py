@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 async def _ping(arguments: argparse.Namespace) -> int:
-    from haif.identity.keys import Identity, NoiseKey
+    from haif.identity.keys import NoiseKey
     from haif.runtime.clock import SystemClock, entropy
     from haif.wire.service import Wire
 
@@ -42,9 +42,10 @@ async def _ping(arguments: argparse.Namespace) -> int:
     peer = visit.parse_peer(text)
     settings = config.load(config.NodeSettings, vars(arguments))
     address = config.parse_address(where) if where else await _wire_of(peer, arguments)
+    identity, book = visit.visitor(settings)
     wire = Wire(
-        identity=Identity(entropy(32)), noise_key=NoiseKey(entropy(32)), net=settings.net, clock=SystemClock(),
-        entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None,
+        identity=identity, noise_key=NoiseKey(entropy(32)), net=book.net, clock=SystemClock(),
+        entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None, book=book,
     )  # fmt: skip
     async with wire:
         began = time.perf_counter()

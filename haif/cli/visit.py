@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from haif.base.ids import NetId, PeerId
     from haif.base.machine import Address
     from haif.dht.service import Dht
+    from haif.identity.admission import Book
+    from haif.identity.keys import Identity
+    from haif.identity.networks import Charter
 
 
 def add_common(verb: argparse.ArgumentParser) -> None:
     """The flags of every verb that joins for a moment."""
     verb.add_argument("--bootstrap", action="append", metavar="HOST:PORT", help="a DHT node (default: `haif up`'s)")
-    verb.add_argument("--network", help="name of the network (default: local)")
+    verb.add_argument("--network", help="name of the network, or the file its owner gave you (default: local)")
     verb.add_argument("--host", help="own address; loopback reaches only loopback (default: 127.0.0.1)")
     verb.add_argument("--state", metavar="DIR", help="the state folder of `haif up`")
     verb.add_argument("--json", action="store_true", help="as JSON")
@@ -38,6 +41,7 @@ async def joined(arguments: argparse.Namespace) -> AsyncIterator[tuple[Dht, NetI
     from haif.runtime.clock import SystemClock, entropy
 
     settings = config.load(config.NodeSettings, vars(arguments))
+    charter = network_of(settings)
     addresses = settings.bootstrap_addresses or tuple(
         config.parse_address(role["dht"]) for role in roles(settings.folder) if "dht" in role
     )
@@ -46,11 +50,42 @@ async def joined(arguments: argparse.Namespace) -> AsyncIterator[tuple[Dht, NetI
             f"no mesh runs from {settings.folder}: start one with `haif up`, or name a node with --bootstrap HOST:PORT"
         )
     node = Dht(
-        identity=Identity(entropy(32)), net=settings.net, clock=SystemClock(), entropy=entropy, bootstrap=addresses,
-        host=settings.host, on_dropped=lambda _: None, ephemeral=True,
+        identity=Identity(entropy(32)), net=charter.network.net, clock=SystemClock(), entropy=entropy,
+        bootstrap=addresses, host=settings.host, on_dropped=lambda _: None, ephemeral=True, key=charter.key,
     )  # fmt: skip
     async with node as dht:
-        yield dht, settings.net
+        yield dht, charter.network.net
+
+
+def network_of(settings: config.Common) -> Charter:
+    """The network these settings mean."""
+    from haif.identity.service import Networks
+    from haif.runtime.clock import SystemClock
+
+    return Networks(settings.folder / "networks").find(settings.network, SystemClock().wall())
+
+
+OBSERVER = "observer"  # the key under which this machine looks at a closed network
+
+
+def visitor(settings: config.Common) -> tuple[Identity, Book]:
+    """Under which key to dial: in an open network one that nobody will see again, in a closed one the observer's."""
+    from haif.identity.admission import Book
+    from haif.identity.keys import Identity
+    from haif.identity.service import Keyring, Networks
+    from haif.runtime.clock import entropy
+
+    network = network_of(settings).network
+    if not network.closed:
+        return Identity(entropy(32)), Book(network)
+    identity = Keyring(settings.folder / "keys").load_or_create(OBSERVER, entropy)
+    own = Networks(settings.folder / "networks").admission(network, identity.peer)
+    if not own:
+        raise Misuse(
+            f"{network.name} is a closed network, and this machine's observer is not admitted. Its owner can run:\n"
+            f"  haif network admit {identity.peer} --role observer --network {network.name}"
+        )
+    return identity, Book(network, own)
 
 
 def roles(folder: Path) -> list[dict[str, Any]]:

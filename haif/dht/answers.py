@@ -1,41 +1,62 @@
 """How a query is answered: by us as a stranger's server, with nothing but the query, our table and our store.
 
 1. the query parses; an unknown command is answered with ERROR
-2. a PUT, and whatever would be answered with more than three times its length, needs a token; without: RETRY
+2. a PUT, a WATCH, and whatever would be answered with more than three times its length, needs a token; without: RETRY
 3. the source has budget left for a signature, or a record to check; without: ERROR
 4. the answer is made, measured against rule 2, and signed over this very query
+5. who watches the topic of a record that was stored is sent a NOTICE each, as far as the budgets go
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import HaifError, Malformed, Overloaded, Unauthenticated, Unsupported
+from haif.base.errors import HaifError, Malformed, MustWait, Overloaded, Reason, Unauthenticated, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import NetId
 from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.budget import SigningBudget
 from haif.dht.contact import pack_address, pack_contacts
+from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Query, Reply
+from haif.dht.notices import Watchers
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
+from haif.dht.tickets import Claim, TicketOffice, Wait
 from haif.dht.tokens import TokenMint
-from haif.identity.keys import Identity
-from haif.protocol.records import open_record
+from haif.identity.keys import Identity, Verify
+from haif.identity.signing import Verified
+from haif.protocol.records import Record, open_record
 
 _RECORD_OVERHEAD = 3  # msgpack head of a byte string
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What to send back, and what was refused on the way."""
+    """What to send back, what was refused on the way, and what was stored."""
 
     data: bytes
     fault: HaifError | None = None
+    stored: Verified[Record] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query, and what its answers have in common."""
+
+    query: Query
+    source: Address
+    tid: bytes
+    now: Instant
+    wall: WallTime
+    bare: Reply
 
 
 class Answerer:
@@ -49,10 +70,16 @@ class Answerer:
         store: RecordStore,
         entropy: Callable[[int], bytes],
         now: Instant,
+        exempt: Scope,
+        verify: Verify,
     ) -> None:
         self._identity, self._net, self._table, self._store = identity, net, table, store
+        self._verify = verify
         self._tokens = TokenMint(entropy, now)
         self._budget = SigningBudget(now)
+        self._exempt = exempt
+        self.tickets = TicketOffice(entropy)
+        self.watchers = Watchers()
 
     def answer(self, datagram: Datagram, query: Query, source: Address, now: Instant, wall: WallTime) -> Answered:
         """The datagram that answers this query."""
@@ -61,50 +88,57 @@ class Answerer:
         proven = self._tokens.recognises(query.token, source, query.sender, query.target, now)
         token = self._tokens.mint(source, query.sender, query.target, now)
         retry = messages.write(Kind.RETRY, datagram.tid, token)
-        if query.command == Command.PUT and not proven:
-            return Answered(retry, Unauthenticated("a record came without a token for its address"))
+        if query.command in {Command.PUT, Command.WATCH} and not proven:
+            return Answered(retry, Unauthenticated("a record or a watch came without a token for its address"))
         if not self._budget.take(source, now):
             busy = Overloaded("this subnet has asked for too many signatures")
             return _error(datagram, ErrorCode.OVERLOADED, busy)
-        reply, fault = self._reply(query, datagram, pack_address(source), token, now, wall)
+        asked = _Asked(query, source, datagram.tid, now, wall, Reply(pack_address(source), token))
+        if query.command == Command.PUT:
+            reply, fault, stored = self._keep(asked)
+        else:
+            reply, fault, stored = self._reply(asked), None, None
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
             return Answered(retry)
-        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault)
+        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored)
 
-    def _reply(
-        self, query: Query, datagram: Datagram, observed: bytes, token: bytes, now: Instant, wall: WallTime
-    ) -> tuple[Reply, HaifError | None]:
-        bare = Reply(observed, token)
-        match Command(query.command):
-            case Command.PING:
-                return bare, None
+    def notices(self, record: Verified[Record], now: Instant) -> Iterator[tuple[bytes, Address]]:
+        """What to send to whom now that a record was stored."""
+        topic = record.payload.topic
+        for handle, watcher in self.watchers.tell(topic, now):
+            if self._budget.take(watcher, now):
+                yield messages.sign_notice(self._identity, self._net, handle, topic, record.evidence), watcher
+
+    def _reply(self, asked: _Asked) -> Reply:
+        match Command(asked.query.command):
             case Command.FIND:
-                return self._contacts(query, bare, now, wall), None
+                return self._contacts(asked)
             case Command.GET:
-                return self._records(query, bare, datagram.tid, wall), None
-            case Command.PUT:
-                fault = self._keep(query, wall)
-                return Reply(observed, token, refused=fault.reason.value if fault else ""), fault
+                return self._records(asked, asked.query.argument)
+            case Command.WATCH:
+                return self._watched(asked)
+            case _:
+                return asked.bare
 
-    def _contacts(self, query: Query, bare: Reply, now: Instant, wall: WallTime) -> Reply:
-        since = Instant(now - limits.DHT_RELAY_SECONDS)
-        around = int.from_bytes(query.argument or query.target, "big")
-        near = self._table.closest(around, limits.DHT_K + 1, since=since)
+    def _contacts(self, asked: _Asked) -> Reply:
+        query, bare = asked.query, asked.bare
+        since = Instant(asked.now - limits.DHT_RELAY_SECONDS)
+        near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), limits.DHT_K + 1, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
         room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
-        held = len(self._store.get(query.target, wall))
+        held = len(self._store.get(query.target, asked.wall))
         return Reply(bare.observed, bare.token, contacts=pack_contacts(others, room), held=held)
 
-    def _records(self, query: Query, bare: Reply, tid: bytes, wall: WallTime) -> Reply:
+    def _records(self, asked: _Asked, known: bytes) -> Reply:
         """Records the reader has not, as many as fit, in an order drawn by the reader's tid: we cannot choose it."""
-        width = messages.SHORT_BYTES
-        have = {query.argument[at : at + width] for at in range(0, len(query.argument), width)}
+        width, bare = messages.SHORT_BYTES, asked.bare
+        have = {known[at : at + width] for at in range(0, len(known), width)}
         wanted = [
             record.evidence
-            for record in self._store.get(query.target, wall)
+            for record in self._store.get(asked.query.target, asked.wall)
             if messages.short(record.evidence) not in have
         ]
-        wanted.sort(key=lambda data: digest("haif v1 dht order", tid, data))
+        wanted.sort(key=lambda data: digest("haif v1 dht order", asked.tid, data))
         room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
         page: list[bytes] = []
         for data in wanted:
@@ -113,15 +147,60 @@ class Answerer:
                 room -= len(data) + _RECORD_OVERHEAD
         return Reply(bare.observed, bare.token, records=tuple(page), more=len(page) < len(wanted))
 
-    def _keep(self, query: Query, wall: WallTime) -> HaifError | None:
+    def _watched(self, asked: _Asked) -> Reply:
+        """The same, and a promise; `refused` where we can make no more of them."""
+        query = asked.query
+        handle, known = query.argument[: messages.HANDLE_BYTES], query.argument[messages.HANDLE_BYTES :]
+        promised = self.watchers.register(query.target, handle, asked.source, asked.now)
+        reply = self._records(asked, known)
+        return reply if promised else structs.replace(reply, refused=Reason.OVER_QUOTA.value)
+
+    def _keep(self, asked: _Asked) -> tuple[Reply, HaifError | None, Verified[Record] | None]:
+        """Store what was put. Whoever must wait gets a ticket that says since when it does."""
+        bare = asked.bare
         try:
-            record = open_record(query.argument, net=self._net, now=wall)
-            if record.payload.topic != query.target:
+            put = messages.read_put(asked.query)
+            record = open_record(put.record, net=self._net, now=asked.wall, verify=self._verify)
+            if record.payload.topic != asked.query.target:
                 raise Malformed("a record of another topic than its token is for", record.signer)
-            self._store.put(record, wall)
         except HaifError as fault:
-            return fault
-        return None
+            return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
+        claim = Claim(record.payload.topic, record.signer, asked.source)
+        wait = self.tickets.read(put.ticket, claim, asked.now) if put.ticket else None
+        try:
+            changed = self._store_after(wait, record, asked, put.replaces)
+        except MustWait as fault:
+            return self._told(fault, claim, wait, asked), fault, None
+        except HaifError as fault:
+            return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
+        return bare, None, record if changed else None
+
+    def _store_after(self, wait: Wait | None, record: Verified[Record], asked: _Asked, replaces: int | None) -> bool:
+        early = wait is not None and asked.now < wait.due
+        counted = networks(asked.source).scope < self._exempt
+        return self._store.put(
+            record,
+            asked.wall,
+            origin=asked.source if counted else None,
+            waited_seconds=asked.now - wait.since if wait and not early else 0.0,
+            replaces=replaces,
+        )
+
+    def _told(self, fault: MustWait, claim: Claim, wait: Wait | None, asked: _Asked) -> Reply:
+        """When to come back: those who came before their time, when they were told to."""
+        now = asked.now
+        if wait is not None and now < wait.due:
+            promised = wait
+        else:
+            seconds = min(fault.retry_after or 0.0, limits.TICKET_WAIT_SECONDS_MAX)
+            promised = Wait(wait.since if wait else now, Instant(now + seconds))
+        return Reply(
+            asked.bare.observed,
+            asked.bare.token,
+            refused=fault.reason.value,
+            ticket=self.tickets.issue(claim, promised),
+            wait_ms=max(0, min(math.ceil((promised.due - now) * 1000), messages.WAIT_MS_MAX)),
+        )
 
 
 def _error(datagram: Datagram, code: ErrorCode, fault: HaifError) -> Answered:

@@ -28,6 +28,8 @@ from haif.dht.operations import Find
 from haif.dht.penalties import Penalties
 from haif.dht.requests import Open, Requests
 from haif.dht.table import RoutingTable
+from haif.dht.upkeep import Upkeep
+from haif.identity.keys import Verify
 
 
 class Asker:
@@ -40,17 +42,19 @@ class Asker:
         agenda: Agenda,
         table: RoutingTable,
         counters: Counters,
+        upkeep: Upkeep,
         entropy: Callable[[int], bytes],
         *,
         ephemeral: bool,
+        verify: Verify,
         advance: Callable[[Find, Instant], None],
         report: Callable[[Dropped], None],
     ) -> None:
         self._own, self._net = own, net
-        self._agenda, self._table, self._counters = agenda, table, counters
+        self._agenda, self._table, self._counters, self._upkeep = agenda, table, counters, upkeep
         self._id = Digest(node_id(own).to_bytes(Digest.size, "big"))
         self._sender = None if ephemeral else own  # who does not say who asks enters nobody's table
-        self._advance, self._report = advance, report
+        self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
         self._challenged: set[PeerId] = set()
@@ -73,6 +77,12 @@ class Asker:
     def bars(self, contact: Contact, now: Instant) -> bool:
         """Whether a contact is to be left alone."""
         return self._penalties.bars(contact, now)
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Leave these peers alone, and no others for such a reason."""
+        self._penalties.excluded = peers
+        for peer in peers:
+            self._table.bar(peer)
 
     def penalise(self, culprit: PeerId | Contact, now: Instant) -> None:
         """Hold a fault against a peer, or against a peer at one address only."""
@@ -118,6 +128,7 @@ class Asker:
         if responder == self._own:
             raise WrongState("our own reply came back", responder)
         self._requests.answered(query, now)
+        self._upkeep.answered()
         self._challenged.discard(responder)
         self._counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
@@ -135,7 +146,7 @@ class Asker:
     def _opened(self, datagram: Datagram, query: Open, now: Instant) -> tuple[PeerId, Reply]:
         """Who answered, and what. A signature that does not verify is held against the peer at that address."""
         try:
-            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data)
+            responder, reply = messages.open_reply(datagram, net=self._net, query=query.data, verify=self._verify)
             _check_responder(query, responder)
         except BadSignature:
             if query.ask.peer is not None:
@@ -170,8 +181,9 @@ class Asker:
                 operation.slow(query.ask)
                 self._advance(operation, now)
             return
-        self._requests.closed(query)
+        self._requests.failed(query)
         self._counters.queries_failed += 1
+        self._upkeep.unanswered()
         if query.ask.peer is not None:
             self._table.failed(Contact(query.ask.peer, query.ask.address))
         self._give_up(query, now)

@@ -20,5 +20,6 @@ class Counters:
     replies_accepted: int = 0
     queries_resent: int = 0
     queries_failed: int = 0
+    puts_waited: int = 0  # records of ours that a node took after we came back with its ticket
     eclipses_suspected: int = 0  # lookups that found a neighbourhood far denser than it should be
     dropped: Counter[Reason] = field(default_factory=Counter)

@@ -23,6 +23,7 @@ from haif.dht.contact import Contact, node_id, unpack_contacts
 from haif.dht.crowd import Crowd
 from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Reply
+from haif.dht.witnesses import Witnesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +83,19 @@ class Lookup:
         *,
         barred: Callable[[Contact], bool] = lambda _: False,
         salt: bytes = b"",
+        prompt: bool = False,
     ) -> None:
         self.target = target
         self.queries = 0
         self.suspected = False  # an eclipse
         self._extent = extent
         self._key = int.from_bytes(target, "big")
-        self._own, self._barred = own, barred
+        self._own, self._barred, self._prompt = own, barred, prompt
         self._crowd = Crowd(salt, everybody=extent.broad)
+        self._witnesses = Witnesses()
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
-        self._shells: dict[int, list[tuple[int, Contact]]] = {}  # outside the region, by doublings, in drawn order
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
-        self._drawn: set[Contact] = set()  # witnesses chosen by lot
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
         for contact in seeds:
@@ -114,10 +115,13 @@ class Lookup:
             counted = narrow if scope < self._extent.exempt else b""
             insort(self._order, (distance, contact, counted))
             if distance >= self._region:
-                insort(self._shells.setdefault(distance.bit_length(), []), (self._crowd.lot(contact), contact))
+                self._witnesses.add(distance, contact, self._crowd.lot(contact))
 
     def asks(self) -> list[Ask]:
-        """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight."""
+        """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight.
+
+        Once `limits.DHT_GUIDES` have answered, the way is known, and up to k are in flight: the closest set at once.
+        """
         self._crowd.measure()
         asks = self._asks()
         if not asks and self._complete:
@@ -131,14 +135,16 @@ class Lookup:
 
     def _asks(self) -> list[Ask]:
         asks: list[Ask] = []
-        if self._in_flight >= limits.DHT_ALPHA:
+        window = self._window
+        if self._in_flight >= window:
             return asks
         for contact in self._wanted():
-            if self._in_flight >= limits.DHT_ALPHA or self.queries >= limits.LOOKUP_QUERIES_MAX:
+            if self._in_flight >= window or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
                 self._states[contact] = _State.ASKED
                 self._crowd.asked(contact)
+                self._witnesses.met(contact, self._crowd.lot(contact))
                 self._in_flight += 1
                 self._waiting += 1
                 self.queries += 1
@@ -154,6 +160,7 @@ class Lookup:
         self._states[contact] = _State.ANSWERED
         self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
         self._crowd.answered(contact)
+        self._witnesses.answered(contact)
         for other in heard:
             self.add(other, contact)
 
@@ -168,6 +175,7 @@ class Lookup:
         """A peer will not answer."""
         self._settle(contact, _State.FAILED)
         self._crowd.silent(contact)
+        self._witnesses.failed(contact)
 
     @property
     def done(self) -> bool:
@@ -187,12 +195,25 @@ class Lookup:
         return [self._distance(answer.contact) for answer in self.nearest()]
 
     @property
+    def _window(self) -> int:
+        return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else limits.DHT_K
+
+    @property
     def _region(self) -> int:
         return self._extent.region if self._extent.thorough else 0
 
     @property
     def _complete(self) -> bool:
-        return all(contact.peer in self._answers for contact in self._wanted())
+        answered = 0
+        late = False
+        for contact in self._wanted():
+            if contact.peer in self._answers:
+                answered += 1
+            elif self._states[contact] is _State.SLOW:
+                late = True
+            else:
+                return False
+        return not late or (self._prompt and answered >= limits.DHT_K)
 
     def _density(self) -> float:
         """How many times denser than expected the k closest are, those considered whom the sample left out."""
@@ -215,34 +236,23 @@ class Lookup:
         return (self._key ^ self._crowd.point(self._region)).to_bytes(Digest.size, "big")
 
     def _wanted(self) -> Iterator[Contact]:
-        """Who must have answered: the closest set, and witnesses outside the region."""
+        """Who must have answered: the closest set, and witnesses around the region; in a crowd, these first."""
+        if not self._crowd.is_there:
+            yield from self._closest_set()
+        if self._extent.broad or self._extent.thorough:
+            for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.debt):
+                answer = self._answers.get(contact.peer)
+                if answer is None or answer.contact == contact:
+                    yield contact
         if self._crowd.is_there:
-            yield from self._witnesses()
-        yield from self._closest_set()
-        if self._extent.broad or (self._extent.thorough and not self._crowd.is_there):
-            yield from self._witnesses()
+            yield from self._closest_set()
 
-    def _witnesses(self) -> Iterator[Contact]:
-        """So many at each doubling of the distance as have not answered yet: whoever is asked already, then by lot."""
+    def _witnesses_at(self, distance: int) -> int:
+        """How many witnesses to ask at this distance and up to twice that."""
+        if distance < self._fence:
+            return self._crowd.witnesses
         everywhere = self._extent.broad or self._crowd.is_there
-        for number, shell in list(self._shells.items()):
-            near = 1 << (number - 1) < 4 * self._fence
-            if not near and not everywhere:
-                continue
-            wanted = self._crowd.witnesses if 1 << (number - 1) < self._fence else limits.DHT_SHELL_CONTACTS
-            by_state: dict[_State, list[Contact]] = {state: [] for state in _State}
-            for _, contact in shell:
-                if self._states[contact] is _State.NEW or contact in self._drawn:
-                    by_state[self._states[contact]].append(contact)
-            wanted -= len(by_state[_State.ANSWERED])
-            if wanted <= 0:
-                continue
-            pending = by_state[_State.ASKED] + by_state[_State.SLOW]
-            fresh = sorted(by_state[_State.NEW], key=self._crowd.debt)
-            spare = limits.DHT_WITNESSES_MAX - len(by_state[_State.FAILED])
-            drawn = (pending + fresh[: max(spare, 0)])[:wanted]
-            self._drawn.update(drawn)
-            yield from drawn
+        return limits.DHT_SHELL_CONTACTS if everywhere or distance < 4 * self._fence else 0
 
     def _answered(self, region: int) -> list[Answer]:
         chosen = {contact.peer: None for contact in self._closest_set(answered_only=True, region=region)}
@@ -276,6 +286,7 @@ class Lookup:
             of_network = taken.get(narrow, 0) if narrow else 0
             if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
                 continue
-            taken[narrow] = of_network + 1
-            count += of_network == 0
+            if answer is not None or states[contact] is not _State.SLOW:  # one past its timeout takes nobody's place
+                taken[narrow] = of_network + 1
+                count += of_network == 0
             yield contact

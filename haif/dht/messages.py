@@ -6,14 +6,17 @@ r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query
              signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
     RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
     ERROR    rest = code u8
+    NOTICE   rest = signature 64 ‖ body;  body = holder 32 ‖ record;  tid = the handle its watcher chose
+             signature = Ed25519(holder, "haif/dht-notice/v1\0" ‖ network 32 ‖ handle ‖ topic 32 ‖ body)
 
-The responder's key stands in front of the msgpack so that the signature is checked before anything is parsed. RETRY and
-ERROR are not signed: they cost their sender nothing, and the random tid with the address is proof enough for what they
-can do, which is to make us ask once more or give up.
+A NOTICE tells a watcher of a record that was just stored; nobody answers it. Who signs stands in front of what is
+parsed, so that the signature is checked first. RETRY and ERROR are not signed: they cost their sender nothing, and the
+random tid with the address is proof enough for what they can do, which is to make us ask once more or give up.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -24,14 +27,18 @@ from haif.base.errors import Malformed, Oversize
 from haif.base.hashing import digest
 from haif.base.ids import Digest, NetId, PeerId
 from haif.identity import keys
-from haif.identity.keys import SIGNATURE_BYTES, Identity
+from haif.identity.keys import SIGNATURE_BYTES, Identity, Verify
 
 VERSION: Final = 0xA1
 TID_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
+TICKET_BYTES: Final = 32
 HEADER_BYTES: Final = 2 + TID_BYTES
 SHORT_BYTES: Final = 8  # of a record's digest, in the list of records a reader already has
+HANDLE_BYTES: Final = TID_BYTES  # by which a watcher knows its notices
 _REPLY_DOMAIN: Final = b"haif/dht-reply/v1\0"
+_NOTICE_DOMAIN: Final = b"haif/dht-notice/v1\0"
+WAIT_MS_MAX: Final = math.ceil(limits.TICKET_WAIT_SECONDS_MAX * 1000)
 _REPLY_MIN: Final = SIGNATURE_BYTES + PeerId.size
 
 
@@ -42,6 +49,7 @@ class Kind(IntEnum):
     REPLY = 1
     RETRY = 2
     ERROR = 3
+    NOTICE = 5
 
 
 class Command(IntEnum):
@@ -50,7 +58,8 @@ class Command(IntEnum):
     PING = 0  # are you there, and who are you
     FIND = 1  # the contacts closest to the argument (empty: the target), and how many records of the target you hold
     GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
-    PUT = 3  # keep this record; needs a token
+    PUT = 3  # keep this record; needs a token; the argument is a `Put`
+    WATCH = 4  # as GET, and send me a NOTICE of what changes; needs a token; the argument is a handle, then the list
 
 
 class ErrorCode(IntEnum):
@@ -71,8 +80,22 @@ class Query(Message, frozen=True):
     padding: bytes
 
 
+class Put(Message, frozen=True):
+    """The argument of PUT. `ticket` is what this node gave us to wait with; `replaces` the sequence to follow, if any.
+
+    `replaces` 0: there should be no record of this owner yet.
+    """
+
+    record: bytes
+    ticket: bytes = b""
+    replaces: int | None = None
+
+
 class Reply(Message, frozen=True):
-    """An answer. `observed` is the asker's packed address; `refused` the public code of a refused PUT, else empty."""
+    """An answer. `observed` is the asker's packed address; `refused` the public code of a refused PUT, else empty.
+
+    Where a place must be waited for, `ticket` is to be shown in `wait_ms`.
+    """
 
     observed: bytes
     token: bytes
@@ -81,6 +104,8 @@ class Reply(Message, frozen=True):
     records: tuple[bytes, ...] = ()
     more: bool = False
     refused: str = ""
+    ticket: bytes = b""
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +152,21 @@ def read_query(datagram: Datagram) -> Query:
     query = codec.decode(Query, datagram.rest, size_max=limits.DATAGRAM_BYTES_MAX)
     if query.token is not None and len(query.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
-    if len(query.argument) % SHORT_BYTES and query.command == Command.GET:
+    if len(query.argument) % SHORT_BYTES and query.command in {Command.GET, Command.WATCH}:
         raise Malformed("a list of records has 8 bytes each", query.sender)
     if len(query.argument) not in {0, Digest.size} and query.command == Command.FIND:
         raise Malformed(f"a point of the key space has {Digest.size} bytes", query.sender)
+    if query.command == Command.WATCH and len(query.argument) < HANDLE_BYTES:
+        raise Malformed("a watch without a handle", query.sender)
     return query
+
+
+def read_put(query: Query) -> Put:
+    """The argument of a PUT. Raises `Malformed` or `Oversize`."""
+    put = codec.decode(Put, query.argument, size_max=limits.DATAGRAM_BYTES_MAX)
+    if len(put.ticket) not in {0, TICKET_BYTES}:
+        raise Malformed(f"a ticket has {TICKET_BYTES} bytes", query.sender)
+    return put
 
 
 def reply_bytes(reply: Reply) -> int:
@@ -145,17 +180,35 @@ def sign_reply(identity: Identity, net: NetId, query: Datagram, reply: Reply) ->
     return write(Kind.REPLY, query.tid, identity.sign(_signed(net, query.raw, body)) + body)
 
 
-def open_reply(datagram: Datagram, *, net: NetId, query: bytes) -> tuple[PeerId, Reply]:
+def open_reply(datagram: Datagram, *, net: NetId, query: bytes, verify: Verify = keys.verify) -> tuple[PeerId, Reply]:
     """Who answered our query, and what, once its signature holds. Raises `Malformed`, `Oversize` or `BadSignature`."""
     if len(datagram.rest) <= _REPLY_MIN:
         raise Malformed("a reply too short to be signed")
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     responder = PeerId(body[: PeerId.size])
-    keys.verify(responder, _signed(net, query, body), signature)
+    verify(responder, _signed(net, query, body), signature)
     reply = codec.decode(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
     if len(reply.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
+    if len(reply.ticket) not in {0, TICKET_BYTES} or not 0 <= reply.wait_ms <= WAIT_MS_MAX:
+        raise Malformed("a ticket or a wait that no node gives", responder)
     return responder, reply
+
+
+def sign_notice(identity: Identity, net: NetId, handle: bytes, topic: Digest, record: bytes) -> bytes:
+    """Tell a watcher that a record was stored."""
+    body = identity.peer + record
+    return write(Kind.NOTICE, handle, identity.sign(_NOTICE_DOMAIN + net + handle + topic + body) + body)
+
+
+def open_notice(datagram: Datagram, *, net: NetId, topic: Digest, verify: Verify = keys.verify) -> tuple[PeerId, bytes]:
+    """Who tells us of which record, to be opened by the caller. Raises `Malformed` or `BadSignature`."""
+    if len(datagram.rest) <= _REPLY_MIN:
+        raise Malformed("a notice too short to be signed")
+    signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
+    holder = PeerId(body[: PeerId.size])
+    verify(holder, _NOTICE_DOMAIN + net + datagram.tid + topic + body, signature)
+    return holder, body[PeerId.size :]
 
 
 def _signed(net: NetId, query: bytes, body: bytes) -> bytes:

@@ -1,45 +1,52 @@
 """A node of the directory as a machine: datagrams and time come in; datagrams, events and a wish to be woken come out.
 
-It answers strangers (`answers`), asks (`asking`) for its owner's operations (`operations`), and keeps its table true:
-whoever asks us something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are
-looked up from time to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise:
-what is refused becomes a `Dropped`.
+It answers strangers (`answers`), asks (`asking`) for its owner's operations (`operations`), keeps watched topics known
+(`attention`), comes back where its records wait for a place (`waiting`), and keeps its table true: whoever asks us
+something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are looked up from time
+to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise: what is refused
+becomes a `Dropped`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, OverQuota, PeerFault, Reason, Refusal
-from haif.base.ids import Digest, NetId
+from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
 from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
+from haif.dht.attention import Attention
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
 from haif.dht.lookup import Extent, Lookup
 from haif.dht.messages import Datagram, Kind
-from haif.dht.operations import Event, Find, Gather, Join, Publish, Purpose
+from haif.dht.operations import Changed, Event, Find, Gather, Join, Observe, Publish, Purpose, Renew, Return
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
-from haif.identity.keys import Identity
-from haif.protocol.records import open_record
+from haif.dht.waiting import Told, WaitingRoom
+from haif.dht.watch import Watch
+from haif.identity import keys
+from haif.identity.keys import Identity, Verify
+from haif.identity.signing import Verified
+from haif.protocol.records import Record, open_record
 
 
 class Node:
     """The machine. `wall` tells the time of day when a record's expiry is checked.
 
     `exempt` says whose networks are not counted where diversity is wanted; by default everybody's are.
-    `ephemeral`: it is only here to ask.
+    `ephemeral`: it is only here to ask. `verify` checks signatures; only simulations have another than Ed25519's.
     """
 
     def __init__(
@@ -52,26 +59,29 @@ class Node:
         now: Instant,
         exempt: Scope = Scope.NOTHING,
         ephemeral: bool = False,
+        verify: Verify = keys.verify,
     ) -> None:
-        self.peer = identity.peer
+        self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
         self.size = NetworkSize()
         self.store = RecordStore()
         self.counters = Counters()
         self._exempt = exempt
-        self._net, self._entropy, self._wall = net, entropy, wall
+        self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
         self._events: deque[Event] = deque()
         self._agenda = Agenda()
-        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now)
+        self._upkeep = Upkeep(self.table, now)
+        self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._asker = Asker(
-            self.peer, net, self._agenda, self.table, self.counters, entropy,
-            ephemeral=ephemeral, advance=self._advance, report=self._report,
+            self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
+            ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
         self._known: tuple[Contact, ...] = ()
-        self._upkeep = Upkeep(self.table, now)
+        self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
+        self._waiting = WaitingRoom()
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
@@ -93,24 +103,59 @@ class Node:
         """Find the peers closest to a target; ends in `Found`."""
         return self._begin(Find(self._agenda.number(), self._lookup(target, now)), now)
 
-    def publish(self, record: bytes, now: Instant) -> int:
+    def publish(self, record: bytes, now: Instant, *, replaces: int | None = None) -> int:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
-        Raises what `open_record` and `RecordStore.put` raise, except that a full store of our own stops nothing.
+        Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
+        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
+        a full store of our own stops nothing.
         """
-        opened = open_record(record, net=self._net, now=self._wall())
-        with suppress(OverQuota):
-            self.store.put(opened, self._wall())
-        lookup = self._lookup(opened.payload.topic, now, thorough=True, broad=True)
-        return self._begin(Publish(self._agenda.number(), lookup, record), now)
+        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
+        topic, number = opened.payload.topic, self._agenda.number()
+        with suppress(OverQuota, MustWait):
+            if self.store.put(opened, self._wall(), replaces=replaces):
+                self._stored(opened, now)
+        if opened.payload.tombstone:
+            self._waiting.forget(topic)
+        self._waiting.replace(topic, record)
+        lookup = self._lookup(topic, now, thorough=True, broad=True)
+        publication = Publish(
+            number, lookup, record, self._ticket(topic), replaces=replaces, comes_back=not opened.payload.tombstone
+        )
+        return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant) -> int:
-        """Read the newest record of every owner at a topic; ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True)
+    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
+        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+        lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
-        operation = Gather(number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record)
+        operation = Gather(
+            number, lookup, held, owner=owner,
+            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+        )  # fmt: skip
         return self._begin(operation, now)
+
+    def watch(self, topic: Digest, now: Instant) -> None:
+        """Keep a topic known; each change is told as a `Changed`. Raises `Overloaded` for too many."""
+        self.attention.watch(topic, now)
+
+    def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
+        """What is there now at a watched topic."""
+        return self.attention.live(topic)
+
+    @property
+    def answerer(self) -> Answerer:
+        """The side that answers strangers, for its statistics."""
+        return self._answerer
+
+    @property
+    def waiting(self) -> int:
+        """How many places our records wait for."""
+        return len(self._waiting)
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """Have nothing to do with these peers, and with no others for such a reason."""
+        self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
@@ -137,6 +182,8 @@ class Node:
             datagram = messages.read(data)
             if datagram.kind is Kind.QUERY:
                 self._on_query(datagram, source, now)
+            elif datagram.kind is Kind.NOTICE:
+                self.attention.noticed(datagram, source)
             else:
                 self._asker.received(datagram, source, now)
         except (PeerFault, Refusal) as fault:
@@ -158,17 +205,20 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        due, regular = self._asker.wake_at(), self._upkeep.wake_at()
-        return regular if due is None else min(due, regular)
+        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
+        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
         self._asker.wake(now)
+        self.attention.wake(now)
+        self._come_back(now)
         if self._upkeep.neighbourhood_due(now):
             self._look_around(now)
         if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
-            for prefix in self.table.idle(now):
+            self._answerer.watchers.forget_lapsed(now)
+            for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
                 self._refresh(prefix, now)
 
     def _on_query(self, datagram: Datagram, source: Address, now: Instant) -> None:
@@ -178,15 +228,24 @@ class Node:
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
+        if answered.stored is not None:
+            self._stored(answered.stored, now)
         if query.sender is not None:
             stranger = Contact(query.sender, source)
             if self.table.wants(stranger) and not self._asker.bars(stranger, now):
                 self._asker.challenge(stranger, now)
 
+    def _stored(self, record: Verified[Record], now: Instant) -> None:
+        self._asker.outgoing.extend(self._answerer.notices(record, now))
+        self.attention.stored(record)
+
+    def _on_change(self, topic: Digest) -> None:
+        self._events.append(Changed(topic))
+
     def _on_bad_record(self, dropped: Dropped) -> None:
         """A holder passed on a record that does not hold. Clocks differ, so an expired one is nobody's fault."""
         self._report(dropped)
-        if dropped.peer is not None and dropped.reason is not Reason.EXPIRED:
+        if dropped.peer is not None and dropped.reason not in {Reason.EXPIRED, Reason.EQUIVOCATED}:
             self._asker.penalise(dropped.peer, self._heard)
 
     def _report(self, dropped: Dropped) -> None:
@@ -196,7 +255,9 @@ class Node:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
-    def _lookup(self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False) -> Lookup:
+    def _lookup(
+        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+    ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
@@ -206,8 +267,8 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        salt = self._entropy(crowd.SALT_BYTES) if thorough else b""
-        return Lookup(target, seeds, self.peer, extent, barred=lambda c: self._asker.bars(c, self._heard), salt=salt)
+        barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)
@@ -226,9 +287,60 @@ class Node:
             self.size.sampled(operation.lookup.distances(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
+        if isinstance(operation, Publish):
+            self._on_published(operation, now)
+        if isinstance(operation, Observe):
+            self.attention.ended(operation, now)
         if isinstance(operation, Join):
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
+
+    # --- places that are waited for -----------------------------------------------------------------------------------
+
+    def _ticket(self, topic: Digest) -> Callable[[PeerId], bytes]:
+        return lambda peer: self._waiting.ticket(topic, peer)
+
+    def _on_published(self, publication: Publish, now: Instant) -> None:
+        topic = publication.lookup.target
+        told = {
+            contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
+        }
+        if isinstance(publication, Return):
+            self.counters.puts_waited += len(publication.by)
+            for peer in publication.asked:
+                self._waiting.came_back(topic, peer, told.get(peer))
+        else:
+            for peer in publication.asked:
+                self._waiting.take(topic, peer)
+            self._waiting.wait(topic, publication.record, told.values())
+
+    def _come_back(self, now: Instant) -> None:
+        while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
+            topic, record, told = due
+            ticket = {one.contact.peer: one.ticket for one in told}
+            nobody = Lookup(topic, (), self.peer)
+            to = [one.contact for one in told]
+            self._begin(Return(self._agenda.number(), nobody, record, ticket.__getitem__, to), now)
+
+    # --- watched topics -----------------------------------------------------------------------------------------------
+
+    def _observe(self, watch: Watch, renewal: bool, now: Instant) -> bool:
+        if self._agenda.is_busy:
+            return False
+        kind, lookup = (
+            (Renew, Lookup(watch.topic, (), self.peer))
+            if renewal
+            else (Observe, self._lookup(watch.topic, now, thorough=True))
+        )
+        held = self.store.get(watch.topic, self._wall())
+        self._begin(
+            kind(
+                self._agenda.number(), lookup, held, watch=watch,
+                net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+            ),
+            now,
+        )  # fmt: skip
+        return True
 
     # --- of our own accord --------------------------------------------------------------------------------------------
 
@@ -239,7 +351,7 @@ class Node:
             else:
                 around = self._join(Purpose.UPKEEP, now)
             self._begin(around, now)
-        if len(self.table):
+        if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:

@@ -22,6 +22,7 @@ class Penalties:
 
     def __init__(self) -> None:
         self._faults: OrderedDict[PeerId | Contact, tuple[int, Instant]] = OrderedDict()
+        self.excluded: frozenset[PeerId] = frozenset()  # by the network's owner
 
     def fault(self, culprit: PeerId | Contact, now: Instant) -> bool:
         """Note a fault. Whether the culprit is barred now."""
@@ -34,6 +35,8 @@ class Penalties:
 
     def bars(self, contact: Contact, now: Instant) -> bool:
         """Whether a contact is to be left alone."""
+        if contact.peer in self.excluded:
+            return True
         return bool(self._faults) and (self._is_barred(contact.peer, now) or self._is_barred(contact, now))
 
     def _is_barred(self, culprit: PeerId | Contact, now: Instant) -> bool:

@@ -1,13 +1,15 @@
 """Our open queries: which reply belongs to which, when to ask again and when to give up.
 
 The timeout follows each address's round trips (RFC 6298: smoothed mean plus four deviations; Karn's rule: none is
-measured on a query sent twice). After one timeout the query is sent once more and its slot is free; after three it
+measured on a query sent twice). Where an address has not said enough about itself, the others speak for it: one never
+heard from is given the time within which nearly all of the last ones answered, and one heard from once deviates as the
+others do. After one timeout the query is sent once more and its slot is free; after three it
 has failed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -39,25 +41,43 @@ class RoundTrips:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Address, tuple[float, float]] = OrderedDict()
+        self._firsts: deque[float] = deque(maxlen=limits.DHT_ROUND_TRIPS_COMPARED)
+        self._deviation: float | None = None  # of those heard from before
+        self._first = limits.DHT_RTO_SECONDS_FIRST
 
     def timeout(self, address: Address) -> float:
         """Seconds after which a query to this address is sent again."""
         known = self._known.get(address)
-        if known is None:
-            return limits.DHT_RTO_SECONDS_FIRST
-        return min(max(known[0] + 4 * known[1], limits.DHT_RTO_SECONDS_MIN), limits.DHT_RTO_SECONDS_MAX)
+        return self._first if known is None else _bounded(known[0] + 4 * known[1])
 
     def measured(self, address: Address, seconds: float) -> None:
         """Learn from a round trip."""
         known = self._known.pop(address, None)
         if known is None:
-            fresh = (seconds, seconds / 2)
+            fresh = (seconds, seconds / 2 if self._deviation is None else self._deviation)
+            self._compare(seconds)
         else:
             mean, deviation = known
-            fresh = (0.875 * mean + 0.125 * seconds, 0.75 * deviation + 0.25 * abs(mean - seconds))
+            off = abs(mean - seconds)
+            fresh = (0.875 * mean + 0.125 * seconds, 0.75 * deviation + 0.25 * off)
+            self._deviation = off if self._deviation is None else 0.9 * self._deviation + 0.1 * off
         self._known[address] = fresh
         if len(self._known) > limits.DHT_ROUND_TRIPS_MAX:
             self._known.popitem(last=False)
+
+    def forget(self, address: Address) -> None:
+        """What was learned of an address no longer holds."""
+        self._known.pop(address, None)
+
+    def _compare(self, seconds: float) -> None:
+        self._firsts.append(seconds)
+        if len(self._firsts) >= limits.DHT_ROUND_TRIPS_COMPARED // 4 and not len(self._firsts) % 4:
+            slow = sorted(self._firsts)[int(0.95 * len(self._firsts))]
+            self._first = min(_bounded(1.25 * slow), limits.DHT_RTO_SECONDS_FIRST)
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, limits.DHT_RTO_SECONDS_MIN), limits.DHT_RTO_SECONDS_MAX)
 
 
 class Requests:
@@ -92,6 +112,11 @@ class Requests:
         del self._open[query.tid]
         if not query.resent:
             self._trips.measured(query.ask.address, now - query.sent)
+
+    def failed(self, query: Open) -> None:
+        """Close a query that nobody answered. Who became slower than its timeout gets a stranger's the next time."""
+        del self._open[query.tid]
+        self._trips.forget(query.ask.address)
 
     def closed(self, query: Open) -> None:
         """Close a query without learning anything."""

@@ -48,14 +48,19 @@ class NetworkSize:
         """A lookup of a target that we drew ourselves ended with these distances."""
         self._samples.append((now, nodes_from(distances)))
 
-    def nodes(self, neighbourhood: Iterable[int], now: Instant) -> float:
-        """The estimate now, given the distances of the contacts in our table closest to ourselves, nearest first."""
-        around = nodes_from(neighbourhood)
+    def needs_samples(self, now: Instant) -> bool:
+        """Whether there are too few lookups to judge by."""
         since = now - limits.NETWORK_SAMPLE_SECONDS
         while self._samples and self._samples[0][0] < since:
             self._samples.popleft()
+        return len(self._samples) < limits.NETWORK_SAMPLES_MIN
+
+    def nodes(self, neighbourhood: Iterable[int], now: Instant) -> float:
+        """The estimate now, given the distances of the contacts in our table closest to ourselves, nearest first."""
+        around = nodes_from(neighbourhood)
+        few = self.needs_samples(now)
         samples = [nodes for _, nodes in self._samples]
-        if len(samples) < limits.NETWORK_SAMPLES_MIN:
+        if few:
             return min([around, *samples])
         value = min(median(samples), 2 * around)
         if self._accepted is not None:

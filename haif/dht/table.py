@@ -176,21 +176,26 @@ class RoutingTable:
         if bucket := self._buckets.get(ID_BITS - (self._own_id ^ target).bit_length()):
             bucket.refreshed = now
 
-    def idle(self, now: Instant) -> list[int]:
-        """The buckets into which no lookup went for `limits.DHT_BUCKET_REFRESH_SECONDS`."""
-        due = now - limits.DHT_BUCKET_REFRESH_SECONDS
-        return [prefix for prefix, bucket in sorted(self._buckets.items()) if bucket.refreshed <= due]
+    def idle(self, now: Instant, seconds: float) -> list[int]:
+        """The buckets outside our neighbourhood into which no lookup went for so long."""
+        due = [prefix for prefix, bucket in sorted(self._buckets.items()) if bucket.refreshed <= now - seconds]
+        edge = self._edge() if due else None
+        for prefix in due:
+            if edge is None or prefix > edge:  # the lookup of our own id looks after these
+                self._buckets[prefix].refreshed = now
+        return [prefix for prefix in due if edge is not None and prefix <= edge]
 
     def unfilled(self) -> list[int]:
         """The buckets with room outside our neighbourhood: to be looked up after joining (section 2.3 of the paper).
 
         The neighbourhood is the k contacts closest to us, which the lookup of our own id has found.
         """
-        near = self.closest(self._own_id, limits.DHT_K)
-        if len(near) < limits.DHT_K:
-            return []  # we know everybody
-        edge = self._prefix(near[-1].peer)
-        return [n for n in range(edge + 1) if n not in self._buckets or len(self._buckets[n].entries) < limits.DHT_K]
+        edge = self._edge()
+        return (
+            []
+            if edge is None
+            else [n for n in range(edge + 1) if n not in self._buckets or len(self._buckets[n].entries) < limits.DHT_K]
+        )
 
     def target_in(self, prefix: int, entropy: Callable[[int], bytes]) -> Digest:
         """A random target that shares exactly `prefix` bits with our id."""
@@ -217,6 +222,11 @@ class RoutingTable:
         yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
         for prefix in sorted((prefix for prefix in self._buckets if prefix < shared), reverse=True):
             yield [self._buckets[prefix]]
+
+    def _edge(self) -> int | None:
+        """The last bucket that is not all neighbourhood; None if we know everybody."""
+        near = self.closest(self._own_id, limits.DHT_K)
+        return self._prefix(near[-1].peer) if len(near) == limits.DHT_K else None
 
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()

@@ -28,14 +28,14 @@ from haif.engine.frames import (
     Load,
     Order,
     Ready,
-    Refused,
     Report,
     Sealed,
     Submit,
     decode_order,
     frame,
+    refusal_of,
 )
-from haif.engine.prompt import Turns, chat_tokens, text_tokens
+from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
@@ -118,11 +118,12 @@ class Child:
             prompt = self._tokens(submit.request)
             self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
         except Refusal as refusal:
-            refused = Refused(submit.number, refusal.reason.value, refusal.message, refusal.param)
-            self._pipe.send(Report(refused=refused))
+            self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
     def _tokens(self, request: Generate) -> list[int]:
-        if request.chat is None:
+        if request.suffix is not None:
+            tokens = infill_tokens(request.text or "", request.suffix, self._llama)
+        elif request.chat is None:
             tokens = text_tokens(request.text or "", self._llama)
         else:
             tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)

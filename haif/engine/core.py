@@ -6,7 +6,7 @@ returns.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from haif.base import limits
-from haif.base.errors import ContextTooLong, Overloaded
-from haif.engine.frames import End, Output, Step
+from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
+from haif.base.sampling import Likelihood, Scores
+from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.request import Generate
-from haif.engine.sampler import Sampler
+from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
+from haif.engine.slots import Slot, choose
 from haif.engine.text import TextStream
 
 Rows = npt.NDArray[np.float32]
@@ -27,8 +29,15 @@ Span = tuple[
 ]  # slot, position of the first token, tokens, whether logits of the last are due
 
 
+_NOWHERE = Slot(-1)  # where an answer is that waits
+
+
 class Model(Protocol):
     """What the core needs of a model."""
+
+    @property
+    def size(self) -> int:
+        """How many tokens the vocabulary has."""
 
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
@@ -36,29 +45,41 @@ class Model(Protocol):
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""
 
+    def keep(self, slot: int, count: int) -> bool:
+        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Fill a slot with the cells of another."""
+
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
 
     def ends(self, token: int) -> bool:
         """Whether the token ends a generation."""
 
+    def grammar(self, schema: str) -> Rules:
+        """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
+
 
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
 
     __slots__ = (
-        "computed", "first_ns", "number", "prompt_tokens", "sampler", "slot", "started_ns", "submitted_ns", "text",
-        "tokens", "tokens_max", "wanted",
+        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
+        "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
-    def __init__(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
+    def __init__(self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int) -> None:
         self.number = number
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
         self.tokens_max = request.tokens_max
-        self.computed = 0
-        self.slot = -1
-        self.sampler = Sampler(request.seed, request.temperature, request.top_p)
+        self.computed = self.cached = 0
+        self.scope = request.scope
+        self.slot = _NOWHERE
+        self.grammar = grammar
+        self.sampler = Sampler(request.seed, request.sampling, prompt)
+        self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
@@ -72,6 +93,7 @@ class Answer:
             queued_ns=self.started_ns - self.submitted_ns,
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
+            cached_tokens=self.cached,
         )
 
 
@@ -82,7 +104,8 @@ class Core:
         self._model = model
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
-        self._free = list(reversed(range(slots)))
+        self._slots = [Slot(number) for number in range(slots)]
+        self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
 
@@ -92,7 +115,12 @@ class Core:
         return bool(self._running or self._queue)
 
     def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `Overloaded`."""
+        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+        if any(token >= self._model.size for token, _ in request.sampling.bias):
+            raise InvalidRequest(
+                f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
+                param="logit_bias",
+            )
         if len(prompt) + request.tokens_max > self._context_tokens:
             raise ContextTooLong(
                 f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
@@ -101,10 +129,11 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        self._queue.append(Answer(number, request, prompt, now_ns))
+        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
+        self._queue.append(Answer(number, request, prompt, grammar, now_ns))
 
     def cancel(self, number: int) -> None:
-        """Forget a request, wherever it is; its KV cells are free at once."""
+        """Forget a request, wherever it is; its slot is free at once."""
         for answer in self._running:
             if answer.number == number:
                 self._release(answer)
@@ -119,9 +148,10 @@ class Core:
             self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
         )
         rows = self._model.decode([self._span(work) for work in works])
-        outputs = self._collect(works, rows, clock_ns())
+        outputs, refused = self._collect(works, rows, clock_ns())
         return Step(
             outputs=outputs,
+            refused=refused,
             batch_tokens=sum(work.length for work in works),
             running=len(self._running),
             queued=len(self._queue),
@@ -129,56 +159,100 @@ class Core:
         )
 
     def _join(self, now_ns: int) -> None:
-        while self._free and self._queue:
-            answer = self._queue.popleft()
-            answer.slot = self._free.pop()
+        while self._queue and len(self._running) < len(self._slots):
+            answer = self._next()
+            self._settle(answer)
             answer.started_ns = now_ns
             self._running.append(answer)
 
+    def _next(self) -> Answer:
+        """Who has waited longest among those whose scope has the fewest answers running."""
+        running = Counter(answer.scope for answer in self._running)
+        place = min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
+        answer = self._queue[place]
+        del self._queue[place]
+        return answer
+
+    def _settle(self, answer: Answer) -> None:
+        """Give an answer a slot, with the cells of its prompt's beginning where some slot has them."""
+        target, source, length = choose(self._slots, answer.scope, answer.tokens)
+        if source is not target:
+            self._model.forget(target.number)
+            self._model.copy(source.number, target.number)
+        if not (length and self._model.keep(target.number, length)):
+            self._model.forget(target.number)
+            length = 0
+        answer.computed = answer.cached = target.computed = length
+        answer.slot, target.busy = target, True
+        target.scope, target.tokens = answer.scope, answer.tokens
+
     def _span(self, work: Work) -> Span:
         answer = self._running[work.place]
-        return answer.slot, work.start, answer.tokens[work.start : work.start + work.length], work.last
+        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
 
-    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> list[Output]:
+    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
         outputs: list[Output] = []
+        refused: list[Refused] = []
         ended: list[Answer] = []
         row = 0
         for place, _, length, last in works:
             answer = self._running[place]
             answer.computed += length
+            answer.slot.computed = answer.computed
             if not last:
                 continue
-            output = self._advance(answer, rows[row], now_ns)
             row += 1
-            outputs.append(output)
-            if output.end is not None:
+            try:
+                outputs.append(self._advance(answer, rows[row - 1], now_ns))
+            except Refusal as refusal:  # nothing can follow that fits the schema
+                refused.append(refusal_of(answer.number, refusal))
                 ended.append(answer)
+            else:
+                if outputs[-1].end is not None:
+                    ended.append(answer)
         for answer in ended:
             self._release(answer)
             self._running.remove(answer)
-        return outputs
+        return outputs, refused
 
     def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
         """Sample one token and see whether the answer ends with it."""
         place = answer.wanted - answer.prompt_tokens
-        token = answer.sampler.choose(logits, place)
-        answer.tokens.append(token)
-        answer.wanted += 1
         if place == 0:
             answer.first_ns = now_ns
+        token = answer.sampler.choose(logits, place, answer.grammar)
+        scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
+        answer.tokens.append(token)
+        answer.wanted += 1
+        text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
+        end = None if reason is None else answer.end(reason, now_ns)
+        return Output(answer.number, [token], text, end, scores)
+
+    def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
+        """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
-            return Output(answer.number, [token], answer.text.finish(), answer.end("stop", now_ns))
+            return answer.text.finish(), "stop"
         text = answer.text.feed(self._model.piece(token))
+        if last and not answer.text.stopped:
+            text += answer.text.finish()
         if answer.text.stopped:
-            return Output(answer.number, [token], text, answer.end("stop", now_ns))
-        if place + 1 < answer.tokens_max:
-            return Output(answer.number, [token], text, None)
-        text += answer.text.finish()
-        return Output(answer.number, [token], text, answer.end("stop" if answer.text.stopped else "length", now_ns))
+            return text, "stop"
+        return text, "length" if last else None
+
+    def _scores(self, logits: Rows, token: int, alternatives: int) -> Scores:
+        """What the model itself gave the chosen token, and the likeliest here."""
+        likely = top(logits, min(alternatives, len(logits))).tolist() if alternatives else []
+        ids: list[int] = [token, *sorted(likely, key=lambda each: (-logits[each], each))]
+        values = logprobs(logits, ids)
+        return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
 
     def _release(self, answer: Answer) -> None:
-        self._model.forget(answer.slot)
-        self._free.append(answer.slot)
+        slot = answer.slot
+        if not answer.scope:
+            self._model.forget(slot.number)
+            slot.tokens, slot.computed = (), 0
+        self._freed += 1
+        slot.busy, slot.used = False, self._freed
 
 
 def batch_tokens_max(slots: int) -> int:

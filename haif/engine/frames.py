@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base import codec, limits
 from haif.base.codec import Message
-from haif.base.errors import Oversize
+from haif.base.errors import Oversize, Refusal
+from haif.base.sampling import Scores
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -72,25 +75,17 @@ class End(Message, frozen=True):
     queued_ns: int
     prefill_ns: int
     decode_ns: int
+    cached_tokens: int
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer."""
+    """What one step added to one answer; `scores` of each token, where they were asked for."""
 
     number: int
     tokens: list[int]
     text: str
     end: End | None
-
-
-class Step(Message, frozen=True):
-    """One batch was computed."""
-
-    outputs: list[Output]
-    batch_tokens: int
-    running: int
-    queued: int
-    kv_tokens: int
+    scores: list[Scores] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True):
@@ -100,6 +95,22 @@ class Refused(Message, frozen=True):
     reason: str
     message: str
     param: str | None
+
+
+def refusal_of(number: int, refusal: Refusal) -> Refused:
+    """What the parent is told of a refusal."""
+    return Refused(number, refusal.reason.value, refusal.message, refusal.param)
+
+
+class Step(Message, frozen=True):
+    """One batch was computed. `refused`: answers that cannot go on."""
+
+    outputs: list[Output]
+    refused: list[Refused]
+    batch_tokens: int
+    running: int
+    queued: int
+    kv_tokens: int
 
 
 class Failed(Message, frozen=True):

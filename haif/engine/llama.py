@@ -19,6 +19,7 @@ import numpy.typing as npt
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
 from haif.engine.core import Span, batch_tokens_max
+from haif.engine.grammar import Grammar, Grammars
 
 Rows = npt.NDArray[np.float32]
 
@@ -73,6 +74,7 @@ class Llama:
         self._read_vocabulary()
         self._buffer = ctypes.create_string_buffer(4096)
         self._pieces: list[bytes | None] = [None] * self.size
+        self._grammars = Grammars(self)
 
     def _check(self, context_tokens: int) -> None:
         if api.llama_model_has_encoder(self._model) or not api.llama_model_has_decoder(self._model):
@@ -102,14 +104,18 @@ class Llama:
         vocabulary = self._vocabulary
         everything = range(self.size)
         self.controls = frozenset(t for t in everything if api.llama_vocab_get_attr(vocabulary, t) & _TOKEN_CONTROL)
-        self._ending = frozenset(t for t in everything if api.llama_vocab_is_eog(vocabulary, t))
-        texts = {self.text_of(token) for token in self.controls | self._ending} - {""}
+        self.ending = frozenset(t for t in everything if api.llama_vocab_is_eog(vocabulary, t))
+        texts = {self.text_of(token) for token in self.controls | self.ending} - {""}
         ordered = sorted(texts, key=lambda text: (-len(text), text))
         self.control_text = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         bos = int(api.llama_vocab_bos(vocabulary))
         self.bos = self.text_of(bos) if bos >= 0 else ""
         eos = int(api.llama_vocab_eos(vocabulary))
         self.eos = self.text_of(eos) if eos >= 0 else ""
+        fim = [
+            int(ask(vocabulary)) for ask in (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        ]
+        self.infill = (fim[0], fim[1], fim[2]) if min(fim) >= 0 else None
         self.opening = bos if bos >= 0 and api.llama_vocab_get_add_bos(vocabulary) else None
 
     def text_of(self, token: int) -> str:
@@ -142,17 +148,43 @@ class Llama:
         """The bytes a token stands for; none for a control token."""
         known = self._pieces[token]
         if known is None:
-            size = api.llama_token_to_piece(self._vocabulary, token, self._buffer, len(self._buffer), 0, False)
-            known = self._pieces[token] = self._buffer.raw[: max(0, size)]
+            known = self._pieces[token] = self._piece(token, special=False)
         return known
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes of a token, a control token's name included."""
+        return self._piece(token, special=True)
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        size = api.llama_token_to_piece(self._vocabulary, token, self._buffer, len(self._buffer), 0, special)
+        return self._buffer.raw[: max(0, size)]
 
     def ends(self, token: int) -> bool:
         """Whether the token ends a generation."""
-        return token in self._ending
+        return token in self.ending
+
+    def grammar(self, schema: str) -> Grammar:
+        """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
+        return self._grammars.compile(schema)
 
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""
         api.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    def keep(self, slot: int, count: int) -> bool:
+        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done.
+
+        It cannot where the model does not hold every position (sliding windows, recurrent states).
+        """
+        kept = bool(api.llama_memory_seq_rm(self._memory, slot, count, -1))
+        if kept and api.llama_memory_seq_pos_min(self._memory, slot) == 0:
+            return True
+        self.forget(slot)
+        return False
+
+    def copy(self, source: int, target: int) -> None:
+        """Fill a slot with the cells of another."""
+        api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call.

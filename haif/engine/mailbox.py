@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final, cast
 
 from haif.base.errors import HaifError, Malformed
+from haif.base.sampling import Scores
 from haif.engine.frames import End, Output
 from haif.engine.request import Finished, FinishReason, Generate, Piece
 
 _TOKEN_TEXT_MAX: Final = 4096  # characters one token may stand for, stop strings that were withheld included
 _DURATION_NS_MAX: Final = 10**15
+_LOGPROB_MAX: Final = 1e-6  # rounding may lift a probability a little over 1
 
 
 class Mailbox:
@@ -21,12 +23,14 @@ class Mailbox:
 
     def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
         self._tokens_max = request.tokens_max
+        self._logprobs = request.logprobs
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
         self._submitted_ns = submitted_ns
         self._given = 0
         self._tokens: list[int] = []
         self._text: list[str] = []
+        self._scores: list[Scores] = []
         self._finished: Finished | None = None
         self._error: HaifError | None = None
         self.complete = False
@@ -40,6 +44,8 @@ class Mailbox:
             raise Malformed("it sent a token that the vocabulary does not have")
         if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
             raise Malformed("it sent more text than its tokens can stand for")
+        self._check_scores(output)
+        self._scores += output.scores
         self._tokens += output.tokens
         self._text.append(output.text)
         if output.end is not None:
@@ -55,20 +61,33 @@ class Mailbox:
     def take(self) -> Piece | Finished | None:
         """What there is: a piece, then the end, then None. None before the end means that nothing has arrived yet."""
         if self._tokens or any(self._text):
-            piece = Piece(self._given, self._tokens, "".join(self._text))
+            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores)
             self._given += len(self._tokens)
-            self._tokens, self._text = [], []
+            self._tokens, self._text, self._scores = [], [], []
             return piece
         if self._error is not None:
             raise self._error
         finished, self._finished = self._finished, None
         return finished
 
+    def _check_scores(self, output: Output) -> None:
+        if len(output.scores) != (0 if self._logprobs is None else len(output.tokens)):
+            raise Malformed("it sent logprobs nobody asked for, or none where they were asked for")
+        for token, scores in zip(output.tokens, output.scores, strict=False):
+            if not 1 <= len(scores) <= 1 + (self._logprobs or 0) or scores[0].token != token:
+                raise Malformed("its logprobs are not those of the token it sent")
+            for each in scores:
+                if not (0 <= each.token < self._vocabulary and each.logprob <= _LOGPROB_MAX):  # nor is NaN
+                    raise Malformed("it sent a logprob that no token can have")
+                if len(each.piece) > _TOKEN_TEXT_MAX:
+                    raise Malformed("it sent more bytes than a token can stand for")
+
     def _checked(self, end: End, total: int) -> Finished:
         durations = (end.queued_ns, end.prefill_ns, end.decode_ns)
         if (
             end.completion_tokens != total
             or not 1 <= end.prompt_tokens <= self._context_tokens
+            or not 0 <= end.cached_tokens < end.prompt_tokens
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._tokens_max)
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
@@ -77,6 +96,7 @@ class Mailbox:
         return Finished(
             finish_reason=cast("FinishReason", end.finish_reason),
             prompt_tokens=end.prompt_tokens,
+            cached_tokens=end.cached_tokens,
             completion_tokens=total,
             submitted_ns=self._submitted_ns,
             queued_ns=end.queued_ns,

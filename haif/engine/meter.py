@@ -15,6 +15,7 @@ class Meter:
         self._steps: deque[tuple[Instant, int, int]] = deque(maxlen=limits.ENGINE_RATE_STEPS_MAX)
         self.steps = 0
         self.prompt_tokens = 0
+        self.cached_tokens = 0
         self.completion_tokens = 0
 
     def add(self, now: Instant, sampled: int, batch_tokens: int) -> None:

@@ -29,6 +29,10 @@ class Vocabulary(Protocol):
         """The token every text begins with, if the model has one."""
 
     @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """The tokens before a prefix, before a suffix and before what belongs between, if the model was taught them."""
+
+    @property
     def controls(self) -> frozenset[int]:
         """Ids of control tokens."""
 
@@ -43,6 +47,15 @@ class Vocabulary(Protocol):
 def text_tokens(text: str, vocabulary: Vocabulary) -> list[int]:
     """The tokens of a text to continue."""
     return _opened(vocabulary.tokenise(text, special=False), vocabulary)
+
+
+def infill_tokens(prefix: str, suffix: str, vocabulary: Vocabulary) -> list[int]:
+    """The tokens that ask for what belongs between two texts (Bavarian et al. 2022, "PSM"). Raises `Unsupported`."""
+    if vocabulary.infill is None:
+        raise Unsupported("this model was not taught to fill in between two texts", param="suffix")
+    before, after, middle = vocabulary.infill
+    texts = (vocabulary.tokenise(text, special=False) for text in (prefix, suffix))
+    return _opened([before, *next(texts), after, *next(texts), middle], vocabulary)
 
 
 def chat_tokens(turns: Turns, render: Render | None, vocabulary: Vocabulary) -> list[int]:

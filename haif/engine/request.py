@@ -7,7 +7,6 @@ parties who digest the tokens of the same answer get the same digest.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,6 +14,7 @@ from haif.base import limits
 from haif.base.codec import Message
 from haif.base.errors import InvalidRequest
 from haif.base.ids import JobId, Seed
+from haif.base.sampling import Sampling, Scores, check_sampling
 
 SAMPLER: Final = "haif-sampler-v1"
 FinishReason = Literal["stop", "length"]
@@ -24,30 +24,38 @@ ROLES: Final = ("system", "user", "assistant")
 class Generate(Message, frozen=True):
     """One answer to compute. Exactly one of `chat` ((role, content) pairs) and `text` is given.
 
-    `seed` and the position determine every sampled token. Temperature 0 is greedy. A stop string ends the answer and
-    is not part of its text.
+    With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
+    token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
+    each place are told beside the chosen one; None for no logprobs at all. With
+    `json_schema` the answer is JSON that fits it, or the beginning of such. What is computed for one scope is reused
+    only in it, and what has none is not reused.
     """
 
     id: JobId
     chat: list[tuple[str, str]] | None
     text: str | None
     tokens_max: int
-    temperature: float
-    top_p: float
+    sampling: Sampling
     stop: list[str]
     seed: Seed
+    suffix: str | None = None
+    logprobs: int | None = None
+    json_schema: str | None = None
+    scope: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Tokens `first`, `first + 1`, … and the text they complete, which never ends inside a UTF-8 character.
 
-    Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text.
+    Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text. `scores` are
+    those of each token, where they were asked for.
     """
 
     first: int
     tokens: list[int]
     text: str
+    scores: list[Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Finished:
 
     finish_reason: FinishReason
     prompt_tokens: int
+    cached_tokens: int  # of the prompt, computed for an earlier request of the same scope
     completion_tokens: int
     submitted_ns: int
     queued_ns: int
@@ -99,30 +108,35 @@ class EngineStatistics:
     batch_tokens: float  # mean tokens per batch, over the last few seconds
     steps: int
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
     deaths: int
-    alive: bool
+    usable: bool  # whether a new request would be worked on now
 
 
 def check(request: Generate) -> None:
     """Refuse what cannot be computed by anyone. Raises `InvalidRequest` naming the parameter."""
     if (request.chat is None) == (request.text is None):
         raise InvalidRequest("give either chat messages or a text to continue, not both or neither", param="messages")
+    if request.suffix is not None and request.text is None:
+        raise InvalidRequest("a suffix belongs to a text completion", param="suffix")
     _check_unicode(request)
     if request.chat is not None:
         _check_chat(request.chat)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
-    if not (math.isfinite(request.temperature) and 0 <= request.temperature <= limits.TEMPERATURE_MAX):
-        raise InvalidRequest(f"temperature must be 0 to {limits.TEMPERATURE_MAX:g}", param="temperature")
-    if not (math.isfinite(request.top_p) and 0 < request.top_p <= 1):
-        raise InvalidRequest("top_p must be more than 0 and at most 1", param="top_p")
+    if not 0 <= (request.logprobs or 0) <= limits.LOGPROBS_MAX:
+        raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")
+    check_sampling(request.sampling)
     _check_stop(request.stop)
+    if len((request.json_schema or "").encode()) > limits.JSON_SCHEMA_BYTES_MAX:
+        raise InvalidRequest(f"a JSON schema has at most {limits.JSON_SCHEMA_BYTES_MAX} bytes", param="response_format")
 
 
 def _check_unicode(request: Generate) -> None:
+    chat = (content for _, content in request.chat or ())
     try:
-        "".join([request.text or "", *request.stop, *(content for _, content in request.chat or ())]).encode()
+        "".join([request.text or "", request.suffix or "", request.json_schema or "", *request.stop, *chat]).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("the text contains half a character (a lone surrogate)", param="messages") from None
 

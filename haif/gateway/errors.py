@@ -85,6 +85,8 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.INVALID_REQUEST: (400, _INVALID, "invalid_value"),
     Reason.CONTEXT_TOO_LONG: (400, _INVALID, "context_length_exceeded"),
     Reason.UNSUPPORTED: (400, _INVALID, "unsupported_parameter"),
+    Reason.MUST_WAIT: (503, _BUSY, "server_is_overloaded"),
+    Reason.CONFLICT: (409, _INVALID, "conflict"),
     Reason.TIMEOUT: (504, "timeout_error", "deadline_exceeded"),
     Reason.CONNECTION_LOST: (502, _SERVER, "worker_failed"),
     Reason.ENGINE_DIED: (502, _SERVER, "worker_failed"),
@@ -96,6 +98,7 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.OVERSIZE: (502, _SERVER, "bad_worker_response"),
     Reason.MALFORMED: (502, _SERVER, "bad_worker_response"),
     Reason.WRONG_STATE: (502, _SERVER, "bad_worker_response"),
+    Reason.EQUIVOCATED: (502, _SERVER, "bad_worker_response"),
     Reason.MISUSE: (500, _SERVER, "internal_error"),
     Reason.JOURNAL_BROKEN: (500, _SERVER, "internal_error"),
 }

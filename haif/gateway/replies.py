@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from haif.base.ids import JobId
+from haif.base.sampling import Scores
+from haif.gateway.likelihoods import chat_logprobs, text_logprobs
 from haif.gateway.openai import Ask
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
@@ -34,12 +36,17 @@ class Settled:
 
     receipt: Receipt
     proof: dict[str, str]
+    cached_tokens: int
 
-
-def usage_of(receipt: Receipt) -> dict[str, int]:
-    """The `usage` object, from what the worker signed."""
-    prompt, completion = receipt.prompt_tokens, receipt.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The `usage` object: what the worker signed, and, by its word alone, how much of the prompt it reused."""
+        prompt, completion = self.receipt.prompt_tokens, self.receipt.completion_tokens
+        details = {"cached_tokens": self.cached_tokens}
+        return {
+            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+            "prompt_tokens_details": details,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +62,23 @@ class Envelope:
         """The answer's id, made from the job's."""
         return f"{'chatcmpl' if self.ask.kind == 'chat' else 'cmpl'}-{self.job}"
 
-    def whole(self, text: str, settled: Settled) -> bytes:
+    def whole(self, text: str, settled: Settled, scores: list[Scores]) -> bytes:
         """The body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0, "finish_reason": settled.receipt.finish_reason, "logprobs": None}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": settled.receipt.finish_reason}
+        choice["logprobs"] = self.logprobs(scores, len(self.ask.echo))
         if self.ask.kind == "chat":
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
-            choice["text"] = text
+            choice["text"] = self.ask.echo + text
         head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
         head["system_fingerprint"] = fingerprint(settled.receipt)
-        return _json({**head, "choices": [choice], "usage": usage_of(settled.receipt), "haif": settled.proof})
+        return _json({**head, "choices": [choice], "usage": settled.usage, "haif": settled.proof})
+
+    def logprobs(self, scores: list[Scores], offset: int) -> dict[str, Any] | None:
+        """The `logprobs` of a choice whose text so far has `offset` characters, where they were asked for."""
+        if self.ask.request.logprobs is None:
+            return None
+        return chat_logprobs(scores) if self.ask.kind == "chat" else text_logprobs(scores, offset)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model}
@@ -78,6 +92,9 @@ class Stream:
     """Encodes the events of one answer."""
 
     def __init__(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self._echo = envelope.ask.echo
+        self._offset = len(envelope.ask.echo)
         self._chat = envelope.ask.kind == "chat"
         self._include_usage = envelope.ask.include_usage
         self._head = envelope.chunk_head()
@@ -89,24 +106,32 @@ class Stream:
         self._after = close + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
 
     def first(self) -> bytes:
-        """The event that says who speaks; a text completion has none."""
-        return self._event({"role": "assistant", "content": "", "refusal": None}, None) if self._chat else b""
+        """The event that says who speaks; of a text completion the echoed prompt, if that was asked for."""
+        if self._chat:
+            return self._event({"role": "assistant", "content": "", "refusal": None}, None)
+        return self.text(self._echo) if self._echo else b""
 
-    def text(self, text: str) -> bytes:
+    def text(self, text: str, scores: list[Scores] | None = None) -> bytes:
         """The event that carries the next piece of text."""
-        return self._before + _json(text) + self._after
+        if not scores:
+            return self._before + _json(text) + self._after
+        logprobs = self._envelope.logprobs(scores, self._offset)
+        self._offset += len(text)
+        return self._event({"content": text} if self._chat else text, None, logprobs)
 
     def last(self, settled: Settled) -> bytes:
         """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
-        ends = self._event({}, settled.receipt.finish_reason, haif=settled.proof)
+        ends = self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
         if self._include_usage:
-            usage = {**self._head, "choices": [], "usage": usage_of(settled.receipt)}
+            usage = {**self._head, "choices": [], "usage": settled.usage}
             ends += b"data: " + _json(usage) + b"\n\n"
         return ends + DONE
 
-    def _event(self, delta: dict[str, Any], finish_reason: str | None, **more: Any) -> bytes:
-        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
-        choice |= {"delta": delta} if self._chat else {"text": ""}
+    def _event(
+        self, delta: dict[str, Any] | str, finish_reason: str | None, logprobs: Any = None, **more: Any
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice |= {"delta": delta} if self._chat else {"text": delta}
         body = {**self._head, "choices": [choice], **more}
         if self._include_usage:
             body["usage"] = None

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 from typing import Final
 
 from haif.base import limits
@@ -27,6 +28,7 @@ from haif.base.errors import (
 )
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.machine import Address
+from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
@@ -40,10 +42,14 @@ _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job."""
+    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job.
+
+    `certificate` is said to be that of the worker's static key; empty if unknown.
+    """
 
     reservation: Verified[Reservation]
     address: Address
+    certificate: bytes
 
     @property
     def orchestrator(self) -> PeerId:
@@ -79,6 +85,7 @@ class Journey:
     def _restart(self) -> None:
         self._output = OutputHash()
         self._text: list[str] = []
+        self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
 
@@ -102,7 +109,7 @@ class Journey:
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
         self._restart()
-        self.ticket = Ticket(reservation, (placed.host, placed.port))
+        self.ticket = Ticket(reservation, (placed.host, placed.port), placed.certificate)
         return self.ticket
 
     def take(self, answer: Answer) -> Chunk | End:
@@ -131,7 +138,19 @@ class Journey:
             or self._chunks > 2 * allowed + 16
         ):
             raise Oversize("the worker sends more than was asked for", self._worker)
+        self._check_scores(chunk)
         self._text.append(chunk.text)
+        self.scores += chunk.scores
+
+    def _check_scores(self, chunk: Chunk) -> None:
+        alternatives = self.ask.request.logprobs
+        if len(chunk.scores) != (0 if alternatives is None else len(chunk.tokens)):
+            raise Malformed("the worker sent logprobs nobody asked for, or none where they were", self._worker)
+        for token, scores in zip(chunk.tokens, chunk.scores, strict=False):
+            if not 1 <= len(scores) <= 1 + (alternatives or 0) or scores[0].token != token:
+                raise Malformed("the worker's logprobs are not those of its tokens", self._worker)
+            if any(len(each.piece) > limits.ANSWER_BYTES_PER_TOKEN_MAX or isnan(each.logprob) for each in scores):
+                raise Malformed("the worker sent a logprob that no token can have", self._worker)
 
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
@@ -144,6 +163,8 @@ class Journey:
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self._worker)
+        if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
+            raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
         return receipt

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
@@ -11,6 +13,8 @@ from haif.base.errors import BadSignature
 from haif.base.ids import NoisePublicKey, PeerId
 
 SIGNATURE_BYTES = 64
+Verify = Callable[[PeerId, bytes, bytes], None]
+"""Returns if a signature (last) is the peer's over these bytes; raises `BadSignature` otherwise."""
 SEED_BYTES = 32
 
 
@@ -51,13 +55,12 @@ def verify(peer: PeerId, data: bytes, signature: bytes) -> None:
 class NoiseKey:
     """An X25519 key pair: the static key of Noise handshakes, bound to an identity by a certificate."""
 
-    __slots__ = ("private", "public")
+    __slots__ = ("key", "public")
 
     def __init__(self, private: bytes) -> None:
         """From 32 random bytes."""
-        key = X25519PrivateKey.from_private_bytes(private)
-        self.private = private
-        self.public = NoisePublicKey(key.public_key().public_bytes_raw())
+        self.key = X25519PrivateKey.from_private_bytes(private)  # expanded once: each handshake needs it
+        self.public = NoisePublicKey(self.key.public_key().public_bytes_raw())
 
     def __repr__(self) -> str:
         return f"NoiseKey({self.public.short}…)"

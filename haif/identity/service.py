@@ -1,12 +1,23 @@
-"""The keyring: identities on disk, each a file of 64 hex digits that only its owner may read."""
+"""What a machine keeps of identities: its keyring, what a process remembers for the next, and its networks.
+
+A key is a file of 64 hex digits that only its owner may read; so is everything else here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from haif.base.errors import Misuse
+from haif.base import codec
+from haif.base.clock import WallTime
+from haif.base.errors import Misuse, PeerFault, Refusal
+from haif.base.ids import PeerId
+from haif.identity import admission
+from haif.identity.admission import Admission, Network, open_network
 from haif.identity.keys import SEED_BYTES, Identity
+from haif.identity.networks import Charter, check_charter, is_file, keepable, read_charter, read_invitation
+from haif.identity.signing import Verified
 from haif.runtime import disk
 
 
@@ -70,3 +81,125 @@ class Memory:
     def leave(self, content: bytes) -> None:
         """Leave this for the next process."""
         disk.write_private(self.path, content)
+
+
+class Networks:
+    """The networks of this machine: a folder each, with its charter, certificates, delegations and lists.
+
+    What is signed is checked when it is used, not when it is read, and a list is never replaced by one with a lower
+    number. The folder's files are its owner's alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """The names of all networks kept here, sorted."""
+        return sorted(path.parent.name for path in self.folder.glob("*/charter"))
+
+    def find(self, text: str, now: WallTime) -> Charter:
+        """The network that a setting means: one kept here, one in a file (which is kept from now on), or the open one.
+
+        Raises `Misuse` for a file that is no invitation, or contradicts what is kept here.
+        """
+        if is_file(text):
+            return self.join(text, now)
+        if keepable(text) and (self.folder / text / "charter").exists():
+            try:
+                return read_charter(disk.read_private(self.folder / text / "charter"))
+            except PeerFault as error:
+                raise Misuse(f"{self.folder / text}: {error.message}; join the network again") from None
+        return Charter(open_network(text), None)
+
+    def found(self, charter: Charter) -> None:
+        """Keep a new network. Raises `Misuse` if one of this name is here."""
+        name = check_charter(charter).network.name
+        if name in self.names():
+            raise Misuse(f"there is a network {name} already in {self.folder}; choose another name")
+        self._write(charter.network, "charter", codec.encode_evidence(charter))
+
+    def join(self, path: str, now: WallTime) -> Charter:
+        """Take in an invitation: the network, and whatever in it is news here. Raises `Misuse`, `FileNotFoundError`."""
+        invitation = read_invitation(disk.read_private(Path(path)))
+        charter = invitation.charter
+        network = charter.network
+        if network.name in self.names():
+            kept = self.find(network.name, now).network
+            if kept != network:
+                raise Misuse(
+                    f"another network named {network.name} is here already, with other root keys; remove it first"
+                )
+        self._write(network, "charter", codec.encode_evidence(charter))
+        try:
+            for evidence in invitation.admissions:
+                self.keep_admission(network, evidence, now)
+            for evidence in invitation.delegations:
+                self.keep_delegation(network, evidence, now)
+            for evidence in invitation.revocations:
+                self.keep_list(network, evidence, now)
+        except (PeerFault, Refusal) as error:
+            raise Misuse(f"{path}: {error.message}") from None
+        return charter
+
+    def keep_admission(self, network: Network, evidence: bytes, now: WallTime) -> None:
+        """Keep a certificate that holds, unless a younger one of its peer is here. Raises as `admission.read`."""
+        statement = admission.read(evidence, network=network, now=now).admission.payload
+        for kept in self.admissions(network, now):
+            if kept.payload.peer == statement.peer and kept.payload.not_before > statement.not_before:
+                return
+        self._write(network, f"{statement.peer}.admission", evidence)
+
+    def keep_delegation(self, network: Network, evidence: bytes, now: WallTime) -> None:
+        """Keep a delegation that holds. Raises as `admission.read_delegation`."""
+        statement = admission.read_delegation(evidence, network=network, now=now).payload
+        self._write(network, f"{statement.peer}.delegation", evidence)
+
+    def keep_list(self, network: Network, evidence: bytes, now: WallTime) -> None:
+        """Keep a list, unless a newer one of its issuer is here. Raises as `admission.read_revocations`."""
+        found = admission.read_revocations(evidence, network=network, now=now)
+        kept = self._read(network, f"{found.signer}.revocations")
+        if kept:
+            with suppress(PeerFault, Refusal):
+                known = admission.read_revocations(kept, network=network, now=now)
+                if known.payload.sequence >= found.payload.sequence:
+                    return
+        self._write(network, f"{found.signer}.revocations", evidence)
+
+    def admission(self, network: Network, peer: PeerId) -> bytes:
+        """A peer's certificate, whether it holds or not; empty if there is none."""
+        return self._read(network, f"{peer}.admission")
+
+    def delegation(self, network: Network, peer: PeerId) -> bytes:
+        """The delegation of a peer; empty if there is none."""
+        return self._read(network, f"{peer}.delegation")
+
+    def admissions(self, network: Network, now: WallTime) -> list[Verified[Admission]]:
+        """The certificates kept here that hold, but for revocations."""
+        held: list[Verified[Admission]] = []
+        for path in sorted(self._place(network).glob("*.admission")):
+            with suppress(PeerFault, Refusal):
+                held.append(admission.read(disk.read_private(path), network=network, now=now).admission)
+        return held
+
+    def lists(self, network: Network) -> list[bytes]:
+        """The lists of revocations kept here."""
+        return [disk.read_private(path) for path in sorted(self._place(network).glob("*.revocations"))]
+
+    def stamp(self, network: Network) -> int:
+        """A number that changes when anything about the network is kept anew; 0 where nothing is."""
+        try:
+            return self._place(network).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _place(self, network: Network) -> Path:
+        return self.folder / network.name
+
+    def _read(self, network: Network, name: str) -> bytes:
+        try:
+            return disk.read_private(self._place(network) / name)
+        except FileNotFoundError:
+            return b""
+
+    def _write(self, network: Network, name: str, content: bytes) -> None:
+        disk.write_private(self._place(network) / name, content)

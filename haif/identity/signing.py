@@ -39,6 +39,9 @@ class Domain(StrEnum):
     """What a piece of evidence is. The value travels in the protected header as its content type."""
 
     STATIC_KEY = "application/haif-static-key-v1+cbor"
+    ADMISSION = "application/haif-admission-v1+cbor"
+    DELEGATION = "application/haif-delegation-v1+cbor"
+    REVOCATIONS = "application/haif-revocations-v1+cbor"
     MANIFEST = "application/haif-manifest-v1+cbor"
     RESERVATION = "application/haif-reservation-v1+cbor"
     RECEIPT = "application/haif-receipt-v1+cbor"

@@ -94,7 +94,7 @@ def submit(
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, worker, identity, now.wall)
-    return Decision((submitted, reserved), _placed(reserved))
+    return Decision((submitted, reserved), _placed(reserved, worker))
 
 
 def _submitted_before(job: Job, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
@@ -177,7 +177,7 @@ def retry(
     except (NoWorker, Overloaded, Timeout) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
-    return Decision((failed, reserved), _placed(reserved))
+    return Decision((failed, reserved), _placed(reserved, worker))
 
 
 def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
@@ -285,5 +285,5 @@ def _check_latest(job: Job, attempt: int, gateway: PeerId) -> None:
         raise WrongState(f"attempt {attempt} is not the latest one: that is {job.attempt.number}", gateway)
 
 
-def _placed(reserved: AttemptReserved) -> Placed:
-    return Placed(reserved.reservation, reserved.host, reserved.port)
+def _placed(reserved: AttemptReserved, worker: WorkerView) -> Placed:
+    return Placed(reserved.reservation, reserved.host, reserved.port, worker.certificate)

@@ -36,6 +36,7 @@ class WorkerView:
 
     worker: PeerId
     address: Address
+    certificate: bytes
     slots: int
     load: int
     context_tokens: int
@@ -132,8 +133,10 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            address = (known.offer.host, known.offer.port)
-            views.append(WorkerView(worker, address, share.slots, load, known.offer.context_tokens))
+            offer = known.offer
+            views.append(
+                WorkerView(worker, (offer.host, offer.port), offer.certificate, share.slots, load, offer.context_tokens)
+            )
         return views
 
     def live_count(self, now: Instant) -> int:

@@ -34,8 +34,8 @@ class Attempt:
 
     @property
     def placed(self) -> Placed:
-        """What the gateway is told."""
-        return Placed(self.reservation, self.host, self.port)
+        """What the gateway is told when it asks again. The worker's certificate is in its offer only."""
+        return Placed(self.reservation, self.host, self.port, b"")
 
 
 @dataclass(slots=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base import codec
 from haif.base.codec import Message
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
+from haif.base.sampling import Sampling, Scores
 
 METHOD: Final = "inference.run"
 
@@ -26,17 +29,23 @@ class Turn(Message, frozen=True):
 class Request(Message, frozen=True):
     """What the tenant asked for. Exactly one of `chat` and `text` is given.
 
-    `nonce` keeps the digest of a short prompt from being guessed. Temperature 0 is greedy. `stop` strings end the
-    answer and are not part of it.
+    `nonce` keeps the digest of a short prompt from being guessed. With `suffix`, the answer is what belongs between
+    `text` and it. `stop` strings end the answer and are not part of it. `logprobs`: how many of the likeliest tokens
+    of each place are told beside the chosen one; nil for none at all. With `json_schema`
+    the answer is JSON that fits it, or the beginning of such. What a worker computed for one `scope` it
+    may use again for requests of the same gateway and scope, and for nobody else's: a gateway has one for each tenant.
     """
 
     nonce: Nonce
     chat: list[Turn] | None
     text: str | None
     tokens_max: int
-    temperature: float
-    top_p: float
+    sampling: Sampling
     stop: list[str]
+    suffix: str | None = None
+    logprobs: int | None = None
+    json_schema: str | None = None
+    scope: bytes = b""
 
 
 class Run(Message, frozen=True):
@@ -47,18 +56,27 @@ class Run(Message, frozen=True):
 
 
 class Chunk(Message, frozen=True):
-    """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character."""
+    """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character.
+
+    `scores`, one entry for each token where they were asked for: the token's own logprob, then the likeliest tokens'.
+    No signature covers them; who has the model can compute them again.
+    """
 
     first: int
     tokens: list[int]
     text: str
+    scores: list[Scores] = field(default_factory=list)
 
 
 class End(Message, frozen=True):
-    """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`."""
+    """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`.
+
+    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, says the worker.
+    """
 
     finish_reason: str
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
     receipt: bytes
 

@@ -73,11 +73,15 @@ class Reservation(Message, frozen=True):
 
 
 class Placed(Message, frozen=True):
-    """Where the job was placed: the sealed `Reservation`, and where the worker listens."""
+    """Where the job was placed: the sealed `Reservation`, and where the worker listens.
+
+    `certificate` is that of the worker's static key, as the worker offered it; empty where it is not at hand.
+    """
 
     reservation: bytes
     host: str
     port: int
+    certificate: bytes
 
 
 class FinaliseJob(Message, frozen=True):

@@ -8,34 +8,26 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from haif.base import limits
 from haif.base.codec import Message
+from haif.base.roles import Role
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs
+from haif.protocol import heartbeats, inference, jobs, networks
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
-
-
-class Role(StrEnum):
-    """Who takes part in the conversations."""
-
-    GATEWAY = "gateway"
-    ORCHESTRATOR = "orchestrator"
-    WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method(Generic[A, R]):
     """One method. `live`: the argument is a live-signed message of this type; None: it travels bare.
 
-    `retriable`: the same request may be made again when its answer was lost, and counts once. `callers` empty: any
-    authenticated peer of the network.
+    `retriable`: the same request may be made again when its answer was lost, and counts once. `terms.callers` empty:
+    any authenticated peer of the network. `served_by` None: every peer.
     """
 
     name: str
@@ -43,55 +35,59 @@ class Method(Generic[A, R]):
     argument: type[A]
     reply: type[R]
     terms: Terms
-    served_by: Role
-    callers: frozenset[Role]
+    served_by: Role | None
     streaming: bool = False
     live: int | None = None
     retriable: bool
 
 
-_CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
-_EVIDENCE: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _GATEWAYS: Final = frozenset({Role.GATEWAY})
+_CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_JOBS: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
+_ENDS: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
+_PULSE: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.WORKER}))
 
 SUBMIT: Final = Method(
     name=jobs.SUBMIT_METHOD, summary="place a new job on a worker", argument=jobs.SubmitJob, reply=jobs.Placed,
-    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.SUBMIT, retriable=True,
+    terms=_JOBS, served_by=Role.ORCHESTRATOR, live=jobs.SUBMIT, retriable=True,
 )  # fmt: skip
 RETRY: Final = Method(
     name=jobs.RETRY_METHOD, summary="an attempt failed; place the next one elsewhere", argument=jobs.RetryJob,
-    reply=jobs.Placed, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.RETRY, retriable=True,
+    reply=jobs.Placed, terms=_JOBS, served_by=Role.ORCHESTRATOR, live=jobs.RETRY, retriable=True,
 )  # fmt: skip
 FINALISE: Final = Method(
     name=jobs.FINALISE_METHOD, summary="here is the receipt, and my signature under it", argument=jobs.FinaliseJob,
-    reply=jobs.Finalised, terms=_EVIDENCE, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.FINAL,
-    retriable=True,
+    reply=jobs.Finalised, terms=_ENDS, served_by=Role.ORCHESTRATOR, live=jobs.FINAL, retriable=True,
 )  # fmt: skip
 FAIL: Final = Method(
     name=jobs.FAIL_METHOD, summary="it is over without an answer", argument=jobs.FailJob, reply=jobs.Finalised,
-    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, live=jobs.FAIL, retriable=True,
+    terms=_JOBS, served_by=Role.ORCHESTRATOR, live=jobs.FAIL, retriable=True,
 )  # fmt: skip
 SHOW: Final = Method(
     name=jobs.SHOW_METHOD, summary="what became of a job; only to the gateway that sent it", argument=jobs.ShowJob,
-    reply=jobs.JobView, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=_GATEWAYS, retriable=True,
+    reply=jobs.JobView, terms=_JOBS, served_by=Role.ORCHESTRATOR, retriable=True,
 )  # fmt: skip
 MODELS: Final = Method(
     name=jobs.MODELS_METHOD, summary="what can be asked for now", argument=jobs.ListModels, reply=jobs.Models,
-    terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=frozenset[Role](), retriable=True,
+    terms=_CONTROL, served_by=Role.ORCHESTRATOR, retriable=True,
 )  # fmt: skip
 HEARTBEAT: Final = Method(
     name=heartbeats.METHOD, summary="the worker lives, and this is its load", argument=heartbeats.Heartbeat,
-    reply=heartbeats.Acknowledged, terms=_CONTROL, served_by=Role.ORCHESTRATOR, callers=frozenset({Role.WORKER}),
-    live=heartbeats.HEARTBEAT, retriable=True,
+    reply=heartbeats.Acknowledged, terms=_PULSE, served_by=Role.ORCHESTRATOR, live=heartbeats.HEARTBEAT, retriable=True,
 )  # fmt: skip
 RUN: Final = Method(
     name=inference.METHOD, summary="redeem a reservation: tokens as they come, then the receipt",
-    argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS), served_by=Role.WORKER,
-    callers=_GATEWAYS, streaming=True, retriable=False,
+    argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS, callers=_GATEWAYS),
+    served_by=Role.WORKER, streaming=True, retriable=False,
+)  # fmt: skip
+REVOCATIONS: Final = Method(
+    name=networks.METHOD, summary="which lists of revocations I have, and those you lack", argument=networks.Lists,
+    reply=networks.Lists, terms=Terms(Traffic.CONTROL, limits.LISTS_BYTES_MAX, limits.CONTROL_CALL_SECONDS),
+    served_by=None, retriable=True,
 )  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
-    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN,
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, REVOCATIONS,
 )  # fmt: skip
 
 
@@ -102,7 +98,9 @@ def reference() -> str:
         "",
         "Printed from `haif/protocol/methods.py`; a test keeps the two equal. Messages travel as msgpack arrays, their",
         "fields in this order, over a session of `haif/wire/`. A method that is not here is refused, and so is an",
-        "argument over its limit; a call that takes longer than its time ends with `timeout`.",
+        "argument over its limit; a call that takes longer than its time ends with `timeout`. In a closed network a",
+        "caller that was admitted in none of the roles named here is refused with `forbidden`; in an open one the keys",
+        "in the settings are the rule.",
         "",
         "| method | argument → reply | served by | callers | signed | class | limit | time | again |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -129,8 +127,8 @@ def _row(method: Method[Message, Message]) -> str:
     cells = (
         f"`{method.name}`",
         f"`{method.argument.__name__}` {arrow} `{method.reply.__name__}`",
-        method.served_by,
-        ", ".join(sorted(method.callers)) or "any peer",
+        method.served_by or "every peer",
+        ", ".join(sorted(terms.callers)) or "any peer",
         "no" if method.live is None else str(method.live),
         terms.traffic.name.lower(),
         f"{terms.argument_bytes_max:,}",

@@ -23,20 +23,25 @@ class Offer(Message, frozen=True):
     slots: int
     sandbox: str  # the sandbox level the worker claims: "none", "reduced" or "full"
     engine: str  # build and execution profile, as the engine reports it
+    certificate: bytes  # of the worker's static key (`identity.certificate`), for a first handshake in one round trip
 
 
 class Presence(Message, frozen=True):
-    """Where a peer's wire listens, and as what: "orchestrator", "worker" or "gateway"."""
+    """Where a peer's wire listens, as what ("orchestrator", "worker" or "gateway"), and its key's certificate."""
 
     role: str
     host: str
     port: int
+    certificate: bytes
 
 
-def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> Address:
-    """Where an orchestrator's own record at its presence topic puts it. Raises `ConnectionLost`, `Malformed`."""
+def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tuple[Address, bytes]:
+    """Where an orchestrator's own record at its presence topic puts it, and the certificate to dial it with.
+
+    Raises `ConnectionLost` or `Malformed`.
+    """
     for record in records:
         if record.signer == orchestrator:
             presence = codec.decode(Presence, record.payload.body)
-            return presence.host, presence.port
+            return (presence.host, presence.port), presence.certificate
     raise ConnectionLost(f"orchestrator {orchestrator.short}… has not announced itself in the DHT")

@@ -239,15 +239,21 @@ class Flooder(Actor):
 
 
 def ground(
-    target: Digest, count: int, entropy: Callable[[int], bytes], *, within: int, tries_max: int = 1_000_000
+    target: Digest,
+    count: int,
+    entropy: Callable[[int], bytes],
+    *,
+    within: int,
+    tries_max: int = 1_000_000,
+    identity: Callable[[bytes], Identity] = Identity,
 ) -> list[Identity]:
     """Identities whose ids are closer to a target than `within`: made by trying, as an attacker does."""
     key = int.from_bytes(target, "big")
     found: list[Identity] = []
     for _ in range(tries_max):
-        identity = Identity(entropy(32))
-        if node_id(identity.peer) ^ key < within:
-            found.append(identity)
+        tried = identity(entropy(32))
+        if node_id(tried.peer) ^ key < within:
+            found.append(tried)
             if len(found) == count:
                 return found
     raise AssertionError(f"{tries_max} tries made only {len(found)} of {count} identities")

@@ -11,10 +11,12 @@ from haif.base.clock import Instant
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import node_id
+from haif.dht.diversity import networks
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
+from haif.testing.signatures import Ed25519, Signatures
 from haif.testing.world import World
 
 NET = NetId(b"a simulated network of our nodes")
@@ -35,10 +37,12 @@ class Timed(Generic[EventT]):
 class Directory:
     """Nodes of one network in a world, each in a /24 of its own, that join through the oldest ones alive."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, signatures: Signatures | None = None) -> None:
         self.world = world
+        self.signatures = signatures or Ed25519()
         self.nodes: dict[Address, Node] = {}
         self.identities: dict[Address, Identity] = {}  # of the dead, too
+        self.guests: dict[Address, PeerId] = {}  # peers that answer and are no nodes: hostile ones
         self.published: dict[PeerId, set[bytes]] = {}  # every record that its owner signed here
 
     def grow(self, count: int, *, apart_seconds: float = 0.2) -> list[Address]:
@@ -50,13 +54,21 @@ class Directory:
         self.world.run(seconds=10)
         return added
 
-    def add(self, *, joining: bool = True) -> Address:
+    def add(self, *, joining: bool = True, address: Address | None = None, ephemeral: bool = False) -> Address:
         """One more node, which begins to join or knows nobody yet."""
         number = len(self.identities)
-        address = address_of(number)
-        identity = Identity(self.world.entropy(f"identity {number}")(32))
+        address = address or address_of(number)
+        identity = self.signatures.identity(self.world.entropy(f"identity {number}")(32))
         entropy = self.world.entropy(f"node {number}")
-        node = Node(identity, NET, entropy=entropy, wall=self.world.wall_at(address), now=self.world.now())
+        node = Node(
+            identity,
+            NET,
+            entropy=entropy,
+            wall=self.world.wall_at(address),
+            now=self.world.now(),
+            ephemeral=ephemeral,
+            verify=self.signatures.verify,
+        )
         self.world.add(address, node)
         oldest = [known for known, _ in zip(self.nodes, range(_BOOTSTRAP_ADDRESSES), strict=False)]
         if oldest and joining:
@@ -111,10 +123,18 @@ class Directory:
         return record
 
     def closest(self, target: Digest, count: int, *, excluding: Address) -> list[PeerId]:
-        """The peers truly closest to a target among the living."""
+        """The honest among the peers truly closest to a target, of which each /24 has at most one."""
         key = int.from_bytes(target, "big")
-        peers = (node.peer for address, node in self.nodes.items() if address != excluding)
-        return sorted(peers, key=lambda peer: node_id(peer) ^ key)[:count]
+        living = {address: node.peer for address, node in self.nodes.items() if not node.ephemeral}
+        living.pop(excluding, None)
+        ranked = sorted([*living.items(), *self.guests.items()], key=lambda each: node_id(each[1]) ^ key)
+        closest: dict[bytes, PeerId] = {}
+        for address, peer in ranked:
+            closest.setdefault(networks(address).narrow, peer)
+            if len(closest) == count:
+                break
+        hostile = set(self.guests.values())
+        return [peer for peer in closest.values() if peer not in hostile]
 
     def recall(self, readers: Sequence[Address], targets: Sequence[Digest]) -> float:
         """The share of the true k closest that lookups find, one reader for each target."""

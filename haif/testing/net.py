@@ -113,13 +113,14 @@ class Links:
                 conditions = fault.conditions or conditions
                 leaves = Instant(max(leaves, fault.ends)) if fault.clogged else leaves
         random = self.random
-        if random.random() < conditions.loss:
+        if conditions.loss and random.random() < conditions.loss:
             return []
         if conditions.bursts is not None and self._burst(conditions.bursts, source, destination, now):
             return []
         delay = self._delay(conditions, source, destination)
-        copies = 2 if random.random() < conditions.duplication else 1
-        return [Instant(leaves + delay + self._extra(conditions)) for _ in range(copies)]
+        if conditions.duplication and random.random() < conditions.duplication:
+            return [Instant(leaves + delay + self._extra(conditions)) for _ in range(2)]
+        return [Instant(leaves + delay + self._extra(conditions))]
 
     def _delay(self, conditions: Conditions, source: Address, destination: Address) -> float:
         """Uniform over links, because the sum of two uniform places modulo 1 is."""
@@ -128,7 +129,7 @@ class Links:
 
     def _extra(self, conditions: Conditions) -> float:
         extra = self.random.expovariate(1 / conditions.jitter) if conditions.jitter else 0.0
-        if self.random.random() < conditions.reordering:
+        if conditions.reordering and self.random.random() < conditions.reordering:
             extra += self.random.uniform(0, conditions.held_back_max)
         return extra
 

@@ -20,6 +20,7 @@ from haif.dht.messages import Kind
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import SIGNATURE_BYTES
 from haif.testing.directory import OPERATION_SECONDS, Directory
+from haif.testing.signatures import Signatures
 from haif.testing.world import World
 
 Tell = Callable[[str], None]
@@ -56,12 +57,15 @@ class Figures:
 class Stage:
     """A network of `nodes` joined nodes with a few records in it."""
 
-    def __init__(self, *, seed: int, nodes: int, tell: Tell = lambda _: None) -> None:
-        self.directory = Directory(World(seed=seed))
+    def __init__(
+        self, *, seed: int, nodes: int, tell: Tell = lambda _: None, signatures: Signatures | None = None
+    ) -> None:
+        self.directory = Directory(World(seed=seed), signatures=signatures)
         self.world = self.directory.world
         self.random = Random(f"{seed}/stage")  # noqa: S311 - replayed, never secret
         self.figures = Figures()
         self.read: list[bytes] = []
+        self.complaints: list[str] = []  # what a story itself found to be wrong
         self.owners: dict[Digest, Address] = {}  # topic, and who published there
         self._sequences: dict[Digest, int] = {}
         self._live: dict[Digest, bytes] = {}  # the newest record of each topic
@@ -113,11 +117,14 @@ class Stage:
         free = [address for address in self.directory.nodes if address not in sparing]
         return self.random.sample(free, min(len(free), round(share * len(self.directory.nodes))))
 
-    def read_records(self, readings: int) -> None:
-        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted."""
+    def read_records(self, readings: int, *, value: bool = False) -> None:
+        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted.
+
+        With `value` they know whose record they want, and stop when enough have given it.
+        """
         self.tell(f"{readings} readings at {self.world.now():.0f} s")
         jobs = [(self._reader(), self.random.choice(list(self.owners))) for _ in range(readings)]
-        ended = self._all([(reader, partial(self.directory.nodes[reader].gather, topic)) for reader, topic in jobs])
+        ended = self._all([(reader, self._reading(reader, topic, value=value)) for reader, topic in jobs])
         for (reader, topic), outcome in zip(jobs, ended, strict=True):
             if reader not in self.directory.nodes:
                 continue  # died over it
@@ -159,6 +166,10 @@ class Stage:
                 self.figures.hops.append(depths.of(reader, event.contacts[0].peer))
 
     # --- below --------------------------------------------------------------------------------------------------------
+
+    def _reading(self, reader: Address, topic: Digest, *, value: bool) -> Callable[[Instant], int]:
+        owner = self.directory.identities[self.owners[topic]].peer if value else None
+        return partial(self.directory.nodes[reader].gather, topic, owner=owner)
 
     def _reader(self) -> Address:
         return self.random.choice([address for address in self.directory.nodes if address not in self.crooked])

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from heapq import heappop, heappush
+from math import inf
 from random import Random
+from struct import Struct
 from typing import Any, TypeVar
 
 from haif.base.clock import Instant, WallTime
 from haif.base.machine import Address, Machine
+from haif.testing.nat import Realms
 from haif.testing.net import Conditions, Fault, Links
 
 T = TypeVar("T")
@@ -31,6 +34,8 @@ Ear = Callable[[Instant, Address, Any], None]
 _Delivery = tuple[bytes, Address]
 _Happening = _Delivery | Callable[[], None] | None  # None: a wish to be woken
 _NOBODY: Address = ("", 0)
+_NEVER = Instant(inf)
+_HEAD = Struct(">dI")  # in the trace: when, how many bytes
 _EVENTS_KEPT = 8192  # of one machine; whoever wants them reads them sooner
 
 
@@ -42,6 +47,7 @@ class World:
         self.datagrams = 0
         self.taps: list[Tap] = []
         self.ears: list[Ear] = []
+        self.realms = Realms()
         self._links = Links(Random(seed), str(seed), conditions or Conditions())  # noqa: S311 - replayed, never secret
         self._now = Instant(0.0)
         self._order = 0
@@ -51,6 +57,7 @@ class World:
         self._events: dict[Address, list[Any]] = {}
         self._skews_ms: dict[Address, int] = {}
         self._trace = sha256()
+        self._names: dict[Address, bytes] = {}
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -94,13 +101,13 @@ class World:
         """Put a machine on the network."""
         self._machines[address] = machine
         self._events[address] = []
-        self._settle(address)
+        self._settle(address, machine)
 
     def replace(self, address: Address, machine: Machine[Any]) -> None:
         """Another machine answers at an address from now on; what the old one told stays."""
         self._machines[address] = machine
         self._wakes.pop(address, None)
-        self._settle(address)
+        self._settle(address, machine)
 
     def kill(self, address: Address) -> None:
         """A machine falls silent without a word."""
@@ -111,7 +118,7 @@ class World:
     def do(self, address: Address, action: Callable[[Instant], T]) -> T:
         """Let a machine's owner do something now; what it wants to send is sent."""
         result = action(self._now)
-        self._settle(address)
+        self._settle(address, self._machines[address])
         return result
 
     def events_of(self, address: Address) -> list[Any]:
@@ -134,9 +141,12 @@ class World:
         self._links.faults = [fault for fault in self._links.faults if fault.ends > self._now] + list(faults)
 
     def send(self, data: bytes, source: Address, destination: Address) -> None:
-        """Put a datagram on the network in anybody's name."""
+        """Put a datagram on the network in anybody's name. Boxes translate it as it leaves, and again as it arrives."""
+        seen = self.realms.leave(source, destination, self._now) if self.realms else source
+        if seen is None:
+            return
         for at in self._links.arrivals(source, destination, self._now):
-            self._push(at, destination, (data, source))
+            self._push(at, destination, (data, seen))
 
     def trace(self) -> str:
         """The hash of every datagram delivered so far: when, from where, to where, what."""
@@ -150,25 +160,33 @@ class World:
         if callable(happening):
             happening()
             return
+        if happening is not None and self.realms:
+            inside = self.realms.enter(happening[1], address, at)
+            if inside is None:
+                return
+            address = inside
         machine = self._machines.get(address)
         if machine is None:
             return
         if happening is None:
             if self._wakes.get(address) != at:
-                return  # it has since asked for another time
+                return  # it has since asked for an earlier time
             del self._wakes[address]
+            wish = machine.wake_at()
+            if wish is None or wish > at:
+                self._wake_later(address, wish)
+                return  # it has since asked for a later time
             machine.wake(at)
         else:
             data, source = happening
             self.datagrams += 1
-            self._trace.update(f"{at!r} {source} {address} ".encode() + data)
+            self._trace.update(_HEAD.pack(at, len(data)) + self._name(source) + self._name(address) + data)
             for tap in self.taps:
                 tap(at, source, address, data)
             machine.receive(data, source, at)
-        self._settle(address)
+        self._settle(address, machine)
 
-    def _settle(self, address: Address) -> None:
-        machine = self._machines[address]
+    def _settle(self, address: Address, machine: Machine[Any]) -> None:
         for data, destination in machine.outgoing(self._now):
             self.send(data, address, destination)
         events = self._events[address]
@@ -178,11 +196,22 @@ class World:
                 ear(self._now, address, event)
         if len(events) > _EVENTS_KEPT:
             del events[: _EVENTS_KEPT // 2]
-        wish = machine.wake_at()
-        wake_at = None if wish is None else max(wish, self._now)
-        if wake_at is not None and self._wakes.get(address) != wake_at:
+        self._wake_later(address, machine.wake_at())
+
+    def _wake_later(self, address: Address, wish: Instant | None) -> None:
+        """Wake a machine when it wishes; where it will be asked earlier anyway, it is asked again then."""
+        if wish is None:
+            return
+        wake_at = max(wish, self._now)
+        if wake_at < self._wakes.get(address, _NEVER):
             self._wakes[address] = wake_at
             self._push(wake_at, address, None)
+
+    def _name(self, address: Address) -> bytes:
+        name = self._names.get(address)
+        if name is None:
+            name = self._names[address] = f"{address[0]}:{address[1]} ".encode()
+        return name
 
     def _push(self, at: Instant, address: Address, happening: _Happening) -> None:
         self._order += 1

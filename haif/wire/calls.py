@@ -1,37 +1,21 @@
-"""What a session remembers of an open call, and when open calls run out of time."""
+"""What a session remembers of open calls, when they run out of time, and what both of its sides share."""
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import Malformed
-from haif.wire.flow import Window
-from haif.wire.frames import RequestHead
+from haif.wire.events import Event
+from haif.wire.flow import Sender
+from haif.wire.frames import Outbox, RequestHead
+from haif.wire.intake import Intake, Partial, Window
 
 _STALE_MAX: Final = 1024
-
-
-class Partial:
-    """A message of which pieces have come, and how many bytes are missing."""
-
-    __slots__ = ("data", "missing", "size")
-
-    def __init__(self, size: int, piece: bytes) -> None:
-        self.size = size
-        self.data = bytearray(piece)
-        self.missing = size - len(piece)
-
-    def add(self, piece: bytes) -> bool:
-        """Take the next piece; whether the message is whole. Raises `Malformed`."""
-        if not 0 < len(piece) <= self.missing:
-            raise Malformed("a piece of a message is empty or longer than what is missing")
-        self.data += piece
-        self.missing -= len(piece)
-        return self.missing == 0
 
 
 class Made:
@@ -50,14 +34,13 @@ class Made:
 class Served:
     """A call the peer made: open until our end of it has left."""
 
-    __slots__ = ("answered", "deadline", "head", "partial", "streaming")
+    __slots__ = ("deadline", "head", "partial", "streaming")
 
     def __init__(self, deadline: Deadline, head: RequestHead, *, streaming: bool) -> None:
         self.deadline = deadline
         self.head = head
         self.streaming = streaming
         self.partial: Partial | None = None
-        self.answered = False
 
 
 class Deadlines:
@@ -92,3 +75,22 @@ class Deadlines:
     def _open(self, at: Instant, stream: int) -> bool:
         call = self._made.get(stream) or self._served.get(stream)
         return call is not None and call.deadline.at == at
+
+
+class Shared:
+    """What the calls of both directions of a session share."""
+
+    def __init__(self, events: deque[Event]) -> None:
+        self.events = events
+        self.out = Outbox()
+        self.sender = Sender(self.out)
+        self.intake = Intake(self.out)
+        self.made: dict[int, Made] = {}
+        self.served: dict[int, Served] = {}
+        self.deadlines = Deadlines(self.made, self.served)
+
+
+def check_empty(start: int, end: int) -> None:
+    """Raises `Malformed` if there is a payload in a frame that has none."""
+    if start != end:
+        raise Malformed("a frame that must be empty is not")

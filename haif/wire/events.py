@@ -9,6 +9,7 @@ import msgspec
 from haif.base.clock import Deadline
 from haif.base.errors import HaifError
 from haif.base.ids import Digest, PeerId
+from haif.base.roles import Role
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -16,11 +17,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Established(Event, frozen=True):
-    """The handshake is done: who the other is, what the channel is called, which version is spoken."""
+    """The handshake is done: who the other is, what the channel is called, which version is spoken.
+
+    `roles` are those a closed network admits it in; None in an open one.
+    """
 
     peer: PeerId
     scope: Digest
     version: int
+    roles: frozenset[Role] | None = None
 
 
 class Called(Event, frozen=True):

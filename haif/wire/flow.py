@@ -20,36 +20,9 @@ from haif.base import limits
 from haif.base.errors import WrongState
 from haif.base.traffic import Traffic
 from haif.wire.frames import SIZE, Kind, Outbox
+from haif.wire.intake import OVERHEAD
 
-OVERHEAD: Final = limits.MESSAGE_OVERHEAD_BYTES
 PIECE: Final = limits.FRAME_PAYLOAD_BYTES_SENT
-
-
-class Window:
-    """The receiver's side: what the peer may still begin, and what was consumed without the peer knowing yet."""
-
-    __slots__ = ("_consumed", "_size", "left")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._consumed = 0
-        self.left = size
-
-    def take(self, cost: int) -> None:
-        """A message begins. Raises `WrongState` if it had no credit to."""
-        if self.left <= 0:
-            raise WrongState("the peer began a message without credit")
-        self.left -= cost
-
-    def give(self, cost: int) -> int:
-        """A message was consumed. How much credit to return now: 0 until half the window has gathered."""
-        self._consumed += cost
-        if self._consumed < self._size // 2:
-            return 0
-        granted, self._consumed = self._consumed, 0
-        self.left += granted
-        assert self.left <= self._size, "a message was consumed twice"
-        return granted
 
 
 class _Message:

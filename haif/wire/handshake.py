@@ -13,6 +13,8 @@ chosen version comes encrypted: nobody in between can lower it. A certificate bi
 identity. Under XX the initiator shows its own only after the responder proved to be whom it dialled; under IK it is
 encrypted to the responder's static key, and the time in it is accepted once (`identity.replay.HandshakeTimes`).
 Where IK fails, because the key was rotated or the clocks differ, the dialler begins anew with XX.
+
+Beside it travels the certificate of admission, as encrypted: whoever the network does not admit gets no session.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Malformed, WrongState
 from haif.base.ids import NetId, NoisePublicKey, PeerId
+from haif.base.roles import Role
 from haif.identity import certificate
+from haif.identity.admission import Book
 from haif.identity.keys import NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.events import Established
@@ -38,12 +42,16 @@ from haif.wire.puzzle import Puzzle
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a peer shows: its network, its identity, its Noise key, and the certificate that binds the two."""
+    """What a peer shows: its network, its identity, its Noise key, and the certificate that binds the two.
+
+    `book` has its certificate of admission, and judges those of others; None: the network admits everybody.
+    """
 
     net: NetId
     peer: PeerId
     noise_key: NoiseKey
     certificate: bytes
+    book: Book | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Introduction(Message, frozen=True):
     """The payload of IK's message 1: who dials, and when, in microseconds since the epoch."""
 
     certificate: bytes
+    admission: bytes
     made_us: int
 
 
@@ -80,6 +89,7 @@ class Hello(Message, frozen=True):
 
     version: int
     certificate: bytes
+    admission: bytes
 
 
 class Handshake:
@@ -98,7 +108,10 @@ class Handshake:
         self._wall = wall
         self._version = 0
         self._noise: NoiseHandshake | None = None
+        self._admission = credentials.book.certificate(wall) if credentials.book else b""
         self.certificate = b""  # the other's, once it was checked
+        self.admission = b""  # likewise
+        self._roles: frozenset[Role] | None = None
         self.split: Split | None = None
         self.established: Established | None = None
 
@@ -107,7 +120,9 @@ class Handshake:
         dial, own = self._dial, self._credentials
         pattern = Pattern.XX if dial.noise_key is None else Pattern.IK
         opening = preamble(own.net, pattern=pattern, ticket=bool(dial.ticket))
-        payload = b"" if pattern is Pattern.XX else codec.encode(Introduction(own.certificate, dial.made_us))
+        payload = (
+            b"" if pattern is Pattern.XX else codec.encode(Introduction(own.certificate, self._admission, dial.made_us))
+        )
         message = self._start(pattern, opening, dial.peer, dial.noise_key).write(payload)
         return write_first(mac_key(own.net, dial.peer), opening, dial.ticket, message)
 
@@ -125,7 +140,7 @@ class Handshake:
         payload = noise.read(first.message)
         if first.pattern is Pattern.IK:
             introduction = codec.decode(Introduction, payload, size_max=limits.HANDSHAKE_PAYLOAD_BYTES_MAX)
-            self._certified(noise, introduction.certificate)
+            self._certified(noise, introduction)
             door.times.accept(self._peer, introduction.made_us, self._wall)
         elif payload:
             raise Malformed("the first handshake message of XX carries no payload")
@@ -143,7 +158,7 @@ class Handshake:
 
     def _answer(self, noise: NoiseHandshake) -> bytes:
         """Our Hello, and with the last message the end."""
-        message = noise.write(codec.encode(Hello(self._version, self._credentials.certificate)))
+        message = noise.write(codec.encode(Hello(self._version, self._credentials.certificate, self._admission)))
         if noise.split is not None:
             self._conclude(noise)
         return LENGTH.pack(len(message)) + message
@@ -184,18 +199,22 @@ class Handshake:
             self._version = hello.version
         if hello.version != self._version:
             raise WrongState(f"the peer chose version {hello.version}, which was not offered")
-        self._certified(noise, hello.certificate)
+        self._certified(noise, hello)
         if self.initiator and self._peer != self._dial.peer:
             raise BadSignature(f"dialled {self._dial.peer.short}…, but {self._peer.short}… answered", self._peer)
 
-    def _certified(self, noise: NoiseHandshake, evidence: bytes) -> None:
-        self._peer = certificate.check(evidence, net=self._credentials.net, noise_key=noise.remote, now=self._wall)
-        self.certificate = evidence
+    def _certified(self, noise: NoiseHandshake, shown: Introduction | Hello) -> None:
+        """Who it is, and whether it may take part."""
+        own, evidence = self._credentials, shown.certificate
+        self._peer = certificate.check(evidence, net=own.net, noise_key=noise.remote, now=self._wall)
+        if own.book is not None:
+            self._roles = own.book.judge(self._peer, shown.admission, self._wall)
+        self.certificate, self.admission = evidence, shown.admission
 
     def _conclude(self, noise: NoiseHandshake) -> None:
         split = self.split = noise.split
         assert split is not None
-        self.established = Established(self._peer, split.hash, self._version)
+        self.established = Established(self._peer, split.hash, self._version, self._roles)
 
 
 _PROLOGUE: Final = b"haif-rpc\0"

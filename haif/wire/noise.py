@@ -27,6 +27,7 @@ from haif.base.clock import Instant
 from haif.base.errors import BadSignature, Malformed, Misuse, Oversize, WrongState
 from haif.base.ids import Digest, NoisePublicKey
 from haif.identity.keys import NoiseKey
+from haif.wire.primitives import BACKEND, static_pair
 
 
 class Pattern(IntEnum):
@@ -78,10 +79,10 @@ class NoiseHandshake:
         assert (remote is not None) == (pattern is Pattern.IK and initiator), (
             "only IK's initiator knows the other's key"
         )
-        connection: Any = NoiseConnection.from_name(PROTOCOLS[pattern])
+        connection: Any = NoiseConnection.from_name(PROTOCOLS[pattern], BACKEND)
         connection.set_as_initiator() if initiator else connection.set_as_responder()
         connection.set_prologue(prologue)
-        connection.set_keypair_from_private_bytes(Keypair.STATIC, static.private)
+        connection.noise_protocol.keypairs["s"] = static_pair(static)
         if remote is not None:
             connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, remote)
         connection.start_handshake()
@@ -150,6 +151,9 @@ class NoiseHandshake:
         self._forget()
 
     def _forget(self) -> None:
+        """Let go of the library's objects, which refer to one another, and of the keys in them, at once."""
+        self._connection._next_fn = None  # noqa: SLF001  # a method of its own
+        self._state.noise_protocol = self._state.symmetric_state = None
         self._connection = self._state = None
 
 

@@ -11,6 +11,7 @@ anew.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from haif.base import limits
@@ -55,15 +56,16 @@ class SessionMachine:
 
     def __init__(self, handshake: Handshake, now: Instant) -> None:
         self._handshake = handshake
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] = deque()  # of the calls too, so that events keep their order
         self._rest = b""
         self._bytes = handshake.begin() if handshake.initiator else b""
+        self._phase: Callable[[bytes, int, Instant], int]
         self._phase = self._handshake_phase if handshake.initiator else self._preamble_phase
         self._give_up_at = Instant(now + limits.HANDSHAKE_SECONDS)
         self._heard = self._opened = self._age_at = now
         self._pinged: Instant | None = None
         self._pong_due = False
-        self.rpc = Rpc(initiator=handshake.initiator)
+        self.rpc = Rpc(self._events, initiator=handshake.initiator)
         self.established: Established | None = None
         self.closed: HaifError | None = None
         self.puzzle: Puzzle | None = None  # what the listener we dialled asks to be solved first
@@ -74,6 +76,11 @@ class SessionMachine:
     def certificate(self) -> bytes:
         """The peer's, once it was checked."""
         return self._handshake.certificate
+
+    @property
+    def admission(self) -> bytes:
+        """The peer's certificate of admission, once it was checked; empty where none was shown."""
+        return self._handshake.admission
 
     # --- the machine --------------------------------------------------------------------------------------------------
 
@@ -154,7 +161,8 @@ class SessionMachine:
             return
         if self.established is None and not self._handshake.initiator and not self._last:
             self._last = self._turned_away(error)
-        self.closed = error
+        self.closed = error.with_traceback(None)  # what it refers to, and the next line, would keep this object alive
+        self._phase = _deaf
         self._rest = self._bytes = b""
         self.rpc.lost(error if isinstance(error, ConnectionLost) else ConnectionLost(f"session closed: {error}"))
         self._events.append(Closed(error))
@@ -231,7 +239,6 @@ class SessionMachine:
         self._phase = self._open_phase
         self.established = established
         self._events.append(established)
-        self.rpc.events = self._events  # one queue, so that events keep their order
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
@@ -304,3 +311,8 @@ class SessionMachine:
         elif now >= self._heard + limits.KEEPALIVE_SECONDS:
             self._pinged = now
             self.rpc.out.add(Kind.PING, 0)
+
+
+def _deaf(_data: bytes, _offset: int, _now: Instant) -> int:
+    """The phase after the end."""
+    return 0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from haif.base.clock import WallTime
-from haif.base.ids import ModelDigest
+from haif.base.hashing import digest
+from haif.base.ids import ModelDigest, PeerId
 from haif.engine.request import Finished
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import OutputHash
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
+
+
+def prefix_scope(gateway: PeerId, scope: bytes) -> bytes:
+    """Within which prompts may share what was computed: one gateway's scope is never another's; none has none."""
+    return bytes(digest("haif v1 prefix scope", gateway, scope)) if scope else b""
 
 
 def seal_receipt(

@@ -31,7 +31,7 @@ from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
-from haif.worker.answer import seal_receipt
+from haif.worker.answer import prefix_scope, seal_receipt
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
@@ -80,6 +80,7 @@ class Worker:
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
+        self._offered = b""  # the certificate in the offer
         self._redeemed = Redeemed()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
@@ -88,9 +89,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
-        await self._dht.publish(
-            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
-        )
+        await self._publish()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
@@ -122,6 +121,12 @@ class Worker:
     def _topic(self) -> Digest:
         return offer_topic(self._net, self._settings.model)
 
+    async def _publish(self) -> None:
+        self._offered = self._wire.certificate
+        await self._dht.publish(
+            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
+        )
+
     def _offer(self) -> Offer:
         host, port = self._wire.address
         about = self._engine.model
@@ -133,6 +138,7 @@ class Worker:
             slots=self._engine.statistics().slots,
             sandbox=about.sandbox,
             engine=about.engine,
+            certificate=self._offered,
         )
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
@@ -142,6 +148,8 @@ class Worker:
         session: Session | None = None
         while True:
             try:
+                if self._offered != self._wire.certificate:  # it was renewed, days before the old one ends
+                    await self._publish()
                 session = session or await self._reach(peer)
                 await self._beat(session)
                 self._heard_by[peer] = session
@@ -156,8 +164,8 @@ class Worker:
 
     async def _reach(self, peer: PeerId) -> Session:
         """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
-        address = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
-        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS)
+        address, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS, certificate=certificate)
 
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))
@@ -166,9 +174,9 @@ class Worker:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 
     def _loads(self) -> list[Load]:
-        if self._draining:
-            return []
         now = self._engine.statistics()
+        if self._draining or not now.usable:
+            return []  # nothing is placed here then
         return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
@@ -216,7 +224,7 @@ class Worker:
         async with self._engine.generate(_generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -229,7 +237,7 @@ class Worker:
             engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output, span)
-        return End(done.finish_reason, done.prompt_tokens, output.tokens, receipt)
+        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
     def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -245,6 +253,7 @@ class Worker:
             )
         name = self._settings.name
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
 
@@ -255,9 +264,12 @@ def _generate(ticket: Ticket) -> Generate:
         id=terms.job,
         chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
         text=request.text,
+        suffix=request.suffix,
         tokens_max=request.tokens_max,
-        temperature=request.temperature,
-        top_p=request.top_p,
+        sampling=request.sampling,
         stop=request.stop,
+        logprobs=request.logprobs,
+        json_schema=request.json_schema,
+        scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
     )

@@ -105,6 +105,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
               rate("haif_worker_requests_total", "outcome")),
         Panel("Tokens of workers", "short", "Tokens per second of finished requests.", (
             *named("in", rate("haif_worker_tokens_in_total", "model")),
+            *named("reused", rate("haif_worker_tokens_cached_total", "model")),
             *named("out", rate("haif_worker_tokens_out_total", "model")),
         )),
         Panel("Tokens of engines", "short", "Tokens per second computed, by worker.", (
@@ -129,6 +130,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Handshakes", "ops", "By outcome.", rate("haif_wire_handshakes_total", "outcome")),
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
+        )),
+        Panel("Network", "short", "Revoked peers, and roots of the network that were silent for 30 days.", (
+            ("revoked {{job}}", "max by (job) (haif_network_revoked)"),
+            ("silent roots {{job}}", "max by (job) (haif_network_lists_stale)"),
         )),
         Panel("DHT", "short", "Contacts, records, operations in progress, size of the network, eclipses suspected.", (
             *named("contacts", level("haif_dht_nodes", "job")),

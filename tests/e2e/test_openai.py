@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import llama_cpp
 import openai
+import pydantic
 import pytest
 
 from haif.artifacts.service import DEMO_FOLDER
@@ -46,7 +48,8 @@ def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI, model: s
     assert text_of(whole) == "".join(pieces)
     assert len([piece for piece in pieces if piece]) > 1
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    told, wanted = chunks[-1].usage, whole.usage
+    assert (told.prompt_tokens, told.completion_tokens) == (wanted.prompt_tokens, wanted.completion_tokens)
     assert len({chunk.id for chunk in chunks}) == 1
     bundles = [chunk.model_extra["haif"] for chunk in chunks if "haif" in (chunk.model_extra or {})]
     check_bundle(bundles[-1], "".join(pieces))
@@ -112,6 +115,56 @@ def test_greedy_answers_are_those_of_llama_cpp_itself(client: openai.OpenAI, mod
     direct.close()
 
 
+def test_logprobs_add_up_and_name_the_greedy_token(client: openai.OpenAI, model: str) -> None:
+    answer = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=3).choices[0]
+    assert "".join(entry.token for entry in answer.logprobs.content) == answer.message.content
+    for entry in answer.logprobs.content:
+        assert (entry.token, entry.logprob) == (entry.top_logprobs[0].token, entry.top_logprobs[0].logprob)
+        assert sum(math.exp(each.logprob) for each in entry.top_logprobs) <= 1 + 1e-9
+
+
+def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI, model: str) -> None:
+    whole = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=1).choices[0].logprobs.content
+    parts = ask(client, model, max_tokens=5, logprobs=True, top_logprobs=1, stream=True)
+    told = [entry for part in parts for entry in (part.choices[0].logprobs.content if part.choices[0].logprobs else [])]
+    assert told == whole
+
+
+def test_a_conversation_is_computed_once_and_only_for_its_own_tenant(mesh: Mesh, model: str) -> None:
+    story: list[Any] = [{"role": "user", "content": "Tell me a story about the lighthouse and the storm."}]
+    with mesh.client() as client:
+        first = ask(client, model, messages=story)
+        more = [*story, {"role": "assistant", "content": text_of(first)}, {"role": "user", "content": "And then?"}]
+        repeated = [ask(client, model, messages=more, max_tokens=2).usage for _ in range(4)]
+    assert max(usage.prompt_tokens_details.cached_tokens for usage in repeated) > first.usage.prompt_tokens
+    key = json.loads(haif("tenant", "create", "curious", "--json", state=mesh.state).stdout)["key"]
+    with mesh.client(key) as stranger:
+        usage = ask(stranger, model, messages=more, max_tokens=2).usage
+    assert usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_a_penalty_against_repetition_changes_the_answer(client: openai.OpenAI, model: str) -> None:
+    assert text_of(ask(client, model)) != text_of(ask(client, model, extra_body={"repeat_penalty": 10}))
+
+
+def test_an_answer_is_parsed_into_the_type_that_was_asked_for(client: openai.OpenAI, model: str) -> None:
+    class Animal(pydantic.BaseModel):
+        kind: Literal["dog", "cat", "horse"]
+        legs: int = pydantic.Field(ge=0, le=8)
+
+    parsed = client.chat.completions.parse(
+        model=model, messages=QUESTION, response_format=Animal, max_tokens=120, temperature=1
+    )
+    assert parsed.choices[0].finish_reason == "stop"
+    assert isinstance(parsed.choices[0].message.parsed, Animal)
+
+
+def test_an_echo_begins_with_the_prompt(client: openai.OpenAI, model: str) -> None:
+    options: dict[str, Any] = {"model": model, "prompt": "In winter", "max_tokens": 8, "temperature": 0}
+    plain, echoed = client.completions.create(**options), client.completions.create(echo=True, **options)
+    assert echoed.choices[0].text == "In winter" + plain.choices[0].text
+
+
 def test_two_workers_share_the_load(mesh: Mesh, model: str) -> None:
     with mesh.client() as client, ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, client, model, temperature=1, max_tokens=60) for _ in range(8)]
@@ -149,8 +202,9 @@ def test_over_quota_is_a_rate_limit_error_with_retry_after(mesh: Mesh, model: st
     [
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"extra_body": {"suffix": "x"}}, "suffix"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"extra_body": {"mirostat": 2}}, "mirostat"),
         ({"temperature": 5}, "temperature"),
     ],

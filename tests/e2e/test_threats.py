@@ -22,7 +22,9 @@ from haif.artifacts.service import DEMO_FOLDER, DEMO_NAME
 from haif.base import codec, limits
 from haif.base.errors import BadSignature, ConnectionLost, Dropped, Forbidden, HaifError, Reason, Replayed
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId, Seed
-from haif.config import net_id, parse_address
+from haif.base.sampling import Sampling
+from haif.config import parse_address
+from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, seal
 from haif.identity.voice import Voice
@@ -36,7 +38,7 @@ from tests.e2e.conftest import Mesh, haif, stop, until
 
 pytestmark = pytest.mark.xdist_group("mesh")
 CLOCK = SystemClock()
-NET = net_id("local")
+NET = open_network("local").net
 CANARY = "xylophone-quartz-canary"
 
 
@@ -91,7 +93,7 @@ async def test_h_s2_nothing_is_served_without_a_key(mesh: Mesh) -> None:
             await session.call(jobs.SUBMIT_METHOD, message, timeout=5)
         worker = mesh.roles("worker")[0]
         at_worker = await dial(wire, worker)
-        body = codec.encode(Request(Nonce(bytes(16)), None, "hello", 5, 0.0, 1.0, []))
+        body = codec.encode(Request(Nonce(bytes(16)), None, "hello", 5, Sampling(0.0), []))
         ticket = Reservation(
             JobId(entropy(16)), 1, me.peer, PeerId.parse(worker["peer"]), ModelDigest.parse(worker["model_digest"]),
             request_digest(body), 5, Seed(bytes(32)), CLOCK.wall(), CLOCK.wall() + 9000, CLOCK.wall() + 9000,
@@ -265,7 +267,7 @@ def test_h_e3_a_model_without_a_trusted_manifest_is_not_served(tmp_path: Path) -
 
 
 async def test_n_12_networks_do_not_hear_each_other(mesh: Mesh) -> None:
-    async with stranger(net=net_id("another")) as (wire, _, _):
+    async with stranger(net=open_network("another").net) as (wire, _, _):
         with pytest.raises(HaifError):
             await dial(wire, orchestrator(mesh))
 

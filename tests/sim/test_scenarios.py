@@ -9,9 +9,10 @@ import pytest
 
 from haif.testing.scenarios import SCENARIOS, Scenario, live_through_churn, play
 from haif.testing.stage import Stage
+from haif.testing.troubles import Lifetime, exponential, weibull
 
 SEED = 3
-LONG = {"churn"}  # has a small version of its own below
+LONG = {"churn", "heavy-tailed"}  # have a small version of their own below
 NODES = 30
 
 
@@ -21,9 +22,10 @@ def test_a_scenario_ends_with_nothing_for_its_checkers_to_complain_of(name: str)
     assert outcome.broken == (), f"haif sim {name} --seed {SEED} --nodes {NODES}"
 
 
-def test_a_network_lives_through_churn() -> None:
+@pytest.mark.parametrize("lifetime", [exponential(0.5), weibull(0.5)], ids=["exponential", "weibull"])
+def test_a_network_lives_through_churn(lifetime: Lifetime) -> None:
     def story(stage: Stage) -> None:
-        live_through_churn(stage, hours=0.25, per_hour=2.0, readings=20)
+        live_through_churn(stage, lifetime, hours=0.25, readings=20)
         stage.look_up(20)
 
     outcome = play(Scenario(name="churn", about="", story=story, found_min=0.999), seed=SEED, nodes=NODES)

@@ -6,6 +6,7 @@ from pathlib import Path
 import blake3
 
 from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.sampling import Sampling
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
 from haif.runtime.clock import SystemClock
@@ -61,11 +62,21 @@ def engine(
 
 
 def request(
-    text="once upon a time", *, chat=None, tokens_max=24, temperature=0.0, top_p=1.0, stop=(), seed=0
+    text="once upon a time",
+    *,
+    chat=None,
+    tokens_max=24,
+    temperature=0.0,
+    stop=(),
+    seed=0,
+    logprobs=None,
+    scope=b"",
+    json_schema=None,
+    **options,
 ) -> Generate:
     return Generate(
-        JobId(bytes(16)), chat, None if chat else text, tokens_max, temperature, top_p, list(stop),
-        Seed(seed.to_bytes(32, "big")),
+        JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
+        Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ class ScriptedMesh:
             )
         )
         return journey.placed(
-            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1), ORCHESTRATOR.peer, now
+            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1, b""), ORCHESTRATOR.peer, now
         )
 
     @asynccontextmanager
@@ -151,7 +151,7 @@ class ScriptedMesh:
                 finished=2,
             )
         )
-        return End(attempt.finish_reason, 5, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
+        return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
 
     async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
         if self.finalise_error is not None:

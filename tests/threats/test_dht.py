@@ -6,13 +6,14 @@ from random import Random
 
 import pytest
 
+from haif.base import codec
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Reason
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.contact import Contact, node_id, pack_address, pack_contacts
-from haif.dht.messages import Command, Kind, Query, Reply
+from haif.dht.messages import Command, Kind, Put, Query, Reply
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import Identity
@@ -91,12 +92,12 @@ def token_for(one: Victim, requester: PeerId | None, source: Address, target: Di
 
 
 def put(one: Victim, data: bytes, token: bytes | None, requester: PeerId | None, source: Address) -> bytes:
-    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, data, token, requester)
+    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, codec.encode(Put(data)), token, requester)
     return next(data for data, to in one.hear(asked, source) if to == source and data[1] != Kind.QUERY)
 
 
 def refusal(one: Victim, data: bytes, token: bytes | None, requester: PeerId | None, source: Address) -> str:
-    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, data, token, requester)
+    asked = messages.write_query(b"abcdefgh", Command.PUT, TOPIC, codec.encode(Put(data)), token, requester)
     _, reply = messages.open_reply(messages.read(put(one, data, token, requester, source)), net=NET, query=asked)
     return reply.refused
 
@@ -321,7 +322,7 @@ def test_one_signer_cannot_fill_a_store() -> None:
         token = token_for(anna, mallory.peer, MALLORY, topic)
         value = Record(RecordKind.OFFER, topic, mallory.peer, 1, WALL + 60_000, False, b"")
         asked = messages.write_query(
-            b"abcdefgh", Command.PUT, topic, sign_record(mallory, NET, value), token, mallory.peer
+            b"abcdefgh", Command.PUT, topic, codec.encode(Put(sign_record(mallory, NET, value))), token, mallory.peer
         )
         data = next(data for data, _ in anna.hear(asked, MALLORY) if data[1] == Kind.REPLY)
         refused.append(messages.open_reply(messages.read(data), net=NET, query=asked)[1].refused)

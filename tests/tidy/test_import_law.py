@@ -13,7 +13,7 @@ FLOORS = (
     {"runtime", "policy", "config"},
     {"identity", "storage"},
     {"protocol", "wire", "telemetry"},
-    {"dht", "artifacts", "engine", "proof", "ledger", "privacy"},
+    {"dht", "membership", "artifacts", "engine", "proof", "ledger", "privacy"},
     {"gateway", "orchestrator", "worker", "validator", "training"},
     {"node"},
     {"testing"},

@@ -112,10 +112,6 @@ def test_every_setting_has_a_flag_and_a_sentence(kind: type[config.Common]) -> N
         assert each.metadata["help"]
 
 
-def test_networks_have_different_ids() -> None:
-    assert config.net_id("a") != config.net_id("b")
-
-
 def test_a_truth_value_is_true_or_false_and_nothing_else(file: Path) -> None:
     def allowed(**more: str) -> bool:
         return config.load(config.NodeSettings, {}, environment(file, **more)).allow_private

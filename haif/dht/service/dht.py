@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -11,15 +11,18 @@ from typing import Final, Self
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import Dropped, Reason, Timeout, from_reason
-from haif.base.ids import Digest, NetId
+from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact
 from haif.dht.diversity import Scope, networks
+from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
 from haif.dht.service.announcements import Announcements
 from haif.dht.service.contacts import ContactsFile
 from haif.dht.service.endpoint import Endpoint, bind
+from haif.dht.service.watching import Watching
+from haif.dht.watch import Change
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, RecordKind, sign_record
@@ -63,6 +66,8 @@ class Dht:
     With a `contacts_file`, the contacts of a former life are asked where no bootstrap address is given or none answers,
     so that a restarted node needs none; without any, and if none of the contacts answers either, it is alone.
 
+    `key`: in a closed network, what all datagrams are sealed with; who lacks it is not heard.
+
     An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
     is gone.
     """
@@ -83,11 +88,14 @@ class Dht:
         contacts_file: Path | None = None,
         on_dropped: Callable[[Dropped], None],
         ephemeral: bool = False,
+        key: NetKey | None = None,
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped, self._allow_private = on_dropped, allow_private
         self._entropy, self._ephemeral = entropy, ephemeral
+        self._envelope = None if key is None else Envelope(key)
+        self._excluded: frozenset[PeerId] = frozenset()
         self._contacts_file = ContactsFile(contacts_file, on_dropped)
         self._announcements = Announcements(identity.peer, clock, self._store, on_dropped)
         self._callers = asyncio.Semaphore(_CALLERS_MAX)
@@ -100,7 +108,10 @@ class Dht:
             self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
             exempt=self._exempt(), ephemeral=self._ephemeral,
         )  # fmt: skip
-        self._endpoint = Endpoint(udp, self._node, self._clock, self._on_dropped)
+        self._watching = Watching(self._node, self._clock, self._pump)
+        self._endpoint = Endpoint(
+            udp, self._node, self._clock, self._on_dropped, self._watching.changed, self._envelope
+        )
         try:
             known = await self._contacts_file.read()
             if self._bootstrap or known:
@@ -123,11 +134,13 @@ class Dht:
             await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
             await self._contacts_file.write(self._node.contacts())
         finally:
+            self._watching.close()
             self._endpoint.close()
 
     async def publish(self, kind: RecordKind, topic: Digest, body: bytes, *, ttl_ms: int) -> None:
         """Announce `body` at a topic; it is stored at the k closest nodes when this returns.
 
+        At a node that fills up it waits for its place, and is brought there when its time has come (`tickets`).
         Republished every ttl/3 until withdrawn or closed. Publishing again replaces the body. Raises `Oversize` for a
         body or ttl over the limit, `Timeout` if other nodes are known and none answered, or what they refused with.
         """
@@ -140,6 +153,31 @@ class Dht:
         """
         await self._announcements.withdraw(topic)
 
+    async def put(self, record: bytes, *, replaces: int | None = None) -> Stored:
+        """Have the closest nodes keep a signed record of anybody's, once; what became of it.
+
+        With `replaces`, only where the owner's record of this sequence is held (0: none). Raises what `open_record`
+        does, and what our own store refuses.
+        """
+        async with self._callers:
+            number = self._node.publish(record, self._clock.now(), replaces=replaces)
+            return await self._endpoint.outcome(Stored, number)
+
+    def watch(self, topic: Digest) -> AsyncIterator[Change]:
+        """What is announced at a topic, and from then on each change: added, renewed with another body, gone.
+
+        All who watch a topic share what it costs, which is next to nothing while nothing changes: nodes that keep the
+        topic tell us at once, and all of them are read now and then. Whoever is slow to listen is told less: what has
+        changed back meanwhile is not mentioned. Close the iterator (`contextlib.aclosing`) to stop. Raises
+        `Overloaded` for more than `limits.WATCHES_MAX` topics, `ConnectionLost` once closed.
+        """
+        return self._watching.watch(topic)
+
+    def hurry(self, topic: Digest) -> None:
+        """There is reason to believe that something is announced at a watched topic that we were not told of: read."""
+        self._node.attention.hurry(topic, self._clock.now())
+        self._endpoint.pump()
+
     async def lookup(self, topic: Digest) -> tuple[Verified[Record], ...]:
         """The newest record of each owner at a topic: live, without tombstones, each verified by us.
 
@@ -149,7 +187,16 @@ class Dht:
         async with self._callers:
             gathered = await self._endpoint.outcome(Gathered, self._node.gather(topic, self._clock.now()))
         now = self._clock.wall()
-        return tuple(r for r in gathered.records if not r.payload.tombstone and r.payload.expires > now)
+        return tuple(
+            r
+            for r in gathered.records
+            if not r.payload.tombstone and r.payload.expires > now and r.signer not in self._excluded
+        )
+
+    def exclude(self, peers: frozenset[PeerId]) -> None:
+        """These peers, and no others, are kept out of the table, and their records are not passed to our owner."""
+        self._excluded = peers
+        self._node.exclude(peers)
 
     async def find(self, target: Digest) -> tuple[Contact, ...]:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
@@ -179,13 +226,14 @@ class Dht:
         )
 
     async def _store(self, record: Record) -> None:
-        async with self._callers:
-            data = sign_record(self._identity, self._net, record)
-            stored = await self._endpoint.outcome(Stored, self._node.publish(data, self._clock.now()))
-        if not stored.by and stored.refused:
+        stored = await self.put(sign_record(self._identity, self._net, record))
+        if not stored.by and not stored.waiting and stored.refused:
             raise from_reason(stored.refused[0], "every node that should keep the record refused it")
-        if not stored.by and len(self._node.table):
+        if not stored.by and not stored.waiting and len(self._node.table):
             raise Timeout("no node that should keep the record answered; it will be tried again", retry_after=1.0)
+
+    def _pump(self) -> None:
+        self._endpoint.pump()
 
     async def _save_forever(self) -> None:
         while True:

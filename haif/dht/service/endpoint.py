@@ -9,13 +9,15 @@ from typing import Any, Final, TypeVar
 
 from haif.base import limits
 from haif.base.clock import Clock
-from haif.base.errors import ConnectionLost, Dropped
+from haif.base.errors import ConnectionLost, Dropped, Unauthenticated
+from haif.base.ids import Digest
 from haif.base.machine import Address
+from haif.dht.envelope import OVERHEAD_BYTES, Envelope
 from haif.dht.node import Node
-from haif.dht.operations import Event, Found, Gathered, Stored
+from haif.dht.operations import Changed, Event, Found, Gathered, Stored
 
 _DRAIN_DATAGRAMS: Final = 64  # read per turn of the event loop, so that other tasks keep their turn
-_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed shows that a datagram is too long
+_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + OVERHEAD_BYTES + 1  # one more shows that a datagram is too long
 _SOCKET_BYTES: Final = 1 << 20  # what the kernel keeps for us while we verify signatures
 _CLOSED: Final = "the directory node was closed; open it again before asking it anything"
 
@@ -38,12 +40,22 @@ async def bind(host: str, port: int) -> socket.socket:
 
 
 class Endpoint:
-    """Runs a node on a bound socket until closed; the socket is closed with it."""
+    """Runs a node on a bound socket until closed; the socket is closed with it. `envelope`: a closed network's."""
 
-    def __init__(self, udp: socket.socket, node: Node, clock: Clock, on_dropped: Callable[[Dropped], None]) -> None:
+    def __init__(
+        self,
+        udp: socket.socket,
+        node: Node,
+        clock: Clock,
+        on_dropped: Callable[[Dropped], None],
+        on_changed: Callable[[Digest], None],
+        envelope: Envelope | None = None,
+    ) -> None:
         self.address: Address = udp.getsockname()[:2]
         self.unsent = 0  # datagrams that the operating system would not take
-        self._socket, self._node, self._clock, self._on_dropped = udp, node, clock, on_dropped
+        self._socket, self._node, self._clock = udp, node, clock
+        self._on_dropped, self._on_changed = on_dropped, on_changed
+        self._envelope = envelope
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -75,7 +87,7 @@ class Endpoint:
         now = self._clock.now()
         for data, address in self._node.outgoing(now):
             try:
-                self._socket.sendto(data, address)
+                self._socket.sendto(data if self._envelope is None else self._envelope.seal(data), address)
             except OSError:
                 self.unsent += 1  # as if lost on the way
         while (event := self._node.next_event()) is not None:
@@ -104,8 +116,18 @@ class Endpoint:
                 break
             except OSError:
                 continue  # an ICMP error for something we sent: its query will time out
-            self._node.receive(data, source[:2], self._clock.now())
+            self._receive(data, source[:2])
         self.pump()
+
+    def _receive(self, data: bytes, source: Address) -> None:
+        if self._envelope is not None:
+            try:
+                data = self._envelope.open(data)
+            except Unauthenticated as stranger:
+                self._node.counters.dropped[stranger.reason] += 1
+                self._on_dropped(Dropped(stranger.reason, None, f"from {source[0]}:{source[1]}: {stranger.message}"))
+                return
+        self._node.receive(data, source, self._clock.now())
 
     def _wake(self) -> None:
         self._timer = None
@@ -115,5 +137,7 @@ class Endpoint:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self._on_dropped(event)
+        elif isinstance(event, Changed):
+            self._on_changed(event.topic)
         elif (future := self._waiting.get(event.number)) is not None and not future.done():
             future.set_result(event)

@@ -122,9 +122,10 @@ class Engine:
             batch_tokens=batch_tokens,
             steps=meter.steps,
             prompt_tokens=meter.prompt_tokens,
+            cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
             deaths=self._deaths,
-            alive=child is not None,
+            usable=child is not None and not child.stalled(),
         )
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:

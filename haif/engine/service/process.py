@@ -60,6 +60,7 @@ class Process(asyncio.Protocol):
         self._clock = clock
         self._meter = meter
         self._heard = clock.now()
+        self._longest = 0.0  # time from one report to the next, while one was owed
         self._idleness = Idleness()
         self._engine = 0
         self._next = 0
@@ -147,6 +148,11 @@ class Process(asyncio.Protocol):
                 self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
         return await self._cause()
 
+    def stalled(self) -> bool:
+        """Whether it owes an answer and has been silent for longer than any step of its own explains."""
+        silence = self._clock.now() - self._heard
+        return bool(self.answers) and silence > max(limits.ENGINE_STALL_SECONDS, 4 * self._longest)
+
     async def close(self) -> None:
         """End the process, politely first; whoever still waits gets `EngineDied`."""
         process = self._process
@@ -200,7 +206,10 @@ class Process(asyncio.Protocol):
         """Read reports; a child that sends anything it may not is killed."""
         if self._error is not None:
             return
-        self._heard = self._clock.now()
+        now = self._clock.now()
+        if self.answers:
+            self._longest = max(self._longest, now - self._heard)
+        self._heard = now
         try:
             for body in self._frames.feed(data):
                 self._hear(decode_report(body))
@@ -246,7 +255,10 @@ class Process(asyncio.Protocol):
                 if output.end is not None:
                     del self.answers[output.number]
                     self._meter.prompt_tokens += output.end.prompt_tokens
+                    self._meter.cached_tokens += output.end.cached_tokens
                 stream.wake()
+        for refused in step.refused:
+            self._refused(refused)
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
     def _refused(self, refused: Refused) -> None:

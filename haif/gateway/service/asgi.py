@@ -13,6 +13,7 @@ import msgspec
 
 from haif.base import limits
 from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
+from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
 from haif.gateway import openai
 from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
@@ -57,6 +58,7 @@ class App:
             "/readyz": _Route("GET", "health", self._ready),
             "/metrics": _Route("GET", "metrics", self._metrics),
         }
+        self._secret = means.entropy(32)  # so that no worker learns which tenant a scope is
         self._prefixes = {
             _MODEL_PREFIX: _Route("GET", "models", self._model),
             _JOB_PREFIX: _Route("GET", "other", self._job),
@@ -142,6 +144,7 @@ class App:
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
         ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
         exchange.model = self._published(ask.model)
         inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
         await inference.answer()

@@ -95,7 +95,7 @@ class Inference:
 
         settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, keep)
         self._name_worker()
-        await self._exchange.reply(self._envelope.whole(self._journey.text, settled))
+        await self._exchange.reply(self._envelope.whole(self._journey.text, settled, self._journey.scores))
         return settled
 
     async def _streamed(self, trip: Trip) -> Settled:
@@ -105,10 +105,10 @@ class Inference:
         return settled
 
     async def _deliver(self, chunk: Chunk) -> None:
-        if not chunk.text:
+        if not (chunk.text or chunk.scores):
             return
         opening = b"" if self._first else await self._open()
-        await self._exchange.event(opening + self._stream.text(chunk.text))
+        await self._exchange.event(opening + self._stream.text(chunk.text, chunk.scores))
 
     async def _open(self) -> bytes:
         """Begin the stream with the first token; the event that goes before it."""
@@ -144,8 +144,8 @@ class Inference:
         return {
             names.JOB: str(self._job), names.TENANT: self._journey.tenant, names.OPERATION: operation,
             names.PROVIDER: "haif", names.REQUEST_MODEL: self._model, names.REQUEST_STREAM: self._ask.stream,
-            names.REQUEST_MAX_TOKENS: request.tokens_max, names.REQUEST_TEMPERATURE: request.temperature,
-            names.REQUEST_TOP_P: request.top_p,
+            names.REQUEST_MAX_TOKENS: request.tokens_max, names.REQUEST_TEMPERATURE: request.sampling.temperature,
+            names.REQUEST_TOP_P: request.sampling.top_p,
         }  # fmt: skip
 
     def _record(self, settled: Settled, span: Span) -> None:

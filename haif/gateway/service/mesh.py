@@ -188,8 +188,9 @@ class PeerMesh:
         terms = ticket.reservation.payload
         seconds = trip.deadline.remaining(self._clock.now())
         session = await self._wire.connect(
-            ticket.address, ticket.worker, timeout=min(seconds, limits.CONTROL_CALL_SECONDS)
-        )
+            ticket.address, ticket.worker, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
+            certificate=ticket.certificate,
+        )  # fmt: skip
         argument = codec.encode(Run(reservation=ticket.reservation.evidence, request=request))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
@@ -267,11 +268,9 @@ class PeerMesh:
             except HaifError:
                 if self._addresses.get(peer) == known:  # else others, who waited with us, have looked again already
                     del self._addresses[peer]
-        return await self._wire.connect(await self._find(peer), peer, timeout=seconds)
-
-    async def _find(self, peer: PeerId) -> Address:
-        self._addresses[peer] = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
-        return self._addresses[peer]
+        address, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        self._addresses[peer] = address
+        return await self._wire.connect(address, peer, timeout=seconds, certificate=certificate)
 
 
 async def _decoded(messages: AsyncIterator[bytes]) -> AsyncGenerator[Answer, None]:

@@ -47,7 +47,8 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
     finally:
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
-    return Settled(receipt.payload, bundle(receipt, ticket.reservation, countersignature))
+    proof = bundle(receipt, ticket.reservation, countersignature)
+    return Settled(receipt.payload, proof, end.cached_tokens)
 
 
 async def _attempt(

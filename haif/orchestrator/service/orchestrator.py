@@ -75,9 +75,12 @@ _TRANSITIONS: Final[dict[type[Event], str]] = {
 
 @dataclass(frozen=True)
 class OrchestratorSettings:
-    """Whose jobs are placed, on whose machines, and which models. `workers` None: any worker whose offer verifies."""
+    """Whose jobs are placed, on whose machines, and which models.
 
-    gateways: frozenset[PeerId]
+    `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
+    """
+
+    gateways: frozenset[PeerId] | None
     workers: frozenset[PeerId] | None
     catalogue: tuple[CatalogueEntry, ...]
 
@@ -118,6 +121,7 @@ class Orchestrator:
         self._fleet = Fleet()
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
+        self._announced = b""  # the certificate in our presence
         self._entries = 0
 
     async def __aenter__(self) -> Self:
@@ -175,7 +179,8 @@ class Orchestrator:
 
     async def _announce(self) -> None:
         host, port = self._wire.address
-        presence = codec.encode(Presence("orchestrator", host, port))
+        self._announced = self._wire.certificate
+        presence = codec.encode(Presence("orchestrator", host, port, self._announced))
         topic = presence_topic(self._net, self._identity.peer)
         await self._dht.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=limits.RECORD_TTL_MS_MAX)
 
@@ -223,7 +228,7 @@ class Orchestrator:
         return self._hear(kind, number, call).body
 
     def _check_gateway(self, peer: PeerId) -> None:
-        if peer not in self._settings.gateways:
+        if self._settings.gateways is not None and peer not in self._settings.gateways:
             raise Forbidden(f"peer {peer.short}… is not a gateway of this orchestrator: add it to its `gateways`")
 
     # --- 2. decide ----------------------------------------------------------------------------------------------------
@@ -349,8 +354,11 @@ class Orchestrator:
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
-        """End the jobs that ran out of time, forget silent workers, keep the gauges."""
+        """End the jobs that ran out of time, forget silent workers, keep the gauges and what we announced."""
         while True:
+            if self._announced and self._announced != self._wire.certificate:  # renewed, days before the old one ends
+                with suppress(Unavailable):  # the directory goes on announcing it
+                    await self._announce()
             with suppress(Overloaded):  # then the next round comes back to the rest
                 for failed in decide.decide(self._state, self._clock.wall()):
                     self._apply(failed.job, [failed])

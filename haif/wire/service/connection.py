@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from haif.base import limits
 from haif.base.clock import Deadline, Instant
-from haif.base.errors import ConnectionLost, HaifError, Misuse, Oversize, Unsupported
+from haif.base.errors import ConnectionLost, Forbidden, HaifError, Misuse, Oversize, Unsupported
 from haif.base.machine import Address
 from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
@@ -38,7 +38,7 @@ from haif.wire.session import SessionMachine
 _log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The asyncio side of a session. `opened` is done when the handshake is, `over` when the socket is gone."""
 
     def __init__(self, host: Host[Connection], make: Callable[[str], SessionMachine]) -> None:
@@ -82,10 +82,14 @@ class Connection(asyncio.Protocol):
         else:
             self.close(refusal)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio asks like this
+        """Where to put what came: one place for all connections, since each is emptied at once."""
+        return self._host.incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand bytes to the machine and act on what it says."""
-        self._host.bytes_in += len(data)
-        self.machine.receive(data, self._host.clock.now())
+        self._host.bytes_in += nbytes
+        self.machine.receive(bytes(self._host.incoming[:nbytes]), self._host.clock.now())
         self._dispatch()
         self.schedule()
 
@@ -182,7 +186,7 @@ class Connection(asyncio.Protocol):
         if error is not None:
             self.machine.close(error)
             return
-        self.session = Session(self, event.peer, event.scope)
+        self.session = Session(self, event.peer, event.scope, event.roles)
         self.opened.set_result(self.session)
 
     def _on_called(self, event: Called) -> None:
@@ -197,16 +201,23 @@ class Connection(asyncio.Protocol):
         except KeyError:
             kind = "stream" if event.streaming else "call"
             self.machine.rpc.fail(event.stream, Unsupported(f"no {kind} named {event.method!r} is served here"))
-        except Oversize as error:
+        except (Oversize, Forbidden) as error:
+            assert self.session is not None
+            self._host.refused(self.session.peer, error)
             self.machine.rpc.fail(event.stream, error)
         else:
             self.running[event.stream] = self._loop.create_task(work)
 
     def _call(self, event: Called, terms: Terms) -> Call:
-        """What the handler is given. Raises `Oversize` if the method does not take so long an argument."""
+        """What the handler is given. Raises `Oversize` (the argument) or `Forbidden` (the peer's roles)."""
         session, deadline = self.session, event.deadline
         assert session is not None
         if terms is not CALL:
+            if terms.callers and session.roles is not None and terms.callers.isdisjoint(session.roles):
+                raise Forbidden(
+                    f"{event.method} is for {', '.join(sorted(terms.callers))}; you were admitted as "
+                    f"{', '.join(sorted(session.roles))}"
+                )
             if len(event.argument) > terms.argument_bytes_max:
                 raise Oversize(f"{event.method} takes at most {terms.argument_bytes_max} bytes", session.peer)
             deadline = deadline.shrunk(terms.seconds_max, self._host.clock.now())

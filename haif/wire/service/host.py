@@ -19,6 +19,7 @@ class Host(Protocol[Link]):
     clock: Clock
     handlers: dict[str, tuple[Handler, Terms]]
     stream_handlers: dict[str, tuple[StreamHandler, Terms]]
+    incoming: memoryview
     bytes_in: int
     bytes_out: int
 
@@ -39,3 +40,6 @@ class Host(Protocol[Link]):
 
     def misbehaved(self, peer: PeerId, detail: str) -> None:
         """A handler of ours failed in a way it should not."""
+
+    def refused(self, peer: PeerId, error: HaifError) -> None:
+        """A call was refused before it came to a handler."""

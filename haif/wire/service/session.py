@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from haif.base.errors import Misuse
 from haif.base.ids import Digest, PeerId
+from haif.base.roles import Role
 from haif.base.traffic import Traffic
 
 
@@ -46,14 +47,18 @@ class Caller(Protocol):
 
 
 class Session:
-    """An open, authenticated channel to `peer`. `scope` names the channel: the handshake's hash."""
+    """An open, authenticated channel to `peer`. `scope` names the channel: the handshake's hash.
 
-    __slots__ = ("_caller", "peer", "scope")
+    `roles` are those the network admits the peer in; None in an open network.
+    """
 
-    def __init__(self, caller: Caller, peer: PeerId, scope: Digest) -> None:
+    __slots__ = ("_caller", "peer", "roles", "scope")
+
+    def __init__(self, caller: Caller, peer: PeerId, scope: Digest, roles: frozenset[Role] | None = None) -> None:
         self._caller = caller
         self.peer = peer
         self.scope = scope
+        self.roles = roles
 
     @property
     def usable(self) -> bool:

@@ -15,6 +15,7 @@ from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloa
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Terms
+from haif.identity.admission import Book
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
@@ -46,7 +47,8 @@ class Wire:
     """Use as `async with Wire(...) as wire`. `port=0` listens on a free port, `port=None` only dials.
 
     Leaving the block drains for at most `limits.DRAIN_SECONDS`, then closes everything. `on_dropped` hears of every
-    session ended, or never begun, because of a refusal.
+    session ended, or never begun, because of a refusal. `book` says who may take part in the network, and as what;
+    without one, everybody.
     """
 
     def __init__(
@@ -60,21 +62,25 @@ class Wire:
         on_dropped: Callable[[Dropped], None],
         host: str = "127.0.0.1",
         port: int | None = 0,
+        book: Book | None = None,
     ) -> None:
+        assert book is None or book.net == net, "a book is of one network"
         self.clock = clock
         self.handlers: dict[str, tuple[Handler, Terms]] = {}
         self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
+        self.incoming = memoryview(bytearray(limits.SOCKET_READ_BYTES))
         self.bytes_in = 0
         self.bytes_out = 0
         self._identity = identity
         self._noise_key = noise_key
-        self._net = net
+        self._book, self._net = book, net
         self._entropy = entropy
         self._on_dropped = on_dropped
         self._bind = (host, port)
         self._server: asyncio.Server | None = None
         self._address: Address | None = None
         self._connections: set[Connection] = set()
+        self._per_peer = Counter[PeerId]()  # of those
         self._half_open: set[Connection] = set()
         self._pool: dict[PeerId, Connection] = {}
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
@@ -111,22 +117,22 @@ class Wire:
         peer: PeerId,
         *,
         timeout: float,  # noqa: ASYNC109
-        certificate: bytes | None = None,
+        certificate: bytes = b"",
     ) -> Session:
         """The session with `peer`: the live one if there is one, else a new one through `address`.
 
         `certificate` is the peer's, where the caller has it: a handshake with it takes one round trip less, as one
-        does with a peer met before. Several callers share one dial. Raises `BadSignature` if somebody else answers
-        there or the certificate is not the peer's, `Expired` for an old one, what the peer refused us with
-        (`Overloaded`, `WrongState`, …), `ConnectionLost`, or `Timeout` after `timeout` seconds or
-        `limits.DIAL_SECONDS`, whichever is less.
+        does with a peer met before; an expired one is of no use, and no harm. Several callers share one dial. Raises
+        `BadSignature` if somebody else answers there or the certificate is not the peer's, what the peer refused us
+        with (`Overloaded`, `Forbidden`, …), `Unauthenticated` or `Forbidden` if the network does not admit it,
+        `ConnectionLost`, or `Timeout` after `timeout` seconds or `limits.DIAL_SECONDS`, whichever is less.
         """
         pooled = self._pool.get(peer)
         if pooled is not None and pooled.session is not None and pooled.session.usable:
             return pooled.session
         if self._closing:
             raise ConnectionLost("this node is stopping and makes no new connections")
-        if certificate is not None:
+        if certificate:
             self._dialer.learn(peer, certificate)
         dial = self._dialling(address, peer)
         try:
@@ -147,6 +153,26 @@ class Wire:
         until = loop.time() + seconds
         while (running := self._running()) and loop.time() < until:
             await asyncio.wait(running, timeout=until - loop.time(), return_when=asyncio.ALL_COMPLETED)
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of our static key, for others to dial us with."""
+        return self._certificate(self.clock.wall())
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that are open, whoever dialled."""
+        return tuple(c.session for c in self._connections if c.session is not None and c.session.usable)
+
+    def review(self) -> None:
+        """End every session whose peer the network does not admit any more: revoked, or its time is over."""
+        wall = self.clock.wall()
+        for connection in [*self._connections]:
+            peer = _peer(connection)
+            if peer is not None and self._book is not None:
+                try:
+                    self._book.judge(peer, connection.machine.admission, wall)
+                except HaifError as error:
+                    connection.close(error)
 
     def statistics(self) -> WireStatistics:
         """How it stands now."""
@@ -194,10 +220,11 @@ class Wire:
         assert established is not None
         if len(self._connections) >= limits.SESSIONS_MAX:
             return Overloaded("too many sessions are open here")
-        if sum(_peer(other) == established.peer for other in self._connections) >= limits.SESSIONS_PER_PEER_MAX:
+        if self._per_peer[established.peer] >= limits.SESSIONS_PER_PEER_MAX:
             return Overloaded(f"{established.peer.short}… has too many sessions open here")
         self._half_open.discard(connection)
         self._connections.add(connection)
+        self._per_peer[established.peer] += 1
         self._handshakes["done"] += 1
         self._dialer.met(established.peer, connection.machine.certificate)
         return None
@@ -225,13 +252,26 @@ class Wire:
         if connection in self._half_open:
             self._handshakes["failed"] += 1
         self._half_open.discard(connection)
-        self._connections.discard(connection)
+        self._forget(connection)
         if not isinstance(error, ConnectionLost):
             self._drop(Dropped(error.reason, _peer(connection), error.message))
+
+    def _forget(self, connection: Connection) -> None:
+        peer = _peer(connection)
+        if peer is None or connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._per_peer[peer] -= 1
+        if not self._per_peer[peer]:
+            del self._per_peer[peer]
 
     def misbehaved(self, peer: PeerId, detail: str) -> None:
         """A handler of ours failed in a way it should not."""
         self._drop(Dropped(Reason.MISUSE, peer, detail))
+
+    def refused(self, peer: PeerId, error: HaifError) -> None:
+        """A call was refused before it came to a handler."""
+        self._drop(Dropped(error.reason, peer, error.message))
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -251,7 +291,7 @@ class Wire:
 
     def _machine(self, way: Dial | Door) -> SessionMachine:
         wall = self.clock.wall()
-        credentials = Credentials(self._net, self._identity.peer, self._noise_key, self._certificate(wall))
+        credentials = Credentials(self._net, self._identity.peer, self._noise_key, self._certificate(wall), self._book)
         return SessionMachine(Handshake(credentials, way, entropy=self._entropy, wall=wall), self.clock.now())
 
     def _certificate(self, wall: WallTime) -> bytes:

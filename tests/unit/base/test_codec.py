@@ -1,6 +1,7 @@
 """What comes from outside is bounded and typed before it is believed."""
 
 import contextlib
+import tracemalloc
 
 import cbor2
 import msgpack
@@ -79,13 +80,32 @@ def test_too_many_bytes_are_oversize_before_they_are_read() -> None:
         b"\x92\x01",  # truncated
         b"\xa1\xff",  # not UTF-8
         b"",
-        msgpack.packb({n: n for n in range(limits.MESSAGE_KEYS_MAX + 1)}),
-        msgpack.packb(list(range(limits.MESSAGE_ITEMS_MAX + 1))),
+        b"\x81\x91\x01\x02",  # an array as a key
+        b"\x91" * 5000,
     ],
 )
 def test_hostile_msgpack_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         codec.decode_any(data)
+
+
+@pytest.mark.parametrize(
+    "value", [dict.fromkeys(range(limits.MESSAGE_KEYS_MAX + 1)), list(range(limits.MESSAGE_ITEMS_MAX + 1))]
+)
+def test_more_elements_than_the_limit_are_oversize(value: object) -> None:
+    with pytest.raises(Oversize):
+        codec.decode_any(msgpack.packb(value))
+
+
+def test_what_arrays_announce_takes_no_memory() -> None:
+    """Arrays inside arrays that each announce thousands of elements: 5,000 bytes took 33 MB."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            codec.decode_any(b"\xdd\x00\x00\x10\x00" * 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_nesting_is_bounded() -> None:

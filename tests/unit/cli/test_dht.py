@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 
-from haif import config
 from haif.base import codec
 from haif.base.ids import Digest, ModelDigest, PeerId
 from haif.cli.dht import estimated_size
@@ -19,13 +18,14 @@ from haif.cli.main import main
 from haif.cli.visit import table, text_of
 from haif.dht.contact import Contact, node_id
 from haif.dht.service import Dht
+from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Wire
 
-NET = config.net_id("local")
+NET = open_network("local").net
 MODEL = ModelDigest(b"m" * 32)
 NODES = 6
 
@@ -61,10 +61,10 @@ def town() -> Iterator[Town]:
                 )  # fmt: skip
                 nodes.append(await stack.enter_async_context(node))
             host, port = wire.address
-            presence = codec.encode(Presence("orchestrator", host, port))
+            presence = codec.encode(Presence("orchestrator", host, port, b""))
             topic = presence_topic(NET, identities[0].peer)
             await nodes[0].publish(RecordKind.PRESENCE, topic, presence, ttl_ms=600_000)
-            offer = codec.encode(Offer(MODEL, host, 1234, 4096, 8, "process", "test"))
+            offer = codec.encode(Offer(MODEL, host, 1234, 4096, 8, "process", "test", b""))
             await nodes[1].publish(RecordKind.OFFER, offer_topic(NET, MODEL), offer, ttl_ms=600_000)
             peers, addresses = [each.peer for each in identities], [text_of(each.address) for each in nodes]
             found.append(Town(peers, addresses, text_of((host, port))))

@@ -47,6 +47,21 @@ def test_an_answered_query_is_never_due() -> None:
     assert requests.due(at(9)) == []
 
 
+def test_who_became_slower_than_its_timeout_is_given_a_strangers_the_next_time() -> None:
+    requests = Requests(Random(1).randbytes)
+    for _ in range(30):
+        query = requests.get(opened(requests))
+        assert query is not None
+        requests.answered(query, at(0.05))
+    query = requests.get(opened(requests))
+    assert query is not None
+    assert query.rto < 0.1
+    requests.failed(query)
+    again = requests.get(opened(requests))
+    assert again is not None
+    assert again.rto == limits.DHT_RTO_SECONDS_FIRST
+
+
 def test_the_timeout_follows_the_round_trip_within_its_floor_and_cap() -> None:
     trips = RoundTrips()
     assert trips.timeout(HERE) == 0.4

@@ -120,7 +120,7 @@ async def test_a_node_that_waits_for_its_bootstrap_joins_when_that_comes_up() ->
 async def test_limits_are_refused_before_anything_is_sent() -> None:
     async with dht() as node:
         with pytest.raises(Oversize):
-            await node.publish(RecordKind.OFFER, TOPIC, bytes(601), ttl_ms=60_000)
+            await node.publish(RecordKind.OFFER, TOPIC, bytes(limits.RECORD_BODY_BYTES_MAX + 1), ttl_ms=60_000)
         for ttl_ms in (0, limits.RECORD_TTL_MS_MAX + 1):
             with pytest.raises(Oversize):
                 await node.publish(RecordKind.OFFER, TOPIC, b"", ttl_ms=ttl_ms)

@@ -107,3 +107,12 @@ def test_a_small_network_may_grow_at_once() -> None:
 def test_what_was_sampled_two_hours_ago_is_forgotten() -> None:
     size = settled(1000)
     assert size.nodes(evenly(700), later(7201)) == pytest.approx(700)
+
+
+def test_it_says_when_it_needs_samples() -> None:
+    size = NetworkSize()
+    for count in range(limits.NETWORK_SAMPLES_MIN):
+        assert size.needs_samples(NOW), count
+        size.sampled(evenly(500), NOW)
+    assert not size.needs_samples(NOW)
+    assert size.needs_samples(later(limits.NETWORK_SAMPLE_SECONDS + 1))

@@ -128,10 +128,20 @@ def test_a_stranger_is_wanted_only_where_there_is_room() -> None:
 
 def test_an_idle_bucket_is_due_for_a_refresh_until_a_lookup_goes_into_it() -> None:
     table, contacts = full_table()
-    assert table.idle(later(599)) == []
-    assert table.idle(later(600)) == [0]
+    assert table.idle(later(599), 600) == []
+    assert table.idle(later(600), 600) == [0]
     table.touch(node_id(contacts[0].peer), later(600))
-    assert table.idle(later(601)) == []
+    assert table.idle(later(601), 600) == []
+
+
+def test_a_bucket_of_our_own_neighbourhood_is_left_to_the_lookup_of_our_own_id() -> None:
+    table, _ = full_table()
+    near = next(peer for peer in (PeerId(Random(n).randbytes(32)) for n in range(100)) if prefix(peer) == 1)
+    table.heard(Contact(near, ("10.9.0.1", 1)), NOW)
+    assert table.idle(later(600), 600) == [0]
+    few = RoutingTable(OWN, exempt=Scope.PRIVATE)
+    few.heard(Contact(near, ("10.9.0.1", 1)), NOW)
+    assert few.idle(later(600), 600) == []
 
 
 @given(st.integers(0, 255), st.binary(min_size=32, max_size=32))

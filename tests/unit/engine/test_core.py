@@ -2,15 +2,21 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haif.base import limits
-from haif.base.errors import ContextTooLong, Overloaded
+from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded
 from haif.base.ids import JobId, Seed
+from haif.base.sampling import Sampling
 from haif.engine.core import Core
+from haif.engine.frames import Refused
 from haif.engine.request import Generate
 
 
 class Counting:
+    size = 10
+
     def __init__(self):
         self.cells = {}
         self.batches = []
@@ -29,15 +35,42 @@ class Counting:
     def forget(self, slot):
         self.cells.pop(slot, None)
 
+    def keep(self, slot, count):
+        del self.cells[slot][count:]
+        return True
+
+    def copy(self, source, target):
+        self.cells[target] = list(self.cells[source])
+
     def piece(self, token):
         return str(token).encode()
 
     def ends(self, token):
         return token == 9
 
+    def grammar(self, schema):
+        return Even()
 
-def request(tokens_max=20, stop=()):
-    return Generate(JobId(bytes(16)), None, "-", tokens_max, 0.0, 1.0, list(stop), Seed(bytes(32)))
+
+class Even:
+    """Rules under which only even tokens may come, and nothing after 6."""
+
+    def allows(self, token):
+        return token % 2 == 0
+
+    def masked(self, z):
+        return np.where(np.arange(10) % 2, -np.inf, z)
+
+    def accept(self, token):
+        if token == 6:
+            raise InvalidRequest("nothing fits after 6")
+
+
+def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, **options):
+    return Generate(
+        JobId(bytes(16)), None, "-", tokens_max, Sampling(0.0, **options), list(stop), Seed(bytes(32)),
+        logprobs=logprobs, scope=scope, json_schema=json_schema,
+    )  # fmt: skip
 
 
 def core(slots=2, context=600):
@@ -134,3 +167,142 @@ def test_the_time_of_each_phase_is_told():
     engine.step(lambda: next(ticks))
     end = engine.step(lambda: next(ticks)).outputs[0].end
     assert (70, 100, 200) == (end.queued_ns, end.prefill_ns, end.decode_ns)
+
+
+def test_logprobs_are_the_models_own_whatever_the_options():
+    engine, _ = core()
+    engine.submit(1, request(1, logprobs=2, bias=[(7, 100.0)]), [0], 0)
+    (output,) = engine.step(lambda: 0).outputs
+    ((chosen, first, second),) = output.scores
+    total = np.log(np.e + 9)
+    assert ([7], 7, 1, 0) == (output.tokens, chosen.token, first.token, second.token)
+    assert [0 - total, 1 - total, 0 - total] == pytest.approx([chosen.logprob, first.logprob, second.logprob])
+    assert (b"7", b"1", b"0") == (chosen.piece, first.piece, second.piece)
+
+
+def test_nobody_gets_logprobs_who_did_not_ask():
+    engine, _ = core()
+    engine.submit(1, request(1), [0], 0)
+    engine.submit(2, request(1, logprobs=0), [0], 0)
+    assert [0, 1] == [len(output.scores) for output in engine.step(lambda: 0).outputs]
+
+
+def test_a_bias_beyond_the_vocabulary_is_refused():
+    engine, _ = core()
+    with pytest.raises(InvalidRequest, match="10 tokens"):
+        engine.submit(1, request(bias=[(10, 1.0)]), [0], 0)
+
+
+def test_a_repeat_penalty_counts_the_prompt_too():
+    engine, _ = core()
+    engine.submit(1, request(1, repeat_penalty=2.0, bias=[(5, 0.75)]), [1, 0], 0)
+    assert [5] == engine.step(lambda: 0).outputs[0].tokens  # 1 would follow 0, had it not been said before
+
+
+# --- what was computed before -----------------------------------------------------------------------------------------
+
+
+def computed(model):
+    """How many tokens each batch since the last look computed."""
+    batches, model.batches = model.batches, []
+    return [sum(length for _, length in batch) for batch in batches]
+
+
+def cached(engine):
+    ends = []
+    while engine.busy:
+        ends += [output.end for output in engine.step(lambda: 0).outputs if output.end]
+    return [end.cached_tokens for end in ends]
+
+
+def test_a_conversation_goes_on_from_its_cells():
+    engine, model = core(slots=2)
+    engine.submit(1, request(3, scope=b"a"), [1] * 50, 0)
+    assert [0] == cached(engine)
+    computed(model)
+    engine.submit(2, request(2, scope=b"a"), [*[1] * 50, 2, 3, 4, 5, 6], 0)
+    assert [52] == cached(engine)  # the last token of the first answer was sampled, and not computed
+    assert [3, 1] == computed(model)
+    assert [*[1] * 50, 2, 3, 4, 5, 6, 7] == model.cells[0]
+
+
+def test_another_scope_computes_everything_itself_and_nothing_of_it_is_left():
+    engine, model = core(slots=1)
+    engine.submit(1, request(3, scope=b"a"), [1] * 50, 0)
+    cached(engine)
+    engine.submit(2, request(3, scope=b"b"), [1] * 50, 0)
+    engine.submit(3, request(3), [1] * 50, 0)
+    assert [0, 0] == cached(engine)
+    assert {} == model.cells
+
+
+def test_a_beginning_that_is_being_computed_is_copied_as_far_as_it_is():
+    engine, _ = core(slots=2)
+    engine.submit(1, request(9, scope=b"a"), [1] * 500, 0)
+    engine.step(lambda: 0)
+    engine.submit(2, request(2, scope=b"a"), [1] * 500, 0)
+    assert [256, 0] == cached(engine)
+
+
+def test_a_model_that_cannot_cut_cells_computes_all_of_them():
+    engine, model = core(slots=1)
+    model.keep = lambda slot, count: model.forget(slot)
+    engine.submit(1, request(3, scope=b"a"), [1] * 50, 0)
+    engine.submit(2, request(3, scope=b"a"), [1] * 50, 0)
+    assert [0, 0] == cached(engine)
+
+
+def test_scopes_take_turns_when_slots_are_short():
+    engine, _ = core(slots=2)
+    for number in range(4):
+        engine.submit(number, request(2, scope=b"a"), [number], 0)
+    engine.submit(9, request(2, scope=b"b"), [7], 0)
+    engine.step(lambda: 0)
+    assert {0, 9} == {output.number for output in engine.step(lambda: 0).outputs}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"", b"a", b"b"]), st.lists(st.integers(0, 2), min_size=1, max_size=200),
+            st.integers(1, 5), st.booleans(),
+        ),
+        min_size=1, max_size=25,
+    ),
+    st.integers(1, 4),
+)  # fmt: skip
+def test_whatever_is_reused_answers_are_those_of_an_empty_engine(asked, slots):
+    """The model counts from its last token, and asserts that every cell is computed once and in order."""
+    engine, _ = core(slots=slots)
+    found = {}
+
+    def take(outputs):
+        for output in outputs:
+            found[output.number] = found.get(output.number, []) + output.tokens
+
+    for number, (scope, prompt, tokens_max, hangs_up) in enumerate(asked):
+        engine.submit(number, request(tokens_max, scope=scope), list(prompt), 0)
+        if hangs_up:
+            take(engine.step(lambda: 0).outputs)
+            engine.cancel(number)
+    while engine.busy:
+        take(engine.step(lambda: 0).outputs)
+    for number, (_, prompt, tokens_max, hangs_up) in enumerate(asked):
+        if not hangs_up:
+            assert [(prompt[-1] + 1 + place) % 10 for place in range(tokens_max)] == found[number]
+    assert not engine.busy
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_stays_within_its_schema_and_ends_with_a_refusal_where_it_cannot():
+    engine, _ = core()
+    engine.submit(1, request(json_schema="{}"), [5], 0)
+    engine.submit(2, request(3), [5], 0)
+    step = engine.step(lambda: 0)
+    assert [2] == [output.number for output in step.outputs]
+    assert [Refused(1, "invalid_request", "nothing fits after 6", None)] == step.refused
+    assert 1 == step.running
+    engine.submit(3, request(2, json_schema="{}"), [0], 0)
+    assert ([0, 0], "00") == run(engine)[0][3]

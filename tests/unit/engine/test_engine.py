@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import llama_cpp
+import psutil
 import pytest
 
 from haif.base import limits
@@ -64,6 +66,37 @@ async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tm
         tokens, _, finished = await read(running, request(tokens_max=40))
     assert expected == tokens
     assert ("length", len(prompt), 40) == (finished.finish_reason, finished.prompt_tokens, finished.completion_tokens)
+
+
+async def scored(running, what):
+    """Every token of an answer with its logprobs, and its end."""
+    pieces = []
+    async with running.generate(what) as stream:
+        async for piece in stream:
+            if not isinstance(piece, Piece):
+                return pieces, piece
+            pieces += zip(piece.tokens, piece.scores, strict=True)
+    raise AssertionError("no end")
+
+
+async def test_a_prompt_whose_beginning_was_computed_before_has_the_same_answer(tiny):
+    """By going on in the same slot, by cutting it back, and by a copy from an answer at work; each to the last bit."""
+    history = "once upon a time there was a baker who had a dog and a river and " * 4
+    hot = {"temperature": 1.0, "logprobs": 3, "tokens_max": 12, "seed": 5}
+    asks = [history, history + "a market", history + "a bridge", history[:90] + "in winter"]
+    async with engine(tiny, context_tokens=1024) as running:
+        alone = [await scored(running, request(ask, **hot)) for ask in asks]
+        again = [await scored(running, request(ask, scope=b"a", **hot)) for ask in asks]
+        async with running.generate(request(history, scope=b"b", tokens_max=600)) as at_work:
+            await anext(at_work)
+            copied = await asyncio.gather(*(scored(running, request(ask, scope=b"b", **hot)) for ask in asks))
+    for ways in (again, copied):
+        assert [pieces for pieces, _ in alone] == [pieces for pieces, _ in ways]
+    assert [0] * 4 == [end.cached_tokens for _, end in alone]
+    assert 0 == again[0][1].cached_tokens
+    lengths = [end.prompt_tokens for _, end in alone]
+    assert all(end.cached_tokens >= lengths[0] - 1 for _, end in (*again[1:3], *copied[:3]))
+    assert 64 <= copied[3][1].cached_tokens < lengths[3]
 
 
 async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
@@ -230,6 +263,30 @@ async def test_refusals_of_the_child_reach_the_caller_and_hurt_nobody_else(tmp_p
         assert 0 == running.statistics().deaths
 
 
+PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
+"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
+
+
+async def test_an_answer_fits_its_schema_inside_the_jail_and_others_beside_it_are_as_ever(tiny):
+    async with engine(tiny, context_tokens=1024) as running:
+        alone = [(await read(running, what))[:2] for what in MIXED[:4]]
+        bound = [request(temperature=1.0, seed=seed, tokens_max=300, json_schema=PERSON) for seed in range(4)]
+        found = await asyncio.gather(*(read(running, what) for what in (*MIXED[:4], *bound)))
+    assert alone == [each[:2] for each in found[:4]]
+    for _, text, finished in found[4:]:
+        assert "stop" == finished.finish_reason
+        assert {"name", "age"} == set(json.loads(text))
+
+
+async def test_a_schema_that_cannot_be_honoured_is_refused_and_hurts_nobody_else(tiny):
+    async with engine(tiny) as running:
+        with pytest.raises(InvalidRequest, match="uniqueItems") as refused:
+            await read(running, request(json_schema='{"type":"array","uniqueItems":true}'))
+        assert "response_format" == refused.value.param
+        assert 24 == (await read(running, request()))[2].completion_tokens
+        assert 0 == running.statistics().deaths
+
+
 async def test_more_waiting_requests_than_the_bound_are_overloaded(tiny):
     async with engine(tiny, slots=1, context_tokens=1024) as running, contextlib.AsyncExitStack() as stack:
         for _ in range(1 + limits.ENGINE_QUEUE_MAX):
@@ -246,7 +303,7 @@ async def lie(tiny, what, died=None):
     return caught.value.message
 
 
-STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], 1, {running}, 0, 1))"
+STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], [], 1, {running}, 0, 1))"
 
 
 def step(number=0, tokens="[1]", end=None, running=1):
@@ -268,7 +325,7 @@ def step(number=0, tokens="[1]", end=None, running=1):
         (step(tokens="[100]"), "vocabulary"),
         (step(tokens="[1] * 25"), "more tokens than were asked"),
         (step(running=99), "at most 8"),
-        (step(end="End('length', 1, 1, 0, 0, 0)"), "does not add up"),
+        (step(end="End('length', 1, 1, 0, 0, 0, 0)"), "does not add up"),
         ("say(Report(refused=Refused(0, 'engine_died', 'x', None)))", "no reason to refuse"),
         ("say(Report(refused=Refused(0, 'nonsense', 'x', None)))", "no reason to refuse"),
         ("os.abort()", "SIGABRT"),
@@ -283,6 +340,22 @@ async def test_a_child_that_breaks_the_protocol_is_killed_and_the_cause_told(tin
 async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.2)
     assert "said nothing" in await lie(tiny, "time.sleep(100)")
+
+
+async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypatch):
+    monkeypatch.setattr(limits, "ENGINE_STALL_SECONDS", 0.05)
+    async with engine(tiny, context_tokens=1024) as running:
+        assert running.statistics().usable
+        async with running.generate(request(tokens_max=900)) as pieces:
+            await anext(pieces)
+            child = psutil.Process().children(recursive=True)[-1]
+            child.suspend()
+            while running.statistics().usable:
+                await asyncio.sleep(0.01)
+            child.resume()
+            while not running.statistics().usable:
+                await anext(pieces)
+        assert running.statistics().usable
 
 
 async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):

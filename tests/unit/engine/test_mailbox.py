@@ -1,12 +1,14 @@
 import pytest
+from msgspec import structs
 
 from haif.base.errors import EngineDied, Malformed
 from haif.base.ids import JobId, Seed
+from haif.base.sampling import Likelihood, Sampling
 from haif.engine.frames import End, Output
 from haif.engine.mailbox import Mailbox
 from haif.engine.request import Finished, Generate, Piece
 
-REQUEST = Generate(JobId(bytes(16)), None, "a", 3, 0.0, 1.0, [], Seed(bytes(32)))
+REQUEST = Generate(JobId(bytes(16)), None, "a", 3, Sampling(0.0), [], Seed(bytes(32)))
 
 
 def mailbox():
@@ -16,12 +18,12 @@ def mailbox():
 def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
     box = mailbox()
     box.put(Output(0, [1], "a", None))
-    assert Piece(0, [1], "a") == box.take()
+    assert Piece(0, [1], "a", []) == box.take()
     assert box.take() is None
     box.put(Output(0, [2], "", None))
-    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3)))
-    assert Piece(1, [2, 3], "b") == box.take()
-    assert Finished("length", 4, 3, 9, 1, 2, 3) == box.take()
+    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3, 0)))
+    assert Piece(1, [2, 3], "b", []) == box.take()
+    assert Finished("length", 4, 0, 3, 9, 1, 2, 3) == box.take()
     assert box.take() is None
     assert box.complete
 
@@ -30,16 +32,16 @@ def test_a_failure_comes_after_what_arrived_before_it():
     box = mailbox()
     box.put(Output(0, [1], "a", None))
     box.fail(EngineDied("gone"))
-    assert Piece(0, [1], "a") == box.take()
+    assert Piece(0, [1], "a", []) == box.take()
     with pytest.raises(EngineDied, match="gone"):
         box.take()
 
 
 def test_a_finished_answer_cannot_fail_any_more():
     box = mailbox()
-    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3)))
+    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3, 0)))
     box.fail(EngineDied("gone"))
-    assert Piece(0, [1], "a") == box.take()
+    assert Piece(0, [1], "a", []) == box.take()
     assert isinstance(box.take(), Finished)
 
 
@@ -50,13 +52,15 @@ def test_a_finished_answer_cannot_fail_any_more():
         Output(0, [100], "", None),
         Output(0, [-1], "", None),
         Output(0, [1], "x" * 5000, None),
-        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3)),
-        Output(0, [1], "", End("length", 4, 1, 1, 2, 3)),
-        Output(0, [1], "", End("because", 4, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3)),
-        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3)),
-        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18)),
+        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3, 0)),
+        Output(0, [1], "", End("length", 4, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("because", 4, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3, 0)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18, 0)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 4)),
+        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, -1)),
     ],
 )
 def test_claims_that_cannot_be_true_are_malformed(output):
@@ -66,6 +70,31 @@ def test_claims_that_cannot_be_true_are_malformed(output):
 
 def test_nothing_follows_the_end():
     box = mailbox()
-    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3)))
+    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 0)))
     with pytest.raises(Malformed):
         box.put(Output(0, [2], "", None))
+
+
+def scored(token, logprob=-0.5, *, piece=b"x", others=1):
+    return [Likelihood(token, logprob, piece), *([Likelihood(9, -0.7, b"y")] * others)]
+
+
+def test_scores_come_with_their_tokens():
+    box = Mailbox(structs.replace(REQUEST, logprobs=1), vocabulary=100, context_tokens=50, submitted_ns=9)
+    box.put(Output(0, [1], "a", None, [scored(1)]))
+    box.put(Output(0, [2], "b", None, [scored(2)]))
+    assert Piece(0, [1, 2], "ab", [scored(1), scored(2)]) == box.take()
+
+
+@pytest.mark.parametrize(
+    ("asked", "scores"),
+    [
+        (None, [scored(1)]), (1, []), (1, [[]]), (1, [scored(2)]), (1, [scored(1, others=2)]), (1, [scored(1)] * 2),
+        (1, [scored(1, 0.1)]), (1, [scored(1, float("nan"))]), (1, [scored(1, piece=b"x" * 5000)]),
+        (1, [[Likelihood(1, -1.0, b""), Likelihood(100, -1.0, b"")]]),
+    ],
+)  # fmt: skip
+def test_scores_that_cannot_be_true_are_malformed(asked, scores):
+    box = Mailbox(structs.replace(REQUEST, logprobs=asked), vocabulary=100, context_tokens=50, submitted_ns=9)
+    with pytest.raises(Malformed):
+        box.put(Output(0, [1], "a", None, scores))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from haif.base.errors import InvalidRequest, Unsupported
-from haif.engine.prompt import chat_tokens, text_tokens
+from haif.engine.prompt import chat_tokens, infill_tokens, text_tokens
 
 START, OPEN, CLOSE = 1, 2, 3
 
@@ -14,6 +14,7 @@ class Letters:
     """Each character is its code point; <s>, <u> and </u> are control tokens."""
 
     opening = START
+    infill = None
     controls = frozenset({START, OPEN, CLOSE})
     control_text = re.compile("</u>|<u>|<s>")
 
@@ -64,3 +65,15 @@ def test_no_template_is_unsupported_and_says_what_to_use():
     with pytest.raises(Unsupported, match="chat template") as caught:
         chat_tokens([("user", "a")], None, Letters())
     assert "messages" == caught.value.param
+
+
+def test_a_gap_is_asked_for_prefix_first_and_its_texts_hold_no_control_token():
+    taught = Letters()
+    taught.infill = (7, 8, 9)
+    assert [START, 7, *letters("a<u>"), 8, *letters("b"), 9] == infill_tokens("a<u>", "b", taught)
+
+
+def test_a_model_that_was_not_taught_to_fill_in_says_so():
+    with pytest.raises(Unsupported, match="between two texts") as refused:
+        infill_tokens("a", "b", Letters())
+    assert "suffix" == refused.value.param

@@ -59,7 +59,7 @@ async def test_a_chat_is_answered_with_usage_and_a_proof_that_checks(house: Any)
     assert checked.receipt == house.mesh.finalised[0]
     assert str(MODEL)[:8] in answer.system_fingerprint
     assert house.mesh.seeds == [5]
-    assert house.mesh.requests[0].temperature == 0.0
+    assert house.mesh.requests[0].sampling.temperature == 0.0
     assert house.mesh.failures == []
 
 
@@ -231,8 +231,8 @@ async def test_an_unknown_model_is_not_found_and_one_without_workers_is_unavaila
 
 async def test_an_option_that_cannot_be_honoured_is_a_bad_request_that_names_it(house: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await house.chat(logprobs=True)
-    assert (caught.value.param, caught.value.code) == ("logprobs", "unsupported_parameter")
+        await house.chat(n=2)
+    assert (caught.value.param, caught.value.code) == ("n", "unsupported_parameter")
     assert f'haif_dropped_total{{reason="{Reason.UNSUPPORTED}"}} 1.0' in house.metrics()
 
 

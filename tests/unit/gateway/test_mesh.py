@@ -24,6 +24,7 @@ from haif.base.errors import (
 )
 from haif.base.ids import JobId, NetId, Nonce, PeerId, Seed
 from haif.base.machine import Address
+from haif.base.sampling import Sampling
 from haif.gateway.openai import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
@@ -74,13 +75,11 @@ class Directory:
     async def lookup(self, topic: bytes) -> tuple[Verified[Record], ...]:
         self.lookups += 1
         await asyncio.sleep(0)
+        bodies = {peer: codec.encode(Presence("orchestrator", *at, b"")) for peer, at in self.presences.items()}
         return tuple(
-            Verified(
-                Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, codec.encode(Presence("orchestrator", *address))),
-                peer, b"",
-            )
-            for peer, address in self.presences.items()
-        )  # fmt: skip
+            Verified(Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, body), peer, b"")
+            for peer, body in bodies.items()
+        )
 
 
 @dataclass
@@ -136,7 +135,7 @@ class Peers:
             body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
             now, now + 30_000, now + 60_000,
         )  # fmt: skip
-        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address)
+        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, b"")
 
     def _end(self, body: FinaliseJob | FailJob) -> jobs.Finalised:
         if isinstance(body, FailJob):
@@ -176,7 +175,7 @@ class Peers:
             terms.job, terms.attempt, terms.gateway, ticket.digest, terms.request_digest, terms.model, 5, 2, "stop",
             output.tokens_digest(), output.text_digest(), "engine", "none", 1, 2,
         )  # fmt: skip
-        yield codec.encode(Answer(end=End("stop", 5, 2, seal(WORKER, Domain.RECEIPT, receipt))))
+        yield codec.encode(Answer(end=End("stop", 5, 0, 2, seal(WORKER, Domain.RECEIPT, receipt))))
 
 
 @dataclass
@@ -203,7 +202,7 @@ def trip() -> Trip:
 
 
 def ask(stream: bool = False) -> Ask:
-    request = Request(Nonce(b"n" * 16), None, "Once", 16, 0.0, 1.0, [])
+    request = Request(Nonce(b"n" * 16), None, "Once", 16, Sampling(0.0), [])
     return Ask(kind="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
 
 

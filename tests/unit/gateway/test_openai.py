@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Reason, Unsupported
 from haif.base.ids import Nonce
+from haif.base.sampling import Sampling, check_sampling
 from haif.gateway.errors import Rejected, problem_of
 from haif.gateway.openai import Ask, parse_chat, parse_completion
 from haif.protocol.inference import Request, Turn
@@ -39,7 +40,7 @@ def refusal(parse: Any, **changes: Any) -> tuple[str | None, str]:
 
 def test_the_smallest_chat_has_the_documented_defaults() -> None:
     ask = chat()
-    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, limits.COMPLETION_TOKENS_DEFAULT, 1.0, 1.0, [])
+    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, limits.COMPLETION_TOKENS_DEFAULT, Sampling(), [])
     assert (ask.kind, ask.model, ask.seed, ask.stream, ask.include_usage, ask.ignored) == (
         "chat", "tiny", None, False, False, (),
     )  # fmt: skip
@@ -50,13 +51,53 @@ def test_every_honoured_option_arrives() -> None:
         temperature=0, top_p=0.5, max_tokens=7, stop=["a", "b"], seed=-5, stream=True,
         stream_options={"include_usage": True},
     )  # fmt: skip
-    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, 7, 0.0, 0.5, ["a", "b"])
+    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, 7, Sampling(0.0, 0.5), ["a", "b"])
     assert (ask.seed, ask.stream, ask.include_usage) == (-5, True, True)
+
+
+def test_every_option_of_sampling_arrives() -> None:
+    ask = chat(
+        temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, repeat_penalty=1.1, presence_penalty=-1,
+        frequency_penalty=0.5, logit_bias={"50": -100, "6": 1.5}, logprobs=True, top_logprobs=3,
+    )  # fmt: skip
+    assert ask.request.sampling == Sampling(0.5, 0.9, 40, 0.05, 1.1, -1, 0.5, [(6, 1.5), (50, -100)])
+    assert ask.request.logprobs == 3
+    assert chat(logprobs=True).request.logprobs == 0
+
+
+def test_a_response_format_becomes_the_schema_to_fit() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema, "strict": True}}
+    assert json.loads(chat(response_format=wanted).request.json_schema or "") == schema
+    assert chat(response_format={"type": "json_object"}).request.json_schema == '{"type":"object"}'
+    assert chat(response_format={"type": "text"}).request.json_schema is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"type": "json_schema"}, "response_format.json_schema"), ({"type": "grammar"}, "response_format.type"),
+        ({"type": "json_object", "json_schema": {"name": "a", "schema": {}}}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}, "response_format.json_schema.name"),
+        ({"type": "json_schema", "json_schema": {"name": "a"}}, "response_format.json_schema.schema"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 70_000]}}}, "response_format"),
+        ({"type": "json_schema", "json_schema": {"name": "a", "schema": []}}, "response_format.json_schema.schema"),
+    ],
+)  # fmt: skip
+def test_a_wrong_response_format_is_named_by_its_path(wanted: Any, param: str) -> None:
+    assert refusal(chat, response_format=wanted)[0] == param
+
+
+def test_a_completion_can_be_filled_in_echoed_and_scored() -> None:
+    ask = completion(suffix="end", echo=True)
+    assert (ask.request.suffix, ask.echo) == ("end", "Once")
+    assert completion(logprobs=0).request.logprobs == 0
+    assert refusal(completion, echo=True, logprobs=1) == ("logprobs", "unsupported_parameter")
 
 
 def test_a_completion_has_a_text_and_no_chat() -> None:
     ask = completion(max_tokens=3, stop="x")
-    assert ask.request == Request(NONCE, None, "Once", 3, 1.0, 1.0, ["x"])
+    assert ask.request == Request(NONCE, None, "Once", 3, Sampling(), ["x"])
     assert ask.kind == "text"
     assert completion(prompt=["Once"]).request == completion().request
 
@@ -89,7 +130,8 @@ def test_null_means_not_given_for_every_known_field() -> None:
     ("name", "value"),
     [
         ("n", 1), ("logprobs", False), ("frequency_penalty", 0), ("presence_penalty", 0.0), ("logit_bias", {}),
-        ("tools", []), ("tool_choice", "none"), ("parallel_tool_calls", True), ("response_format", {"type": "text"}),
+        ("top_k", 0), ("min_p", 0), ("repeat_penalty", 1), ("tools", []), ("tool_choice", "none"),
+        ("parallel_tool_calls", True), ("response_format", {"type": "text"}),
         ("modalities", ["text"]), ("stream", False),
     ],
 )  # fmt: skip
@@ -109,12 +151,12 @@ def test_hints_are_ignored_and_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]), ("logprobs", True),
-        ("top_logprobs", 3), ("n", 2), ("n", True), ("response_format", {"type": "json_object"}),
-        ("logit_bias", {"5": 1}), ("frequency_penalty", 0.5), ("presence_penalty", -1), ("audio", {"voice": "x"}),
+        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]), ("n", 2), ("n", True),
+        ("reasoning_effort", "low"),
+        ("audio", {"voice": "x"}),
         ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"), ("reasoning_effort", "high"),
         ("verbosity", "low"), ("prediction", {}), ("web_search_options", {}), ("wibble", 1), ("wibble", None),
-        ("top_k", 40), ("prompt", "x"),
+        ("prompt", "x"), ("echo", True), ("suffix", "x"),
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_honoured_is_a_400_that_names_it(name: str, value: Any) -> None:
@@ -126,7 +168,7 @@ def test_an_option_that_cannot_be_honoured_is_a_400_that_names_it(name: str, val
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("echo", True), ("suffix", "end"), ("best_of", 2), ("logprobs", 1), ("prompt", ["a", "b"]), ("prompt", [1, 2]),
+    [("best_of", 2), ("top_logprobs", 1), ("prompt", ["a", "b"]), ("prompt", [1, 2]),
      ("prompt", [[1]]), ("messages", [])],
 )  # fmt: skip
 def test_a_completion_refuses_what_it_cannot_honour(name: str, value: Any) -> None:
@@ -143,7 +185,13 @@ def test_a_completion_refuses_what_it_cannot_honour(name: str, value: Any) -> No
         ("seed", 2**63, "invalid_value"), ("stop", ["a"] * 5, "invalid_value"), ("stop", "", "invalid_value"),
         ("stop", "x" * 300, "invalid_value"), ("stop", 5, "invalid_type"), ("stream", "yes", "invalid_type"),
         ("model", "", "invalid_value"), ("model", 5, "invalid_type"), ("messages", [], "invalid_value"),
-        ("messages", "hi", "invalid_type"),
+        ("messages", "hi", "invalid_type"), ("top_logprobs", 3, "invalid_value"), ("top_logprobs", 21, "invalid_value"),
+        ("frequency_penalty", 2.1, "invalid_value"), ("presence_penalty", "x", "invalid_type"),
+        ("logit_bias", {"x": 1}, "invalid_value"), ("logit_bias", {"01": 1}, "invalid_value"),
+        ("logit_bias", {"-1": 1}, "invalid_value"), ("logit_bias", {"9" * 30: 1}, "invalid_value"),
+        ("logit_bias", {"5": 101}, "invalid_value"), ("logit_bias", {str(n): 1 for n in range(1025)}, "invalid_value"),
+        ("logit_bias", {"٣": 1}, "invalid_value"),
+        ("top_k", -1, "invalid_value"), ("min_p", 2, "invalid_value"), ("repeat_penalty", 0, "invalid_value"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_a_400_that_names_it(name: str, value: Any, code: str) -> None:
@@ -230,6 +278,5 @@ def test_any_value_in_any_field_is_honoured_or_refused_with_a_400(changes: dict[
     else:
         status = 400
         assert 1 <= ask.request.tokens_max <= limits.COMPLETION_TOKENS_MAX
-        assert 0 <= ask.request.temperature <= 2
-        assert 0 < ask.request.top_p <= 1
+        check_sampling(ask.request.sampling)
     assert status == 400

@@ -5,26 +5,32 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId
+from haif.base.sampling import Likelihood, Sampling
 from haif.gateway.openai import Ask
 from haif.gateway.replies import DONE, Envelope, Settled, Stream, base64url, seconds_text
 from haif.protocol.inference import Request, Turn
 from haif.protocol.receipts import Receipt
 
-REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hi")], None, 5, 1.0, 1.0, [])
+REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hi")], None, 5, Sampling(), [])
 RECEIPT = Receipt(
     JobId(b"j" * 16), 1, PeerId(b"g" * 32), Digest(b"r" * 32), Digest(b"q" * 32), ModelDigest(b"m" * 32), 3, 2, "stop",
     Digest(b"o" * 32), Digest(b"t" * 32), "build", "none", 1, 2,
 )  # fmt: skip
-SETTLED = Settled(RECEIPT, {"job": "j"})
+SETTLED = Settled(RECEIPT, {"job": "j"}, 2)
 ID = "chatcmpl-" + "6a" * 16
 
 
-def envelope(kind: str = "chat", *, include_usage: bool = False) -> Envelope:
+def envelope(
+    kind: str = "chat", *, include_usage: bool = False, logprobs: int | None = None, echo: str = ""
+) -> Envelope:
+    request = structs.replace(REQUEST, logprobs=logprobs)
     ask = Ask(
-        kind=kind, model='ti"ny', request=REQUEST, seed=None, stream=True, include_usage=include_usage, ignored=()
-    )
+        kind=kind, model='ti"ny', request=request, seed=None, stream=True, include_usage=include_usage, ignored=(),
+        echo=echo,
+    )  # fmt: skip
     return Envelope(JobId(b"j" * 16), ask, 1_700_000_000)
 
 
@@ -48,13 +54,15 @@ def test_with_usage_every_event_has_it_null_and_one_more_has_it_full() -> None:
     events = (stream.first() + stream.text("x") + stream.last(SETTLED)).decode().removesuffix("data: [DONE]\n\n")
     *others, last = [json.loads(event[6:]) for event in events.strip().split("\n\n")]
     assert [event["usage"] for event in others] == [None, None, None]
-    assert last["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert last["usage"] == {
+        "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2},
+    }  # fmt: skip
     assert last["choices"] == []
 
 
 @pytest.mark.parametrize("kind", ["chat", "text"])
 def test_a_whole_answer_says_the_same_as_its_stream(kind: str) -> None:
-    body = json.loads(envelope(kind).whole("hello", SETTLED))
+    body = json.loads(envelope(kind).whole("hello", SETTLED, []))
     choice = body["choices"][0]
     assert (choice["message"]["content"] if kind == "chat" else choice["text"]) == "hello"
     assert (choice["finish_reason"], choice["logprobs"], body["haif"]) == ("stop", None, {"job": "j"})
@@ -80,3 +88,47 @@ def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) 
 def test_base64url_has_no_padding_and_done_is_golden() -> None:
     assert base64url(b"\xff\xfe\xfd\xfc") == "__79_A"
     assert DONE == b"data: [DONE]\n\n"
+
+
+# --- logprobs ---------------------------------------------------------------------------------------------------------
+
+A, B = Likelihood(1, -0.5, "é".encode()), Likelihood(2, -1.5, b"b")
+END = Likelihood(0, -0.25, b"")
+SCORES = [[A, A, B], [B, A, B], [END, END, A]]
+
+
+def test_logprobs_of_a_chat_are_as_openai_shows_them() -> None:
+    choice = json.loads(envelope(logprobs=2).whole("éb", SETTLED, SCORES))["choices"][0]
+    e, b = (
+        {"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9]},
+        {"token": "b", "logprob": -1.5, "bytes": [0x62]},
+    )
+    assert choice["logprobs"] == {
+        "content": [{**e, "top_logprobs": [e, b]}, {**b, "top_logprobs": [e, b]}], "refusal": None,
+    }  # fmt: skip
+
+
+def test_logprobs_of_a_completion_are_as_openai_shows_them_and_its_stream_says_the_same() -> None:
+    whole = envelope("text", logprobs=2)
+    choice = json.loads(whole.whole("éb", SETTLED, SCORES))["choices"][0]
+    assert choice["logprobs"] == {
+        "tokens": ["é", "b"], "token_logprobs": [-0.5, -1.5],
+        "top_logprobs": [{"é": -0.5, "b": -1.5}, {"é": -0.5, "b": -1.5}], "text_offset": [0, 1],
+    }  # fmt: skip
+    stream = Stream(whole)
+    events = [stream.text("é", SCORES[:1]), stream.text("b", SCORES[1:])]
+    parts = [json.loads(event[6:])["choices"][0]["logprobs"] for event in events]
+    assert {name: parts[0][name] + parts[1][name] for name in parts[0]} == choice["logprobs"]
+
+
+def test_a_probability_of_zero_is_a_number_json_has() -> None:
+    scores = [[Likelihood(1, float("-inf"), b"x")]]
+    body = json.loads(envelope(logprobs=0).whole("x", SETTLED, scores))
+    assert body["choices"][0]["logprobs"]["content"][0]["logprob"] == -9999.0
+
+
+def test_an_echoed_prompt_comes_before_the_answer() -> None:
+    echoing = envelope("text", echo="Once ")
+    assert json.loads(echoing.whole("upon", SETTLED, []))["choices"][0]["text"] == "Once upon"
+    assert json.loads(Stream(echoing).first()[6:])["choices"][0]["text"] == "Once "
+    assert Stream(envelope("text")).first() == b""

@@ -85,7 +85,9 @@ async def test_it_is_found_in_the_directory_until_it_leaves(tmp_path: Path) -> N
     async with house(tmp_path) as home, peer(home, ANNA, with_dht=True) as worker:
         assert worker.dht is not None
         (record,) = await worker.dht.lookup(topic)
-        assert codec.decode(Presence, record.payload.body) == Presence("orchestrator", *home.wire.address)
+        assert codec.decode(Presence, record.payload.body) == Presence(
+            "orchestrator", *home.wire.address, home.wire.certificate
+        )
         await home.orchestrator.__aexit__(None, None, None)
         assert await worker.dht.lookup(topic) == ()
         with pytest.raises(ConnectionLost, match="stopping"):

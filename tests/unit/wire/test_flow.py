@@ -10,8 +10,9 @@ from haif.base import limits
 from haif.base.errors import Reason, WrongState
 from haif.base.traffic import Traffic
 from haif.wire.events import Received
-from haif.wire.flow import OVERHEAD, Sender, Window
+from haif.wire.flow import Sender
 from haif.wire.frames import Kind, Outbox, parse
+from haif.wire.intake import OVERHEAD, Window
 from tests.support.wire_pair import Pair, opened, told
 
 

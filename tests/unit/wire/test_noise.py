@@ -37,7 +37,7 @@ def library(initiator: bool, key: NoiseKey) -> NoiseConnection:
     connection = NoiseConnection.from_name(noise.PROTOCOLS[Pattern.XX])
     connection.set_as_initiator() if initiator else connection.set_as_responder()
     connection.set_prologue(b"p")
-    connection.set_keypair_from_private_bytes(Keypair.STATIC, key.private)
+    connection.set_keypair_from_private_bytes(Keypair.STATIC, key.key.private_bytes_raw())
     connection.start_handshake()
     return connection
 

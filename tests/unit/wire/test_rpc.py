@@ -106,7 +106,7 @@ def test_a_stream_may_end_with_an_error_in_the_middle_of_a_message() -> None:
     pair.server.rpc.fail(stream, Overloaded("enough"))
     pair.settle()
     assert [type(event) for event in pair.heard_client] == [Failed]
-    assert pair.client.rpc._window.left + pair.client.rpc._window._consumed == limits.SESSION_CREDIT_BYTES
+    assert pair.client.rpc._shared.intake.window.whole
 
 
 def test_cancelling_a_call_stops_its_handler_and_nothing_is_heard_of_it_again() -> None:
@@ -145,7 +145,7 @@ def test_a_call_cancelled_in_the_middle_of_its_argument_is_forgotten_by_both() -
     assert told(pair.heard_server, Called) == []
     assert pair.client.rpc.quiet()
     assert pair.server.rpc.quiet()
-    assert pair.server.rpc._window.left + pair.server.rpc._window._consumed == limits.SESSION_CREDIT_BYTES
+    assert pair.server.rpc._shared.intake.window.whole
 
 
 def test_a_call_cancelled_before_it_began_never_leaves() -> None:
@@ -166,7 +166,7 @@ def test_messages_that_come_after_a_cancel_give_their_credit_back() -> None:
     pair.client.rpc.cancel(stream, pair.now)
     pair.settle()
     assert pair.heard_client == []
-    assert pair.client.rpc._window.left + pair.client.rpc._window._consumed == limits.SESSION_CREDIT_BYTES
+    assert pair.client.rpc._shared.intake.window.whole
 
 
 def test_a_deadline_ends_the_call_on_both_sides() -> None:
@@ -212,8 +212,8 @@ def test_deadlines_of_calls_that_ended_do_not_pile_up() -> None:
         pair.settle()
         pair.server.rpc.reply(stream, b"")
         pair.settle()
-    assert len(pair.client.rpc._deadlines) < 1100
-    assert len(pair.server.rpc._deadlines) < 1100
+    assert len(pair.client.rpc._shared.deadlines) < 1100
+    assert len(pair.server.rpc._shared.deadlines) < 1100
 
 
 def test_more_open_calls_than_the_limit_are_refused_here_before_the_peer_must() -> None:
@@ -259,7 +259,7 @@ def test_draining_finishes_what_runs_and_begins_nothing() -> None:
 
 def test_stream_ids_that_are_used_up_close_the_session_to_new_calls() -> None:
     pair = opened()
-    pair.client.rpc._next = 2**32 - 1
+    pair.client.rpc._caller._next = 2**32 - 1
     served(pair)
     with pytest.raises(ConnectionLost):
         pair.call()

@@ -1,5 +1,8 @@
 """The session: keepalive, silence, rekeying, and one close."""
 
+import gc
+import weakref
+
 import pytest
 
 from haif.base import limits
@@ -8,7 +11,7 @@ from haif.base.errors import ConnectionLost, Reason
 from haif.wire.events import Aged, Answered, Called, Closed, Failed
 from haif.wire.frames import Kind, frame, parse
 from haif.wire.session import SessionMachine
-from tests.support.wire_pair import Pair, opened, told
+from tests.support.wire_pair import CLIENT, Pair, dialling, opened, told
 
 
 def plaintexts(machine: SessionMachine, pair: Pair) -> list[bytes]:
@@ -156,3 +159,27 @@ def test_closing_is_said_once_and_nothing_leaves_afterwards() -> None:
     pair.client.receive(b"more", pair.now)
     pair.gather()
     assert len(told(pair.heard_client, Closed)) == 1
+
+
+def refused() -> SessionMachine:
+    pair = Pair(dialling(expected=CLIENT.peer))
+    pair.settle()
+    return pair.server
+
+
+def ended() -> SessionMachine:
+    pair = opened()
+    pair.forge(frame(Kind.CREDIT, 9))
+    return pair.server
+
+
+@pytest.mark.parametrize("over", [refused, ended])
+def test_a_session_that_is_over_is_let_go_at_once(over) -> None:
+    """Nothing in it refers to itself, so that a flood leaves nothing for the garbage collector to look for."""
+    gc.collect()
+    gc.disable()
+    try:
+        held = weakref.ref(over())
+        assert held() is None
+    finally:
+        gc.enable()

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from haif.base import codec
+from haif.base import codec, limits
+from haif.base.clock import WallTime
 from haif.base.errors import ContextTooLong, Forbidden, Reason, Replayed
 from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
+from haif.base.sampling import Sampling
 from haif.dht.service import Dht
 from haif.engine.service import Engine
+from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
@@ -50,6 +53,7 @@ class Scene:
     worker: Worker
     model: ModelDigest
     wire: Wire
+    orchestrator: Wire
     gateway: Wire
     dht: Dht
     telemetry: Telemetry
@@ -99,7 +103,7 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
         orchestrator = await stack.enter_async_context(wire_of(ORCHESTRATOR, 0))
         orchestrator.serve(heartbeats.METHOD, beat)
         directory = await stack.enter_async_context(dht_of(ORCHESTRATOR))
-        presence = codec.encode(Presence("orchestrator", *orchestrator.address))
+        presence = codec.encode(Presence("orchestrator", *orchestrator.address, orchestrator.certificate))
         topic = presence_topic(NET, ORCHESTRATOR.peer)
         await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
         gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
@@ -115,17 +119,40 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
             telemetry=telemetry, clock=CLOCK, entropy=entropy,
         )  # fmt: skip
         async with worker:
-            yield Scene(worker, digest_of(model), wire, gateway, directory, telemetry, heard)
+            yield Scene(worker, digest_of(model), wire, orchestrator, gateway, directory, telemetry, heard)
         assert heard[-1] == Heartbeat([])  # it says goodbye
         assert await directory.lookup(offer_topic(NET, digest_of(model))) == ()
 
 
 def asked(**changes: Any) -> Request:
     fields: dict[str, Any] = {
-        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "temperature": 1.0,
-        "top_p": 1.0, "stop": [],
+        "nonce": Nonce(bytes(16)), "chat": None, "text": "once upon", "tokens_max": 12, "sampling": Sampling(),
+        "stop": [],
     }  # fmt: skip
     return Request(**(fields | changes))
+
+
+async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model: Path) -> None:
+    """Noise IK both ways: what the directory says of a peer has the certificate of its key."""
+    async with scene(model) as at:
+        assert len(at.orchestrator._times) == 1  # the worker had never met it
+        (record,) = await at.dht.lookup(offer_topic(NET, at.model))
+        offer = codec.decode(Offer, record.payload.body)
+        assert len(record.payload.body) <= limits.RECORD_BODY_BYTES_MAX
+        await at.gateway.connect((offer.host, offer.port), WORKER.peer, timeout=10, certificate=offer.certificate)
+        assert len(at.wire._times) == 1
+
+
+async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.05)
+    async with scene(model) as at:
+        renewed = certify(WORKER, NET, at.wire._noise_key.public, WallTime(CLOCK.wall() + 1000))
+        at.wire._certified = (CLOCK.wall(), renewed)
+        async with asyncio.timeout(20):
+            while True:
+                (record,) = await at.dht.lookup(offer_topic(NET, at.model))
+                if codec.decode(Offer, record.payload.body).certificate == renewed:
+                    break
 
 
 async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path) -> None:

@@ -19,6 +19,7 @@ from haif.base.errors import (
     WrongState,
 )
 from haif.base.ids import JobId, ModelDigest, Nonce, Seed
+from haif.base.sampling import Sampling
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol.inference import Request, Run, Turn, request_digest
@@ -28,7 +29,7 @@ from haif.worker.ticket import Redeemed, check_ticket
 ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 MODEL = ModelDigest(b"m" * 32)
 NOW = WallTime(1_700_000_000_000)
-REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hello")], None, 50, 0.0, 1.0, [])
+REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hello")], None, 50, Sampling(0.0), [])
 BODY = codec.encode(REQUEST)
 TERMS = Reservation(
     JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, MODEL, request_digest(BODY), 100, Seed(b"s" * 32),
