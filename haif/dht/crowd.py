@@ -35,6 +35,7 @@ class _Name:
     is_inside: bool
     namers: list[_Namer] = field(default_factory=list)
     is_known: bool = False  # from our own table
+    is_vouched: bool = False  # by somebody farther out
     is_asked: bool = False
     is_silent: bool = False
 
@@ -54,10 +55,10 @@ class Crowd:
         self.share = 1.0
         self._size = 0
 
-    def named(self, contact: Contact, namer: Contact | None, *, inside: bool, by_insider: bool) -> bool:
-        """Somebody named a contact inside the region or outside; without a namer: our own table did.
+    def named(self, contact: Contact, namer: Contact | None, *, inside: bool, by_insider: bool, inwards: bool) -> bool:
+        """Somebody inside the region or outside named a contact; without a namer: our own table did.
 
-        Whether it may be believed at all.
+        `inwards`: the namer stands farther out than the contact. Whether the name may be believed at all.
         """
         if self.is_there and by_insider:
             return False
@@ -66,6 +67,7 @@ class Crowd:
             name = self._names[contact] = _Name(inside)
             if inside:
                 self._inside.append(name)
+        name.is_vouched = name.is_vouched or inwards
         if namer is None:
             name.is_known = True
         elif (by := self._namers.setdefault(namer, _Namer(by_insider))) not in name.namers:
@@ -110,7 +112,7 @@ class Crowd:
         """How many to ask at each doubling of the distance outside: together they name nearly everybody inside."""
         if not self.is_there:
             return limits.DHT_SHELL_CONTACTS
-        return min(max(limits.DHT_WITNESSES_MIN, self._size // limits.DHT_K), limits.DHT_WITNESSES_MAX)
+        return min(max(limits.DHT_WITNESSES_MIN, self._size // limits.DHT_CROWD_NAMES_PER_WITNESS), limits.DHT_WITNESSES_MAX)
 
     def wants(self, contact: Contact) -> bool:
         """Whether a contact inside is to be asked: everybody, or who is in the sample and named by a good witness."""
@@ -122,10 +124,12 @@ class Crowd:
         """A number that only this lookup can know: who has a low one is chosen first."""
         return (node_id(contact.peer) * self._factor >> _HALF) & _MASK
 
-    def debt(self, contact: Contact) -> int:
-        """How many more of its best namer's names were silent than answered: who has less is chosen first."""
+    def doubt(self, contact: Contact) -> tuple[bool, int]:
+        """Whom to believe last: who was only named from no farther out, then who has the less reliable namers."""
         name = self._names[contact]
-        return 0 if name.is_known else max(0, min(namer.silent - namer.answered for namer in name.namers))
+        if name.is_known:
+            return False, 0
+        return not name.is_vouched, max(0, min(namer.silent - namer.answered for namer in name.namers))
 
     def point(self, region: int) -> int:
         """A distance inside the region, another each time: around it those who are asked shall name contacts."""

@@ -106,8 +106,10 @@ class Lookup:
         if contact.peer == self._own or self._barred(contact):
             return
         distance = self._distance(contact)
-        by_insider = namer is not None and self._distance(namer) < self._region
-        if not self._crowd.named(contact, namer, inside=distance < self._region, by_insider=by_insider):
+        by = self._distance(namer) if namer is not None else distance
+        inside, by_insider = distance < self._region, namer is not None and by < self._region
+        inwards = by.bit_length() > distance.bit_length()
+        if not self._crowd.named(contact, namer, inside=inside, by_insider=by_insider, inwards=inwards):
             return
         if contact not in self._states:
             self._states[contact] = _State.NEW
@@ -190,9 +192,9 @@ class Lookup:
         """All of the closest set that answered, nearest first: who should keep a record, and who should be asked."""
         return self._answered(region=self._region)
 
-    def distances(self) -> list[int]:
-        """How far from the target the k closest are, nearest first."""
-        return [self._distance(answer.contact) for answer in self.nearest()]
+    def found(self) -> list[tuple[int, Contact]]:
+        """How far from the target the k closest are, and who they are, nearest first."""
+        return [(self._distance(answer.contact), answer.contact) for answer in self.nearest()]
 
     @property
     def _window(self) -> int:
@@ -217,10 +219,11 @@ class Lookup:
 
     def _density(self) -> float:
         """How many times denser than expected the k closest are, those considered whom the sample left out."""
-        found = self.distances()
+        found = self.found()
         if len(found) < limits.DHT_K or not self._extent.region:
             return 0.0
-        return self._extent.region / (limits.DHT_REGION_FACTOR * max(found[-1], 1) * self._crowd.share)
+        farthest, _ = found[-1]
+        return self._extent.region / (limits.DHT_REGION_FACTOR * max(farthest, 1) * self._crowd.share)
 
     def _distance(self, contact: Contact) -> int:
         return node_id(contact.peer) ^ self._key
@@ -240,7 +243,7 @@ class Lookup:
         if not self._crowd.is_there:
             yield from self._closest_set()
         if self._extent.broad or self._extent.thorough:
-            for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.debt):
+            for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.doubt):
                 answer = self._answers.get(contact.peer)
                 if answer is None or answer.contact == contact:
                     yield contact

@@ -64,7 +64,7 @@ class Node:
         self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
-        self.size = NetworkSize()
+        self.size = NetworkSize(exempt=exempt)
         self.store = RecordStore()
         self.counters = Counters()
         self._exempt = exempt
@@ -160,7 +160,7 @@ class Node:
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
         own = int.from_bytes(self.id, "big")
-        return self.size.nodes([node_id(c.peer) ^ own for c in self.table.closest(own, limits.DHT_K)], now)
+        return self.size.nodes([(node_id(c.peer) ^ own, c) for c in self.table.closest(own, 2 * limits.DHT_K)], now)
 
     def gauge(self, now: Instant) -> None:
         """Look up a random target in the background, to learn how dense the network is."""
@@ -265,7 +265,7 @@ class Node:
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
         extent = Extent(wide, dense, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
-        if broad:
+        if thorough:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
         barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
         return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
@@ -284,7 +284,7 @@ class Node:
         if operation.purpose is Purpose.OWNER:
             self._events.append(operation.event())
         if operation.purpose is Purpose.SAMPLE:
-            self.size.sampled(operation.lookup.distances(), now)
+            self.size.sampled(operation.lookup.found(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
         if isinstance(operation, Publish):

@@ -35,7 +35,7 @@ class Witnesses:
         shell = self._of[contact] = self._shells.setdefault(distance.bit_length(), _Shell())
         insort(shell.known, (lot, contact))
 
-    def drawn(self, wanted: Callable[[int], int], debt: Callable[[Contact], int]) -> Iterator[Contact]:
+    def drawn(self, wanted: Callable[[int], int], doubt: Callable[[Contact], tuple[bool, int]]) -> Iterator[Contact]:
         """Who is still to answer, so that as many of each shell have as are `wanted` at its inner edge.
 
         Those whom nobody reliable named come last, and after `limits.DHT_WITNESSES_MAX` that did not answer, none.
@@ -43,7 +43,7 @@ class Witnesses:
         for number, shell in self._shells.items():
             missing = wanted(1 << (number - 1)) - shell.answered - len(shell.pending)
             if missing > 0 and shell.known and shell.failed < limits.DHT_WITNESSES_MAX:
-                for lot, contact in sorted(shell.known, key=lambda each: debt(each[1]))[:missing]:
+                for lot, contact in sorted(shell.known, key=lambda each: doubt(each[1]))[:missing]:
                     shell.known.remove((lot, contact))
                     shell.pending[contact] = None
             yield from shell.pending
