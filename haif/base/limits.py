@@ -145,7 +145,7 @@ DHT_SUBNETS_MAX: Final = 4096  # subnets whose budget is remembered; the least r
 DHT_IDS_CACHED: Final = 16_384  # hashes of peers and forms of addresses kept to save CPU
 DHT_SELF_LOOKUP_SECONDS: Final = 300.0  # our neighbourhood is looked up this often while many contacts fail
 DHT_SELF_LOOKUP_SECONDS_MAX: Final = 1800.0  # and this often otherwise; at 50 % churn an hour a fifth fails meanwhile
-DHT_FAILING_SHARE: Final = 0.25  # of our queries may fail before upkeep becomes more frequent
+DHT_FAILING_SHARE: Final = 0.3  # of our queries may fail before upkeep becomes more frequent
 DHT_BUCKET_REFRESH_PERIODS: Final = 4.0  # a bucket idle for so many of these periods is refreshed
 DHT_RELAY_SECONDS: Final = 3600.0  # contacts verified longer ago are not passed on: a third of them would be gone
 DHT_ALONE_RETRY_SECONDS: Final = 5.0  # a node without contacts asks its bootstrap addresses again
@@ -234,9 +234,6 @@ FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be rep
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
-OFFERS_SEARCH_SECONDS: Final = 0.5  # offers are looked up this often while some are missing
-OFFERS_REFRESH_SECONDS: Final = 5.0  # and this often otherwise
-OFFER_MISSES_MAX: Final = 2  # lookups in a row that must miss an offer before it counts as withdrawn
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------

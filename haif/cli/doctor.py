@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from haif import config
+
+_DAYS_LEFT_MIN = 7  # with fewer, a person should ask for a new certificate
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser(
         "doctor", help="check this machine and say what to do; exit code 1 if something is wrong"
     )
+    doctor.add_argument("--network", metavar="NAME", help="which network to look at (default: local)")
     doctor.add_argument("--state", metavar="PATH", help="state folder")
     doctor.add_argument("--json", action="store_true", help="as a JSON list")
     doctor.set_defaults(handler=_doctor)
@@ -70,6 +74,47 @@ def _keys(settings: config.WorkerSettings) -> Iterator[Finding]:
             yield Finding(f"key {name}", "ok", str(ring.load(name).peer))
         except HaifError as error:
             yield Finding(f"key {name}", "wrong", error.message)
+
+
+def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
+    from haif.base.errors import HaifError
+    from haif.identity.admission import DAY_MS, Book, read
+    from haif.identity.service import Keyring, Networks, Owner
+    from haif.runtime.clock import SystemClock
+
+    ring, networks, now = (
+        Keyring(settings.folder / "keys"),
+        Networks(settings.folder / "networks"),
+        SystemClock().wall(),
+    )
+    try:
+        network = networks.find(settings.network, now).network
+    except (HaifError, OSError) as error:
+        yield Finding("network", "wrong", str(error))
+        return
+    if not network.closed:
+        yield Finding("network", "ok", f"{network.name}, open: every peer may take part; keys in the settings decide")
+        return
+    root = "its root key is here" if Owner(ring, networks).rules(network) else "its root key is elsewhere"
+    yield Finding("network", "ok", f"{network.name}, closed: only admitted peers take part; {root}")
+    book = Book(network)
+    for evidence in networks.lists(network):
+        with suppress(HaifError):
+            book.learn(evidence, now)
+    if book.stale(now):
+        text = "no list of revocations of the last 30 days: a newer one may be kept from this machine"
+        yield Finding("revocations", "note", text)
+    for name in ring.names():
+        peer = ring.load(name).peer
+        evidence = networks.admission(network, peer)
+        if evidence:
+            try:
+                roles = book.judge(peer, evidence, now) or ()
+                days = (read(evidence, network=network, now=now).admission.payload.not_after - now) // DAY_MS
+                state = "ok" if days >= _DAYS_LEFT_MIN else "note"
+                yield Finding(f"admitted {name}", state, f"{', '.join(sorted(roles))}; {days} more days")
+            except HaifError as error:
+                yield Finding(f"admitted {name}", "wrong", error.message)
 
 
 def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
@@ -124,5 +169,5 @@ def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _models, _engine,
+    _python, _machine, _state_folder, _keys, _network, _models, _engine,
 )  # fmt: skip

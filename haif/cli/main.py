@@ -11,10 +11,12 @@ from typing import NoReturn
 
 import haif
 from haif.base.errors import (
+    Conflict,
     Corruption,
     Forbidden,
     HaifError,
     Misuse,
+    MustWait,
     Overloaded,
     OverQuota,
     PeerFault,
@@ -22,15 +24,17 @@ from haif.base.errors import (
     Unavailable,
     UnknownModel,
 )
-from haif.cli import audit, chat, demo, dht, doctor, keys, model, net, receipt, roles, sim, tenant, up
+from haif.cli import audit, chat, demo, dht, doctor, keys, model, net, network, receipt, roles, sim, tenant, up
 
 EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
     (Misuse, 2),
     (UnknownModel, 3),
     (Unauthenticated, 4),
     (Forbidden, 4),
+    (Conflict, 4),
     (OverQuota, 5),
     (Overloaded, 5),
+    (MustWait, 5),
     (Unavailable, 5),
     (PeerFault, 6),
     (Corruption, 6),
@@ -56,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     tree = Parser(prog="haif", description=haif.__doc__, epilog=EXIT_CODE_HELP)
     tree.add_argument("--version", action="version", version=f"haif {haif.__version__}")
     commands = tree.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (up, demo, chat, roles, model, tenant, receipt, audit, keys, dht, net, sim, doctor):
+    for group in (up, demo, chat, roles, model, tenant, receipt, audit, keys, network, dht, net, sim, doctor):
         group.add(commands)
     version = commands.add_parser("version", help="print the version of HAIF and of what it runs on")
     version.add_argument("--json", action="store_true", help="as one JSON object")

@@ -1,7 +1,7 @@
 """A whole mesh on one machine: every role a process of its own, on loopback, supervised.
 
 1. Keys are made on first use; the orchestrator is told which gateway may submit, the others which orchestrator to
-   honour.
+   honour. In a closed network whose root key is here, each is admitted in its role.
 2. The orchestrator starts and is the DHT's first node; gateway and workers start with its address as their only clue.
 3. The mesh is ready when the gateway says so: it found the orchestrator, and the orchestrator a live worker.
 4. A role that ends unasked is started again, with the DHT addresses of those still there.
@@ -23,6 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from haif.base.errors import HaifError, Misuse, Unavailable
+from haif.base.roles import Role as NetworkRole
+from haif.cli.household import admit_household
 from haif.config import Common, parse_address
 from haif.identity.service import Keyring
 from haif.runtime import disk
@@ -54,7 +56,15 @@ class Mesh:
     """Inside `async with`, the mesh is up and ready. `report` is told, in a sentence, whatever a person should know."""
 
     def __init__(
-        self, settings: Common, *, model: str, workers: int, http_port: int, threads: int, report: Callable[[str], None]
+        self,
+        settings: Common,
+        *,
+        model: str,
+        workers: int,
+        http_port: int,
+        threads: int,
+        report: Callable[[str], None],
+        closed: bool = False,
     ) -> None:
         self._settings = settings
         self._folder = settings.folder
@@ -63,6 +73,8 @@ class Mesh:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self.roles = self._plan(workers, http_port, threads)
+        members = [(role.name, NetworkRole(role.verb)) for role in self.roles]
+        self._network = admit_household(settings, members, closed=closed)
         self.key = ""
 
     def _plan(self, workers: int, http_port: int, threads: int) -> list[Role]:
@@ -124,7 +136,7 @@ class Mesh:
     async def _start(self, role: Role) -> None:
         known = [other.ready["dht"] for other in self.roles if other is not role and _alive(other)]
         common = ["--json", "--until-eof", "--name", role.name, "--state", str(self._folder)]
-        common += ["--network", self._settings.network, "--host", self._settings.host]
+        common += ["--network", self._network, "--host", self._settings.host]
         common += [text for address in known for text in ("--bootstrap", address)]
         log = disk.private_folder(self._folder / "logs") / f"{role.name}.log"
         again = role.process is not None and log.exists() and log.stat().st_size < _LOG_BYTES_MAX

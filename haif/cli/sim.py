@@ -34,9 +34,12 @@ _HEAD: Final = (
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
     verb = commands.add_parser("sim", help="play scenarios in a simulated network; exit code 1 if a checker complains")
-    verb.add_argument("scenario", nargs="*", metavar="NAME", help="which scenarios (default: calm; see --list)")
-    verb.add_argument("--list", action="store_true", help="list the scenarios")
-    verb.add_argument("--all", action="store_true", help="play every scenario")
+    verb.add_argument(
+        "scenario",
+        nargs="*",
+        metavar="NAME",
+        help="which scenarios (default: calm), or: all; `haif sim list` lists them",
+    )
     verb.add_argument("--seed", type=int, help="replay a run exactly (default: drawn, and printed)")
     verb.add_argument("--nodes", type=int, help="honest nodes (default: the scenario's own number)")
     verb.add_argument("--trace", type=Path, metavar="FILE", help="write a line for each datagram delivered")
@@ -47,9 +50,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from haif.testing.scenarios import SCENARIOS, play
 
-    if arguments.list:
+    if arguments.scenario == ["list"]:
         return _list(list(SCENARIOS.values()), as_json=arguments.json)
-    names = list(SCENARIOS) if arguments.all else arguments.scenario or ["calm"]
+    names = list(SCENARIOS) if arguments.scenario == ["all"] else arguments.scenario or ["calm"]
     for name in names:
         if name not in SCENARIOS:
             raise Misuse(f"there is no scenario {name!r}; there are: {', '.join(SCENARIOS)}")

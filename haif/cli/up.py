@@ -37,6 +37,9 @@ def add_mesh_flags(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--state", metavar="PATH", help="folder for keys, databases and models")
     verb.add_argument("--network", metavar="STR", help="name of the network (default: local)")
+    verb.add_argument(
+        "--closed", action="store_true", help="a closed network: only peers that were admitted get in (haif network)"
+    )
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -68,6 +71,7 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
             workers=arguments.workers,
             http_port=http_port,
             threads=arguments.threads or threads_default(arguments.workers),
+            closed=arguments.closed,
             report=_report,
         )
         stopped = asyncio.create_task(stop.wait())
@@ -122,11 +126,13 @@ def _welcome(mesh: Mesh, seconds: float) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in rows)
     card = mesh.card()
+    network = mesh.roles[0].ready["network"]
     return f"""
 The mesh is up ({seconds:.1f} s). Ctrl-C stops it.
 
 {table}
 
+  network     {network}
   tenant key  {card["key"]}
   model       {card["model"]}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haif import config
-from haif.base.errors import Misuse
+from haif.base.errors import HaifError, Misuse
+from haif.cli.household import OBSERVER
 
 if TYPE_CHECKING:
     from haif.base.ids import NetId, PeerId
@@ -65,27 +66,29 @@ def network_of(settings: config.Common) -> Charter:
     return Networks(settings.folder / "networks").find(settings.network, SystemClock().wall())
 
 
-OBSERVER = "observer"  # the key under which this machine looks at a closed network
-
-
 def visitor(settings: config.Common) -> tuple[Identity, Book]:
     """Under which key to dial: in an open network one that nobody will see again, in a closed one the observer's."""
     from haif.identity.admission import Book
     from haif.identity.keys import Identity
     from haif.identity.service import Keyring, Networks
-    from haif.runtime.clock import entropy
+    from haif.runtime.clock import SystemClock, entropy
 
     network = network_of(settings).network
     if not network.closed:
         return Identity(entropy(32)), Book(network)
     identity = Keyring(settings.folder / "keys").load_or_create(OBSERVER, entropy)
-    own = Networks(settings.folder / "networks").admission(network, identity.peer)
+    networks = Networks(settings.folder / "networks")
+    own = networks.admission(network, identity.peer)
     if not own:
         raise Misuse(
             f"{network.name} is a closed network, and this machine's observer is not admitted. Its owner can run:\n"
             f"  haif network admit {identity.peer} --role observer --network {network.name}"
         )
-    return identity, Book(network, own)
+    book = Book(network, own)
+    for evidence in networks.lists(network):
+        with suppress(HaifError):
+            book.learn(evidence, SystemClock().wall())
+    return identity, book
 
 
 def roles(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.messages import Datagram
-from haif.dht.operations import Observe, Renew
+from haif.dht.reading import Observe, Renew
 from haif.dht.watch import Watch
 from haif.identity.keys import Verify
 from haif.identity.signing import Verified

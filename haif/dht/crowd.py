@@ -43,8 +43,8 @@ class _Name:
 class Crowd:
     """The names that one lookup was given. `everybody`: a write or a join leaves out only what it cannot pay for."""
 
-    def __init__(self, salt: bytes, *, everybody: bool) -> None:
-        self._salt, self._everybody = salt, everybody
+    def __init__(self, salt: bytes, *, everybody: bool, possible: bool = True) -> None:
+        self._salt, self._everybody, self._possible = salt, everybody, possible
         self._factor = int.from_bytes(salt, "big") | 1
         self._names: dict[Contact, _Name] = {}
         self._namers: dict[Contact, _Namer] = {}
@@ -99,13 +99,21 @@ class Crowd:
     def measure(self) -> None:
         """Count the names inside anew, and from them the share to be asked."""
         self._size = len(self._inside)
-        self.is_there = self.is_there or self._size > limits.DHT_CROWD
+        self.is_there = self.is_there or (self._possible and self._size > limits.DHT_CROWD)
         if not self.is_there:
             return
         self._size = sum(map(self._counts, self._inside))
         payable = limits.DHT_CROWD_WRITE_MAX if self._everybody else limits.DHT_CROWD
         least = 0.0 if self._everybody else limits.DHT_CROWD_SHARE
         self.share = min(1.0, max(least, payable / max(self._size, 1)))
+
+    def noticed(self) -> bool:
+        """The answers are too dense. Whether that changes anything."""
+        if self.is_there or not self._possible:
+            return False
+        self.is_there = True
+        self.measure()
+        return True
 
     @property
     def witnesses(self) -> int:

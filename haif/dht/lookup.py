@@ -25,6 +25,8 @@ from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Reply
 from haif.dht.witnesses import Witnesses
 
+_CROWDED_MAX = 1 << 254  # a region wider than this has no surroundings where witnesses could stand
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -91,7 +93,7 @@ class Lookup:
         self._extent = extent
         self._key = int.from_bytes(target, "big")
         self._own, self._barred, self._prompt = own, barred, prompt
-        self._crowd = Crowd(salt, everybody=extent.broad)
+        self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.region <= _CROWDED_MAX)
         self._witnesses = Witnesses()
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
@@ -129,9 +131,7 @@ class Lookup:
         if not asks and self._complete:
             density = self._density()
             self.suspected = self.suspected or density > limits.DHT_DENSITY_FACTOR
-            if density > limits.DHT_CROWD_DENSITY and not self._crowd.is_there:
-                self._crowd.is_there = True
-                self._crowd.measure()
+            if density > limits.DHT_CROWD_DENSITY and self._crowd.noticed():
                 asks = self._asks()
         return asks
 

@@ -17,9 +17,8 @@ random tid with the address is proof enough for what they can do, which is to ma
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from haif.base import codec, limits
 from haif.base.codec import Message
@@ -108,8 +107,7 @@ class Reply(Message, frozen=True):
     wait_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(NamedTuple):
     """A datagram whose length and header hold; `rest` is still untrusted and unparsed."""
 
     kind: Kind

@@ -16,7 +16,7 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
@@ -29,13 +29,15 @@ from haif.dht.counters import Counters
 from haif.dht.diversity import Scope
 from haif.dht.lookup import Extent, Lookup
 from haif.dht.messages import Datagram, Kind
-from haif.dht.operations import Changed, Event, Find, Gather, Join, Observe, Publish, Purpose, Renew, Return
-from haif.dht.size import NetworkSize, region
+from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.reading import Gather, Observe, Renew
+from haif.dht.size import KEY_SPACE, NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
+from haif.dht.writing import Publish, Return
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
@@ -73,6 +75,7 @@ class Node:
         self._agenda = Agenda()
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
+        self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
@@ -107,31 +110,32 @@ class Node:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
-        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
-        a full store of our own stops nothing.
+        record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
+        we know better ourselves.
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
-        with suppress(OverQuota, MustWait):
+        place = topic, opened.signer
+        with suppress(OverQuota, MustWait, Conflict):  # the others decide
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
-            self._waiting.forget(topic)
-        self._waiting.replace(topic, record)
+            self._waiting.forget(place)
+        self._waiting.replace(place, record)
         lookup = self._lookup(topic, now, thorough=True, broad=True)
         publication = Publish(
-            number, lookup, record, self._ticket(topic), replaces=replaces, comes_back=not opened.payload.tombstone
-        )
+            number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
+            replaces=replaces, comes_back=not opened.payload.tombstone,
+        )  # fmt: skip
         return self._begin(publication, now)
 
-    def gather(self, topic: Digest, now: Instant, *, owner: PeerId | None = None) -> int:
-        """Read the newest record of every owner at a topic, or of one; ends in `Gathered`."""
+    def gather(self, topic: Digest, now: Instant) -> int:
+        """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
         lookup = self._lookup(topic, now, thorough=True, prompt=True)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
-            number, lookup, held, owner=owner,
-            net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
+            number, lookup, held, net=self._net, wall=self._wall, report=self._on_bad_record, verify=self._verify,
         )  # fmt: skip
         return self._begin(operation, now)
 
@@ -140,8 +144,9 @@ class Node:
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
-        """What is there now at a watched topic."""
-        return self.attention.live(topic)
+        """What is there now at a watched topic, of owners who were not excluded."""
+        live = self.attention.live(topic)
+        return {owner: record for owner, record in live.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -155,6 +160,7 @@ class Node:
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
+        self._excluded = peers
         self._asker.exclude(peers)
 
     def nodes_estimated(self, now: Instant) -> float:
@@ -205,8 +211,11 @@ class Node:
 
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
-        wishes = (self._asker, self._upkeep, self.attention, self._waiting)
-        return min((at for at in (wish.wake_at() for wish in wishes) if at is not None), default=None)
+        wish = self._upkeep.wake_at()
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+            if at is not None and at < wish:
+                wish = at
+        return wish
 
     def wake(self, now: Instant) -> None:
         """Time has passed: ask again, give up, look after the table."""
@@ -261,11 +270,11 @@ class Node:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
-        self.table.widen(limits.DHT_FENCE_REGIONS * wide)
+        self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, KEY_SPACE >> 2))
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
         extent = Extent(wide, dense, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
-        if thorough:
+        if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
         barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
         return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
@@ -292,35 +301,33 @@ class Node:
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
         if isinstance(operation, Join):
+            self._meet_siblings(now)
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
 
     # --- places that are waited for -----------------------------------------------------------------------------------
 
-    def _ticket(self, topic: Digest) -> Callable[[PeerId], bytes]:
-        return lambda peer: self._waiting.ticket(topic, peer)
-
     def _on_published(self, publication: Publish, now: Instant) -> None:
-        topic = publication.lookup.target
+        place = publication.lookup.target, publication.owner
         told = {
             contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
         }
         if isinstance(publication, Return):
             self.counters.puts_waited += len(publication.by)
             for peer in publication.asked:
-                self._waiting.came_back(topic, peer, told.get(peer))
+                self._waiting.came_back(place, peer, told.get(peer))
         else:
             for peer in publication.asked:
-                self._waiting.take(topic, peer)
-            self._waiting.wait(topic, publication.record, told.values())
+                self._waiting.take(place, peer)
+            self._waiting.wait(place, publication.record, told.values())
 
     def _come_back(self, now: Instant) -> None:
         while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
-            topic, record, told = due
+            (topic, owner), record, told = due
             ticket = {one.contact.peer: one.ticket for one in told}
             nobody = Lookup(topic, (), self.peer)
             to = [one.contact for one in told]
-            self._begin(Return(self._agenda.number(), nobody, record, ticket.__getitem__, to), now)
+            self._begin(Return(self._agenda.number(), nobody, record, owner, ticket.__getitem__, to), now)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 
@@ -355,10 +362,16 @@ class Node:
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, thorough=True, broad=True)
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=True)
         for contact in self._known:
             lookup.add(contact)
         return Join(number, lookup, purpose, self._bootstrap)
+
+    def _meet_siblings(self, now: Instant) -> None:
+        """Let everybody in our own region know that we are here, and learn who else is."""
+        if not self._agenda.is_busy:
+            lookup = self._lookup(self.id, now, thorough=True, broad=True)
+            self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
         self._sample(self.table.target_in(prefix, self._entropy), now)

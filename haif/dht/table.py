@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
-from haif.dht.contact import Contact, node_id
+from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
@@ -27,6 +27,7 @@ _LOT_BITS = 64
 class _Entry:
     contact: Contact
     seen: Instant
+    id: int
     lot: int
     entered: int = 0  # when, counted in entries
     failures: int = 0
@@ -83,9 +84,9 @@ class RoutingTable:
             return None
         if len(bucket.entries) < self._room(prefix):
             bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, _Entry(contact, now, self._lot(contact)))
+            self._enter(prefix, bucket, self._entry(shared(contact), now))
             return None
-        entry = _Entry(contact, now, self._lot(contact))
+        entry = self._entry(contact, now)
         if (displaced := self._displaced(prefix, bucket, entry)) is not None:
             self._leave(prefix, bucket, displaced.contact.peer)
             self._enter(prefix, bucket, entry)
@@ -150,15 +151,14 @@ class RoutingTable:
         With `since`, only what may be passed on: heard at that time or later, and no query unanswered since.
         """
         found: list[Contact] = []
-        for buckets in self._outwards(target):
-            ring = [
-                (node_id(peer) ^ target, entry.contact)
-                for bucket in buckets
-                for peer, entry in bucket.entries.items()
+        for bucket in self._outwards(target):
+            inside = [
+                (entry.id ^ target, entry.contact)
+                for entry in bucket.entries.values()
                 if since is None or (entry.seen >= since and not entry.failures)
             ]
-            ring.sort()
-            found += [contact for _, contact in ring]
+            inside.sort()
+            found += [contact for _, contact in inside]
             if len(found) >= count:
                 break
         return found[:count]
@@ -211,17 +211,28 @@ class RoutingTable:
         bucket = self._buckets.get(self._prefix(peer))
         return bucket is not None and peer in bucket.entries
 
-    def _outwards(self, target: int) -> Iterator[list[_Bucket]]:
-        """The buckets in rings around a target: everything in one ring is closer to it than anything in the next.
+    def _outwards(self, target: int) -> Iterator[_Bucket]:
+        """The buckets by distance from a target: everything in one is closer to it than anything in the next.
 
-        With p bits shared by target and us: bucket p shares more than p bits with the target, the buckets beyond p
-        share exactly p with it, and each bucket below p shares its own number.
+        With p bits shared by target and us, bucket p shares more than p bits with the target, those beyond p share p,
+        and each below p shares its own number. Of those beyond p, bucket q lies before all deeper ones if the target
+        differs from us in bit q, as the contacts in q do, and behind them if it does not.
         """
-        shared = ID_BITS - (self._own_id ^ target).bit_length()
-        yield [bucket for prefix, bucket in self._buckets.items() if prefix == shared]
-        yield [bucket for prefix, bucket in self._buckets.items() if prefix > shared]
-        for prefix in sorted((prefix for prefix in self._buckets if prefix < shared), reverse=True):
-            yield [self._buckets[prefix]]
+        difference = self._own_id ^ target
+        shared = ID_BITS - difference.bit_length()
+        before: list[int] = []
+        behind: list[int] = []
+        for prefix in sorted(self._buckets):
+            if prefix > shared and difference >> (ID_BITS - 1 - prefix) & 1:
+                before.append(prefix)
+            elif prefix != shared:
+                behind.append(prefix)
+        if shared in self._buckets:
+            yield self._buckets[shared]
+        for prefix in before:
+            yield self._buckets[prefix]
+        for prefix in reversed(behind):
+            yield self._buckets[prefix]
 
     def _edge(self) -> int | None:
         """The last bucket that is not all neighbourhood; None if we know everybody."""
@@ -254,6 +265,9 @@ class RoutingTable:
             return surplus
         last = max(self._drawn(bucket), key=lambda entry: entry.lot)
         return last if newcomer.lot < last.lot else None
+
+    def _entry(self, contact: Contact, now: Instant) -> _Entry:
+        return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
 
     def _drawn(self, bucket: _Bucket) -> list[_Entry]:
         return sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]

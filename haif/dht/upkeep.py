@@ -13,7 +13,7 @@ from haif.base.clock import Instant
 from haif.dht.table import RoutingTable
 
 _INSPECTION_SECONDS = 60.0  # idle buckets are looked for this often
-_QUERIES_WEIGHED = 32  # about so many of the last queries decide
+_QUERIES_WEIGHED = 64  # about so many of the last queries decide
 _STEEPNESS = 3  # half of all contacts gone at once is an emergency, a little more churn is not
 
 

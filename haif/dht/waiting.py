@@ -1,6 +1,6 @@
 """Our own tickets: where a record of ours waits for a place, and when to come back for it.
 
-Only the newest record of a topic waits: it takes the place that an older one waited for.
+Only the newest record of an owner at a topic waits: it takes the place that an older one waited for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from haif.dht.contact import Contact
 _NEVER: Final = Instant(float("inf"))
 
 
+Place = tuple[Digest, PeerId]
+"""What is waited for: a topic, and the owner whose record is to be there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """A node told us to come back with this ticket."""
@@ -31,58 +35,58 @@ class WaitingRoom:
     """At most `limits.TICKETS_HELD_MAX` tickets; the one told longest ago is forgotten first."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[tuple[Digest, PeerId], Told] = OrderedDict()
-        self._records: dict[Digest, bytes] = {}
+        self._told: OrderedDict[tuple[Place, PeerId], Told] = OrderedDict()
+        self._records: dict[Place, bytes] = {}
 
-    def wait(self, topic: Digest, record: bytes, told: Iterable[Told]) -> None:
+    def wait(self, place: Place, record: bytes, told: Iterable[Told]) -> None:
         """A record waits where we were told."""
         for one in told:
-            self._told.pop((topic, one.contact.peer), None)
-            self._told[topic, one.contact.peer] = one
-            self._records[topic] = record
+            self._told.pop((place, one.contact.peer), None)
+            self._told[place, one.contact.peer] = one
+            self._records[place] = record
         while len(self._told) > limits.TICKETS_HELD_MAX:
             (forgotten, _), _ = self._told.popitem(last=False)
             self._tidy(forgotten)
 
-    def replace(self, topic: Digest, record: bytes) -> None:
+    def replace(self, place: Place, record: bytes) -> None:
         """A newer record is published: it waits instead, with the same tickets."""
-        if topic in self._records:
-            self._records[topic] = record
+        if place in self._records:
+            self._records[place] = record
 
-    def ticket(self, topic: Digest, peer: PeerId) -> bytes:
+    def ticket(self, place: Place, peer: PeerId) -> bytes:
         """What to show to this node now; empty if it gave us none."""
-        told = self._told.get((topic, peer))
+        told = self._told.get((place, peer))
         return told.ticket if told else b""
 
-    def forget(self, topic: Digest) -> None:
-        """Nothing waits at this topic any more."""
-        for key in [key for key in self._told if key[0] == topic]:
+    def forget(self, place: Place) -> None:
+        """Wait for this place no more."""
+        for key in [key for key in self._told if key[0] == place]:
             del self._told[key]
-        self._records.pop(topic, None)
+        self._records.pop(place, None)
 
-    def take(self, topic: Digest, peer: PeerId) -> None:
+    def take(self, place: Place, peer: PeerId) -> None:
         """The wait at one node is over, in one way or the other."""
-        if self._told.pop((topic, peer), None) is not None:
-            self._tidy(topic)
+        if self._told.pop((place, peer), None) is not None:
+            self._tidy(place)
 
-    def due(self, now: Instant) -> tuple[Digest, bytes, tuple[Told, ...]] | None:
-        """A topic, its record, and where it is time to come back with it; these are then on their way."""
-        late = [(topic, told) for (topic, _), told in self._told.items() if told.due <= now]
+    def due(self, now: Instant) -> tuple[Place, bytes, tuple[Told, ...]] | None:
+        """A place, its record, and where it is time to come back with it; these are then on their way."""
+        late = [(place, told) for (place, _), told in self._told.items() if told.due <= now]
         if not late:
             return None
-        topic = late[0][0]
-        leaving = tuple(told for at, told in late if at == topic)
+        place = late[0][0]
+        leaving = tuple(told for at, told in late if at == place)
         for told in leaving:
-            self._told[topic, told.contact.peer] = replace(told, due=_NEVER)
-        return topic, self._records[topic], leaving
+            self._told[place, told.contact.peer] = replace(told, due=_NEVER)
+        return place, self._records[place], leaving
 
-    def came_back(self, topic: Digest, peer: PeerId, told: Told | None) -> None:
+    def came_back(self, place: Place, peer: PeerId, told: Told | None) -> None:
         """What came of it: told to wait again, or not. Whatever was withdrawn meanwhile waits no more."""
-        if (topic, peer) in self._told:
+        if (place, peer) in self._told:
             if told is None:
-                self.take(topic, peer)
+                self.take(place, peer)
             else:
-                self._told[topic, peer] = told
+                self._told[place, peer] = told
 
     def wake_at(self) -> Instant | None:
         """When it is next time to come back somewhere."""
@@ -91,6 +95,6 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._told)
 
-    def _tidy(self, topic: Digest) -> None:
-        if all(at != topic for at, _ in self._told):
-            self._records.pop(topic, None)
+    def _tidy(self, place: Place) -> None:
+        if all(at != place for at, _ in self._told):
+            self._records.pop(place, None)

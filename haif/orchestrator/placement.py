@@ -36,7 +36,6 @@ class WorkerView:
 
     worker: PeerId
     address: Address
-    certificate: bytes
     slots: int
     load: int
     context_tokens: int
@@ -81,29 +80,22 @@ class _Pulse:
 
 
 @dataclass(slots=True)
-class _Known:
-    offer: Offer
-    misses: int = 0
-
-
-@dataclass(slots=True)
 class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
 
     workers_max: int = limits.WORKERS_MAX
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
-    _offers: dict[ModelDigest, dict[PeerId, _Known]] = field(default_factory=dict)
+    _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
     _boots: dict[PeerId, BootId] = field(default_factory=dict)
 
-    def met(self, worker: PeerId, boot: BootId) -> None:
-        """A worker was heard in this start of its process. What it offered in an earlier one is forgotten.
+    def met(self, worker: PeerId, boot: BootId) -> bool:
+        """A worker was heard in this start of its process; whether it was an earlier one before.
 
-        It may listen elsewhere now: until its new offer is found it gets no work.
+        Then it may listen elsewhere now: what it offers should be asked for again.
         """
-        if self._boots.get(worker, boot) != boot:
-            for known in self._offers.values():
-                known.pop(worker, None)
+        restarted = self._boots.get(worker, boot) != boot
         self._boots[worker] = boot
+        return restarted
 
     def hear(self, worker: PeerId, heartbeat: Heartbeat, busy: Busy, now: Instant, wall: WallTime) -> None:
         """Take in a verified heartbeat. Raises `Malformed`, or `Overloaded` when too many workers are alive."""
@@ -115,29 +107,30 @@ class Fleet:
         shares = {load.model: _share(load, busy.get((worker, load.model), {}), wall) for load in heartbeat.loads}
         self._pulses[worker] = _Pulse(now, shares)
 
-    def found(self, model: ModelDigest, offers: Mapping[PeerId, Offer]) -> None:
-        """Take in what a lookup found. An offer missed `limits.OFFER_MISSES_MAX` times running was withdrawn."""
-        known = self._offers.setdefault(model, {})
-        for worker in [worker for worker in known if worker not in offers]:
-            known[worker].misses += 1
-            if known[worker].misses >= limits.OFFER_MISSES_MAX:
-                del known[worker]
-        known.update((worker, _Known(offer)) for worker, offer in offers.items())
+    def offered(self, worker: PeerId, offer: Offer) -> None:
+        """A worker offers a model, or offers it anew."""
+        self._offers.setdefault(offer.model, {})[worker] = offer
+
+    def withdrawn(self, worker: PeerId, model: ModelDigest) -> None:
+        """A worker does not offer a model, or not any more."""
+        self._offers.get(model, {}).pop(worker, None)
 
     def live(self, model: ModelDigest, busy: Busy, now: Instant) -> list[WorkerView]:
         """The workers that can be given work on this model."""
         views: list[WorkerView] = []
-        for worker, known in self._offers.get(model, {}).items():
+        for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
             if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            offer = known.offer
-            views.append(
-                WorkerView(worker, (offer.host, offer.port), offer.certificate, share.slots, load, offer.context_tokens)
-            )
+            views.append(WorkerView(worker, (offer.host, offer.port), share.slots, load, offer.context_tokens))
         return views
+
+    def certificate(self, worker: PeerId, model: ModelDigest) -> bytes:
+        """That of the worker's static key, as it offered it; empty if its offer is not known."""
+        offer = self._offers.get(model, {}).get(worker)
+        return b"" if offer is None else offer.certificate
 
     def live_count(self, now: Instant) -> int:
         """How many workers can be given work, on any model."""
@@ -146,14 +139,6 @@ class Fleet:
     def knows(self, worker: PeerId, model: ModelDigest) -> bool:
         """Whether an offer of this worker is known."""
         return worker in self._offers.get(model, {})
-
-    def is_complete(self, model: ModelDigest, now: Instant) -> bool:
-        """Whether offers of this model are known, none was just missed, and none is lacking for a worker we hear."""
-        known = self._offers.get(model, {})
-        heard = (
-            worker for worker, pulse in self._pulses.items() if model in pulse.shares and not _is_silent(pulse, now)
-        )
-        return bool(known) and not any(offer.misses for offer in known.values()) and all(w in known for w in heard)
 
     def forget_silent(self, now: Instant) -> None:
         """Drop the pulses that stopped."""

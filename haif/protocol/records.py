@@ -4,9 +4,9 @@ r"""DHT records: end-to-end signed statements that any node may keep and nobody 
     signature = Ed25519(owner, "haif/record/v1\0" ‖ network 32 ‖ msgpack of Record)
     topic     = BLAKE3(kind, network, subject): where in the DHT the record lives
 
-*Announcements* (offers, presences) are of many owners at one topic. A *mutable value* has a topic of its own, which
-follows from its owner and a salt; an *immutable value* has one that follows from its bytes, so whoever finds it there
-has the right one, and its owner is no more than who put it there, against whose quota it counts.
+*Offers* are of many owners at one topic. A *presence* has a topic that follows from its owner, a *mutable value* one
+that follows from its owner and a salt. The topic of an *immutable value* follows from its bytes, so whoever finds it
+there has the right one; its owner is no more than who put it there, against whose quota it counts.
 
 A newer sequence replaces an older one; a tombstone is a newer record that says "gone" and is kept until it expires, so
 that an old copy cannot come back. An immutable value has none: it expires.
@@ -68,7 +68,7 @@ def offer_topic(net: NetId, model: ModelDigest) -> Digest:
 
 
 def presence_topic(net: NetId, peer: PeerId) -> Digest:
-    """Where a peer says how to reach it. Only that peer's record is of interest there."""
+    """Where a peer says how to reach it. Only that peer's record can be there."""
     return digest("haif v1 topic presence", net, peer)
 
 
@@ -109,7 +109,7 @@ def open_record(data: bytes, *, net: NetId, now: WallTime, verify: Verify = keys
     rule = RULES[RecordKind(record.kind)]
     if len(record.body) > rule.body_bytes_max:
         raise Oversize(f"a record body of {len(record.body)} bytes is over the limit", record.owner)
-    if not 0 <= record.sequence <= SEQUENCE_MAX:
+    if not 0 <= record.sequence <= limits.SEQUENCE_MAX:
         raise Malformed("a sequence has 0 to 63 bits", record.owner)
     if record.expires <= now - limits.CLOCK_SKEW_MS:
         raise Expired("the record has expired", record.owner)
@@ -132,7 +132,6 @@ def contradict(one: Record, other: Record) -> bool:
 
 # --- a rule for each kind ---------------------------------------------------------------------------------------------
 
-SEQUENCE_MAX: Final = (1 << 63) - 1
 _SALT_HEAD_BYTES: Final = 1 + 2 + 3  # msgpack heads of a `Value` and its two fields
 _VALUE_BODY_BYTES_MAX: Final = limits.VALUE_BYTES_MAX + limits.VALUE_SALT_BYTES_MAX + _SALT_HEAD_BYTES
 RECORD_BYTES_MAX: Final = SIGNATURE_BYTES + 128 + max(limits.RECORD_BODY_BYTES_MAX, _VALUE_BODY_BYTES_MAX)
@@ -140,11 +139,18 @@ RECORD_BYTES_MAX: Final = SIGNATURE_BYTES + 128 + max(limits.RECORD_BODY_BYTES_M
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for the records of a kind. `place`, where there is one, says which topic a record must be at."""
+    """What holds for the records of a kind. `place`, where there is one, says which topic a record must be at.
+
+    Then nobody else can have a record there.
+    """
 
     body_bytes_max: int
     ttl_ms_max: int
     place: Callable[[NetId, Record], Digest] | None = None
+
+
+def _presence_place(net: NetId, record: Record) -> Digest:
+    return presence_topic(net, record.owner)
 
 
 def _mutable_place(net: NetId, record: Record) -> Digest:
@@ -164,7 +170,7 @@ def _immutable_place(net: NetId, record: Record) -> Digest:
 
 RULES: Final = {
     RecordKind.OFFER: Rule(limits.RECORD_BODY_BYTES_MAX, limits.RECORD_TTL_MS_MAX),
-    RecordKind.PRESENCE: Rule(limits.RECORD_BODY_BYTES_MAX, limits.RECORD_TTL_MS_MAX),
+    RecordKind.PRESENCE: Rule(limits.RECORD_BODY_BYTES_MAX, limits.RECORD_TTL_MS_MAX, _presence_place),
     RecordKind.MUTABLE: Rule(_VALUE_BODY_BYTES_MAX, limits.VALUE_TTL_MS_MAX, _mutable_place),
     RecordKind.IMMUTABLE: Rule(limits.VALUE_BYTES_MAX, limits.VALUE_TTL_MS_MAX, _immutable_place),
 }

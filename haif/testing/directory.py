@@ -102,15 +102,16 @@ class Directory:
         return self._outcome(Gathered, at, lambda now: self.nodes[at].gather(topic, now))
 
     def record(
-        self, owner: Address, topic: Digest, *, sequence: int = 1, ttl_ms: int = 600_000, body: bytes | None = b"here"
-    ) -> bytes:
+        self, owner: Address, topic: Digest, *, sequence: int = 1, ttl_ms: int = 600_000, body: bytes | None = b"here",
+        kind: RecordKind = RecordKind.OFFER,
+    ) -> bytes:  # fmt: skip
         """A record signed by a node under its own clock; a tombstone if it has no body."""
         identity = self.identities[owner]
         record = sign_record(
             identity,
             NET,
             Record(
-                kind=RecordKind.OFFER,
+                kind=kind,
                 topic=topic,
                 owner=identity.peer,
                 sequence=sequence,

@@ -8,7 +8,7 @@ The same name, seed and number of nodes give the same outcome, to the hash of ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from math import inf
 from typing import Final
 
 from haif.base import limits
-from haif.base.errors import WrongState
+from haif.base.errors import Equivocated
 from haif.testing import checkers, troubles
 from haif.testing.actors import Equivocator, Flooder, Liar, Replayer
 from haif.testing.directory import NET, PORT
@@ -154,15 +154,22 @@ def _churn(lifetime: troubles.Lifetime, stage: Stage) -> None:
 
 def live_through_churn(stage: Stage, lifetime: troubles.Lifetime, *, hours: float, readings: int) -> None:
     """Nodes come and go; owners republish every third of a record's life, and readers read in between."""
+    for _ in periods_of_churn(stage, lifetime, hours=hours, readings=readings):
+        pass
+
+
+def periods_of_churn(stage: Stage, lifetime: troubles.Lifetime, *, hours: float, readings: int) -> Iterator[float]:
+    """The same, period by period: yields the share of the time that has passed."""
     world = stage.world
-    ends = world.now() + hours * troubles.HOUR_SECONDS
-    troubles.churn(stage, lifetime, seconds=hours * troubles.HOUR_SECONDS)
+    began, seconds = world.now(), hours * troubles.HOUR_SECONDS
+    troubles.churn(stage, lifetime, seconds=seconds)
     period = limits.RECORD_TTL_MS_MAX / 3000
-    while world.now() < ends:
+    while world.now() < began + seconds:
         world.run(seconds=period / 2)
         stage.read_records(readings)
         world.run(seconds=period / 2)
         stage.renew()
+        yield min(1.0, (world.now() - began) / seconds)
 
 
 def _flash_crowd(stage: Stage) -> None:
@@ -238,7 +245,7 @@ def _equivocator(stage: Stage) -> None:
     directory.identities[lair] = identity
     records = directory.record(lair, topic, body=b"white"), directory.record(lair, topic, body=b"black")
     for record in records:
-        with suppress(WrongState):  # an honest node that keeps the first does not pass on the second
+        with suppress(Equivocated):  # an honest node that keeps the first does not pass on the second
             directory.publish(stage.random.choice(list(directory.nodes)), record)
     troubles.move_in(stage, lair, Equivocator(identity, NET, stage.world.entropy("lair"), records))
     stage.world.run(seconds=10)
@@ -294,10 +301,10 @@ SCENARIOS: Final = _told(
         name="bursts",
         about="each link is bad for a second in every twenty, and then loses all",
         story=partial(_under, Conditions(bursts=Bursts(good_seconds=19, bad_seconds=1, loss=1.0))),
-        recall_min=0.8,  # a burst outlasts a query's two attempts, so some of the k closest count as gone
+        recall_min=0.9,  # a burst outlasts a query's two attempts, each way: one in twelve counts as gone
     ),
     Scenario(name="asymmetric", about="what three in ten send is late, and a third of it lost", story=_asymmetric,
-             recall_min=0.8),
+             recall_min=0.9),  # both attempts are lost one time in eleven, and in four where both ends are bad
     Scenario(name="partition", about="a third is cut off for two minutes; then the network heals", story=_partition),
     Scenario(name="clog", about="a fifth is silent for 30 s, then everything arrives at once", story=_clog),
     Scenario(name="churn", about="an hour of nodes that live two hours in the mean", found_min=0.999,
@@ -311,12 +318,11 @@ SCENARIOS: Final = _told(
             about=f"{percent} % of all nodes fall silent at once",
             story=partial(_mass_death, percent / 100),
             found_min=0.995 if percent == 75 else 0.999,
-            recall_min=0.95,
         )
         for percent in (20, 50, 75)
     ),
     Scenario(name="eclipse", about="twenty ground ids in as many /24s stand nearest to a topic", story=_eclipse,
-             found_min=0.99, recall_min=0.0, ed25519=True),
+             found_min=0.99, ed25519=True),
     Scenario(name="sybils", about="as many ids again move into four /24s and name only each other", story=_sybils),
     Scenario(name="liars", about="one peer in ten names others that do not exist", story=_liars),
     Scenario(name="replayers", about="five peers repeat what they hear, also as answers to others", story=_replayers,
@@ -326,8 +332,7 @@ SCENARIOS: Final = _told(
              ed25519=True),
     Scenario(name="hostile", about="liars, replayers and slow-walkers at once", story=_hostile, ed25519=True),
     Scenario(name="nat", about="a third as many again live behind boxes of every kind", story=_nat),
-    Scenario(name="flood", about="a thousand datagrams of noise a second at a tenth of the nodes", story=_flood,
-             recall_min=0.9),
+    Scenario(name="flood", about="a thousand datagrams of noise a second at a tenth of the nodes", story=_flood),
     Scenario(name="clock-steps", about="clocks that step by 20 s, ahead and back", story=_clock_steps),
 )  # fmt: skip
 

@@ -19,7 +19,8 @@ from haif.dht.contact import Contact, unpack_contacts
 from haif.dht.messages import Kind
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import SIGNATURE_BYTES
-from haif.testing.directory import OPERATION_SECONDS, Directory
+from haif.protocol.records import RecordKind, presence_topic
+from haif.testing.directory import NET, OPERATION_SECONDS, Directory
 from haif.testing.signatures import Signatures
 from haif.testing.world import World
 
@@ -58,7 +59,13 @@ class Stage:
     """A network of `nodes` joined nodes with a few records in it."""
 
     def __init__(
-        self, *, seed: int, nodes: int, tell: Tell = lambda _: None, signatures: Signatures | None = None
+        self,
+        *,
+        seed: int,
+        nodes: int,
+        tell: Tell = lambda _: None,
+        signatures: Signatures | None = None,
+        kind: RecordKind = RecordKind.OFFER,
     ) -> None:
         self.directory = Directory(World(seed=seed), signatures=signatures)
         self.world = self.directory.world
@@ -70,7 +77,7 @@ class Stage:
         self._sequences: dict[Digest, int] = {}
         self._live: dict[Digest, bytes] = {}  # the newest record of each topic
         self.crooked: set[Address] = set()  # nodes that are no longer honest, and do not read
-        self._nodes, self.tell = nodes, tell
+        self._nodes, self._kind, self.tell = nodes, kind, tell
 
     def grow(self) -> None:
         """Let all nodes join, one after the other."""
@@ -83,8 +90,8 @@ class Stage:
 
     def publish(self, count: int, *, ttl_ms: int = limits.RECORD_TTL_MS_MAX) -> None:
         """Random owners publish a record each, at topics of their own."""
-        for _ in range(count):
-            self.owners[self.topic()] = self.random.choice(list(self.directory.nodes))
+        for owner in self.random.choices(list(self.directory.nodes), k=count):
+            self.owners[self._place(owner)] = owner
         self.renew(ttl_ms=ttl_ms)
 
     def renew(self, *, ttl_ms: int = limits.RECORD_TTL_MS_MAX) -> None:
@@ -95,7 +102,7 @@ class Stage:
     def succeed(self, topic: Digest, newcomer: Address) -> None:
         """An owner is gone and its topic with it; a newcomer publishes at one of its own as soon as it has joined."""
         del self.owners[topic]
-        fresh = self.topic()
+        fresh = self._place(newcomer)
 
         def live() -> None:
             if newcomer in self.directory.nodes:
@@ -117,14 +124,11 @@ class Stage:
         free = [address for address in self.directory.nodes if address not in sparing]
         return self.random.sample(free, min(len(free), round(share * len(self.directory.nodes))))
 
-    def read_records(self, readings: int, *, value: bool = False) -> None:
-        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted.
-
-        With `value` they know whose record they want, and stop when enough have given it.
-        """
+    def read_records(self, readings: int) -> None:
+        """Readers drawn at random read records drawn at random, all beginning at once; what they see is counted."""
         self.tell(f"{readings} readings at {self.world.now():.0f} s")
         jobs = [(self._reader(), self.random.choice(list(self.owners))) for _ in range(readings)]
-        ended = self._all([(reader, self._reading(reader, topic, value=value)) for reader, topic in jobs])
+        ended = self._all([(reader, partial(self.directory.nodes[reader].gather, topic)) for reader, topic in jobs])
         for (reader, topic), outcome in zip(jobs, ended, strict=True):
             if reader not in self.directory.nodes:
                 continue  # died over it
@@ -167,16 +171,20 @@ class Stage:
 
     # --- below --------------------------------------------------------------------------------------------------------
 
-    def _reading(self, reader: Address, topic: Digest, *, value: bool) -> Callable[[Instant], int]:
-        owner = self.directory.identities[self.owners[topic]].peer if value else None
-        return partial(self.directory.nodes[reader].gather, topic, owner=owner)
-
     def _reader(self) -> Address:
         return self.random.choice([address for address in self.directory.nodes if address not in self.crooked])
 
+    def _place(self, owner: Address) -> Digest:
+        """Where an owner publishes; a presence has its own place."""
+        if self._kind is RecordKind.PRESENCE:
+            return presence_topic(NET, self.directory.identities[owner].peer)
+        return self.topic()
+
     def _announce(self, topic: Digest, owner: Address, ttl_ms: int, now: Instant) -> int:
         self._sequences[topic] = sequence = self._sequences.get(topic, 0) + 1
-        self._live[topic] = record = self.directory.record(owner, topic, sequence=sequence, ttl_ms=ttl_ms)
+        self._live[topic] = record = self.directory.record(
+            owner, topic, sequence=sequence, ttl_ms=ttl_ms, kind=self._kind
+        )
         return self.directory.nodes[owner].publish(record, now)
 
     def _all(self, begins: Sequence[tuple[Address, Callable[[Instant], int]]]) -> list[tuple[Any, float] | None]:

@@ -18,7 +18,7 @@ from trio._core import _run  # the switches live here
 
 from haif.base.clock import Instant
 from haif.base.machine import Address, Machine
-from haif.testing.net import Conditions, Links
+from haif.testing.net import Conditions, Fault, Links
 from haif.testing.replay import Input, Sent, flush
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class TrioNet:
         self._machines: dict[Address, Machine[Any]] = {}
         self._inboxes: dict[Address, trio.MemorySendChannel[_Letter]] = {}
         self._news: dict[Address, tuple[trio.MemorySendChannel[Any], trio.MemoryReceiveChannel[Any]]] = {}
+        self._lives: dict[Address, trio.CancelScope] = {}
         self.sent: list[tuple[Address, Sent]] = []
 
     def add(self, address: Address, machine: Machine[Any]) -> None:
@@ -64,7 +65,17 @@ class TrioNet:
         outbox, inbox = trio.open_memory_channel[_Letter](_INBOX_DATAGRAMS)
         self._machines[address], self._inboxes[address] = machine, outbox
         self._news[address] = trio.open_memory_channel[Any](math.inf)
+        self._lives[address] = trio.CancelScope()
         self._nursery.start_soon(self._live, address, machine, inbox)
+
+    def kill(self, address: Address) -> None:
+        """A machine falls silent without a word: its task is cancelled."""
+        del self._machines[address], self._inboxes[address]
+        self._lives.pop(address).cancel()
+
+    def strike(self, *faults: Fault) -> None:
+        """Let faults hold, each from its beginning to its end."""
+        self._links.faults += faults
 
     def do(self, address: Address, action: Callable[[Instant], T]) -> T:
         """Let a machine's owner do something now."""
@@ -77,16 +88,17 @@ class TrioNet:
         return await self._news[address][1].receive()
 
     async def _live(self, address: Address, machine: Machine[Any], inbox: trio.MemoryReceiveChannel[_Letter]) -> None:
-        while True:
-            self._flush(address, machine)
-            wish = machine.wake_at()
-            letter: _Letter = None
-            with trio.move_on_at(math.inf if wish is None else wish) as wait:
-                letter = await inbox.receive()
-            if letter is not None:
-                machine.receive(*letter, _now())
-            elif wait.cancelled_caught and wish is not None:
-                machine.wake(max(wish, _now()))
+        with self._lives[address]:
+            while True:
+                self._flush(address, machine)
+                wish = machine.wake_at()
+                letter: _Letter = None
+                with trio.move_on_at(math.inf if wish is None else wish) as wait:
+                    letter = await inbox.receive()
+                if letter is not None:
+                    machine.receive(*letter, _now())
+                elif wait.cancelled_caught and wish is not None:
+                    machine.wake(max(wish, _now()))
 
     def _flush(self, address: Address, machine: Machine[Any]) -> None:
         now = _now()

@@ -16,7 +16,7 @@ from typing import Self
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, WrongState
+from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.engine.request import Finished, Generate, Piece
@@ -159,7 +159,8 @@ class Worker:
                 session = None
                 self._heard_by.pop(peer, None)
                 self._telemetry.dropped(Dropped(error.reason, peer, "heartbeat"))
-                pause = _RETRY_SECONDS
+                refused = isinstance(error, Refusal)  # by a person's decision: that does not change in a moment
+                pause = limits.HEARTBEAT_SECONDS if refused else _RETRY_SECONDS
             await asyncio.sleep(pause)
 
     async def _reach(self, peer: PeerId) -> Session:

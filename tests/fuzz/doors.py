@@ -12,22 +12,26 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgpack
+import msgspec
 
 from haif.artifacts.manifest import Manifest, open_manifest
 from haif.base import codec, limits
 from haif.base.clock import Deadline, Instant, WallTime
 from haif.base.codec import Message
-from haif.base.errors import Overloaded, PeerFault, Refusal, Unavailable
-from haif.base.ids import Digest, PeerId
+from haif.base.errors import Misuse, Overloaded, PeerFault, Refusal, Unavailable
+from haif.base.ids import Digest, NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Traffic
 from haif.dht import messages as dht
 from haif.dht.contact import Contact, pack_address, pack_contacts, unpack_address, unpack_contacts
+from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.engine.frames import FrameReader, Order, Report, decode_order, decode_report, frame
 from haif.identity import certificate
+from haif.identity.admission import Admission, Book, Delegation, Network, Revocations, read_delegation
 from haif.identity.certificate import StaticKey
 from haif.identity.keys import Identity
+from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
@@ -35,7 +39,7 @@ from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, open_record, sign_record
+from haif.protocol.records import Record, RecordKind, Value, open_record, sign_record
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
 from haif.wire.frames import Kind, RequestHead, read_failure, request_head
@@ -55,12 +59,17 @@ BLAMED = (PeerFault, Refusal, Unavailable)
 
 DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
-    Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature,
+    Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
+    Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
 }  # fmt: skip
-BODIES: dict[RecordKind, type[Message]] = {RecordKind.OFFER: Offer, RecordKind.PRESENCE: Presence}
+BODIES: dict[RecordKind, type[Message]] = {
+    RecordKind.OFFER: Offer,
+    RecordKind.PRESENCE: Presence,
+    RecordKind.MUTABLE: Value,
+}
 ENGINE: tuple[type[Message], ...] = (Order, Report)
 HANDSHAKE: tuple[type[Message], ...] = (Introduction, Hello)
-DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Reply)
+DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Reply, dht.Put)
 LIVE: dict[int, type[Message]] = {method.live: method.argument for method in methods.ALL if method.live is not None}
 CALLS: tuple[type[Message], ...] = (
     Request, *(kind for method in methods.ALL for kind in (method.argument, method.reply)),
@@ -101,10 +110,18 @@ class Evidence:
 
     def __init__(self) -> None:
         self._identity = Identity(b"e" * 32)
+        self._network = Network("fuzz", closed=True, roots=(self._identity.peer,))
+        self._book = Book(self._network)
 
     def make(self, rng: Random) -> tuple[Domain, bytes]:
         domain = rng.choice(list(DOMAINS))
-        whole = seal(self._identity, domain, wild(DOMAINS[domain], rng))
+        statement = wild(DOMAINS[domain], rng)
+        if isinstance(statement, Admission | Delegation | Revocations) and rng.random() < 0.8:
+            statement = msgspec.structs.replace(statement, net=self._network.net)
+        if isinstance(statement, Admission) and rng.random() < 0.3:
+            delegation = seal(self._identity, Domain.DELEGATION, wild(Delegation, rng))
+            statement = msgspec.structs.replace(statement, delegation=delegation)
+        whole = seal(self._identity, domain, statement)
         match rng.randrange(6):
             case 0:
                 return domain, whole
@@ -132,6 +149,12 @@ class Evidence:
                 certificate.read(data, net=NET, now=WALL)
             elif domain is Domain.MANIFEST:
                 open_manifest(data, publishers={self._identity.peer}, now=WALL)
+            elif domain is Domain.ADMISSION:
+                self._book.judge(self._identity.peer, data, WALL)
+            elif domain is Domain.DELEGATION:
+                read_delegation(data, network=self._network, now=WALL)
+            elif domain is Domain.REVOCATIONS:
+                self._book.learn(data, WALL)
 
 
 class Watch:
@@ -196,11 +219,15 @@ class Records:
     def take(self, data: bytes) -> None:
         with suppress(*BLAMED):
             record = open_record(data, net=NET, now=WALL).payload
-            codec.decode(BODIES[RecordKind(record.kind)], record.body)
+            if record.kind in BODIES:
+                codec.decode(BODIES[RecordKind(record.kind)], record.body)
+
+
+_ENVELOPE = Envelope(NetKey(b"k" * 32))
 
 
 class Addresses:
-    """Packed contacts and addresses of the DHT."""
+    """Packed contacts and addresses of the DHT, and the envelope of a closed network."""
 
     def make(self, rng: Random) -> bytes:
         return mutated(pack_contacts(contacts(rng), 1000), rng)
@@ -210,6 +237,8 @@ class Addresses:
             unpack_contacts(data)
         with suppress(*BLAMED):
             unpack_address(data[32:])
+        with suppress(*BLAMED):
+            _ENVELOPE.open(data)
 
 
 def contacts(rng: Random) -> list[Contact]:
@@ -240,6 +269,7 @@ class Directory:
         self._begun += 1
         self._node.join([("192.0.2.9", 9)], self._now)
         self._node.gather(_TARGET, self._now)
+        self._node.watch(_TARGET, self._now)
         record = Record(1, _TARGET, SERVER.peer, self._begun, WALL + 60_000, False, b"")
         self._node.publish(sign_record(SERVER, NET, record), self._now)
         asked = dht.write_query(b"12345678", dht.Command.FIND, _TARGET, b"", None, CLIENT.peer)
@@ -265,14 +295,15 @@ class Directory:
             case 4:
                 return mutated(self._reply(query, rng), rng), where
             case 5:
-                return self._reply(query, rng), source
+                return self._notice(query, rng), rng.choice((source, where))
             case _:
                 return self._reply(query, rng), where
 
     def _query(self, rng: Random) -> bytes:
-        argument = Records().make(rng)[:900] if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 7, 800)))
+        put = dht.Put(Records().make(rng)[:800], rng.choice((b"", bytes(32), b"t")), rng.choice((None, 0, 1, -1)))
+        argument = codec.encode(put) if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 16, 7, 800)))
         query = dht.Query(
-            rng.choice((0, 1, 2, 3, 3, 4, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
+            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
             rng.choice((None, self._token, self._token, b"")),
             rng.choice((None, CLIENT.peer, CLIENT.peer, PeerId(wild_id(32, rng)))), b"",
         )  # fmt: skip
@@ -291,6 +322,11 @@ class Directory:
         signer = rng.choice((CLIENT, Identity(rng.randbytes(32))))
         body = signer.peer + body[:1000]
         return dht.write(dht.Kind.REPLY, query[2:10], signer.sign(dht._signed(NET, query, body)) + body)
+
+    def _notice(self, query: bytes, rng: Random) -> bytes:
+        """News of a record, under the handle of a watch where the query was one."""
+        handle = rng.choice((query[2:10], query[-8:], rng.randbytes(8)))
+        return dht.sign_notice(CLIENT, NET, handle, _TARGET, Records().make(rng)[:900])
 
     def take(self, case: tuple[bytes, Address]) -> None:
         self._now = Instant(self._now + 0.02)
@@ -603,6 +639,18 @@ class Tickets:
         assert max(len(self._gate._sources), len(self._gate._subnets)) <= limits.GATE_SOURCES_MAX
 
 
+class Files:
+    """The file of a network, which somebody was sent and opens: a person chose it, so a person is told."""
+
+    def make(self, rng: Random) -> bytes:
+        data = codec.encode_evidence(wild(Invitation, rng))
+        return rng.choice((mutated, grafted_cbor))(data, rng) if rng.random() < 0.8 else data
+
+    def take(self, data: bytes) -> None:
+        with suppress(*BLAMED, Misuse):
+            read_invitation(data)
+
+
 class Pipe:
     """The pipe between worker and engine child."""
 
@@ -633,7 +681,7 @@ class Pipe:
 DOORS: dict[str, tuple[Callable[[], Any], int]] = {
     "call": (lambda: Decoder(*CALLS), 25),
     "body": (lambda: Decoder(*BODIES.values(), *HANDSHAKE, *DATAGRAMS, *ENGINE, wire.Failure), 15),
-    "head": (Heads, 14),
+    "head": (Heads, 13),
     "session": (OpenSession, 14),
     "pipe": (Pipe, 8),
     "record": (Records, 5),
@@ -642,6 +690,7 @@ DOORS: dict[str, tuple[Callable[[], Any], int]] = {
     "directory": (Directory, 3),
     "evidence": (Evidence, 3),
     "live": (Ear, 2),
+    "file": (Files, 1),
     "doorstep": (Doorstep, 2),
     "dialled": (Dialled, 1),
 }

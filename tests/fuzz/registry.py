@@ -23,6 +23,7 @@ from haif.base.codec import Message
 from haif.base.errors import Overloaded
 from haif.base.ids import BootId, Digest, Nonce
 from haif.dht import messages as dht
+from haif.identity.networks import Invitation
 from haif.identity.signing import Domain, Header, seal, sign_live
 from haif.protocol import methods
 from haif.protocol.inference import Request
@@ -45,6 +46,7 @@ _WIRE = "tests/threats/test_wire.py::"
 _HANDSHAKE = "tests/unit/wire/test_handshake.py::"
 _CHILD = "tests/unit/engine/test_engine.py::"
 _DHT = "tests/threats/test_dht.py::"
+_DATAGRAMS = "tests/unit/dht/test_messages.py::"
 _CALLER = _WIRE + "test_a_caller_that_breaks_a_rule_is_dropped_with_its_reason"
 _CALLEE = _WIRE + "test_a_callee_that_breaks_a_rule_is_dropped_with_its_reason"
 _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_only_with_a_reason"
@@ -73,17 +75,23 @@ HOSTILE: dict[str, str] = {
     "rpc jobs.show": "tests/unit/orchestrator/test_service.py::test_a_gateway_sees_only_its_own_jobs",
     "rpc jobs.submit": _ORCHESTRATOR + "test_h_s3_a_recorded_submission_places_nothing",
     "rpc models.list": _ORCHESTRATOR + "test_truncated_and_oversize_messages_are_refused",
+    "rpc network.revocations": "tests/unit/identity/test_admission.py::test_a_list_that_does_not_hold_is_refused",
     "rpc worker.heartbeat": _ORCHESTRATOR + "test_h_s3_a_recorded_heartbeat_keeps_nobody_alive",
     "record OFFER": _DHT + "test_a_record_that_its_owner_did_not_sign_is_not_stored",
     "record PRESENCE": _DHT + "test_a_reader_believes_only_records_whose_owners_signed_them",
+    "record MUTABLE": "tests/unit/protocol/test_records.py::test_nobody_puts_a_mutable_value_where_anothers_is",
+    "record IMMUTABLE": "tests/unit/protocol/test_records.py::test_what_does_not_hold_is_refused",
     "query PING": _DHT + "test_ten_thousand_claimed_identities_are_answered_with_at_most_ten_pings",
     "query FIND": _DHT + "test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query",
     "query GET": _DHT + "test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served",
+    "query WATCH": "tests/unit/dht/test_notices.py::test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet",
     "query PUT": _DHT + "test_a_token_is_worth_nothing_from_another_address_requester_or_target",
     "datagram REPLY": _DHT + "test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open",
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
+    "datagram NOTICE": _DATAGRAMS + "test_a_notice_is_bound_to_network_handle_and_topic_and_is_no_reply",
     "datagram ERROR": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     **dict.fromkeys((f"evidence {domain.name}" for domain in Domain), _SEALED),
+    "file Invitation": "tests/unit/identity/test_networks.py::test_a_file_of_what_cannot_be_a_network_is_refused",
     "engine Order": "tests/unit/engine/test_frames.py::test_anything_else_is_malformed",
     "engine Report": _CHILD + "test_a_child_that_breaks_the_protocol_is_killed_and_the_cause_told",
 }
@@ -100,7 +108,7 @@ class Conversation:
 
 def conversations() -> dict[str, Conversation]:
     """All of them, by name."""
-    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_evidence(), *_engine()])
+    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_evidence(), *_files(), *_engine()])
 
 
 def _frames() -> Iterator[tuple[str, Conversation]]:
@@ -153,13 +161,17 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:
-        yield (
-            f"query {command.name}",
-            Conversation((dht.Query,), "directory", lambda command=command: _query(command)),
-        )
-    rests = {dht.Kind.REPLY: _reply, dht.Kind.RETRY: lambda: b"t" * 16, dht.Kind.ERROR: lambda: b"\2"}
+        roots = (dht.Query, dht.Put) if command is dht.Command.PUT else (dht.Query,)
+        yield f"query {command.name}", Conversation(roots, "directory", lambda command=command: _query(command))
+    handle = b"12345678"
+    datagrams = {
+        dht.Kind.REPLY: _reply,
+        dht.Kind.RETRY: lambda: dht.write(dht.Kind.RETRY, handle, b"t" * 16),
+        dht.Kind.ERROR: lambda: dht.write(dht.Kind.ERROR, handle, b"\2"),
+        dht.Kind.NOTICE: lambda: dht.sign_notice(CLIENT, NET, handle, Digest(b"t" * 32), b"record"),
+    }
     for kind in set(dht.Kind) - {dht.Kind.QUERY}:
-        golden = lambda kind=kind: dht.write(kind, b"12345678", rests[kind]())  # noqa: E731
+        golden = datagrams.get(kind, _missing)
         yield (
             f"datagram {kind.name}",
             Conversation((dht.Reply,) if kind is dht.Kind.REPLY else (), "directory", golden),
@@ -167,13 +179,20 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
 
 
 def _query(command: dht.Command) -> bytes:
-    return dht.write(dht.Kind.QUERY, b"12345678", codec.encode(_example(dht.Query, command=command)))
+    argument = codec.encode(example(dht.Put)) if command is dht.Command.PUT else b"handle 8"
+    query = _example(dht.Query, command=command, argument=argument, token=b"t" * 16)
+    return dht.write(dht.Kind.QUERY, b"12345678", codec.encode(query))
 
 
 def _reply() -> bytes:
     asked = _query(dht.Command.FIND)
-    reply = _example(dht.Reply, token=b"t" * 16)
-    return dht.sign_reply(CLIENT, NET, dht.read(asked), reply)[dht.HEADER_BYTES :]
+    reply = _example(dht.Reply, token=b"t" * 16, ticket=bytes(32))
+    return dht.sign_reply(CLIENT, NET, dht.read(asked), reply)
+
+
+def _missing() -> bytes:
+    """Nothing yet, for what was added to an enumeration and not described here."""
+    return b""
 
 
 def _example(kind: type[Message], **changes: Any) -> Any:
@@ -183,8 +202,12 @@ def _example(kind: type[Message], **changes: Any) -> Any:
 def _evidence() -> Iterator[tuple[str, Conversation]]:
     for domain in Domain:
         kinds = (DOMAINS[domain],) if domain in DOMAINS else ()
-        golden = lambda domain=domain: seal(CLIENT, domain, example(DOMAINS[domain]))  # noqa: E731
+        golden = (lambda domain=domain: seal(CLIENT, domain, example(DOMAINS[domain]))) if kinds else _missing
         yield f"evidence {domain.name}", Conversation(kinds, "evidence" if kinds else None, golden)
+
+
+def _files() -> Iterator[tuple[str, Conversation]]:
+    yield "file Invitation", Conversation((Invitation,), "file", lambda: codec.encode_evidence(example(Invitation)))
 
 
 def _engine() -> Iterator[tuple[str, Conversation]]:

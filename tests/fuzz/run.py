@@ -22,7 +22,7 @@ from typing import Any
 from tests.fuzz.doors import DOORS
 
 BATCH = 500
-MEMORY_BYTES, MEMORY_FACTOR = 256 << 10, 100  # what an input may take: so much, and so many times its length
+MEMORY_BYTES, MEMORY_FACTOR = 1 << 20, 100  # an input and the answer to it: so much, and so many times its length
 WORK_CALLS, WORK_FACTOR = 40_000, 8  # calls of functions, Python's and C's
 
 

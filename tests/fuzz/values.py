@@ -2,6 +2,7 @@
 
 import types
 import typing
+from enum import Enum
 from functools import cache
 from random import Random
 from typing import Any
@@ -61,6 +62,8 @@ def example(hint: Any) -> Any:
         return {example(parts[0]): example(parts[1])}
     if issubclass(hint, FixedBytes):
         return hint(bytes(range(hint.size)))
+    if issubclass(hint, Enum):
+        return next(iter(hint))
     if issubclass(hint, Message):
         return hint(*map(example, fields(hint)))
     return _EXAMPLES[hint]
@@ -85,6 +88,8 @@ def wild(hint: Any, rng: Random) -> Any:
         return {wild(parts[0], rng): wild(parts[1], rng) for _ in range(rng.choice((0, 1, 3)))}
     if hint is type(None):
         return None
+    if issubclass(hint, Enum):
+        return rng.choice(list(hint))
     if issubclass(hint, FixedBytes):
         return hint(rng.choice((bytes(hint.size), b"\xff" * hint.size, rng.randbytes(hint.size))))
     if issubclass(hint, Message):

@@ -16,6 +16,7 @@ from haif.base.ids import NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.roles import Role
 from haif.dht.service import Dht
+from haif.dht.watch import What
 from haif.identity.admission import DAY_MS, Book, Network, Office, admit, delegate, revise
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
@@ -260,7 +261,7 @@ async def test_n_12_a_closed_networks_directory_is_deaf_and_dumb_to_strangers(
     drops = Drops()
     first = await stack.enter_async_context(dht(SERVER, KEY, drops=drops))
     member = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
-    await member.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    await member.publish(RecordKind.OFFER, TOPIC, b"here", ttl_ms=60_000)
     assert [record.payload.body for record in await first.lookup(TOPIC)] == [b"here"]
     sent = first.statistics().datagrams_out
     for key in (None, NetKey(b"o" * 32)):  # who knows no key, and who knows another network's
@@ -275,10 +276,14 @@ async def test_n_12_a_closed_networks_directory_is_deaf_and_dumb_to_strangers(
 async def test_what_a_revoked_peer_announces_is_not_passed_on_to_whoever_looks(stack: AsyncExitStack) -> None:
     first = await stack.enter_async_context(dht(SERVER, KEY))
     revoked = await stack.enter_async_context(dht(CLIENT, KEY, first.address))
-    await revoked.publish(RecordKind.PRESENCE, TOPIC, b"here", ttl_ms=60_000)
+    await revoked.publish(RecordKind.OFFER, TOPIC, b"here", ttl_ms=60_000)
     assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 1
+    changes = first.watch(TOPIC)
+    assert (await anext(changes)).what is What.ADDED
     first.exclude(frozenset({CLIENT.peer}))
+    assert (await anext(changes)).what is What.GONE
     await revoked.find(TOPIC)  # it asks, and asks to be taken for a contact
     assert len(await first.lookup(TOPIC)) == first.statistics().contacts == 0
     first.exclude(frozenset())
+    assert (await anext(changes)).what is What.ADDED
     assert len(await first.lookup(TOPIC)) == 1

@@ -33,9 +33,7 @@ ANNA, BEN, CARL = WORKERS.values()
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "OFFERS_SEARCH_SECONDS", 0.02)
-    monkeypatch.setattr(limits, "OFFERS_REFRESH_SECONDS", 0.04)
+async def patience():
     async with asyncio.timeout(30):
         yield
 

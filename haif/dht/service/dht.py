@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -49,6 +49,16 @@ class DhtStatistics:
     queries_failed: int
     eclipses_suspected: int
     nodes_estimated: float
+    store_bytes: int
+    tickets_given: int
+    tickets_redeemed: int
+    tickets_void: int
+    tickets_held: int
+    puts_waited: int
+    watched: int
+    watchers: int
+    notices_heard: int
+    records_missed: int
     unsent: int
     dropped: Mapping[Reason, int]
 
@@ -163,7 +173,7 @@ class Dht:
             number = self._node.publish(record, self._clock.now(), replaces=replaces)
             return await self._endpoint.outcome(Stored, number)
 
-    def watch(self, topic: Digest) -> AsyncIterator[Change]:
+    def watch(self, topic: Digest) -> AsyncGenerator[Change]:
         """What is announced at a topic, and from then on each change: added, renewed with another body, gone.
 
         All who watch a topic share what it costs, which is next to nothing while nothing changes: nodes that keep the
@@ -197,6 +207,7 @@ class Dht:
         """These peers, and no others, are kept out of the table, and their records are not passed to our owner."""
         self._excluded = peers
         self._node.exclude(peers)
+        self._watching.changed_everywhere()
 
     async def find(self, target: Digest) -> tuple[Contact, ...]:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
@@ -221,6 +232,16 @@ class Dht:
             queries_failed=counters.queries_failed,
             eclipses_suspected=counters.eclipses_suspected,
             nodes_estimated=self._node.nodes_estimated(self._clock.now()),
+            store_bytes=self._node.store.bytes,
+            tickets_given=self._node.answerer.tickets.given,
+            tickets_redeemed=self._node.answerer.tickets.redeemed,
+            tickets_void=self._node.answerer.tickets.void,
+            tickets_held=self._node.waiting,
+            puts_waited=counters.puts_waited,
+            watched=len(self._node.attention),
+            watchers=len(self._node.answerer.watchers),
+            notices_heard=self._node.attention.notices,
+            records_missed=self._node.attention.missed,
             unsent=self._endpoint.unsent,
             dropped=dict(counters.dropped),
         )

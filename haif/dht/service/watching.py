@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from haif.base.clock import Clock
@@ -24,7 +24,7 @@ class Watching:
         self._listeners: dict[Digest, set[asyncio.Event]] = {}
         self._closed = False
 
-    async def watch(self, topic: Digest) -> AsyncIterator[Change]:
+    async def watch(self, topic: Digest) -> AsyncGenerator[Change]:
         """As `Dht.watch`."""
         heard = asyncio.Event()
         self._node.watch(topic, self._clock.now())
@@ -50,11 +50,15 @@ class Watching:
         for heard in self._listeners.get(topic, ()):
             heard.set()
 
+    def changed_everywhere(self) -> None:
+        """Something changed that may concern any topic."""
+        for topic in self._listeners:
+            self.changed(topic)
+
     def close(self) -> None:
         """Whoever still listens is told that there will be nothing more."""
         self._closed = True
-        for topic in self._listeners:
-            self.changed(topic)
+        self.changed_everywhere()
 
     def __len__(self) -> int:
         return sum(len(listeners) for listeners in self._listeners.values())

@@ -327,11 +327,11 @@ class Orchestrator:
         live = self._hear(Heartbeat, heartbeats.HEARTBEAT, call)
         now = self._moment()
         self._fleet.hear(call.peer, live.body, self._state.busy, now.instant, now.wall)
-        self._fleet.met(call.peer, live.header.boot)
+        restarted = self._fleet.met(call.peer, live.header.boot)
         self._telemetry.count(names.HEARTBEATS)
         for load in live.body.loads:
             if load.model in self._offers:
-                self._offers[load.model].heard(call.peer)
+                self._offers[load.model].heard(call.peer, restarted=restarted)
         return Acknowledged(live.header.nonce)
 
     async def _show(self, call: Call) -> Message:
@@ -371,7 +371,7 @@ class Orchestrator:
     def _watch(self, model: ModelDigest) -> OfferWatch:
         return OfferWatch(
             model, self._fleet, admitted=self._settings.workers,
-            net=self._net, dht=self._dht, telemetry=self._telemetry, clock=self._clock,
+            net=self._net, dht=self._dht, telemetry=self._telemetry,
         )  # fmt: skip
 
     # --- shared -------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_a_refusal_names_the_parameter() -> None:
 def test_ids_have_one_size_and_one_text() -> None:
     for kind in FixedBytes.__subclasses__():
         raw = bytes(range(kind.size))
-        assert kind.parse(str(kind(raw))) == raw
+        assert kind.parse(raw.hex()) == raw
         with pytest.raises(ValueError, match="bytes"):
             kind(raw + b"x")
         with pytest.raises(ValueError, match="hex digits"):

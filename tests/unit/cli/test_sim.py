@@ -12,10 +12,10 @@ from haif.testing.stage import Stage
 
 
 def test_the_list_names_every_scenario_and_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sim", "--list"]) == 0
+    assert main(["sim", "list"]) == 0
     text = capsys.readouterr().out
     assert all(name in text and scenario.about in text for name, scenario in SCENARIOS.items())
-    assert main(["sim", "--list", "--json"]) == 0
+    assert main(["sim", "list", "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out)] == list(SCENARIOS)
 
 

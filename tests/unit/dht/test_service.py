@@ -60,7 +60,7 @@ async def test_thirty_nodes_with_one_bootstrap_address_find_each_others_records(
 
 async def test_a_lookup_finds_what_was_published_before_anybody_else_was_there() -> None:
     async with dht() as first:
-        await first.publish(RecordKind.PRESENCE, TOPIC, b"alone", ttl_ms=60_000)
+        await first.publish(RecordKind.OFFER, TOPIC, b"alone", ttl_ms=60_000)
         assert bodies(await first.lookup(TOPIC)) == {b"alone"}
         async with dht([first.address]) as second:
             assert bodies(await second.lookup(TOPIC)) == {b"alone"}

@@ -144,6 +144,19 @@ def test_a_bucket_of_our_own_neighbourhood_is_left_to_the_lookup_of_our_own_id()
     assert few.idle(later(600), 600) == []
 
 
+def test_the_closest_are_found_wherever_the_target_lies() -> None:
+    random = Random(3)
+    table = RoutingTable(OWN, exempt=Scope.PRIVATE)
+    for number in range(2000):
+        table.heard(Contact(PeerId(random.randbytes(32)), (f"10.0.{number // 250}.{number % 250}", 1)), NOW)
+    known = table.closest(0, len(table))
+    assert len(known) == len(table) > 6 * limits.DHT_K
+    for bits in (*range(16), 255):
+        for _ in range(20):
+            target = node_id(OWN) ^ random.randrange(1 << (256 - bits))
+            assert table.closest(target, 25) == sorted(known, key=lambda c: node_id(c.peer) ^ target)[:25]
+
+
 @given(st.integers(0, 255), st.binary(min_size=32, max_size=32))
 def test_a_random_target_lies_in_its_bucket(bucket: int, noise: bytes) -> None:
     target = int.from_bytes(

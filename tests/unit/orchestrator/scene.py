@@ -54,7 +54,7 @@ def load(running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDiges
 
 
 def offer(port: int = 4000, model: ModelDigest = MODEL) -> Offer:
-    return Offer(model, "127.0.0.1", port, 1024, 4, "process", "test engine", b"")
+    return Offer(model, "127.0.0.1", port, 1024, 4, "process", "test engine", b"a certificate")
 
 
 def ticket(placed: Placed) -> Reservation:
@@ -98,8 +98,8 @@ class Desk:
         return WallTime(1_700_000_000_000 + int(self.seconds * 1000))
 
     def staffed(self, *workers: bytes, slots: int = 4) -> "Desk":
-        self.fleet.found(MODEL, {worker: offer() for worker in workers or WORKERS})  # type: ignore[misc]
         for worker in workers or WORKERS:
+            self.fleet.offered(worker, offer())  # type: ignore[arg-type]
             self.beat(worker, slots=slots)
         return self
 

@@ -23,12 +23,13 @@ TOPIC = offer_topic(NET, MODEL)
 
 
 def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, ("127.0.0.1", 1), b"", slots, taken, 1024)
+    return WorkerView(worker, ("127.0.0.1", 1), slots, taken, 1024)
 
 
 def fleet(*workers: PeerId) -> Fleet:
     found = Fleet()
-    found.found(MODEL, {worker: offer() for worker in workers})
+    for worker in workers:
+        found.offered(worker, offer())
     return found
 
 
@@ -89,17 +90,9 @@ def test_a_worker_is_gone_after_fifteen_seconds_of_silence() -> None:
     assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS)) == {}
 
 
-def test_a_restarted_worker_gets_work_only_once_its_new_offer_is_known() -> None:
+def test_it_is_noticed_that_a_worker_was_restarted() -> None:
     known = fleet(ANNE)
-    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
-    for _ in range(2):
-        known.met(ANNE, BootId(b"1" * 8))
-        assert loads(known, {}) == {ANNE: 0}
-    known.met(ANNE, BootId(b"2" * 8))
-    assert loads(known, {}) == {}
-    assert not known.is_complete(MODEL, START)
-    known.found(MODEL, {ANNE: offer()})
-    assert loads(known, {}) == {ANNE: 0}
+    assert [known.met(ANNE, BootId(boot * 8)) for boot in (b"1", b"1", b"2", b"2")] == [False, False, True, False]
 
 
 def test_a_draining_worker_is_gone_at_once() -> None:
@@ -115,35 +108,16 @@ def test_a_heartbeat_about_another_model_makes_nobody_live_for_this_one() -> Non
     assert loads(known, {}) == {}
 
 
-def test_one_lookup_that_misses_an_offer_is_a_hint_and_two_are_a_withdrawal() -> None:
+def test_an_offer_that_was_withdrawn_makes_nobody_live_and_one_that_was_made_anew_does() -> None:
     known = fleet(ANNE, BOB)
     for worker in (ANNE, BOB):
         known.hear(worker, Heartbeat([load()]), {}, START, WALL)
-    known.found(MODEL, {BOB: offer()})
-    assert set(loads(known, {})) == {ANNE, BOB}
-    assert not known.is_complete(MODEL, START)
-    known.found(MODEL, {BOB: offer()})
+    known.withdrawn(ANNE, MODEL)
+    known.withdrawn(ANNE, OTHER_MODEL)
     assert set(loads(known, {})) == {BOB}
-
-
-def test_an_offer_found_again_counts_from_the_start() -> None:
-    known = fleet(ANNE)
-    known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
-    for _ in range(3):
-        known.found(MODEL, {})
-        known.found(MODEL, {ANNE: offer()})
-    assert set(loads(known, {})) == {ANNE}
-
-
-def test_offers_are_searched_for_until_every_worker_heard_has_one() -> None:
-    known = Fleet()
-    assert not known.is_complete(MODEL, START)
-    known.found(MODEL, {ANNE: offer()})
-    assert known.is_complete(MODEL, START)
-    known.hear(BOB, Heartbeat([load()]), {}, START, WALL)
-    assert not known.is_complete(MODEL, START)
-    known.found(MODEL, {ANNE: offer(), BOB: offer()})
-    assert known.is_complete(MODEL, START)
+    assert not known.knows(ANNE, MODEL)
+    known.offered(ANNE, offer(port=5000))
+    assert {view.address[1] for view in known.live(MODEL, {}, START) if view.worker == ANNE} == {5000}
 
 
 def test_the_number_of_workers_is_bounded_and_silent_ones_make_room() -> None:

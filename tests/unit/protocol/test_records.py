@@ -92,9 +92,9 @@ def test_what_holds_is_opened(value: Record) -> None:
     ("value", "error"),
     [
         (record(kind=9), Malformed),
-        (record(body=bytes(601)), Oversize),
+        (record(body=bytes(limits.RECORD_BODY_BYTES_MAX + 1)), Oversize),
         (record(sequence=-1), Malformed),
-        (record(sequence=1 << 63), Malformed),
+        (record(sequence=limits.SEQUENCE_MAX + 1), Malformed),
         (record(expires=NOW - limits.CLOCK_SKEW_MS), Expired),
         (record(expires=NOW + limits.RECORD_TTL_MS_MAX + limits.CLOCK_SKEW_MS + 1), Expired),
         (mutable(expires=NOW + DAY + limits.CLOCK_SKEW_MS + 1), Expired),

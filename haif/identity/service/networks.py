@@ -1,11 +1,7 @@
-"""What a machine keeps of identities: its keyring, what a process remembers for the next, and its networks.
-
-A key is a file of 64 hex digits that only its owner may read; so is everything else here.
-"""
+"""The networks of a machine, on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,73 +10,10 @@ from haif.base.clock import WallTime
 from haif.base.errors import Misuse, PeerFault, Refusal
 from haif.base.ids import PeerId
 from haif.identity import admission
-from haif.identity.admission import Admission, Network, open_network
-from haif.identity.keys import SEED_BYTES, Identity
+from haif.identity.admission import Admission, Network, Revocations, open_network
 from haif.identity.networks import Charter, check_charter, is_file, keepable, read_charter, read_invitation
 from haif.identity.signing import Verified
 from haif.runtime import disk
-
-
-class Keyring:
-    """Identities by name, in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, name: str) -> Path:
-        """The file that holds, or would hold, this identity."""
-        return self.folder / f"{name}.key"
-
-    def load(self, name: str) -> Identity:
-        """The identity of that name.
-
-        Raises `Misuse` when there is none, when the file can be read by others, or when it is not a key.
-        """
-        path = self.path(name)
-        try:
-            text = disk.read_private(path)
-        except FileNotFoundError:
-            raise Misuse(f"there is no key {path}. Make one with: haif keys new {name}") from None
-        try:
-            return Identity(bytes.fromhex(text.decode().strip()))
-        except (ValueError, UnicodeDecodeError):
-            raise Misuse(f"{path} does not hold a key of {2 * SEED_BYTES} hex digits; restore it from a copy") from None
-
-    def create(self, name: str, entropy: Callable[[int], bytes]) -> Identity:
-        """A new identity under that name. Raises `Misuse` when one is there: a key is never overwritten."""
-        if self.path(name).exists():
-            raise Misuse(f"{self.path(name)} is there already. HAIF never overwrites a key; choose another name")
-        identity = Identity(entropy(SEED_BYTES))
-        disk.write_private(self.path(name), identity.seed().hex().encode() + b"\n")
-        return identity
-
-    def load_or_create(self, name: str, entropy: Callable[[int], bytes]) -> Identity:
-        """The identity of that name, made on first use."""
-        return self.load(name) if self.path(name).exists() else self.create(name, entropy)
-
-    def names(self) -> list[str]:
-        """The names of all keys here, sorted."""
-        return sorted(path.stem for path in self.folder.glob("*.key"))
-
-
-class Memory:
-    """The file in which a process leaves for the next one what its `Voice` remembers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def take(self) -> bytes | None:
-        """What the last process left, if it ended in order; it is gone from the disk when this returns."""
-        try:
-            content = disk.read_private(self.path)
-        except FileNotFoundError:
-            return None
-        disk.remove(self.path)
-        return content
-
-    def leave(self, content: bytes) -> None:
-        """Leave this for the next process."""
-        disk.write_private(self.path, content)
 
 
 class Networks:
@@ -157,12 +90,9 @@ class Networks:
     def keep_list(self, network: Network, evidence: bytes, now: WallTime) -> None:
         """Keep a list, unless a newer one of its issuer is here. Raises as `admission.read_revocations`."""
         found = admission.read_revocations(evidence, network=network, now=now)
-        kept = self._read(network, f"{found.signer}.revocations")
-        if kept:
-            with suppress(PeerFault, Refusal):
-                known = admission.read_revocations(kept, network=network, now=now)
-                if known.payload.sequence >= found.payload.sequence:
-                    return
+        kept = self.list_of(network, found.signer, now)
+        if kept is not None and kept.sequence >= found.payload.sequence:
+            return
         self._write(network, f"{found.signer}.revocations", evidence)
 
     def admission(self, network: Network, peer: PeerId) -> bytes:
@@ -180,6 +110,14 @@ class Networks:
             with suppress(PeerFault, Refusal):
                 held.append(admission.read(disk.read_private(path), network=network, now=now).admission)
         return held
+
+    def list_of(self, network: Network, issuer: PeerId, now: WallTime) -> Revocations | None:
+        """The list kept of an issuer, if there is one that holds."""
+        with suppress(PeerFault, Refusal):
+            return admission.read_revocations(
+                self._read(network, f"{issuer}.revocations"), network=network, now=now
+            ).payload
+        return None
 
     def lists(self, network: Network) -> list[bytes]:
         """The lists of revocations kept here."""
@@ -202,4 +140,5 @@ class Networks:
             return b""
 
     def _write(self, network: Network, name: str, content: bytes) -> None:
+        disk.private_folder(self.folder)
         disk.write_private(self._place(network) / name, content)

@@ -1,0 +1,75 @@
+"""Writing to the directory: a lookup of the closest set, and then the record to each of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from haif.base import codec
+from haif.base.errors import Reason
+from haif.base.ids import PeerId
+from haif.dht.contact import Contact
+from haif.dht.lookup import Answer, Ask, Lookup
+from haif.dht.messages import Command, Put, Reply
+from haif.dht.operations import Event, Find, Purpose, Stored
+
+Ticket = Callable[[PeerId], bytes]
+"""What to show to a node that told us to wait for a place; empty for the others."""
+
+
+class Publish(Find):
+    """Have the closest set keep a record. A write never stops early."""
+
+    def __init__(
+        self,
+        number: int,
+        lookup: Lookup,
+        record: bytes,
+        owner: PeerId,
+        ticket: Ticket,
+        *,
+        replaces: int | None = None,
+        comes_back: bool = True,
+        purpose: Purpose = Purpose.OWNER,
+    ) -> None:
+        super().__init__(number, lookup, purpose)
+        self.record, self.owner = record, owner
+        self.by: list[PeerId] = []
+        self.told: list[tuple[Contact, bytes, int]] = []  # to wait so many ms with this ticket
+        self.asked: list[PeerId] = []
+        self._ticket, self._replaces, self._comes_back = ticket, replaces, comes_back
+        self._refused: list[str] = []
+
+    def event(self) -> Event:
+        """Who keeps it."""
+        waiting = tuple(contact.peer for contact, _, _ in self.told)
+        return Stored(self.number, tuple(self.by), tuple(self._refused), waiting)
+
+    def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
+        for answer in reached:
+            yield self._put(answer.contact, answer.token)
+
+    def _put(self, contact: Contact, token: bytes | None) -> Ask:
+        self.asked.append(contact.peer)
+        argument = codec.encode(Put(self.record, self._ticket(contact.peer), self._replaces))
+        return Ask(contact.peer, contact.address, Command.PUT, self.lookup.target, argument, token)
+
+    def _second_answer(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        if not reply.refused:
+            self.by.append(peer)
+            return
+        self._refused.append(reply.refused)
+        if self._comes_back and reply.refused == Reason.MUST_WAIT and reply.ticket:
+            self.told.append((Contact(peer, ask.address), reply.ticket, reply.wait_ms))
+
+
+class Return(Publish):
+    """Come back, with the tickets they gave us, to those who told us to. The lookup is an empty one."""
+
+    def __init__(
+        self, number: int, lookup: Lookup, record: bytes, owner: PeerId, ticket: Ticket, to: Iterable[Contact]
+    ) -> None:
+        super().__init__(number, lookup, record, owner, ticket, purpose=Purpose.UPKEEP)
+        self._to = tuple(to)
+
+    def _second_step(self, _reached: list[Answer]) -> Iterable[Ask]:
+        return [self._put(contact, None) for contact in self._to]
