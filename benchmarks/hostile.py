@@ -86,6 +86,8 @@ async def babbler(target: Target) -> None:
             writer.write(machine.outgoing(CLOCK.now()))
             async with asyncio.timeout(5):
                 machine.receive(await reader.read(4096) or b"\xff\xff\0\0", CLOCK.now())
+        if machine.closed is not None:  # asked to solve a puzzle first, or no room
+            return
         writer.write(machine.outgoing(CLOCK.now()))
         door = OpenSession()
         for _ in range(20):

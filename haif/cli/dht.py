@@ -10,22 +10,20 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from haif import config
-from haif.base.errors import HaifError, Misuse
+from haif.cli import put
+from haif.cli.topics import TOPIC_HELP, body_of, parse_topic
 from haif.cli.visit import add_common, joined, parse_peer, roles, show, table, text_of
 
 if TYPE_CHECKING:
-    from haif.base.ids import Digest, NetId
+    from haif.base.ids import Digest
     from haif.dht.contact import Contact
     from haif.dht.service import Dht
-    from haif.identity.signing import Verified
-    from haif.protocol.records import Record
 
 NOT_FOUND: Final = 3
 CRAWL_LOOKUPS_MAX: Final = 512  # enough for about 5,000 nodes
 _KEY_SPACE: Final = 1 << 256
 _SAMPLES: Final = 8  # lookups from which `stats` estimates
 _SCRAPE_SECONDS: Final = 2.0
-_TOPIC_HELP: Final = "offers:MODEL-DIGEST, presence:PEER, or a topic's 64 hex digits"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,13 +31,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     group = commands.add_parser("dht", help="look into the directory: records, neighbours, size")
     verbs = group.add_subparsers(metavar="VERB", required=True)
     get = verbs.add_parser("get", help="print the live records at a topic; exit code 3 if there is none")
-    get.add_argument("topic", metavar="TOPIC", help=_TOPIC_HELP)
+    get.add_argument("topic", metavar="TOPIC", help=TOPIC_HELP)
+    put_value = verbs.add_parser(
+        "put", help="keep a value: under the name that its bytes give it, or under one of ours"
+    )
+    put.add(put_value)
     lookup = verbs.add_parser("lookup", help="find a peer and its neighbours in the key space; exit code 3 if absent")
     lookup.add_argument("peer", metavar="PEER")
     stats = verbs.add_parser("stats", help="estimate the network's size and show what each role of `haif up` counted")
     crawl = verbs.add_parser("crawl", help="list every node that can be found")
     peers = commands.add_parser("peers", help="list every node of the mesh, with what is known of it")
-    for verb, work in ((get, _get), (lookup, _lookup), (stats, _stats), (crawl, _crawl), (peers, _peers)):
+    works = (_get, put.put, _lookup, _stats, _crawl, _peers)
+    for verb, work in zip((get, put_value, lookup, stats, crawl, peers), works, strict=True):
         add_common(verb)
         verb.set_defaults(handler=_handler(work))
 
@@ -55,16 +58,16 @@ async def _get(arguments: argparse.Namespace) -> int:
     from haif.base.ids import NetId
     from haif.protocol.records import RecordKind
 
-    _parse_topic(arguments.topic, NetId(bytes(NetId.size)))  # a mistake is told before anybody is asked
+    parse_topic(arguments.topic, NetId(bytes(NetId.size)))  # a mistake is told before anybody is asked
     async with joined(arguments) as (dht, net):
-        records = await dht.lookup(_parse_topic(arguments.topic, net))
+        records = await dht.lookup(parse_topic(arguments.topic, net))
     rows: list[dict[str, Any]] = [
         {
             "kind": RecordKind(record.payload.kind).name.lower(),
             "owner": str(record.signer),
             "sequence": record.payload.sequence,
             "expires": record.payload.expires,
-            "body": _body(record),
+            "body": body_of(record),
         }
         for record in records
     ]
@@ -178,7 +181,7 @@ async def _peers(arguments: argparse.Namespace) -> int:
             else:
                 for record in await dht.lookup(presence_topic(net, contact.peer)):
                     if record.signer == contact.peer:
-                        body = _body(record)
+                        body = body_of(record)
                         row |= {"role": str(body.get("role", "")), "wire": f"{body.get('host')}:{body.get('port')}"}
             rows.append(row)
     show(
@@ -227,37 +230,6 @@ def estimated_size(target: Digest, contacts: Iterable[Contact]) -> float:
     squares = sum(rank * rank for rank in range(1, len(distances) + 1))
     estimate = squares / sum(rank * distance for rank, distance in enumerate(distances, 1)) - 1
     return max(float(len(distances)), estimate)
-
-
-def _parse_topic(text: str, net: NetId) -> Digest:
-    from haif.base.ids import Digest, ModelDigest, PeerId
-    from haif.protocol.records import offer_topic, presence_topic
-
-    kind, colon, rest = text.partition(":")
-    try:
-        if not colon:
-            return Digest.parse(text)
-        if kind == "offers":
-            return offer_topic(net, ModelDigest.parse(rest))
-        if kind == "presence":
-            return presence_topic(net, PeerId.parse(rest))
-    except ValueError as error:
-        raise Misuse(str(error)) from None
-    raise Misuse(f"{text!r} is no topic; a topic is {_TOPIC_HELP}")
-
-
-def _body(record: Verified[Record]) -> dict[str, Any]:
-    from haif.base import codec, limits
-    from haif.protocol.offers import Offer, Presence
-    from haif.protocol.records import RecordKind
-
-    kind = Offer if record.payload.kind == RecordKind.OFFER else Presence
-    try:
-        body = codec.decode(kind, record.payload.body, size_max=limits.RECORD_BODY_BYTES_MAX)
-    except HaifError:
-        return {"unreadable_bytes": len(record.payload.body)}
-    values = {name: getattr(body, name) for name in kind.__struct_fields__}
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def _view(contact: Contact) -> dict[str, str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from haif import config
 
+_DAYS_LEFT_MIN = 7  # with fewer, a person should ask for a new certificate
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -76,7 +78,7 @@ def _keys(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
     from haif.base.errors import HaifError
-    from haif.identity.admission import Book
+    from haif.identity.admission import DAY_MS, Book, read
     from haif.identity.service import Keyring, Networks, Owner
     from haif.runtime.clock import SystemClock
 
@@ -108,7 +110,9 @@ def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
         if evidence:
             try:
                 roles = book.judge(peer, evidence, now) or ()
-                yield Finding(f"admitted {name}", "ok", ", ".join(sorted(roles)))
+                days = (read(evidence, network=network, now=now).admission.payload.not_after - now) // DAY_MS
+                state = "ok" if days >= _DAYS_LEFT_MIN else "note"
+                yield Finding(f"admitted {name}", state, f"{', '.join(sorted(roles))}; {days} more days")
             except HaifError as error:
                 yield Finding(f"admitted {name}", "wrong", error.message)
 

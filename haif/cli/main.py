@@ -11,10 +11,12 @@ from typing import NoReturn
 
 import haif
 from haif.base.errors import (
+    Conflict,
     Corruption,
     Forbidden,
     HaifError,
     Misuse,
+    MustWait,
     Overloaded,
     OverQuota,
     PeerFault,
@@ -29,8 +31,10 @@ EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
     (UnknownModel, 3),
     (Unauthenticated, 4),
     (Forbidden, 4),
+    (Conflict, 4),
     (OverQuota, 5),
     (Overloaded, 5),
+    (MustWait, 5),
     (Unavailable, 5),
     (PeerFault, 6),
     (Corruption, 6),

@@ -33,6 +33,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create = verbs.add_parser("create", help="make a network; its root key is made on this machine and stays there")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--closed", action="store_true", help="take only peers that were admitted")
+    create.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help="another root key, kept elsewhere; may be given again",
+    )
     shown = verbs.add_parser("show", help="print what is known of a network and who is in it")
     shown.add_argument("name", nargs="?", metavar="NAME|FILE", help="a network kept here, or a file of one")
     admit = verbs.add_parser("admit", help="sign a certificate for a peer, and write the file that it joins with")
@@ -70,7 +77,9 @@ def _create(arguments: argparse.Namespace) -> int:
     from haif.runtime.clock import entropy
 
     desk = _Desk(arguments)
-    charter = desk.owner().found(arguments.name, desk.now, entropy, closed=arguments.closed)
+    charter = desk.owner().found(
+        arguments.name, desk.now, entropy, closed=arguments.closed, others=[desk.peer(text) for text in arguments.root]
+    )
     network = charter.network
     if network.closed:  # so that `haif peers` and the like work here at once
         observer = desk.ring.load_or_create(OBSERVER, entropy).peer

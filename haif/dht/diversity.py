@@ -62,9 +62,9 @@ class Census:
         """Whether one more contact of this address's networks may enter that bucket."""
         narrow, wide, scope = networks(address)
         return scope >= self._exempt or (
-            self._table[narrow] < limits.DHT_PER_NARROW_NETWORK_MAX
-            and self._buckets[bucket, narrow] < limits.DHT_PER_NARROW_NETWORK_AND_BUCKET_MAX
-            and self._buckets[bucket, wide] < limits.DHT_PER_WIDE_NETWORK_AND_BUCKET_MAX
+            self._table.get(narrow, 0) < limits.DHT_PER_NARROW_NETWORK_MAX
+            and self._buckets.get((bucket, narrow), 0) < limits.DHT_PER_NARROW_NETWORK_AND_BUCKET_MAX
+            and self._buckets.get((bucket, wide), 0) < limits.DHT_PER_WIDE_NETWORK_AND_BUCKET_MAX
         )
 
     def counts(self, address: Address) -> bool:

@@ -20,8 +20,12 @@ from haif.base import limits
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.dht.contact import Contact, node_id, unpack_contacts
+from haif.dht.crowd import Crowd
 from haif.dht.diversity import Scope, networks
 from haif.dht.messages import Command, Reply
+from haif.dht.witnesses import Witnesses
+
+_CROWDED_MAX = 1 << 254  # a region wider than this has no surroundings where witnesses could stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Lookup:
         extent: Extent = Extent(),
         *,
         barred: Callable[[Contact], bool] = lambda _: False,
+        salt: bytes = b"",
         prompt: bool = False,
     ) -> None:
         self.target = target
@@ -88,6 +93,8 @@ class Lookup:
         self._extent = extent
         self._key = int.from_bytes(target, "big")
         self._own, self._barred, self._prompt = own, barred, prompt
+        self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.region <= _CROWDED_MAX)
+        self._witnesses = Witnesses()
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
         self._answers: dict[PeerId, Answer] = {}
@@ -96,23 +103,36 @@ class Lookup:
         for contact in seeds:
             self.add(contact)
 
-    def add(self, contact: Contact) -> None:
-        """Consider a contact."""
-        if contact.peer != self._own and contact not in self._states and not self._barred(contact):
+    def add(self, contact: Contact, namer: Contact | None = None) -> None:
+        """Consider a contact, named by somebody else or by our own table."""
+        if contact.peer == self._own or self._barred(contact):
+            return
+        distance = self._distance(contact)
+        by = self._distance(namer) if namer is not None else distance
+        inside, by_insider = distance < self._region, namer is not None and by < self._region
+        inwards = by.bit_length() > distance.bit_length()
+        if not self._crowd.named(contact, namer, inside=inside, by_insider=by_insider, inwards=inwards):
+            return
+        if contact not in self._states:
             self._states[contact] = _State.NEW
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""
-            insort(self._order, (node_id(contact.peer) ^ self._key, contact, counted))
+            insort(self._order, (distance, contact, counted))
+            if distance >= self._region:
+                self._witnesses.add(distance, contact, self._crowd.lot(contact))
 
     def asks(self) -> list[Ask]:
         """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight.
 
         Once `limits.DHT_GUIDES` have answered, the way is known, and up to k are in flight: the closest set at once.
         """
+        self._crowd.measure()
         asks = self._asks()
-        if not asks and not self.suspected and self._complete and self._is_dense():
-            self.suspected = True
-            asks = self._asks()
+        if not asks and self._complete:
+            density = self._density()
+            self.suspected = self.suspected or density > limits.DHT_DENSITY_FACTOR
+            if density > limits.DHT_CROWD_DENSITY and self._crowd.noticed():
+                asks = self._asks()
         return asks
 
     def _asks(self) -> list[Ask]:
@@ -120,15 +140,17 @@ class Lookup:
         window = self._window
         if self._in_flight >= window:
             return asks
-        for contact in self._closest_set():
+        for contact in self._wanted():
             if self._in_flight >= window or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
                 self._states[contact] = _State.ASKED
+                self._crowd.asked(contact)
+                self._witnesses.met(contact, self._crowd.lot(contact))
                 self._in_flight += 1
                 self._waiting += 1
                 self.queries += 1
-                asks.append(Ask(contact.peer, contact.address, Command.FIND, self.target))
+                asks.append(Ask(contact.peer, contact.address, Command.FIND, self.target, self._around(contact)))
         return asks
 
     def answered(self, contact: Contact, reply: Reply) -> None:
@@ -139,8 +161,10 @@ class Lookup:
             self._settle(contact, _State.FAILED)
         self._states[contact] = _State.ANSWERED
         self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
+        self._crowd.answered(contact)
+        self._witnesses.answered(contact)
         for other in heard:
-            self.add(other)
+            self.add(other, contact)
 
     def volunteered(self, contact: Contact, reply: Reply) -> None:
         """A peer answered that was asked by somebody else. Raises as `answered`."""
@@ -154,11 +178,14 @@ class Lookup:
         """A peer is past its timeout: its slot is free."""
         if self._states[contact] is _State.ASKED:
             self._states[contact] = _State.SLOW
+            self._crowd.silent(contact)
             self._in_flight -= 1
 
     def failed(self, contact: Contact) -> None:
         """A peer will not answer."""
         self._settle(contact, _State.FAILED)
+        self._crowd.silent(contact)
+        self._witnesses.failed(contact)
 
     @property
     def done(self) -> bool:
@@ -173,9 +200,9 @@ class Lookup:
         """All of the closest set that answered, nearest first: who should keep a record, and who should be asked."""
         return self._answered(region=self._region)
 
-    def distances(self) -> list[int]:
-        """How far from the target the k closest are, nearest first."""
-        return [node_id(answer.contact.peer) ^ self._key for answer in self.nearest()]
+    def found(self) -> list[tuple[int, Contact]]:
+        """How far from the target the k closest are, and who they are, nearest first."""
+        return [(self._distance(answer.contact), answer.contact) for answer in self.nearest()]
 
     @property
     def _window(self) -> int:
@@ -189,7 +216,7 @@ class Lookup:
     def _complete(self) -> bool:
         answered = 0
         late = False
-        for contact in self._closest_set():
+        for contact in self._wanted():
             if contact.peer in self._answers:
                 answered += 1
             elif self._states[contact] is _State.SLOW:
@@ -198,9 +225,45 @@ class Lookup:
                 return False
         return not late or (self._prompt and answered >= limits.DHT_K)
 
-    def _is_dense(self) -> bool:
-        found = self.distances()
-        return len(found) == limits.DHT_K and found[-1] < self._extent.dense
+    def _density(self) -> float:
+        """How many times denser than expected the k closest are, those considered whom the sample left out."""
+        found = self.found()
+        if len(found) < limits.DHT_K or not self._extent.region:
+            return 0.0
+        farthest, _ = found[-1]
+        return self._extent.region / (limits.DHT_REGION_FACTOR * max(farthest, 1) * self._crowd.share)
+
+    def _distance(self, contact: Contact) -> int:
+        return node_id(contact.peer) ^ self._key
+
+    @property
+    def _fence(self) -> int:
+        return limits.DHT_FENCE_REGIONS * self._region
+
+    def _around(self, contact: Contact) -> bytes:
+        """Around which point one who stands close shall name contacts; empty: the target. Far away it is all one."""
+        if self._distance(contact) >= self._fence:
+            return b""
+        return (self._key ^ self._crowd.point(self._region)).to_bytes(Digest.size, "big")
+
+    def _wanted(self) -> Iterator[Contact]:
+        """Who must have answered: the closest set, and witnesses around the region; in a crowd, these first."""
+        if not self._crowd.is_there:
+            yield from self._closest_set()
+        if self._extent.broad or self._extent.thorough:
+            for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.doubt):
+                answer = self._answers.get(contact.peer)
+                if answer is None or answer.contact == contact:
+                    yield contact
+        if self._crowd.is_there:
+            yield from self._closest_set()
+
+    def _witnesses_at(self, distance: int) -> int:
+        """How many witnesses to ask at this distance and up to twice that."""
+        if distance < self._fence:
+            return self._crowd.witnesses
+        everywhere = self._extent.broad or self._crowd.is_there
+        return limits.DHT_SHELL_CONTACTS if everywhere or distance < 4 * self._fence else 0
 
     def _answered(self, region: int) -> list[Answer]:
         chosen = {contact.peer: None for contact in self._closest_set(answered_only=True, region=region)}
@@ -217,14 +280,11 @@ class Lookup:
         region = self._region if region is None else region
         answers, states = self._answers, self._states
         taken: dict[bytes, int] = {}
-        shells: dict[int, int] = {}
-        broad = (self._extent.broad or (self._extent.thorough and self.suspected)) and not answered_only
-        per_shell = limits.DHT_SHELL_CONTACTS if broad else 0
+        crowd = self._crowd
         count = 0
         for distance, contact, narrow in self._order:
             inside = distance < region
-            beyond = count >= limits.DHT_K and not inside
-            if beyond and not per_shell:
+            if not inside and (count >= limits.DHT_K or (crowd.is_there and not answered_only)):
                 return
             answer = answers.get(contact.peer)
             if answer is None:
@@ -232,14 +292,11 @@ class Lookup:
                     continue
             elif answer.contact != contact:
                 continue  # it answered elsewhere: this address was a lie, and takes nobody's place
+            if inside and not answered_only and not crowd.wants(contact):
+                continue
             of_network = taken.get(narrow, 0) if narrow else 0
             if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
                 continue
-            if beyond:
-                shell = distance.bit_length()
-                if shells.get(shell, 0) >= per_shell:
-                    continue
-                shells[shell] = shells.get(shell, 0) + 1
             if answer is not None or states[contact] is not _State.SLOW:  # one past its timeout takes nobody's place
                 taken[narrow] = of_network + 1
                 count += of_network == 0

@@ -16,10 +16,10 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
-from haif.dht import messages
+from haif.dht import crowd, messages
 from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
@@ -31,7 +31,7 @@ from haif.dht.lookup import Extent, Lookup
 from haif.dht.messages import Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
 from haif.dht.reading import Gather, Observe, Renew
-from haif.dht.size import NetworkSize, region
+from haif.dht.size import KEY_SPACE, NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
@@ -65,8 +65,8 @@ class Node:
     ) -> None:
         self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
-        self.table = RoutingTable(self.peer, exempt=exempt)
-        self.size = NetworkSize()
+        self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
+        self.size = NetworkSize(exempt=exempt)
         self.store = RecordStore()
         self.counters = Counters()
         self._exempt = exempt
@@ -110,13 +110,13 @@ class Node:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
-        record of this sequence is held (0: none). Raises what `open_record` and `RecordStore.put` raise, except that
-        a full store of our own stops nothing.
+        record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
+        we know better ourselves.
         """
         opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
         topic, number = opened.payload.topic, self._agenda.number()
         place = topic, opened.signer
-        with suppress(OverQuota, MustWait):
+        with suppress(OverQuota, MustWait, Conflict):  # the others decide
             if self.store.put(opened, self._wall(), replaces=replaces):
                 self._stored(opened, now)
         if opened.payload.tombstone:
@@ -166,7 +166,7 @@ class Node:
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
         own = int.from_bytes(self.id, "big")
-        return self.size.nodes([node_id(c.peer) ^ own for c in self.table.closest(own, limits.DHT_K)], now)
+        return self.size.nodes([(node_id(c.peer) ^ own, c) for c in self.table.closest(own, 2 * limits.DHT_K)], now)
 
     def gauge(self, now: Instant) -> None:
         """Look up a random target in the background, to learn how dense the network is."""
@@ -270,13 +270,14 @@ class Node:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
+        self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, KEY_SPACE >> 2))
         dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
         extent = Extent(wide, dense, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
-        if broad:
+        if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        barred = partial(self._asker.bars, now=now)
-        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
+        barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         self._agenda.add(operation)
@@ -292,7 +293,7 @@ class Node:
         if operation.purpose is Purpose.OWNER:
             self._events.append(operation.event())
         if operation.purpose is Purpose.SAMPLE:
-            self.size.sampled(operation.lookup.distances(), now)
+            self.size.sampled(operation.lookup.found(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
         if isinstance(operation, Publish):
@@ -300,6 +301,7 @@ class Node:
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
         if isinstance(operation, Join) and operation.enters:
+            self._meet_siblings(now)
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
 
@@ -363,6 +365,12 @@ class Node:
             lookup.add(contact)
         greeted = [] if enters else lost.some(now, self._entropy)
         return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
+
+    def _meet_siblings(self, now: Instant) -> None:
+        """Let everybody in our own region know that we are here, and learn who else is."""
+        if not self._agenda.is_busy:
+            lookup = self._lookup(self.id, now, thorough=True, broad=True)
+            self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
         self._sample(self.table.target_in(prefix, self._entropy), now)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
-from haif.dht.contact import Contact, node_id
+from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
 _BRANCH_BITS = 3
+_LOT_BITS = 64
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class _Entry:
     contact: Contact
     seen: Instant
     id: int
+    lot: int
     entered: int = 0  # when, counted in entries
     failures: int = 0
 
@@ -45,12 +47,21 @@ class RoutingTable:
     `exempt` says whose networks are not counted; by default everybody's are.
     """
 
-    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING) -> None:
+    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING, salt: bytes = b"") -> None:
         self._own = own
         self._own_id = node_id(own)
         self._buckets: dict[int, _Bucket] = {}
         self._census = Census(exempt)
         self._entries = 0
+        self._factor = int.from_bytes(salt, "big") | 1
+        self._near = 0  # the distance within which everybody is kept
+
+    def widen(self, near: int) -> None:
+        """From now on keep up to `limits.DHT_SIBLINGS_MAX` in each bucket that reaches closer to us than `near`."""
+        self._near = near
+
+    def _room(self, prefix: int) -> int:
+        return limits.DHT_SIBLINGS_MAX if 1 << (ID_BITS - 1 - prefix) < self._near else limits.DHT_K
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -71,15 +82,16 @@ class RoutingTable:
             return None
         if not self._census.admits(prefix, contact.address):
             return None
-        if len(bucket.entries) < limits.DHT_K:
+        if len(bucket.entries) < self._room(prefix):
             bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, _Entry(contact, now, node_id(contact.peer)))
+            self._enter(prefix, bucket, self._entry(shared(contact), now))
             return None
-        if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
-            self._leave(prefix, bucket, surplus.contact.peer)
-            self._enter(prefix, bucket, _Entry(contact, now, node_id(contact.peer)))
-            contact, now = surplus.contact, surplus.seen
-        self._wait(bucket, _Entry(contact, now, node_id(contact.peer)))
+        entry = self._entry(contact, now)
+        if (displaced := self._displaced(prefix, bucket, entry)) is not None:
+            self._leave(prefix, bucket, displaced.contact.peer)
+            self._enter(prefix, bucket, entry)
+            entry = displaced
+        self._wait(bucket, entry)
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
@@ -108,7 +120,7 @@ class RoutingTable:
         if peer not in bucket.entries:
             return
         self._leave(prefix, bucket, peer)
-        while bucket.waiting and len(bucket.entries) < limits.DHT_K:
+        while bucket.waiting and len(bucket.entries) < self._room(prefix):
             _, replacement = bucket.waiting.popitem(last=True)
             if self._census.admits(prefix, replacement.contact.address):
                 self._enter(prefix, bucket, replacement)
@@ -132,7 +144,11 @@ class RoutingTable:
         bucket = self._buckets.get(prefix)
         if contact.peer == self._own or not self._census.admits(prefix, contact.address):
             return False
-        return bucket is None or (contact.peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
+        if bucket is None:
+            return True
+        if contact.peer in bucket.entries:
+            return False
+        return len(bucket.entries) < self._room(prefix) or self._lot(contact) < self._highest_lot(bucket)
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.
@@ -242,6 +258,32 @@ class RoutingTable:
         entry = bucket.entries.pop(peer)
         bucket.branches[self._branch(prefix, peer)] -= 1
         self._census.leave(prefix, entry.contact.address)
+
+    def _displaced(self, prefix: int, bucket: _Bucket, newcomer: _Entry) -> _Entry | None:
+        """Whose place a newcomer to a full bucket takes.
+
+        Half of a bucket belongs to whoever came first; the other half is drawn by lot among the networks of everybody
+        who ever answered (min-wise sampling, as in Brahms, Bortnikov et al. 2009). So whoever is older than all others
+        gets no more of it than its share of the networks, and whoever comes again and again gets no more either.
+        """
+        if (surplus := self._surplus(prefix, bucket, newcomer.contact.peer)) is not None:
+            return surplus
+        last = max(self._drawn(bucket), key=lambda entry: entry.lot)
+        return last if newcomer.lot < last.lot else None
+
+    def _entry(self, contact: Contact, now: Instant) -> _Entry:
+        return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
+
+    def _drawn(self, bucket: _Bucket) -> list[_Entry]:
+        return sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
+
+    def _highest_lot(self, bucket: _Bucket) -> int:
+        return max(entry.lot for entry in self._drawn(bucket))
+
+    def _lot(self, contact: Contact) -> int:
+        """The same for all of a network, and nobody's but ours to know."""
+        whose = networks(contact.address).narrow if self._census.counts(contact.address) else contact.peer
+        return (int.from_bytes(whose, "big") * self._factor >> _LOT_BITS) & ((1 << _LOT_BITS) - 1)
 
     def _surplus(self, prefix: int, bucket: _Bucket, newcomer: PeerId) -> _Entry | None:
         """Whose place a newcomer to a full bucket takes: the last to enter the fullest branch, if fuller by two.

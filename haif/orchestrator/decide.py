@@ -32,7 +32,7 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.placement import Fleet, WorkerView, choose
-from haif.orchestrator.state import Job, JobState, State
+from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.receipts import Countersignature, Receipt
 
@@ -81,7 +81,7 @@ def submit(
     """
     known = state.find(request.job) or past
     if known is not None:
-        return _submitted_before(known, request, gateway, now.wall)
+        return _submitted_before(known, fleet, request, gateway, now.wall)
     _check_request(request)
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
@@ -94,17 +94,17 @@ def submit(
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, worker, identity, now.wall)
-    return Decision((submitted, reserved), _placed(reserved, worker))
+    return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
 
 
-def _submitted_before(job: Job, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
+def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
     _check_owner(job, gateway)
     stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed)
     if stated != (request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed):
         raise WrongState("this job id was used before, for another request: a job has an id of its own", gateway)
     if not job.is_open or job.attempt.failure or job.attempt.expires <= now:
         raise WrongState("this job was placed before and its reservation is no longer valid", gateway)
-    return Decision((), job.attempt.placed)
+    return Decision((), _placed(job.attempt, fleet, job.model_digest))
 
 
 def _check_request(request: SubmitJob) -> None:
@@ -169,7 +169,7 @@ def retry(
     if not job.is_open:
         raise WrongState(f"the job is over: {job.state.value}", gateway)
     if 1 <= request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
-        return Decision((), job.attempt.placed)
+        return Decision((), _placed(job.attempt, fleet, job.model_digest))
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
@@ -177,7 +177,7 @@ def retry(
     except (NoWorker, Overloaded, Timeout) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
-    return Decision((failed, reserved), _placed(reserved, worker))
+    return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
 
 
 def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
@@ -285,5 +285,6 @@ def _check_latest(job: Job, attempt: int, gateway: PeerId) -> None:
         raise WrongState(f"attempt {attempt} is not the latest one: that is {job.attempt.number}", gateway)
 
 
-def _placed(reserved: AttemptReserved, worker: WorkerView) -> Placed:
-    return Placed(reserved.reservation, reserved.host, reserved.port, worker.certificate)
+def _placed(reserved: AttemptReserved | Attempt, fleet: Fleet, model: ModelDigest) -> Placed:
+    certificate = fleet.certificate(reserved.worker, model)
+    return Placed(reserved.reservation, reserved.host, reserved.port, certificate)

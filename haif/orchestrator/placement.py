@@ -36,7 +36,6 @@ class WorkerView:
 
     worker: PeerId
     address: Address
-    certificate: bytes
     slots: int
     load: int
     context_tokens: int
@@ -125,10 +124,13 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(
-                WorkerView(worker, (offer.host, offer.port), offer.certificate, share.slots, load, offer.context_tokens)
-            )
+            views.append(WorkerView(worker, (offer.host, offer.port), share.slots, load, offer.context_tokens))
         return views
+
+    def certificate(self, worker: PeerId, model: ModelDigest) -> bytes:
+        """That of the worker's static key, as it offered it; empty if its offer is not known."""
+        offer = self._offers.get(model, {}).get(worker)
+        return b"" if offer is None else offer.certificate
 
     def live_count(self, now: Instant) -> int:
         """How many workers can be given work, on any model."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
-from haif.protocol.jobs import JobView, Placed
+from haif.protocol.jobs import JobView
 
 
 class JobState(StrEnum):
@@ -31,11 +31,6 @@ class Attempt:
     expires: int
     reserved: int
     failure: str = ""
-
-    @property
-    def placed(self) -> Placed:
-        """What the gateway is told when it asks again. The worker's certificate is in its offer only."""
-        return Placed(self.reservation, self.host, self.port, b"")
 
 
 @dataclass(slots=True)

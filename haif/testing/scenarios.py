@@ -16,7 +16,7 @@ from math import inf
 from typing import Final
 
 from haif.base import limits
-from haif.base.errors import WrongState
+from haif.base.errors import Equivocated
 from haif.testing import checkers, troubles
 from haif.testing.actors import Equivocator, Flooder, Liar, Replayer
 from haif.testing.directory import NET, PORT
@@ -245,7 +245,7 @@ def _equivocator(stage: Stage) -> None:
     directory.identities[lair] = identity
     records = directory.record(lair, topic, body=b"white"), directory.record(lair, topic, body=b"black")
     for record in records:
-        with suppress(WrongState):  # an honest node that keeps the first does not pass on the second
+        with suppress(Equivocated):  # an honest node that keeps the first does not pass on the second
             directory.publish(stage.random.choice(list(directory.nodes)), record)
     troubles.move_in(stage, lair, Equivocator(identity, NET, stage.world.entropy("lair"), records))
     stage.world.run(seconds=10)

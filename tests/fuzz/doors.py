@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgpack
+import msgspec
 
 from haif.artifacts.manifest import Manifest, open_manifest
 from haif.base import codec, limits
@@ -27,7 +28,7 @@ from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.engine.frames import FrameReader, Order, Report, decode_order, decode_report, frame
 from haif.identity import certificate
-from haif.identity.admission import Admission, Delegation, Revocations
+from haif.identity.admission import Admission, Book, Delegation, Network, Revocations, read_delegation
 from haif.identity.certificate import StaticKey
 from haif.identity.keys import Identity
 from haif.identity.networks import Invitation, read_invitation
@@ -109,10 +110,18 @@ class Evidence:
 
     def __init__(self) -> None:
         self._identity = Identity(b"e" * 32)
+        self._network = Network("fuzz", closed=True, roots=(self._identity.peer,))
+        self._book = Book(self._network)
 
     def make(self, rng: Random) -> tuple[Domain, bytes]:
         domain = rng.choice(list(DOMAINS))
-        whole = seal(self._identity, domain, wild(DOMAINS[domain], rng))
+        statement = wild(DOMAINS[domain], rng)
+        if isinstance(statement, Admission | Delegation | Revocations) and rng.random() < 0.8:
+            statement = msgspec.structs.replace(statement, net=self._network.net)
+        if isinstance(statement, Admission) and rng.random() < 0.3:
+            delegation = seal(self._identity, Domain.DELEGATION, wild(Delegation, rng))
+            statement = msgspec.structs.replace(statement, delegation=delegation)
+        whole = seal(self._identity, domain, statement)
         match rng.randrange(6):
             case 0:
                 return domain, whole
@@ -140,6 +149,12 @@ class Evidence:
                 certificate.read(data, net=NET, now=WALL)
             elif domain is Domain.MANIFEST:
                 open_manifest(data, publishers={self._identity.peer}, now=WALL)
+            elif domain is Domain.ADMISSION:
+                self._book.judge(self._identity.peer, data, WALL)
+            elif domain is Domain.DELEGATION:
+                read_delegation(data, network=self._network, now=WALL)
+            elif domain is Domain.REVOCATIONS:
+                self._book.learn(data, WALL)
 
 
 class Watch:

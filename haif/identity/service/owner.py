@@ -5,17 +5,17 @@ The root key is an identity of the keyring named `network-NAME`. It is used here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from haif.base import codec
+from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.errors import HaifError, Misuse
 from haif.base.ids import NetKey, PeerId
 from haif.base.roles import Role
 from haif.identity import admission
 from haif.identity.admission import Network, Office
-from haif.identity.networks import Charter, Invitation
+from haif.identity.networks import Charter, Invitation, keepable
 from haif.identity.service.keyring import Keyring
 from haif.identity.service.networks import Networks
 
@@ -29,13 +29,28 @@ class Owner:
     def __init__(self, ring: Keyring, networks: Networks, key: str | None = None) -> None:
         self._ring, self._networks, self._key = ring, networks, key
 
-    def found(self, name: str, now: WallTime, entropy: Callable[[int], bytes], *, closed: bool) -> Charter:
-        """Make a network with a new root key and an empty list. Raises `Misuse` if there is one of this name."""
+    def found(
+        self,
+        name: str,
+        now: WallTime,
+        entropy: Callable[[int], bytes],
+        *,
+        closed: bool,
+        others: Collection[PeerId] = (),
+    ) -> Charter:
+        """Make a network with a new root key and an empty list. `others` rule it too, from wherever their keys are.
+
+        Raises `Misuse` if there is one of this name, or it cannot be one.
+        """
+        if not keepable(name):
+            raise Misuse(f"{name[:80]!r} cannot name a network: use 1 to 64 of a-z A-Z 0-9 . _ -")
+        if len(set(others)) >= limits.NETWORK_ROOTS_MAX:
+            raise Misuse(f"a network has at most {limits.NETWORK_ROOTS_MAX} roots, the one made here among them")
         key = NetKey(entropy(NetKey.size)) if closed else None
         if name in self._networks.names():
             raise Misuse(f"there is a network {name} already in {self._networks.folder}; choose another name")
         root = self._ring.create(_root_key(name), entropy)
-        charter = Charter(Network(name, closed, (root.peer,)), key)
+        charter = Charter(Network(name, closed, tuple(sorted({root.peer, *others}))), key)
         self._networks.found(charter)
         self.revoke(charter.network, [], now)
         return charter

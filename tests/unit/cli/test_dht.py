@@ -88,6 +88,7 @@ def ask(town: Town, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         text = capsys.readouterr().out
         return json.loads(text) if as_json else text
 
+    run.flags = ["--bootstrap", town.dht[0], "--state", str(tmp_path)]
     return run
 
 

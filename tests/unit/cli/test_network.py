@@ -80,6 +80,17 @@ def test_the_root_key_leaves_its_keyring_in_no_form(machine: Machine, tmp_path: 
         assert seed.hex() not in machine("owner", *words, text=True)
 
 
+def test_a_second_root_kept_elsewhere_rules_as_well(machine: Machine) -> None:
+    (key,) = machine("safe", "keys", "new", "spare")
+    machine("owner", "network", "create", "acme", "--closed", "--root", key["peer"])
+    file = machine("owner", "network", "admit", key["peer"], "--role", "observer")["file"]
+    machine("safe", "network", "join", file)
+    peer = str(Identity(b"w" * 32).peer)
+    file = machine("safe", "network", "admit", peer, "--role", "worker", "--as", "spare")["file"]
+    (member,) = machine("member", "network", "join", file) and machine("member", "network", "show")["members"]
+    assert (member["issuer"], member["state"]) == (key["peer"], "admitted")
+
+
 def test_networks_are_listed_with_where_their_root_is(machine: Machine) -> None:
     assert "haif network create" in machine("owner", "network", "ls", text=True)
     joined(machine)
@@ -111,7 +122,8 @@ def test_a_delegate_admits_in_its_roles_and_in_no_others(machine: Machine) -> No
     ("words", "said"),
     [
         (["create", "acme"], "already"),
-        (["create", "../acme"], "named by"),
+        (["create", "../acme"], "cannot name a network"),
+        (["create", "many", *(word for n in range(4) for word in ("--root", f"{n:064x}"))], "at most 4 roots"),
         (["admit", "worker", "--role", "worker"], "haif keys show"),
         (["admit", "ab" * 32, "--role", "worker", "--days", "0"], "too long"),
         (["admit", "ab" * 32, "--role", "worker", "--days", "500"], "too long"),
@@ -183,7 +195,7 @@ def test_the_doctor_says_which_network_and_who_is_admitted(tmp_path: Path, machi
     peer, _ = joined(machine)
     assert findings("member", "else")["network"][1].startswith("else, open")
     assert findings("member", "acme")["network"][1].startswith("acme, closed")
-    assert findings("member", "acme")["admitted worker"] == ("ok", "worker")
+    assert findings("member", "acme")["admitted worker"] == ("ok", "worker; 29 more days")
     assert findings("member", "./nothing")["network"][0] == "wrong"
     machine("owner", "network", "revoke", peer)
     file = machine("owner", "network", "admit", str(Identity(b"o" * 32).peer), "--role", "observer")["file"]

@@ -29,6 +29,7 @@ from haif.gateway.openai import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey
+from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
@@ -87,6 +88,7 @@ class Peers:
     """The orchestrator and the worker: what they were told, and what they answer."""
 
     worker_address: Address = ("127.0.0.1", 0)
+    worker_certificate: bytes = b""
     heard: list[object] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +137,9 @@ class Peers:
             body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
             now, now + 30_000, now + 60_000,
         )  # fmt: skip
-        return Placed(seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, b"")
+        return Placed(
+            seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, self.worker_certificate
+        )
 
     def _end(self, body: FinaliseJob | FailJob) -> jobs.Finalised:
         if isinstance(body, FailJob):
@@ -185,6 +189,7 @@ class Net:
     directory: Directory
     telemetry: Telemetry
     journey: Journey
+    worker: Wire
 
     async def travel(self, deliver=None) -> tuple[str, dict[str, str]]:
         async def keep(_: Chunk) -> None:
@@ -222,7 +227,7 @@ async def open_net(*, orchestrators: tuple[PeerId, ...] = (ORCHESTRATOR.peer,), 
             voice=Voice(GATEWAY, NET, CLOCK, entropy), telemetry=telemetry, clock=CLOCK,
         )  # fmt: skip
         journey = Journey(ask(stream), job=JobId(b"j" * 16), tenant="acme", gateway=GATEWAY.peer)
-        yield Net(mesh, peers, directory, telemetry, journey)
+        yield Net(mesh, peers, directory, telemetry, journey, worker)
         await asyncio.gather(*mesh._reports)
 
 
@@ -237,6 +242,23 @@ async def test_a_job_is_placed_run_checked_countersigned_and_recorded() -> None:
         hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, final.countersignature, GATEWAY.peer)
         assert hand.payload.receipt == checked.receipt.digest
         assert net.heard(FailJob) == []
+
+
+async def test_a_worker_is_met_in_one_round_trip_with_the_certificate_it_offered() -> None:
+    for certified in (True, False):
+        async with open_net() as net:
+            worker = net.worker
+            net.peers.worker_certificate = worker.certificate if certified else b""
+            await net.travel()
+            assert len(worker._times) == certified  # Noise IK, or XX without it
+
+
+async def test_a_placement_with_somebody_elses_certificate_is_refused() -> None:
+    async with open_net() as net:
+        key = NoiseKey(entropy(32)).public
+        net.peers.worker_certificate = certify(ORCHESTRATOR, NET, key, CLOCK.wall())
+        with pytest.raises(BadSignature):
+            await net.travel()
 
 
 async def test_trace_and_correlation_travel_to_orchestrator_and_worker() -> None:

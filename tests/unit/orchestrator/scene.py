@@ -54,7 +54,7 @@ def load(running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDiges
 
 
 def offer(port: int = 4000, model: ModelDigest = MODEL) -> Offer:
-    return Offer(model, "127.0.0.1", port, 1024, 4, "process", "test engine", b"")
+    return Offer(model, "127.0.0.1", port, 1024, 4, "process", "test engine", b"a certificate")
 
 
 def ticket(placed: Placed) -> Reservation:

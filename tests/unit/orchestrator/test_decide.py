@@ -50,7 +50,7 @@ def test_a_job_is_placed_with_a_sealed_ticket() -> None:
     desk = Desk().staffed(ANNE)
     placed = desk.submit(submission())
     stated = ticket(placed)
-    assert (placed.host, placed.port) == ("127.0.0.1", 4000)
+    assert (placed.host, placed.port, placed.certificate) == ("127.0.0.1", 4000, b"a certificate")
     assert (stated.job, stated.attempt, stated.gateway, stated.worker) == (JOB, 1, GATEWAY.peer, ANNE)
     assert (stated.model, stated.request_digest, stated.tokens_max) == (MODEL, REQUEST, 16)
     assert stated.expires - stated.issued == limits.RESERVATION_TTL_MS

@@ -23,7 +23,7 @@ TOPIC = offer_topic(NET, MODEL)
 
 
 def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, ("127.0.0.1", 1), b"", slots, taken, 1024)
+    return WorkerView(worker, ("127.0.0.1", 1), slots, taken, 1024)
 
 
 def fleet(*workers: PeerId) -> Fleet:

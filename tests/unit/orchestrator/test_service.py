@@ -120,7 +120,7 @@ async def test_a_restart_forgets_no_job(tmp_path: Path) -> None:
         assert (await gateway.show(ticket(done).job)).receipt == message.receipt
         assert (await gateway.show(ticket(failed).job)).reason == "cancelled"
         assert (await gateway.show(ticket(open_).job)).state == "reserved"
-        assert await gateway.submit(submission(2)) == open_
+        assert (await gateway.submit(submission(2))).reservation == open_.reservation
         await gateway.finalise(ending(open_))
         await gateway.finalise(message)
         assert (await gateway.show(ticket(open_).job)).state == "finalised"

@@ -1,0 +1,70 @@
+"""What others make of the same work, each in an environment of its own under .build/peers, made when first asked for.
+
+A peer prints one line of JSON. Where it cannot be had (no Node.js, no network), the benchmark says so and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BUILD = HERE.parents[1] / ".build" / "peers"
+
+
+def aioquic() -> dict[str, float] | str:
+    """Calls and bulk over QUIC, streams as calls, both ends in one process; or why not."""
+    python = BUILD / "python" / "bin" / "python"
+    return (
+        _made(python, [sys.executable, "-m", "venv", str(BUILD / "python")], BUILD)
+        or _made(python.parent.parent / "aioquic.txt", [str(python), "-m", "pip", "install", "-q", "aioquic"], BUILD)
+        or _run([str(python), str(HERE / "aioquic_peer.py")])
+    )
+
+
+def secret_stream() -> dict[str, float] | str:
+    """Messages echoed over the Noise stream of hyperdht on TCP, both ends in one process; or why not."""
+    return _node("tcp")
+
+
+def hyperdht() -> dict[str, float] | str:
+    """The same over UDX, as hyperdht's nodes connect, in a test network of its own; or why not."""
+    return _node("udx")
+
+
+def _node(transport: str) -> dict[str, float] | str:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return "Node.js is not here"
+    folder = BUILD / "node"
+    install = [npm, "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
+    return _made(folder / "node_modules", [*install, "hyperdht"], BUILD) or _run(
+        [node, str(HERE / "hyperdht_peer.js"), transport], cwd=folder
+    )
+
+
+def _made(what: Path, command: Sequence[str], folder: Path) -> str:
+    """Make `what` unless it is there; why that failed, or nothing."""
+    if what.exists():
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"could not be installed: {error}"
+    if not what.exists():
+        what.touch()  # a package leaves no file of a name we know
+    return ""
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> dict[str, float] | str:
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True, cwd=cwd)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"did not run: {error}"
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
