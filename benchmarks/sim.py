@@ -174,7 +174,8 @@ def settled(nodes: int, lookups: int, seed: int) -> None:
         found += len(set(truth) & {contact.peer for contact in event.contacts})
     print(
         f"\n{nodes} nodes with settled tables, {lookups} lookups: "
-        f"{mean(hops):.2f} hops in the mean, {max(hops)} at most, {mean(queries):.1f} queries, recall {found / (lookups * limits.DHT_K):.4f}"
+        f"{mean(hops):.2f} hops in the mean, {max(hops)} at most, "
+        f"{mean(queries):.1f} queries, recall {found / (lookups * limits.DHT_K):.4f}"
     )
 
 
