@@ -120,13 +120,13 @@ class Crowd:
         """How many to ask at each doubling of the distance outside: together they name nearly everybody inside."""
         if not self.is_there:
             return limits.DHT_SHELL_CONTACTS
-        return min(max(limits.DHT_WITNESSES_MIN, self._size // limits.DHT_CROWD_NAMES_PER_WITNESS), limits.DHT_WITNESSES_MAX)
+        return min(
+            max(limits.DHT_WITNESSES_MIN, self._size // limits.DHT_CROWD_NAMES_PER_WITNESS), limits.DHT_WITNESSES_MAX
+        )
 
     def wants(self, contact: Contact) -> bool:
         """Whether a contact inside is to be asked: everybody, or who is in the sample and named by a good witness."""
-        return not self.is_there or (
-            self.lot(contact) < self.share * _MASK and self._counts(self._names[contact])
-        )
+        return not self.is_there or (self.lot(contact) < self.share * _MASK and self._counts(self._names[contact]))
 
     def lot(self, contact: Contact) -> int:
         """A number that only this lookup can know: who has a low one is chosen first."""

@@ -1,8 +1,9 @@
 """The iterative lookup: ask the closest peers known for closer ones, until all of the closest set have answered.
 
 The closest set is the k closest, one of each narrow network; in a thorough lookup, also everybody inside the region in
-which more than k nodes should be (at most two of each narrow network). Whoever grinds ids next to a key fills the k
-closest, not the region (as in arXiv 2505.01139). A set that is far too dense is suspected of being such a crowd.
+which more than k nodes should be (at most two of each narrow network), or a sample of them where there is a `crowd`,
+and `witnesses` around it. Whoever grinds ids next to a key fills the k closest, not the region; whoever fills the
+region (as in arXiv 2505.01139) does not fill its surroundings, where everybody inside is known.
 
 Candidates are kept per peer *and* address, so that a false address given for a true peer fails alone. Nothing a peer
 says about others ends the lookup: only answers do, and answers are signed. The number of candidates is bounded by
@@ -51,15 +52,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far a lookup goes: `region` and `dense` are distances, 0 where the size of the network is not known.
+    """How far a lookup goes: `region` is a distance, 0 where the size of the network is not known.
 
-    Under a k-th distance below `dense` an eclipse is suspected. A `broad` lookup also asks
-    `limits.DHT_SHELL_CONTACTS` at each doubling of the distance, whoever is closest, as a thorough one does then:
-    a second way in for writes and joins. `exempt`: whose networks do not count.
+    A `thorough` lookup asks everybody in the region, and witnesses around it; a `broad` one also asks
+    `limits.DHT_SHELL_CONTACTS` at every doubling of the distance: a second way in for writes and joins.
+    `exempt`: whose networks do not count.
     """
 
     region: int = 0
-    dense: int = 0
     thorough: bool = False
     broad: bool = False
     exempt: Scope = Scope.LOOPBACK
@@ -93,7 +93,7 @@ class Lookup:
         self._extent = extent
         self._key = int.from_bytes(target, "big")
         self._own, self._barred, self._prompt = own, barred, prompt
-        self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.region <= _CROWDED_MAX)
+        self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.thorough and extent.region <= _CROWDED_MAX)
         self._witnesses = Witnesses()
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}

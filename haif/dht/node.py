@@ -271,8 +271,7 @@ class Node:
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
         self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, KEY_SPACE >> 2))
-        dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
-        extent = Extent(wide, dense, thorough, broad, self._exempt)
+        extent = Extent(wide, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
         if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)

@@ -67,7 +67,7 @@ class NetworkSize:
         return len(self._samples) < limits.NETWORK_SAMPLES_MIN
 
     def nodes(self, neighbours: Sequence[tuple[int, Contact]], now: Instant) -> float:
-        """The estimate now, given the contacts in our table closest to ourselves, nearest first, and their distances."""
+        """The estimate now, given the contacts in our table closest to ourselves, nearest first, with distances."""
         around = self._around(neighbours)
         few = self.needs_samples(now)
         samples = [nodes for _, nodes in self._samples]

@@ -148,7 +148,9 @@ class RoutingTable:
             return True
         if contact.peer in bucket.entries:
             return False
-        return len(bucket.entries) < self._room(prefix) or self._lot(contact) < self._highest_lot(bucket)
+        if len(bucket.entries) < self._room(prefix):
+            return True
+        return self._outdrawn(prefix, bucket, contact.peer, self._lot(contact)) is not None
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.
@@ -266,19 +268,22 @@ class RoutingTable:
         who ever answered (min-wise sampling, as in Brahms, Bortnikov et al. 2009). So whoever is older than all others
         gets no more of it than its share of the networks, and whoever comes again and again gets no more either.
         """
-        if (surplus := self._surplus(prefix, bucket, newcomer.contact.peer)) is not None:
-            return surplus
-        last = max(self._drawn(bucket), key=lambda entry: entry.lot)
-        return last if newcomer.lot < last.lot else None
+        peer = newcomer.contact.peer
+        return self._surplus(prefix, bucket, peer) or self._outdrawn(prefix, bucket, peer, newcomer.lot)
+
+    def _outdrawn(self, prefix: int, bucket: _Bucket, newcomer: PeerId, lot: int) -> _Entry | None:
+        """The last of the drawn half whose branch is at least as full, if the newcomer's lot is lower than its."""
+        least = bucket.branches[self._branch(prefix, newcomer)]
+        drawn = sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
+        last = max(
+            (entry for entry in drawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
+            key=lambda entry: entry.lot,
+            default=None,
+        )
+        return last if last is not None and lot < last.lot else None
 
     def _entry(self, contact: Contact, now: Instant) -> _Entry:
         return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
-
-    def _drawn(self, bucket: _Bucket) -> list[_Entry]:
-        return sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
-
-    def _highest_lot(self, bucket: _Bucket) -> int:
-        return max(entry.lot for entry in self._drawn(bucket))
 
     def _lot(self, contact: Contact) -> int:
         """The same for all of a network, and nobody's but ours to know."""

@@ -135,7 +135,9 @@ class Siege:
         gang = [Contact(identity.peer, _address(number)) for number, identity in enumerate(identities)]
         for identity, contact in zip(identities, gang, strict=True):
             entropy = world.entropy(f"sybil {contact.address[0]}")
-            sybil = Sybil(identity, NET, entropy, gang, claims=sybils.claims, invents=sybils.invents, within=self._region)
+            sybil = Sybil(
+                identity, NET, entropy, gang, claims=sybils.claims, invents=sybils.invents, within=self._region
+            )
             self.sybils.append(sybil)
             world.add(contact.address, sybil)
 
