@@ -275,12 +275,12 @@ class RoutingTable:
         """The last of the drawn half whose branch is at least as full, if the newcomer's lot is lower than its."""
         least = bucket.branches[self._branch(prefix, newcomer)]
         drawn = sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
-        last = max(
-            (entry for entry in drawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
+        outdrawn = [entry for entry in drawn if entry.lot > lot]
+        return max(
+            (entry for entry in outdrawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
             key=lambda entry: entry.lot,
             default=None,
         )
-        return last if last is not None and lot < last.lot else None
 
     def _entry(self, contact: Contact, now: Instant) -> _Entry:
         return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
