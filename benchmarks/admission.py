@@ -7,9 +7,14 @@ CPU time, both ends counted, in one process; the best of several rounds, since o
 
 from __future__ import annotations
 
+import asyncio
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from pathlib import Path
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
@@ -19,9 +24,14 @@ from haif.dht.envelope import Envelope
 from haif.identity.admission import Book, Network, Office, admit, delegate, open_network, revise
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
+from haif.identity.networks import Charter
 from haif.identity.replay import HandshakeTimes
+from haif.identity.service import Networks
+from haif.membership.service import Membership
+from haif.runtime.clock import SystemClock
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
+from haif.wire.service import Wire
 from haif.wire.session import SessionMachine
 
 ROUNDS = 5
@@ -106,6 +116,47 @@ def sealed(size: int) -> Callable[[], None]:
     return work
 
 
+async def chain(folder: Path) -> float:
+    """Milliseconds from a list on the first member's disk until the last of eight ends a session because of it."""
+    clock, bad = SystemClock(), Identity(os.urandom(32))
+    async with AsyncExitStack() as stack:
+
+        async def member(identity: Identity, name: str) -> tuple[Wire, Networks]:
+            networks = Networks(folder / name)
+            evidence = admit(Office(ROOT), NETWORK, identity.peer, [Role.WORKER], clock.wall(), days=1)
+            networks.found(Charter(NETWORK, NetKey(bytes(32))))
+            networks.keep_admission(NETWORK, evidence, clock.wall())
+            book = Book(NETWORK, evidence)
+            wire = Wire(
+                identity=identity, noise_key=NoiseKey(os.urandom(32)), net=NETWORK.net, clock=clock,
+                entropy=os.urandom, on_dropped=lambda _: None, book=book,
+            )  # fmt: skip
+            membership = Membership(
+                book=book, peer=identity.peer, networks=networks, wire=wire, clock=clock,
+                on_dropped=lambda _: None, on_revoked=lambda _: None,
+            )  # fmt: skip
+            await stack.enter_async_context(wire)
+            await stack.enter_async_context(membership)
+            return wire, networks
+
+        members = [(each, *await member(each, str(n))) for n, each in enumerate(map(Identity, _seeds(8)))]
+        for (_, one, _), (peer, other, _) in pairwise(members):
+            await one.connect(other.address, peer.peer, timeout=5)
+        visitor, _ = await member(bad, "bad")
+        identity, last, _ = members[-1]
+        session = await visitor.connect(last.address, identity.peer, timeout=5)
+        began = time.perf_counter()
+        evidence = revise(Office(ROOT), NETWORK, None, clock.wall(), [bad.peer])
+        members[0][2].keep_list(NETWORK, evidence, clock.wall())
+        while session.usable:  # noqa: ASYNC110  # to the millisecond
+            await asyncio.sleep(0.001)
+        return (time.perf_counter() - began) * 1000
+
+
+def _seeds(count: int) -> list[bytes]:
+    return [bytes([number]) * 32 for number in range(1, count + 1)]
+
+
 def main() -> None:
     sizes = len(certificate(ROOT.peer, Office(ROOT))), len(certificate(ROOT.peer, DEPUTY))
     print(
@@ -125,6 +176,13 @@ def main() -> None:
     ):
         rate = per_second(work, count)
         print(f"| {name} | {rate:,.0f} | {1e6 / rate:,.1f} |")
+    took = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            took.append(asyncio.run(chain(Path(folder))))
+    said = ", ".join(f"{each:,.0f}" for each in sorted(took))
+    print(f"\nfrom a list on disk through a chain of eight members to the end of a session: {said} ms of the clock")
+    print(f"(the first member looks at its disk every {limits.NETWORK_LOOK_SECONDS:g} s)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Everybody one would not invite, on real sockets: `python -m benchmarks.hostile JSON`, run by the soak.
 
 JSON: `targets` (host, wire port, peer in hex, directory port), `per_second` (how often each kind of them strikes).
-They run until they are killed.
+They run until standard input ends, which it does with whoever started them.
 """
 
 from __future__ import annotations
@@ -153,9 +153,11 @@ async def strike(kind: Callable[[Target], Awaitable[None]], targets: list[Target
 async def main(targets: list[Target], per_second: float) -> None:
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sender.setblocking(False)
-    async with asyncio.TaskGroup() as group:
-        for kind in (scanner, knowing, slow, babbler, hog, caller, lambda target: datagrams(target, sender)):
-            group.create_task(strike(kind, targets, per_second))
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    kinds = (scanner, knowing, slow, babbler, hog, caller, lambda target: datagrams(target, sender))
+    strikes = [asyncio.ensure_future(strike(kind, targets, per_second)) for kind in kinds]
+    await asyncio.wait([asyncio.ensure_future(reader.read()), *strikes], return_when=asyncio.FIRST_COMPLETED)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import os
 import re
 import tomllib
@@ -19,10 +20,15 @@ from typing import Any, TypeVar
 
 import platformdirs
 
+from haif.base import limits
 from haif.base.errors import Misuse
 from haif.base.machine import Address
 
 T = TypeVar("T", bound="Common")
+
+
+RELAYS = "PEER@HOST:PORT of a relay to be reached through, where nobody can dial this machine; up to 3"
+DHT_MODES = ("auto", "persistent", "ephemeral")
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -44,7 +50,18 @@ class Common:
     metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
     bootstrap: tuple[str, ...] = _setting((), "HOST:PORT of a DHT node that is up; may be given more than once")
     allow_private: bool = _setting(False, "true: a mesh inside one site, where many nodes share a private network")
+    dht_mode: str = _setting(
+        "auto",
+        "persistent: others may rely on this node; ephemeral: it only asks; auto: once it was reachable for long",
+    )
+    port_mapping: bool = _setting(
+        False, "true: ask the router at home for ports that strangers can reach (NAT-PMP, UPnP)"
+    )
     otlp: str = _setting("", "URL of an OTLP/HTTP collector for traces; they are kept locally in any case")
+
+    def __post_init__(self) -> None:
+        if self.dht_mode not in DHT_MODES:
+            raise Misuse(f"dht_mode: wanted one of {', '.join(DHT_MODES)}, got {self.dht_mode!r}")
 
     @property
     def folder(self) -> Path:
@@ -70,6 +87,7 @@ class OrchestratorSettings(Common):
         (), "peer id of a gateway that may submit jobs; none: those a closed network admits"
     )
     workers: tuple[str, ...] = _setting((), "peer id of an admitted worker; none given: every worker is admitted")
+    relays: tuple[str, ...] = _setting((), RELAYS)
     models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
 
@@ -78,6 +96,7 @@ class OrchestratorSettings(Common):
 class WorkerSettings(Common):
     """`haif worker`."""
 
+    relays: tuple[str, ...] = _setting((), RELAYS)
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator whose reservations are honoured")
     model: str = _setting("haif-demo", "model to serve, by name or digest")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
@@ -97,11 +116,24 @@ class GatewaySettings(Common):
     http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings(Common):
+    """`haif relay`."""
+
+    circuits: int = _setting(limits.RELAY_CIRCUITS_MAX, "circuits open at once; at most 1000")
+    bytes_per_second: int = _setting(
+        limits.RELAY_BYTES_PER_SECOND, "bytes a second, both directions, of one circuit and of all of one peer"
+    )
+    circuit_bytes: int = _setting(limits.RELAY_CIRCUIT_BYTES, "bytes one circuit may carry before it is cut")
+    circuit_seconds: int = _setting(limits.RELAY_CIRCUIT_SECONDS, "seconds one circuit may last")
+
+
 SECTIONS: dict[type[Common], str] = {
     NodeSettings: "node",
     OrchestratorSettings: "orchestrator",
     WorkerSettings: "worker",
     GatewaySettings: "gateway",
+    RelaySettings: "relay",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COMMON = {each.name for each in dataclasses.fields(Common)}
@@ -118,6 +150,14 @@ def parse_address(text: str) -> Address:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise Misuse(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether whoever listens there hears only this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type[Common]) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,6 +34,12 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.service import Keyring, Memory, Networks
 from haif.identity.voice import Voice
 from haif.membership.service import Membership
+from haif.protocol.relay import RelayAt
+from haif.reach.classify import Mapping
+from haif.reach.natpmp import Opcode
+from haif.reach.service import Outlook, PortMapper, PortMapping, Reach, own_addresses
+from haif.reach.standing import Standing
+from haif.relay.service import Carrier, Places
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
@@ -42,6 +49,7 @@ from haif.wire.service import Wire
 if TYPE_CHECKING:
     from haif.engine.request import ModelInfo
     from haif.engine.service import Engine
+    from haif.relay.service import Relay
 
 DRAIN_SECONDS = 1.0
 Announce = Callable[[dict[str, str]], None]
@@ -60,6 +68,7 @@ class Ground:
     telemetry: Telemetry
     dht: Dht
     wire: Wire
+    reach: Reach
     voice: Voice
     ready: dict[str, str]
 
@@ -110,6 +119,8 @@ def _role(settings: config.Common) -> AbstractAsyncContextManager[dict[str, str]
             return _worker(settings)
         case config.GatewaySettings():
             return _gateway(settings)
+        case config.RelaySettings():
+            return _relay(settings)
         case config.NodeSettings():
             return _node(settings)
     raise Misuse(f"{type(settings).__name__} is no role's")
@@ -130,13 +141,13 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
     network, net = charter.network, charter.network.net
     with disk.owned(folder / "lock", name):
         identity = Keyring(settings.folder / "keys").load_or_create(name, entropy)
-        book = Book(network, networks.admission(network, identity.peer))
+        book = networks.book(network, clock.wall(), identity.peer)
         _check_admitted(book, identity.peer, settings, clock)
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
             host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
-            contacts_file=folder / "contacts",
+            contacts_file=folder / "contacts", ephemeral=not _begins_persistent(settings),
             on_dropped=telemetry.dropped, key=charter.key,
         )  # fmt: skip
         wire = Wire(
@@ -150,8 +161,12 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
             book=book, peer=identity.peer, networks=networks, wire=wire, clock=clock, on_dropped=telemetry.dropped,
             on_revoked=dht.exclude,
         )  # fmt: skip
-        async with telemetry, dht, wire, membership if network.roots else contextlib.nullcontext():
+        async with (
+            telemetry, dht, wire, membership if network.roots else contextlib.nullcontext(),
+            _reached(settings, identity, net, clock, telemetry, dht, wire, listen=listen) as reach,
+        ):  # fmt: skip
             _watch_mesh(telemetry, wire, dht)
+            _watch_reach(telemetry, reach)
             _watch_network(telemetry, book, clock)
             metrics = await telemetry.serve_metrics("127.0.0.1", settings.metrics_port)
             ready = {
@@ -164,10 +179,93 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
                 ready["wire"] = _text(wire.address)
             yield Ground(
                 name=name, folder=folder, identity=identity, net=net, closed=network.closed, clock=clock,
-                telemetry=telemetry, dht=dht, wire=wire, voice=voice, ready=ready,
+                telemetry=telemetry, dht=dht, wire=wire, reach=reach, voice=voice, ready=ready,
             )  # fmt: skip
             await wire.drain(DRAIN_SECONDS)
         memory.leave(voice.remember())
+
+
+def _begins_persistent(settings: config.Common) -> bool:
+    """Whether others may rely on this node from its start: as told, or because its mesh is one machine or one site.
+
+    Elsewhere a node must have been reachable for long, unless it is the first and there is nobody to say so.
+    """
+    if settings.dht_mode != "auto":
+        return settings.dht_mode == "persistent"
+    return settings.allow_private or config.is_loopback(settings.host) or not settings.bootstrap
+
+
+@asynccontextmanager
+async def _reached(
+    settings: config.Common, identity: Identity, net: NetId, clock: SystemClock, telemetry: Telemetry, dht: Dht,
+    wire: Wire, *, listen: bool,
+) -> AsyncIterator[Reach]:  # fmt: skip
+    """How this node reaches others and is reached: its relays, the router's ports, and how peers see it."""
+    relays = [await _relay_at(text) for text in getattr(settings, "relays", ())]
+    places = Places(
+        relays, peer=identity.peer, net=net, wire=wire, clock=clock, on_dropped=telemetry.dropped,
+        on_change=lambda held: reach.learn(relays=held),
+    )  # fmt: skip
+    reach = Reach(
+        identity=identity, net=net, wire=wire, clock=clock, on_dropped=telemetry.dropped, site=settings.allow_private,
+        carry=Carrier(wire), relay_at=places.at,
+    )  # fmt: skip
+    reach.learn(own=own_addresses([*settings.bootstrap_addresses, *(relay.address for relay in relays)]))
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(reach)
+        await stack.enter_async_context(_outlook(settings, dht, clock, telemetry, reach))
+        if relays:
+            await stack.enter_async_context(places)
+        if settings.port_mapping:
+            await stack.enter_async_context(_port_mapper(settings, telemetry, dht, wire, reach, listen=listen))
+        yield reach
+
+
+def _port_mapper(
+    settings: config.Common, telemetry: Telemetry, dht: Dht, wire: Wire, reach: Reach, *, listen: bool
+) -> PortMapper:
+    if config.is_loopback(settings.host):
+        raise Misuse("--port-mapping asks a router for ports, but this node listens on loopback only: give --host")
+
+    def mapped(mappings: tuple[PortMapping, ...]) -> None:
+        reach.learn(mapped=tuple(mapping.outside for mapping in mappings if mapping.opcode is Opcode.TCP))
+
+    ports = ((Opcode.UDP, dht.address[1]), *([(Opcode.TCP, wire.address[1])] if listen else []))
+    return PortMapper(ports, on_mapped=mapped, on_dropped=telemetry.dropped)
+
+
+async def _relay_at(text: str) -> RelayAt:
+    """A relay by PEER@HOST:PORT; a name is looked up once, for sessions are told apart by the relay's address."""
+    peer, _, where = text.partition("@")
+    host, port = config.parse_address(where)
+    (relay,) = _peers((peer,), "relay")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Misuse(f"--relay: {host!r} is no address and no known name ({error})") from None
+    return RelayAt(relay, str(found[0][4][0]), port)
+
+
+@asynccontextmanager
+async def _outlook(
+    settings: config.Common, dht: Dht, clock: SystemClock, telemetry: Telemetry, reach: Reach
+) -> AsyncIterator[None]:
+    """How peers see this node, kept up to date; nobody sees a loopback mesh from outside."""
+
+    def changed(standing: Standing) -> None:
+        reach.learn(verdict=standing.verdict)
+        for mapping in Mapping:
+            telemetry.gauge(names.REACH_MAPPING, float(mapping is standing.verdict.mapping), mapping=mapping.value)
+        persistent = _begins_persistent(settings) or (settings.dht_mode == "auto" and standing.persistent)
+        telemetry.gauge(names.REACH_PERSISTENT, float(persistent))
+        dht.appear(ephemeral=not persistent)
+
+    changed(Standing())
+    if config.is_loopback(settings.host):
+        yield
+        return
+    async with Outlook(dht=dht, clock=clock, on_standing=changed):
+        yield
 
 
 # --- the roles --------------------------------------------------------------------------------------------------------
@@ -202,7 +300,7 @@ async def _orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[
         Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
         Orchestrator(
             settings=replace(chosen, gateways=None) if ground.closed and not gateways else chosen,
-            identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht,
+            identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
             voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
             entropy=entropy,
         ),
@@ -223,8 +321,8 @@ async def _worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str, st
         _engine(settings, model, ground.clock) as engine,
         Worker(
             settings=WorkerSettings(orchestrators=honoured, model=model.digest, name=model.name),
-            identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht, voice=ground.voice,
-            engine=engine, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+            identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
+            voice=ground.voice, engine=engine, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as worker,
     ):  # fmt: skip
         _watch_engine(ground.telemetry, engine, model.name)
@@ -246,11 +344,31 @@ async def _gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[str, 
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Gateway(
             settings=GatewaySettings(host=settings.host, port=settings.http_port, orchestrators=orchestrators),
-            identity=ground.identity, wire=ground.wire, dht=ground.dht, voice=ground.voice, tenants=tenants,
+            identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
     ):  # fmt: skip
         yield ground.ready | {"http": f"http://{_text(gateway.address)}"}
+
+
+@asynccontextmanager
+async def _relay(settings: config.RelaySettings) -> AsyncIterator[dict[str, str]]:
+    from haif.relay.circuits import Allowance
+    from haif.relay.service import Relay
+
+    allowance = Allowance(
+        circuits=settings.circuits, bytes_per_second=settings.bytes_per_second,
+        circuit_bytes=settings.circuit_bytes, circuit_seconds=settings.circuit_seconds,
+    )  # fmt: skip
+    async with (
+        _ground(settings, listen=True) as ground,
+        Relay(
+            identity=ground.identity, net=ground.net, wire=ground.wire, clock=ground.clock, entropy=entropy,
+            on_dropped=ground.telemetry.dropped, allowance=allowance,
+        ) as relay,
+    ):  # fmt: skip
+        _watch_relay(ground.telemetry, relay)
+        yield ground.ready | {"relay": f"{ground.identity.peer}@{ground.ready['wire']}"}
 
 
 @asynccontextmanager
@@ -307,6 +425,7 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
         telemetry.total(names.WIRE_BYTES, at.bytes_out, direction="out")
         telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_done, outcome="ok")
         telemetry.total(names.WIRE_HANDSHAKES, at.handshakes_failed, outcome="failed")
+        telemetry.total(names.WIRE_MOVES, at.moved)
         telemetry.gauge(names.DHT_OPERATIONS, of.operations)
         for direction, datagrams, size in (
             ("in", of.datagrams_in, of.bytes_in),
@@ -323,6 +442,22 @@ def _watch_mesh(telemetry: Telemetry, wire: Wire, dht: Dht) -> None:
             telemetry.total(names.DHT_QUERIES, value, outcome=outcome)
         telemetry.gauge(names.DHT_NODES, of.contacts)
         telemetry.gauge(names.DHT_RECORDS, of.records)
+        telemetry.gauge(names.DHT_STORE_BYTES, of.store_bytes)
+        for outcome, value in (
+            ("given", of.tickets_given),
+            ("redeemed", of.tickets_redeemed),
+            ("void", of.tickets_void),
+        ):
+            telemetry.total(names.DHT_TICKETS, value, outcome=outcome)
+        telemetry.gauge(names.DHT_WAITING, of.tickets_held)
+        telemetry.total(names.DHT_ADMITTED, of.puts_waited)
+        telemetry.gauge(names.DHT_WATCHES, of.watched)
+        telemetry.gauge(names.DHT_WATCHERS, of.watchers)
+        telemetry.total(names.DHT_WATCHED, of.notices_heard, by="notice")
+        telemetry.total(names.DHT_WATCHED, of.records_missed, by="read")
+        for lookup in dht.lookups_ended():
+            telemetry.observe(names.DHT_LOOKUP_HOPS, lookup.hops)
+            telemetry.observe(names.DHT_LOOKUP_SECONDS, lookup.seconds)
         telemetry.gauge(names.DHT_NODES_ESTIMATED, of.nodes_estimated)
         telemetry.total(names.DHT_ECLIPSES, of.eclipses_suspected)
 
@@ -333,6 +468,14 @@ def _watch_network(telemetry: Telemetry, book: Book, clock: SystemClock) -> None
     def refresh() -> None:
         telemetry.gauge(names.NETWORK_REVOKED, len(book.revoked()))
         telemetry.gauge(names.NETWORK_LISTS_STALE, book.stale(clock.wall()))
+
+    telemetry.watch(refresh)
+
+
+def _watch_reach(telemetry: Telemetry, reach: Reach) -> None:
+    def refresh() -> None:
+        for way, count in reach.statistics().items():
+            telemetry.total(names.REACH_SESSIONS, count, way=way)
 
     telemetry.watch(refresh)
 
@@ -352,6 +495,18 @@ def _watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
         telemetry.total(names.ENGINE_DECODE_TOKENS, now.completion_tokens)
         telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, now.running / now.slots)
         telemetry.gauge(names.ENGINE_KV_TOKENS, now.kv_tokens)
+
+    telemetry.watch(refresh)
+
+
+def _watch_relay(telemetry: Telemetry, relay: Relay) -> None:
+    def refresh() -> None:
+        at = relay.statistics()
+        telemetry.gauge(names.RELAY_PLACES, at.places)
+        telemetry.gauge(names.RELAY_CIRCUITS, at.circuits)
+        telemetry.total(names.RELAY_CIRCUITS_TOTAL, at.circuits_joined, outcome="joined")
+        telemetry.total(names.RELAY_CIRCUITS_TOTAL, at.circuits_failed, outcome="failed")
+        telemetry.total(names.RELAY_BYTES, at.bytes_relayed)
 
     telemetry.watch(refresh)
 

@@ -182,7 +182,7 @@ async def _peers(arguments: argparse.Namespace) -> int:
                 for record in await dht.lookup(presence_topic(net, contact.peer)):
                     if record.signer == contact.peer:
                         body = body_of(record)
-                        row |= {"role": str(body.get("role", "")), "wire": f"{body.get('host')}:{body.get('port')}"}
+                        row |= {"role": str(body.get("role", "")), "wire": str(body.get("place", ""))}
             rows.append(row)
     show(
         arguments,

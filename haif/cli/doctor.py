@@ -7,11 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from haif import config
+
+if TYPE_CHECKING:
+    from haif.base.clock import WallTime
+    from haif.base.ids import PeerId
+    from haif.identity.admission import Book
 
 _DAYS_LEFT_MIN = 7  # with fewer, a person should ask for a new certificate
 
@@ -78,15 +83,11 @@ def _keys(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
     from haif.base.errors import HaifError
-    from haif.identity.admission import DAY_MS, Book, read
     from haif.identity.service import Keyring, Networks, Owner
     from haif.runtime.clock import SystemClock
 
-    ring, networks, now = (
-        Keyring(settings.folder / "keys"),
-        Networks(settings.folder / "networks"),
-        SystemClock().wall(),
-    )
+    ring, networks = Keyring(settings.folder / "keys"), Networks(settings.folder / "networks")
+    now = SystemClock().wall()
     try:
         network = networks.find(settings.network, now).network
     except (HaifError, OSError) as error:
@@ -97,10 +98,7 @@ def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
         return
     root = "its root key is here" if Owner(ring, networks).rules(network) else "its root key is elsewhere"
     yield Finding("network", "ok", f"{network.name}, closed: only admitted peers take part; {root}")
-    book = Book(network)
-    for evidence in networks.lists(network):
-        with suppress(HaifError):
-            book.learn(evidence, now)
+    book = networks.book(network, now)
     if book.stale(now):
         text = "no list of revocations of the last 30 days: a newer one may be kept from this machine"
         yield Finding("revocations", "note", text)
@@ -108,13 +106,19 @@ def _network(settings: config.WorkerSettings) -> Iterator[Finding]:
         peer = ring.load(name).peer
         evidence = networks.admission(network, peer)
         if evidence:
-            try:
-                roles = book.judge(peer, evidence, now) or ()
-                days = (read(evidence, network=network, now=now).admission.payload.not_after - now) // DAY_MS
-                state = "ok" if days >= _DAYS_LEFT_MIN else "note"
-                yield Finding(f"admitted {name}", state, f"{', '.join(sorted(roles))}; {days} more days")
-            except HaifError as error:
-                yield Finding(f"admitted {name}", "wrong", error.message)
+            yield _admitted(f"admitted {name}", book, peer, evidence, now)
+
+
+def _admitted(what: str, book: Book, peer: PeerId, evidence: bytes, now: WallTime) -> Finding:
+    from haif.base.errors import HaifError
+    from haif.identity.admission import DAY_MS, read
+
+    try:
+        roles = book.judge(peer, evidence, now) or ()
+        days = (read(evidence, network=book.network, now=now).admission.payload.not_after - now) // DAY_MS
+    except HaifError as error:
+        return Finding(what, "wrong", error.message)
+    return Finding(what, "ok" if days >= _DAYS_LEFT_MIN else "note", f"{', '.join(sorted(roles))}; {days} more days")
 
 
 def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
@@ -168,6 +172,27 @@ def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:
         )
 
 
+def _reach(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """Ask the network how it sees us, where there is one to ask."""
+    import asyncio
+
+    from haif.base.errors import HaifError
+    from haif.cli import net, visit
+    from haif.reach.service import judge
+
+    async def asked() -> str:
+        whole = argparse.Namespace(state=settings.folder, host=settings.host, bootstrap=list(settings.bootstrap))
+        async with visit.joined(whole) as (dht, _):
+            return (await judge(dht)).mapping.value
+
+    try:
+        mapping = asyncio.run(asked())
+    except HaifError as error:
+        yield Finding("reach", "note", error.message)
+        return
+    yield Finding("reach", "ok" if mapping == "open" else "note", f"{mapping}: {net.MEANINGS[mapping]}")
+
+
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _network, _models, _engine,
+    _python, _machine, _state_folder, _keys, _network, _models, _engine, _reach,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`haif net ping`: shake hands with a peer over the wire and time round trips that it answers."""
+"""`haif net`: shake hands with a peer over the wire and time round trips (ping); ask how peers see us (status)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from haif.cli import visit
 
 if TYPE_CHECKING:
     from haif.base.ids import PeerId
-    from haif.base.machine import Address
+    from haif.protocol.reach import Place
 
 _CONNECT_SECONDS: Final = 3.0
 _CALL_SECONDS: Final = 3.0
 _COUNT_MAX: Final = 1000
+MEANINGS: Final = {
+    "open": "peers reach this machine directly, and nodes of the DHT may rely on it",
+    "consistent": "behind a NAT or firewall: peers come through a relay first, and then directly where theirs allows",
+    "random": "behind a NAT that gives every connection its own port: peers come through a relay, and stay there",
+    "unknown": "too few networks have seen this machine to say: a loopback mesh, or the DHT is small",
+}
 _PROBE: Final = "haif.ping"  # served by nobody: the peer's refusal is the answer that is timed
 
 
@@ -31,30 +37,62 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ping.add_argument("--count", type=int, default=4, help="round trips (default: 4)")
     visit.add_common(ping)
     ping.set_defaults(handler=lambda arguments: asyncio.run(_ping(arguments)))
+    status = verbs.add_parser("status", help="ask peers of different networks how they see this machine")
+    visit.add_common(status)
+    status.set_defaults(handler=lambda arguments: asyncio.run(_status(arguments)))
+
+
+async def _status(arguments: argparse.Namespace) -> int:
+    from haif.reach.service import judge
+
+    async with visit.joined(arguments) as (dht, _):
+        verdict = await judge(dht)
+    value = {
+        "mapping": verdict.mapping.value,
+        "host": verdict.host,
+        "address": visit.text_of(verdict.address) if verdict.address else None,
+        "observers": verdict.observers,
+        "meaning": MEANINGS[verdict.mapping.value],
+    }
+    seen = f"seen at {value['address'] or verdict.host}" if verdict.host else "no address agreed upon"
+    visit.show(
+        arguments, value, lambda: f"{verdict.mapping}: {seen}, by {verdict.observers} networks\n{value['meaning']}"
+    )
+    return 0
 
 
 async def _ping(arguments: argparse.Namespace) -> int:
     from haif.identity.keys import NoiseKey
+    from haif.protocol.reach import Place
+    from haif.reach.service import Reach
+    from haif.relay.service import Carrier
     from haif.runtime.clock import SystemClock, entropy
     from haif.wire.service import Wire
 
     text, _, where = arguments.peer.partition("@")
     peer = visit.parse_peer(text)
     settings = config.load(config.NodeSettings, vars(arguments))
-    address = config.parse_address(where) if where else await _wire_of(peer, arguments)
+    place = Place((config.parse_address(where),)) if where else await _place_of(peer, arguments)
     identity, book = visit.visitor(settings)
     wire = Wire(
         identity=identity, noise_key=NoiseKey(entropy(32)), net=book.net, clock=SystemClock(),
         entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None, book=book,
     )  # fmt: skip
-    async with wire:
+    reach = Reach(
+        identity=identity, net=book.net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None,
+        site=bool(where) or settings.allow_private, carry=Carrier(wire),
+    )  # fmt: skip
+    async with wire, reach:
         began = time.perf_counter()
-        session = await wire.connect(address, peer, timeout=_CONNECT_SECONDS)
+        session = await reach.connect(peer, place, timeout=_CONNECT_SECONDS)
         handshake_ms = (time.perf_counter() - began) * 1000
+        await reach.settled(session)
         trips = [await _trip(session) for _ in range(max(1, min(arguments.count, _COUNT_MAX)))]
+        way, remote = reach.path(session), session.remote
     value = {
         "peer": str(peer),
-        "wire": visit.text_of(address),
+        "way": way,
+        "wire": visit.text_of(remote),
         "handshake_ms": round(handshake_ms, 2),
         "round_trips_ms": [round(trip, 3) for trip in trips],
     }
@@ -62,7 +100,7 @@ async def _ping(arguments: argparse.Namespace) -> int:
         arguments,
         value,
         lambda: (
-            f"{peer.short} at {value['wire']} proved its key in {handshake_ms:.1f} ms\n"
+            f"{peer.short} at {value['wire']} ({way}) proved its key in {handshake_ms:.1f} ms\n"
             f"{len(trips)} round trips: {min(trips):.2f} to {max(trips):.2f} ms, mean {sum(trips) / len(trips):.2f} ms"
         ),
     )
@@ -77,16 +115,17 @@ async def _trip(session: Any) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _wire_of(peer: PeerId, arguments: argparse.Namespace) -> Address:
-    """Where a peer's wire listens: from the card of `haif up`, or what the peer itself announced in the visit."""
+async def _place_of(peer: PeerId, arguments: argparse.Namespace) -> Place:
+    """Where a peer is reached: from the card of `haif up`, or what the peer itself announced in the visit."""
     from haif.base import codec, limits
     from haif.protocol.offers import Presence
+    from haif.protocol.reach import Place
     from haif.protocol.records import presence_topic
 
     settings = config.load(config.NodeSettings, vars(arguments))
     for role in visit.roles(settings.folder):
         if role.get("peer") == str(peer) and "wire" in role:
-            return config.parse_address(role["wire"])
+            return Place((config.parse_address(role["wire"]),))
     async with visit.joined(arguments) as (dht, net):
         for record in await dht.lookup(presence_topic(net, peer)):
             if record.signer == peer:
@@ -94,5 +133,5 @@ async def _wire_of(peer: PeerId, arguments: argparse.Namespace) -> Address:
                     body = codec.decode(Presence, record.payload.body, size_max=limits.RECORD_BODY_BYTES_MAX)
                 except HaifError:
                     continue
-                return body.host, body.port
+                return body.place
     raise Unavailable(f"{peer.short} has announced no address; if you know it, ask for {str(peer)[:8]}…@HOST:PORT")

@@ -105,14 +105,14 @@ def _show(arguments: argparse.Namespace) -> int:
     desk = _Desk(arguments)
     if arguments.name and is_file(arguments.name):
         invitation = read_invitation(disk.read_private(Path(arguments.name)))
-        network, lists, evidence = invitation.charter.network, invitation.revocations, invitation.admissions
+        network, evidence = invitation.charter.network, invitation.admissions
+        book = Book(network)
+        for each in invitation.revocations:
+            book.learn(each, desk.now)
     else:
         network = desk.charter(arguments.name).network
-        lists = tuple(desk.networks.lists(network))
+        book = desk.networks.book(network, desk.now)
         evidence = tuple(held.evidence for held in desk.networks.admissions(network, desk.now))
-    book = Book(network)
-    for each in lists:
-        book.learn(each, desk.now)
     members = [_member(book, each, desk.now) for each in evidence]
     value = {**_view(network), "revoked": sorted(map(str, book.revoked())), "members": members,
              "lists": [{"issuer": str(found.signer), "number": found.payload.sequence,

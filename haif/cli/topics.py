@@ -9,6 +9,7 @@ from haif.base.errors import HaifError, Misuse
 if TYPE_CHECKING:
     from haif.base.ids import Digest, NetId
     from haif.identity.signing import Verified
+    from haif.protocol.reach import Place
     from haif.protocol.records import Record
 
 TOPIC_HELP: Final = "offers:MODEL-DIGEST, presence:PEER, value:PEER/NAME, or a topic's 64 hex digits"
@@ -58,11 +59,22 @@ def body_of(record: Verified[Record]) -> dict[str, Any]:
     return {name: _plain(getattr(message, name)) for name in kind.__struct_fields__}
 
 
+def _where(place: Place) -> str:
+    """A place in one line: its addresses, then its relays."""
+    from haif.cli.visit import text_of
+
+    relays = [f"{relay.peer.short}@{text_of(relay.address)}" for relay in place.relays]
+    return ",".join([*(text_of(address) for address in place.addresses), *relays])
+
+
 def _plain(value: object) -> object:
     from haif.base.ids import FixedBytes
+    from haif.protocol.reach import Place
 
     if isinstance(value, FixedBytes):
         return str(value)
+    if isinstance(value, Place):
+        return _where(value)
     return _text(value) if isinstance(value, bytes) else value
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haif import config
-from haif.base.errors import HaifError, Misuse
+from haif.base.errors import Misuse
 from haif.cli.household import OBSERVER
 
 if TYPE_CHECKING:
@@ -78,16 +78,12 @@ def visitor(settings: config.Common) -> tuple[Identity, Book]:
         return Identity(entropy(32)), Book(network)
     identity = Keyring(settings.folder / "keys").load_or_create(OBSERVER, entropy)
     networks = Networks(settings.folder / "networks")
-    own = networks.admission(network, identity.peer)
-    if not own:
+    book = networks.book(network, SystemClock().wall(), identity.peer)
+    if not book.own:
         raise Misuse(
             f"{network.name} is a closed network, and this machine's observer is not admitted. Its owner can run:\n"
             f"  haif network admit {identity.peer} --role observer --network {network.name}"
         )
-    book = Book(network, own)
-    for evidence in networks.lists(network):
-        with suppress(HaifError):
-            book.learn(evidence, SystemClock().wall())
     return identity, book
 
 

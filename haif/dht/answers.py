@@ -1,7 +1,7 @@
 """How a query is answered: by us as a stranger's server, with nothing but the query, our table and our store.
 
 1. the query parses; an unknown command is answered with ERROR
-2. a PUT, a WATCH, and whatever would be answered with more than three times its length, needs a token; without: RETRY
+2. PUT, WATCH, DIALBACK and whatever would be answered with more than three times its length need a token; else RETRY
 3. the source has budget left for a signature, or a record to check; without: ERROR
 4. the answer is made, measured against rule 2, and signed over this very query
 5. who watches the topic of a record that was stored is sent a NOTICE each, as far as the budgets go
@@ -40,11 +40,12 @@ _RECORD_OVERHEAD = 3  # msgpack head of a byte string
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What to send back, what was refused on the way, and what was stored."""
+    """What to send back, what was refused on the way, and what was stored. `aside` goes to another port of theirs."""
 
     data: bytes
     fault: HaifError | None = None
     stored: Verified[Record] | None = None
+    aside: tuple[bytes, Address] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,15 @@ class Answerer:
         retry = messages.write(Kind.RETRY, datagram.tid, token)
         if query.command in {Command.PUT, Command.WATCH} and not proven:
             return Answered(retry, Unauthenticated("a record or a watch came without a token for its address"))
+        if query.command == Command.DIALBACK and not proven:
+            return Answered(retry)
         if not self._budget.take(source, now):
             busy = Overloaded("this subnet has asked for too many signatures")
             return _error(datagram, ErrorCode.OVERLOADED, busy)
+        aside = None
+        if query.command == Command.DIALBACK:
+            port, nonce = messages.read_dialback(query)
+            aside = messages.write(Kind.DIALBACK, datagram.tid, nonce), (source[0], port)
         asked = _Asked(query, source, datagram.tid, now, wall, Reply(pack_address(source), token))
         if query.command == Command.PUT:
             reply, fault, stored = self._keep(asked)
@@ -100,7 +107,7 @@ class Answerer:
             reply, fault, stored = self._reply(asked), None, None
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
             return Answered(retry)
-        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored)
+        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored, aside)
 
     def notices(self, record: Verified[Record], now: Instant) -> Iterator[tuple[bytes, Address]]:
         """What to send to whom now that a record was stored."""

@@ -27,6 +27,7 @@ from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Find
 from haif.dht.penalties import Penalties
 from haif.dht.requests import Open, Requests
+from haif.dht.sightings import Sightings
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.identity.keys import Verify
@@ -46,6 +47,7 @@ class Asker:
         entropy: Callable[[int], bytes],
         *,
         ephemeral: bool,
+        sightings: Sightings,
         verify: Verify,
         advance: Callable[[Find, Instant], None],
         report: Callable[[Dropped], None],
@@ -53,12 +55,17 @@ class Asker:
         self._own, self._net = own, net
         self._agenda, self._table, self._counters, self._upkeep = agenda, table, counters, upkeep
         self._id = Digest(node_id(own).to_bytes(Digest.size, "big"))
-        self._sender = None if ephemeral else own  # who does not say who asks enters nobody's table
+        self.appear(ephemeral=ephemeral)
+        self._sightings = sightings
         self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
         self._challenged: set[PeerId] = set()
         self.outgoing: deque[tuple[bytes, Address]] = deque()
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on say who asks; or, `ephemeral`, do not: then we enter nobody's table."""
+        self._sender = None if ephemeral else self._own
 
     def send(self, ask: Ask, operation: Find | None, now: Instant, token: bytes | None = None) -> None:
         """Ask. With a `token`, for the second time."""
@@ -132,6 +139,7 @@ class Asker:
         self._challenged.discard(responder)
         self._counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
+        self._sightings.note(responder, query.ask.address, reply.observed, now)
         if not self.bars(contact, now) and (silent := self._table.heard(contact, now)) is not None:
             self.challenge(silent, now)
         if (operation := self._running(query)) is not None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from haif.base import limits
 from haif.base.errors import Reason
+
+
+class LookupEnded(NamedTuple):
+    """A lookup, with what followed it: how many queries in a row led to the closest peer, and how long all took."""
+
+    hops: int
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -22,4 +31,5 @@ class Counters:
     queries_failed: int = 0
     puts_waited: int = 0  # records of ours that a node took after we came back with its ticket
     eclipses_suspected: int = 0  # lookups that found a neighbourhood far denser than it should be
+    lookups: deque[LookupEnded] = field(default_factory=lambda: deque(maxlen=limits.DHT_EVENTS_MAX))  # not yet read
     dropped: Counter[Reason] = field(default_factory=Counter)

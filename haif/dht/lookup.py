@@ -16,6 +16,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 
 from haif.base import limits
 from haif.base.ids import Digest, PeerId
@@ -97,6 +98,7 @@ class Lookup:
         self._witnesses = Witnesses()
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
+        self._hops: dict[Contact, int] = {}
         self._answers: dict[PeerId, Answer] = {}
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
@@ -104,7 +106,7 @@ class Lookup:
             self.add(contact)
 
     def add(self, contact: Contact, namer: Contact | None = None) -> None:
-        """Consider a contact, named by somebody else or by our own table."""
+        """Consider a contact, named by somebody who answered or by our own table."""
         if contact.peer == self._own or self._barred(contact):
             return
         distance = self._distance(contact)
@@ -115,6 +117,7 @@ class Lookup:
             return
         if contact not in self._states:
             self._states[contact] = _State.NEW
+            self._hops[contact] = 1 if namer is None else self._hops[namer] + 1
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""
             insort(self._order, (distance, contact, counted))
@@ -195,6 +198,23 @@ class Lookup:
     def found(self) -> list[tuple[int, Contact]]:
         """How far from the target the k closest are, and who they are, nearest first."""
         return [(self._distance(answer.contact), answer.contact) for answer in self.nearest()]
+
+    @property
+    def hops(self) -> int:
+        """How many queries in a row have led to the closest who answered: 1 if it was in our table, 0 if nobody did."""
+        nearest = next(self._closest_set(answered_only=True, region=0), None)
+        return 0 if nearest is None else self._hops[nearest]
+
+    def settled(self) -> list[Answer]:
+        """Who is as good as sure to be among `reached`: of the nearest k/2, those with hardly a nearer one unheard."""
+        found, unheard = [], 0
+        for contact in islice(self._closest_set(), limits.DHT_K // 2):
+            answer = self._answers.get(contact.peer)
+            if answer is not None:
+                found.append(answer)
+            elif (unheard := unheard + 1) > limits.DHT_UNHEARD_MAX:
+                break
+        return found
 
     @property
     def _window(self) -> int:

@@ -6,6 +6,7 @@ r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query
              signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
     RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
     ERROR    rest = code u8
+    DIALBACK rest = nonce 16: you asked us to show that this port of yours can be reached; the tid is your query's
     NOTICE   rest = signature 64 ‖ body;  body = holder 32 ‖ record;  tid = the handle its watcher chose
              signature = Ed25519(holder, "haif/dht-notice/v1\0" ‖ network 32 ‖ handle ‖ topic 32 ‖ body)
 
@@ -32,6 +33,7 @@ VERSION: Final = 0xA1
 TID_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
 TICKET_BYTES: Final = 32
+NONCE_BYTES: Final = 16
 HEADER_BYTES: Final = 2 + TID_BYTES
 SHORT_BYTES: Final = 8  # of a record's digest, in the list of records a reader already has
 HANDLE_BYTES: Final = TID_BYTES  # by which a watcher knows its notices
@@ -48,6 +50,7 @@ class Kind(IntEnum):
     REPLY = 1
     RETRY = 2
     ERROR = 3
+    DIALBACK = 4
     NOTICE = 5
 
 
@@ -59,6 +62,7 @@ class Command(IntEnum):
     GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
     PUT = 3  # keep this record; needs a token; the argument is a `Put`
     WATCH = 4  # as GET, and send me a NOTICE of what changes; needs a token; the argument is a handle, then the list
+    DIALBACK = 5  # send this nonce to that port of the address you see me at; needs a token
 
 
 class ErrorCode(IntEnum):
@@ -165,6 +169,19 @@ def read_put(query: Query) -> Put:
     if len(put.ticket) not in {0, TICKET_BYTES}:
         raise Malformed(f"a ticket has {TICKET_BYTES} bytes", query.sender)
     return put
+
+
+def write_dialback(port: int, nonce: bytes) -> bytes:
+    """The argument of a DIALBACK: port u16 ‖ nonce 16."""
+    return port.to_bytes(2, "big") + nonce
+
+
+def read_dialback(query: Query) -> tuple[int, bytes]:
+    """The port and the nonce. Raises `Malformed` for another length or a port that is the system's."""
+    port = int.from_bytes(query.argument[:2], "big")
+    if len(query.argument) != 2 + NONCE_BYTES or port < limits.DIALBACK_PORT_MIN:
+        raise Malformed("a dial back goes to an unprivileged port, with a nonce of 16 bytes", query.sender)
+    return port, query.argument[2:]
 
 
 def reply_bytes(reply: Reply) -> int:

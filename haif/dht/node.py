@@ -16,7 +16,7 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal
+from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
@@ -25,12 +25,13 @@ from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
 from haif.dht.attention import Attention
 from haif.dht.contact import Contact, node_id
-from haif.dht.counters import Counters
-from haif.dht.diversity import Scope
-from haif.dht.lookup import Extent, Lookup
-from haif.dht.messages import Datagram, Kind
+from haif.dht.counters import Counters, LookupEnded
+from haif.dht.diversity import Scope, networks
+from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
 from haif.dht.reading import Gather, Observe, Renew
+from haif.dht.sightings import Sightings
 from haif.dht.size import KEY_SPACE, NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
@@ -68,6 +69,7 @@ class Node:
         self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
         self.size = NetworkSize(exempt=exempt)
         self.store = RecordStore()
+        self.sightings = Sightings()
         self.counters = Counters()
         self._exempt = exempt
         self._net, self._entropy, self._wall, self._verify = net, entropy, wall, verify
@@ -78,7 +80,7 @@ class Node:
         self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
-            ephemeral=ephemeral, verify=verify, advance=self._advance, report=self._report,
+            ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._bootstrap: tuple[Address, ...] = ()
@@ -139,6 +141,25 @@ class Node:
         )  # fmt: skip
         return self._begin(operation, now)
 
+    def survey(self, port: int, nonce: bytes, now: Instant) -> tuple[Contact, ...]:
+        """Ask contacts of different networks to send `nonce` to this port at the address they see us at.
+
+        Their replies are sightings, whether or not the nonce gets through. Who was asked is returned.
+        """
+        asked: dict[bytes, Contact] = {}
+        for contact in self.table.closest(int.from_bytes(self._entropy(32), "big"), limits.DHT_CONTACTS_KEPT_MAX):
+            asked.setdefault(networks(contact.address).wide, contact)
+        chosen = tuple(asked.values())[: limits.SURVEY_CONTACTS]
+        argument = messages.write_dialback(port, nonce)
+        for peer, address in chosen:
+            self._asker.send(Ask(peer, address, Command.DIALBACK, self.id, argument), None, now)
+        return chosen
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on say who asks, and so enter the tables of others; or, `ephemeral`, be here only to ask."""
+        self.ephemeral = ephemeral
+        self._asker.appear(ephemeral=ephemeral)
+
     def watch(self, topic: Digest, now: Instant) -> None:
         """Keep a topic known; each change is told as a `Changed`. Raises `Overloaded` for too many."""
         self.attention.watch(topic, now)
@@ -188,6 +209,8 @@ class Node:
             datagram = messages.read(data)
             if datagram.kind is Kind.QUERY:
                 self._on_query(datagram, source, now)
+            elif datagram.kind is Kind.DIALBACK:
+                raise WrongState("a dial back came to a port that waits for none")
             elif datagram.kind is Kind.NOTICE:
                 self.attention.noticed(datagram, source)
             else:
@@ -234,6 +257,8 @@ class Node:
         query = messages.read_query(datagram)
         answered = self._answerer.answer(datagram, query, source, now, self._wall())
         self._asker.outgoing.append((answered.data, source))
+        if answered.aside is not None:
+            self._asker.outgoing.append(answered.aside)
         self.counters.queries_answered += 1
         if answered.fault is not None:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
@@ -279,6 +304,7 @@ class Node:
         return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
+        operation.began = now
         self._agenda.add(operation)
         self._advance(operation, now)
         return operation.number
@@ -295,6 +321,8 @@ class Node:
             self.size.sampled(operation.lookup.found(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
+        if operation.lookup.queries:
+            self.counters.lookups.append(LookupEnded(operation.lookup.hops, now - operation.began))
         if isinstance(operation, Publish):
             self._on_published(operation, now)
         if isinstance(operation, Observe):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from haif.base import limits
+from haif.base.clock import Instant
 from haif.base.errors import Dropped, Malformed
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
@@ -78,6 +79,7 @@ class Find:
         self.number = number
         self.lookup = lookup
         self.purpose = purpose
+        self.began = Instant(0.0)  # noted by whoever runs it
         self._queue: deque[Ask] = deque()  # the second step's queries
         self._looked = False  # the lookup has ended
         self._active: set[Ask] = set()

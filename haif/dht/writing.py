@@ -1,4 +1,4 @@
-"""Writing to the directory: a lookup of the closest set, and then the record to each of it."""
+"""Writing to the directory: the record to each of the closest set, to the nearest while the others are looked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ticket = Callable[[PeerId], bytes]
 
 
 class Publish(Find):
-    """Have the closest set keep a record. A write never stops early."""
+    """Have the closest set keep a record. A write begins early and never stops early."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Publish(Find):
         self.record, self.owner = record, owner
         self.by: list[PeerId] = []
         self.told: list[tuple[Contact, bytes, int]] = []  # to wait so many ms with this ticket
-        self.asked: list[PeerId] = []
+        self.asked: dict[PeerId, None] = {}
         self._ticket, self._replaces, self._comes_back = ticket, replaces, comes_back
         self._refused: list[str] = []
 
@@ -44,12 +44,20 @@ class Publish(Find):
         waiting = tuple(contact.peer for contact, _, _ in self.told)
         return Stored(self.number, tuple(self.by), tuple(self._refused), waiting)
 
+    def answered(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        """A query was answered; whoever will surely keep the record need not wait for it until all have been found."""
+        super().answered(ask, peer, reply)
+        if ask.command is Command.FIND:
+            self._queue.extend(self._puts(self.lookup.settled()))
+
     def _second_step(self, reached: list[Answer]) -> Iterable[Ask]:
-        for answer in reached:
-            yield self._put(answer.contact, answer.token)
+        return self._puts(reached)
+
+    def _puts(self, answers: list[Answer]) -> list[Ask]:
+        return [self._put(answer.contact, answer.token) for answer in answers if answer.contact.peer not in self.asked]
 
     def _put(self, contact: Contact, token: bytes | None) -> Ask:
-        self.asked.append(contact.peer)
+        self.asked[contact.peer] = None
         argument = codec.encode(Put(self.record, self._ticket(contact.peer), self._replaces))
         return Ask(contact.peer, contact.address, Command.PUT, self.lookup.target, argument, token)
 

@@ -27,13 +27,13 @@ from haif.base.errors import (
     WrongState,
 )
 from haif.base.ids import Digest, JobId, PeerId
-from haif.base.machine import Address
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
 
 # The request itself is at fault: every other worker would say the same.
@@ -42,13 +42,13 @@ _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A verified reservation and where its worker listens. Its signer is the orchestrator that placed the job.
+    """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
 
     `certificate` is said to be that of the worker's static key; empty if unknown.
     """
 
     reservation: Verified[Reservation]
-    address: Address
+    place: Place
     certificate: bytes
 
     @property
@@ -109,7 +109,7 @@ class Journey:
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
         self._restart()
-        self.ticket = Ticket(reservation, (placed.host, placed.port), placed.certificate)
+        self.ticket = Ticket(reservation, placed.place, placed.certificate)
         return self.ticket
 
     def take(self, answer: Answer) -> Chunk | End:

@@ -348,11 +348,10 @@ class Book:
             found.evidence for issuer, found in self._lists.items() if found.payload.sequence > than.get(issuer, -1)
         ]
 
-    def stale(self, now: WallTime) -> int:
-        """How many roots have given out no list for `limits.REVOCATIONS_FRESH_MS`: a newer one may be kept from us."""
-        fresh = now - limits.REVOCATIONS_FRESH_MS
-        lists = [self._lists.get(root) for root in self.network.roots]
-        return sum(found is None or found.payload.issued < fresh for found in lists)
+    def stale(self, now: WallTime) -> bool:
+        """Whether no root has given out a list for `limits.REVOCATIONS_FRESH_MS`: a newer one may be kept from us."""
+        issued = [self._lists[root].payload.issued for root in self.network.roots if root in self._lists]
+        return bool(self.network.roots) and max(issued, default=0) < now - limits.REVOCATIONS_FRESH_MS
 
     def revoked(self) -> frozenset[PeerId]:
         """Every peer that a list in force names."""

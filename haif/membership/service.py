@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from haif.base import codec, limits
 from haif.base.clock import Clock
-from haif.base.errors import Dropped, HaifError, Misuse, Oversize, PeerFault, Refusal, Unsupported
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Oversize, PeerFault, Refusal, Unsupported
 from haif.base.ids import Digest, PeerId
 from haif.identity.admission import Book
 from haif.identity.service import Networks
@@ -55,6 +55,7 @@ class Membership:
 
     async def __aenter__(self) -> Self:
         self._read_disk()
+        self._on_revoked(self._book.revoked())
         self._wire.serve(REVOCATIONS.name, self._hear, REVOCATIONS.terms)
         await self._tasks.__aenter__()
         self._looking = self._tasks.create_task(self._look())
@@ -111,8 +112,8 @@ class Membership:
                 lacking = self._book.newer({edition.issuer: edition.sequence for edition in said.have})
                 if lacking:
                     await self._exchange(session, lacking)
-        except Unsupported:
-            return  # a visitor, who will be gone in a moment
+        except (Unsupported, ConnectionLost):
+            return  # a visitor, who will be gone in a moment; or gone already
         except HaifError as error:
             self._told.discard(session.scope)
             self._on_dropped(Dropped(error.reason, session.peer, f"{REVOCATIONS.name}: {error.message}"))

@@ -34,6 +34,7 @@ from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobF
 from haif.orchestrator.placement import Fleet, WorkerView, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 
 Entropy = Callable[[int], bytes]
@@ -139,7 +140,7 @@ def _reserve(
 ) -> AttemptReserved:
     """The sealed ticket for one attempt. It lives for `limits.RESERVATION_TTL_MS`, or until the job's deadline."""
     expires = min(now + limits.RESERVATION_TTL_MS, job.deadline)
-    host, port = worker.address
+    host, port = next(iter(worker.place.addresses), ("", 0))
     ticket = Reservation(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
@@ -286,5 +287,8 @@ def _check_latest(job: Job, attempt: int, gateway: PeerId) -> None:
 
 
 def _placed(reserved: AttemptReserved | Attempt, fleet: Fleet, model: ModelDigest) -> Placed:
-    certificate = fleet.certificate(reserved.worker, model)
-    return Placed(reserved.reservation, reserved.host, reserved.port, certificate)
+    """Where the attempt's worker is reached, as it says now; if its offer is gone, as it was when it was chosen."""
+    offer = fleet.offer(reserved.worker, model)
+    if offer is not None:
+        return Placed(reserved.reservation, offer.place, offer.certificate)
+    return Placed(reserved.reservation, Place(((reserved.host, reserved.port),) if reserved.host else ()), b"")

@@ -20,11 +20,11 @@ from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
-from haif.base.machine import Address
 from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
 
 Busy = Mapping[Post, Mapping[JobId, int]]
@@ -35,7 +35,7 @@ class WorkerView:
     """A live worker as placement sees it. `load` counts requests, running and waiting."""
 
     worker: PeerId
-    address: Address
+    place: Place
     slots: int
     load: int
     context_tokens: int
@@ -124,13 +124,12 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, (offer.host, offer.port), share.slots, load, offer.context_tokens))
+            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens))
         return views
 
-    def certificate(self, worker: PeerId, model: ModelDigest) -> bytes:
-        """That of the worker's static key, as it offered it; empty if its offer is not known."""
-        offer = self._offers.get(model, {}).get(worker)
-        return b"" if offer is None else offer.certificate
+    def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
+        """What the worker offers for this model now, if that is known."""
+        return self._offers.get(model, {}).get(worker)
 
     def live_count(self, now: Instant) -> int:
         """How many workers can be given work, on any model."""
@@ -178,7 +177,7 @@ def check_offer(
     """What a record found at a model's topic offers. `admitted` None: any worker.
 
     Raises `WrongState` for a record that does not belong there, `Forbidden` for a worker that was not admitted,
-    `Malformed` for a body that is no offer or an address nobody can dial.
+    `Malformed` for a body that is no offer, or one without a way to its worker.
     """
     owner, stated = record.signer, record.payload
     if stated.kind != RecordKind.OFFER or stated.topic != topic or stated.tombstone:
@@ -188,6 +187,7 @@ def check_offer(
     offer = codec.decode(Offer, stated.body)
     if offer.model != model:
         raise WrongState("the offer is of another model than its topic", owner)
-    if not (offer.host and 0 < offer.port < 1 << 16):
-        raise Malformed("the offer's address cannot be dialled", owner)
+    ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
+    if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
+        raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)
     return offer

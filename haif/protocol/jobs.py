@@ -16,6 +16,7 @@ from typing import Final
 
 from haif.base.codec import Message
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.protocol.reach import Place
 
 SUBMIT_METHOD: Final = "jobs.submit"
 RETRY_METHOD: Final = "jobs.retry"
@@ -73,14 +74,13 @@ class Reservation(Message, frozen=True):
 
 
 class Placed(Message, frozen=True):
-    """Where the job was placed: the sealed `Reservation`, and where the worker listens.
+    """Where the job was placed: the sealed `Reservation`, and where the worker is reached.
 
     `certificate` is that of the worker's static key, as the worker offered it; empty where it is not at hand.
     """
 
     reservation: bytes
-    host: str
-    port: int
+    place: Place
     certificate: bytes
 
 

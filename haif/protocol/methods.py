@@ -16,7 +16,7 @@ from haif.base import limits
 from haif.base.codec import Message
 from haif.base.roles import Role
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs, networks
+from haif.protocol import heartbeats, inference, jobs, networks, reach, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -46,6 +46,11 @@ _CONTROL: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTR
 _JOBS: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
 _ENDS: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
 _PULSE: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.WORKER}))
+_SHORT: Final = Terms(Traffic.CONTROL, limits.REACH_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_RELAYED: Final = Terms(Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_BY_RELAYS: Final = Terms(
+    Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.RELAY})
+)
 
 SUBMIT: Final = Method(
     name=jobs.SUBMIT_METHOD, summary="place a new job on a worker", argument=jobs.SubmitJob, reply=jobs.Placed,
@@ -85,9 +90,38 @@ REVOCATIONS: Final = Method(
     reply=networks.Lists, terms=Terms(Traffic.CONTROL, limits.LISTS_BYTES_MAX, limits.CONTROL_CALL_SECONDS),
     served_by=None, retriable=True,
 )  # fmt: skip
+LOOK: Final = Method(
+    name=reach.LOOK_METHOD, summary="where do you see me? answered under the signature of who sees",
+    argument=reach.Look, reply=reach.Seen, terms=_SHORT, served_by=None, retriable=True,
+)  # fmt: skip
+MEET: Final = Method(
+    name=reach.MEET_METHOD, summary="let us meet directly: the ports we opened, as the relay between us saw them",
+    argument=reach.Meet, reply=reach.Meet, terms=_SHORT, served_by=None, retriable=True,
+)  # fmt: skip
+SYNC: Final = Method(
+    name=reach.SYNC_METHOD, summary="dial the address you were shown, now", argument=reach.Sync, reply=reach.Synced,
+    terms=_SHORT, served_by=None, retriable=True,
+)  # fmt: skip
+RELAY_RESERVE: Final = Method(
+    name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
+    reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, retriable=True,
+)  # fmt: skip
+RELAY_CONNECT: Final = Method(
+    name=relay.CONNECT_METHOD, summary="I want to meet this peer, who holds a place with you", argument=relay.Connect,
+    reply=relay.Connected, terms=_RELAYED, served_by=Role.RELAY, retriable=False,
+)  # fmt: skip
+RELAY_INCOMING: Final = Method(
+    name=relay.INCOMING_METHOD, summary="somebody wants to meet you through me; only from a relay that holds a place",
+    argument=relay.Incoming, reply=relay.Noted, terms=_BY_RELAYS, served_by=None, retriable=False,
+)  # fmt: skip
+RELAY_LEAVING: Final = Method(
+    name=relay.LEAVING_METHOD, summary="I stop soon; move elsewhere", argument=relay.Leaving, reply=relay.Noted,
+    terms=_BY_RELAYS, served_by=None, retriable=True,
+)  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
-    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, REVOCATIONS,
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, REVOCATIONS, LOOK, MEET, SYNC,
+    RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 
 

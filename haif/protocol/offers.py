@@ -8,8 +8,8 @@ from haif.base import codec
 from haif.base.codec import Message
 from haif.base.errors import ConnectionLost
 from haif.base.ids import ModelDigest, PeerId
-from haif.base.machine import Address
 from haif.identity.signing import Verified
+from haif.protocol.reach import Place
 from haif.protocol.records import Record
 
 
@@ -17,8 +17,7 @@ class Offer(Message, frozen=True):
     """A worker's standing offer to run one model. Signed by the worker as the record that carries it."""
 
     model: ModelDigest
-    host: str
-    port: int
+    place: Place
     context_tokens: int
     slots: int
     sandbox: str  # the sandbox level the worker claims: "none", "reduced" or "full"
@@ -27,15 +26,14 @@ class Offer(Message, frozen=True):
 
 
 class Presence(Message, frozen=True):
-    """Where a peer's wire listens, as what ("orchestrator", "worker" or "gateway"), and its key's certificate."""
+    """Where a peer is reached, as what ("orchestrator", "worker" or "gateway"), and its key's certificate."""
 
     role: str
-    host: str
-    port: int
+    place: Place
     certificate: bytes
 
 
-def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tuple[Address, bytes]:
+def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tuple[Place, bytes]:
     """Where an orchestrator's own record at its presence topic puts it, and the certificate to dial it with.
 
     Raises `ConnectionLost` or `Malformed`.
@@ -43,5 +41,5 @@ def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tu
     for record in records:
         if record.signer == orchestrator:
             presence = codec.decode(Presence, record.payload.body)
-            return (presence.host, presence.port), presence.certificate
+            return presence.place, presence.certificate
     raise ConnectionLost(f"orchestrator {orchestrator.short}… has not announced itself in the DHT")

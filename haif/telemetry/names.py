@@ -68,8 +68,9 @@ GATEWAY: Final = "gateway"
 ORCHESTRATOR: Final = "orchestrator"
 WORKER: Final = "worker"
 NODE: Final = "node"
-ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, NODE)
-_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER)
+RELAY: Final = "relay"
+ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY, NODE)
+_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
@@ -88,11 +89,26 @@ DIMENSION: Final = Label("dimension", "the allowance that was used up", ("reques
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
+CIRCUIT: Final = Label("outcome", "whether both ends came; `haif_dropped_total` says why not", ("joined", "failed"))
 QUERY: Final = Label(
     "outcome",
     "`served` to others; of our own: `accepted`, `resent`, `failed`",
     ("served", "accepted", "resent", "failed"),
 )
+MAPPING: Final = Label(
+    "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
+)
+WAY: Final = Label(
+    "way",
+    "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
+    ("direct", "relayed", "moved", "failed"),
+)
+TICKET: Final = Label(
+    "outcome",
+    "`given`; of those shown again: `redeemed` in time, or `void` (forged, of another record or address, too late)",
+    ("given", "redeemed", "void"),
+)
+NEWS: Final = Label("by", "`notice`, or a `read` that brought what no notice had", ("notice", "read"))
 LAYER: Final = Label("layer", "a layer of the engine child's sandbox", SANDBOX_LAYERS)
 DIRECTION: Final = Label("direction", "seen from this process", ("in", "out"))
 ROLE: Final = Label("role", "what this process does")
@@ -112,6 +128,7 @@ REQUEST_DURATION: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip
 DISK: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+HOPS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 WAIT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # --- every role -------------------------------------------------------------------------------------------------------
@@ -200,15 +217,36 @@ WIRE_CALLS = Gauge("haif_wire_calls_open", "Calls and streams in progress.", _WI
 WIRE_BYTES = Counter("haif_wire_bytes_total", "Bytes over Noise sessions, as on the network.", _WIRED, (DIRECTION,))
 WIRE_HANDSHAKES = Counter("haif_wire_handshakes_total", "Noise handshakes, by outcome.", _WIRED, (HANDSHAKE,))
 NETWORK_REVOKED = Gauge("haif_network_revoked", "Peers that the lists of revocations in force name.", ROLES)
-NETWORK_LISTS_STALE = Gauge("haif_network_lists_stale", "Roots of the network without a list for 30 days.", ROLES)
+NETWORK_LISTS_STALE = Gauge("haif_network_lists_stale", "1 if the network's roots gave out no list for 30 days.", ROLES)
+WIRE_MOVES = Counter("haif_wire_moves_total", "Sessions that went on over another path.", _WIRED)
+RELAY_PLACES = Gauge("haif_relay_places", "Peers that can be met through this relay.", (RELAY,))
+RELAY_CIRCUITS = Gauge("haif_relay_circuits_open", "Circuits that are open.", (RELAY,))
+RELAY_CIRCUITS_TOTAL = Counter("haif_relay_circuits_total", "Circuits asked for, by outcome.", (RELAY,), (CIRCUIT,))
+RELAY_BYTES = Counter("haif_relay_bytes_total", "Bytes passed on in circuits, both directions.", (RELAY,))
 DHT_NODES = Gauge("haif_dht_nodes", "Contacts in the routing table.", ROLES)
 DHT_NODES_ESTIMATED = Gauge("haif_dht_nodes_estimated", "Nodes the whole network seems to have.", ROLES)
 DHT_ECLIPSES = Counter("haif_dht_eclipses_suspected_total", "Lookups in a far too dense neighbourhood.", ROLES)
 DHT_RECORDS = Gauge("haif_dht_records", "Records kept for others.", ROLES)
+DHT_STORE_BYTES = Gauge("haif_dht_store_bytes", "What they take, with the store's own share.", ROLES)
+DHT_TICKETS = Counter("haif_dht_tickets_total", "Tickets to wait for a place in our store.", ROLES, (TICKET,))
+DHT_WAITING = Gauge("haif_dht_waiting", "Places at other nodes that our records wait for.", ROLES)
+DHT_ADMITTED = Counter("haif_dht_admitted_total", "Our records that got such a place.", ROLES)
+DHT_WATCHES = Gauge("haif_dht_watches", "Topics that are watched here.", ROLES)
+DHT_WATCHERS = Gauge("haif_dht_watchers", "Registrations of others who are told what is stored here.", ROLES)
+DHT_WATCHED = Counter("haif_dht_watched_records_total", "Records of watched topics, by how we learnt.", ROLES, (NEWS,))
+DHT_LOOKUP_HOPS = Histogram(
+    "haif_dht_lookup_hops", "Queries in a row that led to the closest peer; 1: our table had it.", ROLES, HOPS
+)
+DHT_LOOKUP_SECONDS = Histogram(
+    "haif_dht_lookup_seconds", "A lookup with the reading or writing that followed it.", ROLES, REQUEST_DURATION
+)
 DHT_OPERATIONS = Gauge("haif_dht_operations", "Lookups and publications in progress.", ROLES)
 DHT_QUERIES = Counter("haif_dht_queries_total", "Queries, by what became of them.", ROLES, (QUERY,))
 DHT_DATAGRAMS = Counter("haif_dht_datagrams_total", "UDP datagrams of the DHT.", ROLES, (DIRECTION,))
 DHT_BYTES = Counter("haif_dht_bytes_total", "Bytes in those datagrams.", ROLES, (DIRECTION,))
+REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING,))
+REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES)
+REACH_SESSIONS = Counter("haif_reach_sessions_total", "Sessions dialled, by the way they took.", _WIRED, (WAY,))
 
 ALL: Final[tuple[Metric, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Counter | Gauge | Histogram)

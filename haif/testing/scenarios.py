@@ -120,7 +120,11 @@ def _under(conditions: Conditions, stage: Stage) -> None:
 
 
 def _asymmetric(stage: Stage) -> None:
+    """Three in ten send badly from one moment on; read at once, and once the others have learned how late they are."""
     stage.world.strike(one_way(stage.some(0.3), Conditions(loss=0.3, delay_min=0.2, delay_max=0.4)))
+    stage.renew()
+    stage.read_records(READINGS)
+    stage.world.run(seconds=limits.DHT_SELF_LOOKUP_SECONDS_MAX)
     stage.renew()
     _look(stage)
 
@@ -217,9 +221,13 @@ def _replayers(stage: Stage) -> None:
 
 
 def _slow_walkers(stage: Stage) -> None:
-    """One node in ten says everything 0.3 s late: just within the time that others wait for it."""
+    """One node in ten says everything 0.3 s late from one moment on; the others must learn to wait for it."""
     troubles.slow_down(stage, stage.some(0.1, sparing=list(stage.owners.values())), seconds=0.3)
-    _recover(stage)
+    stage.world.run(seconds=20)
+    stage.read_records(READINGS)
+    stage.world.run(seconds=limits.DHT_SELF_LOOKUP_SECONDS_MAX)
+    stage.renew()
+    _look(stage)
 
 
 def _hostile(stage: Stage) -> None:
@@ -301,10 +309,10 @@ SCENARIOS: Final = _told(
         name="bursts",
         about="each link is bad for a second in every twenty, and then loses all",
         story=partial(_under, Conditions(bursts=Bursts(good_seconds=19, bad_seconds=1, loss=1.0))),
-        recall_min=0.9,  # a burst outlasts a query's two attempts, each way: one in twelve counts as gone
+        recall_min=0.85,  # a burst outlasts a query's two attempts, each way: one in twelve counts as gone
     ),
     Scenario(name="asymmetric", about="what three in ten send is late, and a third of it lost", story=_asymmetric,
-             recall_min=0.9),  # both attempts are lost one time in eleven, and in four where both ends are bad
+             found_min=0.99, recall_min=0.8),  # both attempts are lost one time in eleven; in four if both ends are bad
     Scenario(name="partition", about="a third is cut off for two minutes; then the network heals", story=_partition),
     Scenario(name="clog", about="a fifth is silent for 30 s, then everything arrives at once", story=_clog),
     Scenario(name="churn", about="an hour of nodes that live two hours in the mean", found_min=0.999,

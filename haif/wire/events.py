@@ -10,6 +10,7 @@ from haif.base.clock import Deadline
 from haif.base.errors import HaifError
 from haif.base.ids import Digest, PeerId
 from haif.base.roles import Role
+from haif.wire.path import Arrival
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +79,32 @@ class GoingAway(Event, frozen=True):
 
 class Aged(Event, frozen=True):
     """The session we dialled has served for `limits.SESSION_RENEW_SECONDS`: time to make a new one."""
+
+
+class Arrived(Event, frozen=True):
+    """Not a session but a further path of one was begun here: whose it is must be looked up by its name."""
+
+    arrival: Arrival
+
+
+class Knocked(Event, frozen=True):
+    """Not a session but an end of a relay's circuit was begun here, with this token. `early` came behind it."""
+
+    token: bytes
+    early: bytes
+
+
+class Moved(Event, frozen=True):
+    """Both directions use this path now; the others can be closed."""
+
+    path: int
+
+
+class Stayed(Event, frozen=True):
+    """The session stays where it is and needs this path no more, because of `error`."""
+
+    path: int
+    error: HaifError
 
 
 class Closed(Event, frozen=True):

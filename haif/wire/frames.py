@@ -10,6 +10,7 @@ r"""Frames: what travels inside a Noise message, and the bytes of each kind.
     ERR            msgpack [reason, message, retry after seconds or nil]
     CREDIT         bytes u32                          stream 0: for the session
     REJECT         as ERR, on stream 0                why the session ends: its last frame
+    PATH           counter u32                        stream 0: this Noise message is the sender's last on this path
     CANCEL FIN RST PING PONG GOAWAY REKEY             empty
 
 `size` is the length of the whole message, so that its memory is accounted for before it comes. Stream 0 is the session
@@ -52,9 +53,10 @@ class Kind(IntEnum):
     GOAWAY = 12  # no new calls, please; those under way go on
     REKEY = 13  # last frame under the old key
     REJECT = 14  # the session is over, and why
+    PATH = 15  # the sender goes on over another path
 
 
-SESSION_KINDS: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY, Kind.REKEY, Kind.REJECT})
+SESSION_KINDS: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY, Kind.REKEY, Kind.REJECT, Kind.PATH})
 
 
 class Failure(Message, frozen=True):

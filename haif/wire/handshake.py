@@ -108,21 +108,25 @@ class Handshake:
         self._wall = wall
         self._version = 0
         self._noise: NoiseHandshake | None = None
-        self._admission = credentials.book.certificate(wall) if credentials.book else b""
         self.certificate = b""  # the other's, once it was checked
         self.admission = b""  # likewise
         self._roles: frozenset[Role] | None = None
         self.split: Split | None = None
         self.established: Established | None = None
 
+    @property
+    def net(self) -> NetId:
+        """The network both are of."""
+        return self._credentials.net
+
     def begin(self) -> bytes:
         """The initiator's first bytes."""
         dial, own = self._dial, self._credentials
         pattern = Pattern.XX if dial.noise_key is None else Pattern.IK
         opening = preamble(own.net, pattern=pattern, ticket=bool(dial.ticket))
-        payload = (
-            b"" if pattern is Pattern.XX else codec.encode(Introduction(own.certificate, self._admission, dial.made_us))
-        )
+        payload = b""
+        if pattern is Pattern.IK:
+            payload = codec.encode(Introduction(own.certificate, self._admission(), dial.made_us))
         message = self._start(pattern, opening, dial.peer, dial.noise_key).write(payload)
         return write_first(mac_key(own.net, dial.peer), opening, dial.ticket, message)
 
@@ -158,7 +162,7 @@ class Handshake:
 
     def _answer(self, noise: NoiseHandshake) -> bytes:
         """Our Hello, and with the last message the end."""
-        message = noise.write(codec.encode(Hello(self._version, self._credentials.certificate, self._admission)))
+        message = noise.write(codec.encode(Hello(self._version, self._credentials.certificate, self._admission())))
         if noise.split is not None:
             self._conclude(noise)
         return LENGTH.pack(len(message)) + message
@@ -202,6 +206,11 @@ class Handshake:
         self._certified(noise, hello)
         if self.initiator and self._peer != self._dial.peer:
             raise BadSignature(f"dialled {self._dial.peer.short}…, but {self._peer.short}… answered", self._peer)
+
+    def _admission(self) -> bytes:
+        """What we show beside our certificate, while it holds."""
+        book = self._credentials.book
+        return b"" if book is None else book.certificate(self._wall)
 
     def _certified(self, noise: NoiseHandshake, shown: Introduction | Hello) -> None:
         """Who it is, and whether it may take part."""

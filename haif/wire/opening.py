@@ -42,6 +42,9 @@ VERSION_MIN: Final = 1
 VERSION_MAX: Final = 1
 PREAMBLE: Final = struct.Struct(">4s4B4s")
 MAGIC: Final = b"HAIF"
+FURTHER_PATH: Final = 2  # in the place of a pattern: no handshake follows, but a further path of an open session
+CIRCUIT: Final = 3  # or, at a relay, the token of a circuit
+TOKEN_BYTES: Final = 16
 MAC_BYTES: Final = 16
 LENGTH: Final = struct.Struct(">H")
 _WITH_TICKET: Final = 1  # flag
@@ -69,7 +72,7 @@ def preamble(
     version_min: int = VERSION_MIN,
     version_max: int = VERSION_MAX,
     *,
-    pattern: Pattern = Pattern.XX,
+    pattern: int = Pattern.XX,
     ticket: bool = False,
 ) -> bytes:
     """The twelve bytes a connection begins with."""
@@ -93,7 +96,7 @@ def choose_version(received: bytes, net: NetId) -> int:
     return version
 
 
-_PATTERNS: Final = frozenset(Pattern)
+_PATTERNS: Final = frozenset(Pattern) | {FURTHER_PATH, CIRCUIT}
 
 
 def mac_key(net: NetId, responder: PeerId) -> bytes:

@@ -27,22 +27,27 @@ from haif.base.errors import (
     Timeout,
     WrongState,
 )  # fmt: skip
-from haif.wire.events import Aged, Closed, Established, Event
+from haif.wire.events import Aged, Arrived, Closed, Established, Event, Knocked, Moved, Stayed
 from haif.wire.frames import IGNORABLE, SESSION_KINDS, Kind, failure, frame, parse
 from haif.wire.handshake import Handshake
 from haif.wire.noise import Opener, Sealer
 from haif.wire.opening import (
+    CIRCUIT,
+    FURTHER_PATH,
     LENGTH,
     PREAMBLE,
+    TOKEN_BYTES,
     control_begins,
     for_strangers,
     message_length,
+    preamble,
     read_control,
     read_first,
     rejection,
     retry,
     told,
 )  # fmt: skip
+from haif.wire.path import ARRIVAL, Arrival, Paths
 from haif.wire.puzzle import Puzzle
 from haif.wire.rpc import Rpc
 
@@ -52,7 +57,11 @@ _KINDS: Final = frozenset(Kind)
 
 
 class SessionMachine:
-    """Drive it with `receive`, `outgoing`, `next_event`, `wake_at` and `wake`; call through `rpc` once established."""
+    """Drive it with `receive`, `outgoing`, `next_event`, `wake_at` and `wake`; call through `rpc` once established.
+
+    What `outgoing` gives is for the path that `paths.writing` named before; `move`, `joined`, `stay` and `lost` are for
+    driving it over more than one.
+    """
 
     def __init__(self, handshake: Handshake, now: Instant) -> None:
         self._handshake = handshake
@@ -66,9 +75,11 @@ class SessionMachine:
         self._pinged: Instant | None = None
         self._pong_due = False
         self.rpc = Rpc(self._events, initiator=handshake.initiator)
+        self.paths: Paths  # once established
         self.established: Established | None = None
         self.closed: HaifError | None = None
         self.puzzle: Puzzle | None = None  # what the listener we dialled asks to be solved first
+        self._held: bytes | None = None  # came early on the path that is read from now on
         self._last = b""  # said after the end, and then nothing more
         self._refused = False  # by the peer
 
@@ -84,9 +95,12 @@ class SessionMachine:
 
     # --- the machine --------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: Instant) -> None:
-        """Bytes came."""
+    def receive(self, data: bytes, now: Instant, path: int = 0) -> None:
+        """Bytes came on a path."""
         if self.closed is not None:
+            return
+        if self.established is not None and path != self.paths.reading:
+            self._early(path, data, now)
             return
         if self._rest:
             data = self._rest + data
@@ -98,6 +112,9 @@ class SessionMachine:
             self.close(error)
             return
         self._rest = data[offset:]
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.receive(held, now, self.paths.reading)
 
     def outgoing(self, now: Instant) -> bytes:
         """Bytes that may leave now, about 64 KiB at most beyond what is small; empty when there are none."""
@@ -115,6 +132,11 @@ class SessionMachine:
             sealed = self._seal(plaintext, now)
             parts.append(LENGTH.pack(len(sealed)))
             parts.append(sealed)
+        if self.paths.new is not None and self.paths.due:
+            sealed = self._seal(frame(Kind.PATH, 0, self.paths.leave()), now)
+            parts += (LENGTH.pack(len(sealed)), sealed)
+            self._pong_due = True  # the first word on the new path, so that the other side sees who is there
+            self._settle()
         return b"".join(parts)
 
     def next_event(self) -> Event | None:
@@ -135,6 +157,8 @@ class SessionMachine:
             probe = Instant(self._pinged + _PATIENCE_SECONDS)
         deadline = self.rpc.wake_at()
         probe = min(probe, self._age_at)
+        if self.paths.new is not None:
+            probe = min(probe, self.paths.new.until)
         return probe if deadline is None else min(probe, deadline)
 
     def wake(self, now: Instant) -> None:
@@ -149,8 +173,59 @@ class SessionMachine:
             self._grow_old(now)
             self._probe(now)
             self.rpc.wake(now)
+            late = self.paths.expired(now)
         except HaifError as error:
             self.close(error)
+        else:
+            if late is not None:
+                self._events.append(Stayed(late, Timeout("the new path was not taken in time")))
+
+    # --- more than one path -------------------------------------------------------------------------------------------
+
+    def move(self, now: Instant) -> tuple[int, bytes]:
+        """Move to a new path: its number, and what to send on it first. `Moved` or `Stayed` tells how it went.
+
+        Raises `ConnectionLost` (there is no session) or `Overloaded` (it is moving already).
+        """
+        if self.established is None or self.closed is not None:
+            raise ConnectionLost("the session is not open and cannot move; connect again")
+        return self.paths.ask(preamble(self._handshake.net, pattern=FURTHER_PATH), now)
+
+    def joined(self, arrival: Arrival, now: Instant) -> tuple[int, bytes]:
+        """A new path whose preamble names this session: its number, and the answer to send on it.
+
+        Raises `BadSignature`, `Replayed`, `WrongState` or `Overloaded`; the session goes on all the same.
+        """
+        number, answer, replaced = self.paths.take(arrival, now)
+        if replaced is not None:
+            self._events.append(Stayed(replaced, ConnectionLost("a newer path took this one's place")))
+        return number, answer
+
+    def lost(self, path: int, error: HaifError) -> None:
+        """A path broke. Without it the session ends, unless it was only about to be used or not used any more."""
+        self.stay(path, error)
+        if self.established is None or path in (self.paths.reading, self.paths.writing):
+            self.close(error)
+
+    def stay(self, path: int, error: HaifError) -> bool:
+        """Give a new path up, if nobody has moved to it yet; whether that was so."""
+        if self.established is None or self.closed is not None or not self.paths.spared(path):
+            return False
+        self._events.append(Stayed(path, error))
+        return True
+
+    def _early(self, path: int, data: bytes, now: Instant) -> None:
+        """Bytes on a path that is not read."""
+        try:
+            self.paths.early(path, data, now)
+        except HaifError as error:
+            if not self.stay(path, error):
+                self.close(error)
+
+    def _settle(self) -> None:
+        path = self.paths.settled()
+        if path is not None:
+            self._events.append(Moved(path))
 
     def close(self, error: HaifError) -> None:
         """End the session because of `error`; open calls of ours fail with `ConnectionLost`.
@@ -174,8 +249,26 @@ class SessionMachine:
             return 0
         self._preamble = data[offset : offset + PREAMBLE.size]
         self._handshake.preamble(self._preamble)
-        self._phase = self._first_phase
+        other = {FURTHER_PATH: self._path_phase, CIRCUIT: self._circuit_phase}
+        self._phase = other.get(self._preamble[6], self._first_phase)
         return PREAMBLE.size
+
+    def _path_phase(self, data: bytes, offset: int, now: Instant) -> int:  # noqa: ARG002
+        """No session of its own, but a path of another; nothing may follow before that one has answered."""
+        if len(data) - offset < ARRIVAL.size:
+            return 0
+        if len(data) - offset > ARRIVAL.size:
+            raise WrongState("a further path goes on before it was answered")
+        self._events.append(Arrived(Arrival.read(self._preamble, data, offset)))
+        return ARRIVAL.size
+
+    def _circuit_phase(self, data: bytes, offset: int, now: Instant) -> int:  # noqa: ARG002
+        """No session either, but an end of a circuit: from here on it is a relay's."""
+        start = offset + TOKEN_BYTES
+        if len(data) < start:
+            return 0
+        self._events.append(Knocked(data[offset:start], data[start:]))
+        return len(data) - offset
 
     def _first_phase(self, data: bytes, offset: int, now: Instant) -> int:
         whole = read_first(self._preamble, data, offset)
@@ -220,7 +313,12 @@ class SessionMachine:
             if total < start + length:
                 break
             offset = start + length
-            self._frames(self._opener.open(view[start:offset]), now)
+            plaintext = self._opener.open(view[start:offset])
+            if self.paths.new is not None:
+                self.paths.opened()
+            self._frames(plaintext, now)
+            if self._held is not None and total > offset:
+                raise WrongState("more came on a path that the peer had left")
         if offset > begin:
             self._heard = now
             self._pinged = None
@@ -237,6 +335,7 @@ class SessionMachine:
         self._heard = self._opened = now
         self._age_at = self._ages(limits.SESSION_RENEW_SECONDS if self._handshake.initiator else None)
         self._phase = self._open_phase
+        self.paths = Paths(split, initiator=self._handshake.initiator, now=now)
         self.established = established
         self._events.append(established)
 
@@ -257,6 +356,10 @@ class SessionMachine:
             error = told(payload)
             self._refused = True
             raise error
+        if kind == Kind.PATH and not stream:
+            self._held = self.paths.left(payload)
+            self._settle()
+            return
         if stream or payload:
             raise Malformed(f"{Kind(kind).name} speaks for the session and is empty")
         if kind == Kind.PING:
@@ -274,7 +377,12 @@ class SessionMachine:
         return sealed
 
     def _turned_away(self, error: HaifError) -> bytes:
-        """What a dialler hears instead of a session: in the clear before our answer, sealed once there are keys."""
+        """What a dialler hears instead of a session: in the clear before our answer, sealed once there are keys.
+
+        A further path and an end of a circuit hear nothing: neither what there is nor how far a forger came.
+        """
+        if self._phase in (self._path_phase, self._circuit_phase):
+            return b""
         if self._phase != self._handshake_phase:
             return rejection(error)
         channel, reason = self._handshake.channel, for_strangers(error)

@@ -28,6 +28,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
@@ -63,6 +64,7 @@ class Worker:
         identity: Identity,
         net: NetId,
         wire: Wire,
+        reach: Reach,
         dht: Dht,
         voice: Voice,
         engine: Engine,
@@ -73,14 +75,14 @@ class Worker:
         self._settings = settings
         self._identity = identity
         self._net = net
-        self._wire = wire
+        self._wire, self._way = wire, reach
         self._dht = dht
         self._voice = voice
         self._engine = engine
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
-        self._offered = b""  # the certificate in the offer
+        self._offered: Offer | None = None
         self._redeemed = Redeemed()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
@@ -122,23 +124,21 @@ class Worker:
         return offer_topic(self._net, self._settings.model)
 
     async def _publish(self) -> None:
-        self._offered = self._wire.certificate
+        self._offered = self._offer()
         await self._dht.publish(
-            RecordKind.OFFER, self._topic, codec.encode(self._offer()), ttl_ms=limits.RECORD_TTL_MS_MAX
+            RecordKind.OFFER, self._topic, codec.encode(self._offered), ttl_ms=limits.RECORD_TTL_MS_MAX
         )
 
     def _offer(self) -> Offer:
-        host, port = self._wire.address
         about = self._engine.model
         return Offer(
             model=self._settings.model,
-            host=host,
-            port=port,
+            place=self._way.place(),
             context_tokens=about.context_tokens,
             slots=self._engine.statistics().slots,
             sandbox=about.sandbox,
             engine=about.engine,
-            certificate=self._offered,
+            certificate=self._wire.certificate,
         )
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Worker:
         session: Session | None = None
         while True:
             try:
-                if self._offered != self._wire.certificate:  # it was renewed, days before the old one ends
+                if self._offered != self._offer():  # we are reached elsewhere, or the certificate was renewed
                     await self._publish()
                 session = session or await self._reach(peer)
                 await self._beat(session)
@@ -165,8 +165,8 @@ class Worker:
 
     async def _reach(self, peer: PeerId) -> Session:
         """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
-        address, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
-        return await self._wire.connect(address, peer, timeout=_CONNECT_SECONDS, certificate=certificate)
+        place, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        return await self._way.connect(peer, place, timeout=_CONNECT_SECONDS, certificate=certificate)
 
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))

@@ -131,10 +131,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Bytes", "Bps", "Over Noise sessions, by role and direction.", (
             ("{{job}} {{direction}}", f"sum by (job, direction) (rate(haif_wire_bytes_total{RATE}))"),
         )),
-        Panel("Network", "short", "Revoked peers, and roots of the network that were silent for 30 days.", (
+        Panel("Network", "short", "Revoked peers; 1 where no list of revocations came for 30 days.", (
             ("revoked {{job}}", "max by (job) (haif_network_revoked)"),
-            ("silent roots {{job}}", "max by (job) (haif_network_lists_stale)"),
+            ("old lists {{job}}", "max by (job) (haif_network_lists_stale)"),
         )),
+        Panel("Relays", "short", "Places held, circuits open, circuits asked for, and sessions that moved elsewhere.", (
+            *named("places", level("haif_relay_places", "instance")),
+            *named("circuits", level("haif_relay_circuits_open", "instance")),
+            *named("asked for", rate("haif_relay_circuits_total", "outcome")),
+            *named("moves", rate("haif_wire_moves_total", "job")),
+        )),
+        Panel("Relayed", "Bps", "Bytes passed on in circuits.", rate("haif_relay_bytes_total", "instance")),
         Panel("DHT", "short", "Contacts, records, operations in progress, size of the network, eclipses suspected.", (
             *named("contacts", level("haif_dht_nodes", "job")),
             ("network {{job}}", "max by (job) (haif_dht_nodes_estimated)"),
@@ -142,11 +149,34 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             *named("records", level("haif_dht_records", "job")),
             *named("operations", level("haif_dht_operations", "job")),
         )),
+        Panel("DHT store", "short", "Records kept for others, and megabytes; places waited for.", (
+            *named("records", level("haif_dht_records", "job")),
+            ("MB {{job}}", "sum by (job) (haif_dht_store_bytes) / 1e6"),
+            *named("waiting", level("haif_dht_waiting", "job")),
+        )),
+        Panel("DHT tickets", "ops", "Given, shown again in time or in vain; records of ours that were let in.", (
+            *named("tickets", rate("haif_dht_tickets_total", "outcome")),
+            *named("let in", rate("haif_dht_admitted_total", "job")),
+        )),
+        Panel("DHT watching", "short", "Topics watched, registrations of others, and how changes were learnt.", (
+            *named("watched", level("haif_dht_watches", "job")),
+            *named("watchers", level("haif_dht_watchers", "job")),
+            *named("learnt by", rate("haif_dht_watched_records_total", "by")),
+        )),
+        Panel("DHT lookups: hops", "short", "Queries in a row that led to the closest peer.",
+              quantiles("haif_dht_lookup_hops", "job")),
+        Panel("DHT lookups: time", "s", "With the reading or writing that followed.",
+              quantiles("haif_dht_lookup_seconds", "job")),
         Panel("DHT queries", "ops", "Served to others, and what became of our own.",
               rate("haif_dht_queries_total", "outcome")),
         Panel("DHT traffic", "Bps", "Bytes and datagrams per second, by direction.", (
             *named("bytes", rate("haif_dht_bytes_total", "direction")),
             *named("datagrams", rate("haif_dht_datagrams_total", "direction")),
+        )),
+        Panel("Reach", "short", "How peers see the nodes, who may be relied upon, and the ways of sessions dialled.", (
+            *named("seen", level("haif_reach_mapping", "mapping")),
+            *named("persistent", level("haif_reach_persistent", "job")),
+            *named("sessions", rate("haif_reach_sessions_total", "way")),
         )),
         Panel("Processor and memory", "short", "Cores in use, and resident gigabytes, of each process.", (
             ("cores {{job}}", f"sum by (job) (rate(process_cpu_seconds_total{RATE}))"),

@@ -80,3 +80,5 @@ def test_whoever_is_not_admitted_is_told_at_the_start_what_to_do(tmp_path: Path)
     assert haif("network", "admit", "orchestrator", "--role", "worker", state=tmp_path).returncode == 0
     told = haif("orchestrator", "--network", "acme", state=tmp_path)
     assert "not among its roles" in told.stderr
+    assert haif("network", "revoke", "orchestrator", state=tmp_path).returncode == 0
+    assert "revoked" in haif("orchestrator", "--network", "acme", state=tmp_path).stderr

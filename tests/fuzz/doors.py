@@ -38,15 +38,31 @@ from haif.protocol import methods
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.reach import Sighting
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, Value, open_record, sign_record
+from haif.protocol.records import Record, RecordKind, Value, mutable_topic, open_record, sign_record
+from haif.protocol.relay import Voucher
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
 from haif.wire.frames import Kind, RequestHead, read_failure, request_head
 from haif.wire.gate import Gate
 from haif.wire.handshake import Hello, Introduction
-from haif.wire.noise import NoiseHandshake, Pattern, Sealer
-from haif.wire.opening import LENGTH, First, mac, mac_key, read_control, read_first, rejection, retry, write_first
+from haif.wire.noise import NoiseHandshake, Pattern, Sealer, Split
+from haif.wire.opening import (
+    CIRCUIT,
+    FURTHER_PATH,
+    LENGTH,
+    First,
+    mac,
+    mac_key,
+    preamble,
+    read_control,
+    read_first,
+    rejection,
+    retry,
+    write_first,
+)
+from haif.wire.path import Paths
 from haif.wire.puzzle import Puzzle
 from haif.wire.session import SessionMachine
 from tests.fuzz.mutate import grafted_cbor, grafted_msgpack, mutated
@@ -61,6 +77,7 @@ DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
     Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
+    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
     RecordKind.OFFER: Offer,
@@ -201,9 +218,10 @@ class Records:
     """Signed records and their bodies."""
 
     def make(self, rng: Random) -> bytes:
-        kind = rng.choice((*RecordKind, 0, 99, -1))
+        kind, salt = rng.choice((*RecordKind, 0, 99, -1)), b"salt"
+        own = mutable_topic(NET, CLIENT.peer, salt)
         record = Record(
-            kind, rng.choice((_TARGET, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
+            kind, rng.choice((_TARGET, own, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
             packed(BODIES.get(RecordKind(kind) if kind in BODIES else RecordKind.OFFER, Offer), rng),
         )  # fmt: skip
@@ -493,10 +511,14 @@ def _nothing(_rng: Random) -> bytes:
     return b""
 
 
+def _moves(rng: Random) -> bytes:
+    return rng.randrange(3).to_bytes(4, "little")
+
+
 FRAMES: dict[int, Callable[[Random], bytes]] = {
     Kind.REQ: _request, Kind.OPEN: _request, Kind.RES: _message, Kind.DATA: _piece, Kind.ERR: _failed,
     Kind.REJECT: _failed, Kind.CREDIT: _credit, Kind.CANCEL: _nothing, Kind.FIN: _nothing, Kind.RST: _nothing,
-    Kind.PING: _nothing, Kind.PONG: _nothing, Kind.GOAWAY: _nothing, Kind.REKEY: _nothing,
+    Kind.PING: _nothing, Kind.PONG: _nothing, Kind.GOAWAY: _nothing, Kind.REKEY: _nothing, Kind.PATH: _moves,
 }  # fmt: skip
 _KINDS = (*Kind, Kind.REQ, Kind.REQ, Kind.REQ, Kind.OPEN, Kind.OPEN, Kind.DATA, Kind.DATA, Kind.CREDIT)
 
@@ -539,6 +561,13 @@ def _firsts() -> list[bytes]:
     return [wire_pair.dialling(**way).begin() for way in ways]
 
 
+def further_path() -> bytes:
+    """What a session's next path begins with."""
+    scope = Digest(b"h" * 32)
+    paths = Paths(Split(b"a" * 32, b"b" * 32, scope), initiator=True, now=T0)
+    return paths.ask(preamble(NET, pattern=FURTHER_PATH), T0)[1]
+
+
 _FIRSTS = _firsts()
 _PREAMBLE = _FIRSTS[2][:12]
 _MAC_KEY = mac_key(NET, SERVER.peer)
@@ -553,6 +582,8 @@ class Doorstep:
 
     def make(self, rng: Random) -> bytes:
         first = rng.choice(_FIRSTS)
+        if rng.random() < 0.1:
+            return mutated(rng.choice((further_path(), preamble(NET, pattern=CIRCUIT) + rng.randbytes(20))), rng)
         match rng.randrange(6):
             case 0:
                 return self._knowing(first[:12], first[28:65], rng.randbytes(rng.randrange(65, 200)))

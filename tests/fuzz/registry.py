@@ -31,9 +31,9 @@ from haif.protocol.records import Record, RecordKind, sign_record
 from haif.wire import frames
 from haif.wire.frames import Kind
 from haif.wire.handshake import Hello, Introduction
-from haif.wire.opening import rejection, retry
+from haif.wire.opening import CIRCUIT, preamble, rejection, retry
 from haif.wire.puzzle import Puzzle
-from tests.fuzz.doors import BODIES, DOMAINS, ENGINE, FRAMES, LIVE
+from tests.fuzz.doors import BODIES, DOMAINS, ENGINE, FRAMES, LIVE, further_path
 from tests.fuzz.values import example
 from tests.support import wire_pair
 from tests.support.wire_pair import CLIENT, NET, SERVER, SERVER_KEY, WALL
@@ -51,6 +51,8 @@ _CALLER = _WIRE + "test_a_caller_that_breaks_a_rule_is_dropped_with_its_reason"
 _CALLEE = _WIRE + "test_a_callee_that_breaks_a_rule_is_dropped_with_its_reason"
 _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_only_with_a_reason"
 _ANY_BYTES = _WIRE + "test_whatever_bytes_come_in_whatever_phase_only_the_session_can_end"
+_RELAY = "tests/unit/relay/test_service.py::"
+_MEETING = "tests/unit/reach/test_meeting.py::"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
 _SEALED = "tests/fuzz/test_hostile.py::test_no_bit_of_evidence_can_change"
 _SIGNED = "tests/fuzz/test_hostile.py::test_no_bit_of_a_live_message_can_change"
@@ -60,6 +62,16 @@ HOSTILE: dict[str, str] = {
     **dict.fromkeys((f"frame {kind}" for kind in ("REQ", "OPEN", "CANCEL", "DATA", "CREDIT", "GOAWAY")), _CALLER),
     **dict.fromkeys((f"frame {kind}" for kind in ("RES", "ERR", "FIN", "RST")), _CALLEE),
     **dict.fromkeys((f"frame {kind}" for kind in ("PING", "PONG", "REKEY", "REJECT")), _ANY_FRAMES),
+    "frame PATH": "tests/unit/wire/test_path.py::test_a_mover_that_breaks_a_rule_is_dropped_with_its_reason",
+    "opening path": "tests/unit/wire/test_path.py::test_whoever_copies_a_preamble_and_comes_first_only_costs_one_try",
+    "opening circuit": _RELAY + "test_a_stolen_token_leads_to_a_peer_that_does_not_know_the_thief",
+    "rpc reach.look": _MEETING + "test_a_sighting_has_these_bytes_and_serves_only_for_what_it_says",
+    "rpc reach.meet": _MEETING + "test_an_address_that_the_relay_has_not_signed_for_this_very_peer_is_never_dialled",
+    "rpc reach.sync": _MEETING + "test_attempts_are_counted_and_a_meeting_must_be_agreed_on_first",
+    "rpc relay.reserve": _RELAY + "test_a_malformed_request_is_refused",
+    "rpc relay.connect": _RELAY + "test_only_who_holds_a_place_can_be_met",
+    "rpc relay.incoming": _RELAY + "test_only_a_relay_that_holds_a_place_may_call",
+    "rpc relay.leaving": _RELAY + "test_only_a_relay_that_holds_a_place_may_call",
     "opening XX": "tests/unit/wire/test_gate.py::test_h_s1_a_bogus_first_message_leaves_no_handshake_behind",
     "opening IK": _HANDSHAKE + "test_h_s3_a_replayed_first_message_gets_no_session",
     "opening ticket": "tests/unit/wire/test_gate.py::test_a_ticket_is_worth_nothing_elsewhere_later_or_altered",
@@ -86,6 +98,8 @@ HOSTILE: dict[str, str] = {
     "query GET": _DHT + "test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served",
     "query WATCH": "tests/unit/dht/test_notices.py::test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet",
     "query PUT": _DHT + "test_a_token_is_worth_nothing_from_another_address_requester_or_target",
+    "query DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_goes_only_to_the_address_that_a_token_proves",
+    "datagram DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_that_nobody_waits_for_is_refused",
     "datagram REPLY": _DHT + "test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open",
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     "datagram NOTICE": _DATAGRAMS + "test_a_notice_is_bound_to_network_handle_and_topic_and_is_no_reply",
@@ -122,6 +136,9 @@ def _frame(kind: Kind) -> bytes:
     return frames.frame(kind, 0 if kind in frames.SESSION_KINDS else 1, FRAMES[kind](Random(7))[:64])
 
 
+_FIRST = {"XX", "IK", "ticket", "path", "circuit"}
+
+
 def _opening() -> Iterator[tuple[str, Conversation]]:
     puzzle = Puzzle(1000, 2, 3, b"c" * 16)
     ticket = puzzle.pack() + bytes(8)
@@ -130,10 +147,12 @@ def _opening() -> Iterator[tuple[str, Conversation]]:
         "opening XX": lambda: dialling().begin(),
         "opening IK": lambda: dialling(known=SERVER_KEY).begin(),
         "opening ticket": lambda: dialling(ticket=ticket).begin(),
+        "opening path": further_path,
+        "opening circuit": lambda: preamble(NET, pattern=CIRCUIT) + b"t" * 16,
         "opening refusal": lambda: rejection(Overloaded("no room", retry_after=0.5)),
         "opening puzzle": lambda: retry(puzzle),
     }.items():
-        yield name, Conversation((), "doorstep" if name.split()[1] in {"XX", "IK", "ticket"} else "dialled", golden)
+        yield name, Conversation((), "doorstep" if name.split()[1] in _FIRST else "dialled", golden)
     yield "handshake Introduction", _plain("doorstep", Introduction)
     yield "handshake Hello", _plain("dialled", Hello)
 
@@ -169,6 +188,7 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
         dht.Kind.RETRY: lambda: dht.write(dht.Kind.RETRY, handle, b"t" * 16),
         dht.Kind.ERROR: lambda: dht.write(dht.Kind.ERROR, handle, b"\2"),
         dht.Kind.NOTICE: lambda: dht.sign_notice(CLIENT, NET, handle, Digest(b"t" * 32), b"record"),
+        dht.Kind.DIALBACK: lambda: dht.write(dht.Kind.DIALBACK, handle, b"n" * 16),
     }
     for kind in set(dht.Kind) - {dht.Kind.QUERY}:
         golden = datagrams.get(kind, _missing)

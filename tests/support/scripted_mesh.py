@@ -15,6 +15,7 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.runtime.clock import SystemClock
 
@@ -96,7 +97,9 @@ class ScriptedMesh:
             )
         )
         return journey.placed(
-            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), "127.0.0.1", 1, b""), ORCHESTRATOR.peer, now
+            Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), Place((("127.0.0.1", 1),)), b""),
+            ORCHESTRATOR.peer,
+            now,
         )
 
     @asynccontextmanager

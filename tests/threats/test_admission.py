@@ -11,7 +11,7 @@ import pytest
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import ConnectionLost, Dropped, Forbidden, Reason, Timeout, Unauthenticated
+from haif.base.errors import ConnectionLost, Dropped, Forbidden, Reason, Replayed, Timeout, Unauthenticated
 from haif.base.ids import NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.roles import Role
@@ -222,6 +222,23 @@ async def test_h_s2_a_peer_that_is_revoked_while_connected_loses_its_session_and
     assert judge.statistics().sessions == 0
     with pytest.raises(Forbidden, match="revoked"):
         await client.connect(server.address, SERVER.peer, timeout=5)
+
+
+async def test_h_s2_a_list_of_the_past_lets_nobody_back_in(stack: AsyncExitStack) -> None:
+    """Rollback: a revoked peer, or whoever restores a backup, brings the list from before."""
+    known, now = book(SERVER.peer, Role.WORKER), CLOCK.wall()
+    before = revise(OFFICE, NETWORK, None, WallTime(now - 1000), [])
+    after = revise(OFFICE, NETWORK, None, now, [CLIENT.peer])
+    known.learn(before, now)
+    known.learn(after, now)
+    for old in (before, revise(OFFICE, NETWORK, None, now, [])):  # an older one, and another of the same number
+        with pytest.raises(Replayed, match="an old list"):
+            known.learn(old, now)
+    server = await stack.enter_async_context(wire(SERVER, known, port=0))
+    client = await stack.enter_async_context(wire(CLIENT, book(CLIENT.peer, Role.GATEWAY)))
+    client._book.own = admit(OFFICE, NETWORK, CLIENT.peer, GATEWAYS, WallTime(now - 500), days=1)
+    with pytest.raises(Forbidden, match="revoked"):
+        await client.connect(server.address, SERVER.peer, timeout=5, certificate=server.certificate)
 
 
 async def test_a_session_ends_when_the_certificate_behind_it_does(stack: AsyncExitStack) -> None:

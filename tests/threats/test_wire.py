@@ -145,7 +145,7 @@ def sealed_call(pair: Pair) -> bytes:
 # --- an authenticated peer that breaks the rules ----------------------------------------------------------------------
 
 FROM_CALLER = {
-    "an unknown kind": (frame(15, 0), Reason.MALFORMED),
+    "an unknown kind": (frame(16, 0), Reason.MALFORMED),
     "kind zero": (frame(0, 0), Reason.MALFORMED),
     "a frame cut": (frame(Kind.DATA, 1, b"12345")[:-1], Reason.MALFORMED),
     "a header cut": (b"\x01\x00", Reason.MALFORMED),

@@ -13,7 +13,9 @@ from haif.base.clock import Clock
 from haif.base.errors import Dropped, Reason, Timeout, from_reason
 from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
+from haif.dht import messages
 from haif.dht.contact import Contact
+from haif.dht.counters import LookupEnded
 from haif.dht.diversity import Scope, networks
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
@@ -21,7 +23,9 @@ from haif.dht.operations import Found, Gathered, Stored
 from haif.dht.service.announcements import Announcements
 from haif.dht.service.contacts import ContactsFile
 from haif.dht.service.endpoint import Endpoint, bind
+from haif.dht.service.survey import Survey, dialled_back
 from haif.dht.service.watching import Watching
+from haif.dht.sightings import Sighting
 from haif.dht.watch import Change
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
@@ -213,6 +217,31 @@ class Dht:
         """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
         async with self._callers:
             return (await self._endpoint.outcome(Found, self._node.find(target, self._clock.now()))).contacts
+
+    async def survey(self) -> Survey:
+        """Ask contacts of different networks where they see us, and to dial back to a second socket of ours.
+
+        Takes at most `limits.SURVEY_SECONDS`. An answer counts if it comes from the asked contact's own address.
+        """
+        nonce = self._entropy(messages.NONCE_BYTES)
+        with await bind(self.address[0], 0) as second:
+            asked = {address for _, address in self._node.survey(second.getsockname()[1], nonce, self._clock.now())}
+            self._endpoint.pump()
+            back = await dialled_back(second, asked, nonce, self._envelope)
+        return Survey(self.sightings(), len(asked), back)
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """What replies of late said of our address: one for each network they came from."""
+        return self._node.sightings.recent(self._clock.now())
+
+    def appear(self, *, ephemeral: bool) -> None:
+        """From now on be a node that others may know and rely on; or one that is only here to ask."""
+        self._node.appear(ephemeral=ephemeral)
+
+    def lookups_ended(self) -> list[LookupEnded]:
+        """The lookups that ended since this was last asked, as far as `limits.DHT_EVENTS_MAX` of them go."""
+        waiting = self._node.counters.lookups
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def statistics(self) -> DhtStatistics:
         """What is held now, and what was counted since the start."""

@@ -24,9 +24,9 @@ from haif.gateway.service.server import HttpServer
 from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
+from haif.reach.service import Reach
 from haif.storage.service import Database
 from haif.telemetry.service import Telemetry
-from haif.wire.service import Wire
 
 _log = logging.getLogger(__name__)
 
@@ -105,11 +105,11 @@ class Gateway:
     """
 
     def __init__(
-        self, *, settings: GatewaySettings, identity: Identity, wire: Wire, dht: Dht, voice: Voice,
+        self, *, settings: GatewaySettings, identity: Identity, reach: Reach, dht: Dht, voice: Voice,
         tenants: Database, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._mesh = PeerMesh(
-            orchestrators=settings.orchestrators, identity=identity, net=voice.net, wire=wire, dht=dht, voice=voice,
+            orchestrators=settings.orchestrators, identity=identity, net=voice.net, reach=reach, dht=dht, voice=voice,
             telemetry=telemetry, clock=clock,
         )  # fmt: skip
         self._front = Front(

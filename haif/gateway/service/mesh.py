@@ -25,7 +25,6 @@ from haif.base.errors import (
     UnknownModel,
 )
 from haif.base.ids import JobId, NetId, PeerId
-from haif.base.machine import Address
 from haif.dht.service import Dht
 from haif.gateway.session import Journey, Ticket
 from haif.identity.keys import Identity
@@ -45,10 +44,12 @@ from haif.protocol.jobs import (
 )
 from haif.protocol.methods import A, Method, R
 from haif.protocol.offers import whereabouts
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import presence_topic
+from haif.reach.service import Reach
 from haif.telemetry.service import Telemetry
-from haif.wire.service import Session, Wire
+from haif.wire.service import Session
 
 T = TypeVar("T", bound=Message)
 
@@ -88,7 +89,7 @@ class Mesh(Protocol):
 
 
 class PeerMesh:
-    """The real mesh, over Wire and DHT. Inside `async with` it keeps hearing what can be asked for."""
+    """The real mesh, over Reach and DHT. Inside `async with` it keeps hearing what can be asked for."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class PeerMesh:
         orchestrators: tuple[PeerId, ...],
         identity: Identity,
         net: NetId,
-        wire: Wire,
+        reach: Reach,
         dht: Dht,
         voice: Voice,
         telemetry: Telemetry,
@@ -107,12 +108,12 @@ class PeerMesh:
         self._orchestrators = orchestrators
         self._identity = identity
         self._net = net
-        self._wire = wire
+        self._way = reach
         self._dht = dht
         self._voice = voice
         self._telemetry = telemetry
         self._clock = clock
-        self._addresses: dict[PeerId, Address] = {}  # of orchestrators only: bounded by the settings
+        self._places: dict[PeerId, Place] = {}  # of orchestrators only: bounded by the settings
         self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._hearing: asyncio.Task[None] | None = None
@@ -187,8 +188,8 @@ class PeerMesh:
         """Open a stream straight to the worker, with the reservation as its ticket."""
         terms = ticket.reservation.payload
         seconds = trip.deadline.remaining(self._clock.now())
-        session = await self._wire.connect(
-            ticket.address, ticket.worker, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
+        session = await self._way.connect(
+            ticket.worker, ticket.place, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
             certificate=ticket.certificate,
         )  # fmt: skip
         argument = codec.encode(Run(reservation=ticket.reservation.evidence, request=request))
@@ -261,16 +262,16 @@ class PeerMesh:
 
     async def _reach(self, peer: PeerId, seconds: float) -> Session:
         """A session with an orchestrator, where it last announced itself."""
-        known = self._addresses.get(peer)
+        known = self._places.get(peer)
         if known is not None:
             try:
-                return await self._wire.connect(known, peer, timeout=seconds)
+                return await self._way.connect(peer, known, timeout=seconds)
             except HaifError:
-                if self._addresses.get(peer) == known:  # else others, who waited with us, have looked again already
-                    del self._addresses[peer]
-        address, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
-        self._addresses[peer] = address
-        return await self._wire.connect(address, peer, timeout=seconds, certificate=certificate)
+                if self._places.get(peer) == known:  # else others, who waited with us, have looked again already
+                    del self._places[peer]
+        place, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        self._places[peer] = place
+        return await self._way.connect(peer, place, timeout=seconds, certificate=certificate)
 
 
 async def _decoded(messages: AsyncIterator[bytes]) -> AsyncGenerator[Answer, None]:

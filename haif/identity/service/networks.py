@@ -7,10 +7,10 @@ from pathlib import Path
 
 from haif.base import codec
 from haif.base.clock import WallTime
-from haif.base.errors import Misuse, PeerFault, Refusal
+from haif.base.errors import Expired, Misuse, PeerFault, Refusal
 from haif.base.ids import PeerId
 from haif.identity import admission
-from haif.identity.admission import Admission, Network, Revocations, open_network
+from haif.identity.admission import Admission, Book, Network, Revocations, open_network
 from haif.identity.networks import Charter, check_charter, is_file, keepable, read_charter, read_invitation
 from haif.identity.signing import Verified
 from haif.runtime import disk
@@ -69,7 +69,8 @@ class Networks:
             for evidence in invitation.delegations:
                 self.keep_delegation(network, evidence, now)
             for evidence in invitation.revocations:
-                self.keep_list(network, evidence, now)
+                with suppress(Expired):  # of a delegate whose time is over, as is that of all it signed
+                    self.keep_list(network, evidence, now)
         except (PeerFault, Refusal) as error:
             raise Misuse(f"{path}: {error.message}") from None
         return charter
@@ -122,6 +123,14 @@ class Networks:
     def lists(self, network: Network) -> list[bytes]:
         """The lists of revocations kept here."""
         return [disk.read_private(path) for path in sorted(self._place(network).glob("*.revocations"))]
+
+    def book(self, network: Network, now: WallTime, peer: PeerId | None = None) -> Book:
+        """What is kept here of who may take part: the lists that hold, and this peer's certificate."""
+        book = Book(network, b"" if peer is None else self.admission(network, peer))
+        for evidence in self.lists(network):
+            with suppress(PeerFault, Refusal):
+                book.learn(evidence, now)
+        return book
 
     def stamp(self, network: Network) -> int:
         """A number that changes when anything about the network is kept anew; 0 where nothing is."""

@@ -55,6 +55,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
 from haif.protocol.offers import Presence
 from haif.protocol.records import RecordKind, presence_topic
+from haif.reach.service import Reach
 from haif.storage.service import JOURNAL_SCHEMA, Journal
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
@@ -103,14 +104,14 @@ class Orchestrator:
     """
 
     def __init__(
-        self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
-        journal: Journal, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, reach: Reach, dht: Dht,
+        voice: Voice, journal: Journal, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._settings = settings
         self._catalogue = {entry.name: entry for entry in settings.catalogue}
         self._identity = identity
         self._net = net
-        self._wire = wire
+        self._wire, self._reach = wire, reach
         self._dht = dht
         self._voice = voice
         self._journal = journal
@@ -121,7 +122,7 @@ class Orchestrator:
         self._fleet = Fleet()
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
-        self._announced = b""  # the certificate in our presence
+        self._announced: Presence | None = None
         self._entries = 0
 
     async def __aenter__(self) -> Self:
@@ -178,11 +179,13 @@ class Orchestrator:
             self._wire.serve(method.name, self._answering(handler), method.terms)
 
     async def _announce(self) -> None:
-        host, port = self._wire.address
-        self._announced = self._wire.certificate
-        presence = codec.encode(Presence("orchestrator", host, port, self._announced))
+        self._announced = self._presence()
+        presence = codec.encode(self._announced)
         topic = presence_topic(self._net, self._identity.peer)
         await self._dht.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=limits.RECORD_TTL_MS_MAX)
+
+    def _presence(self) -> Presence:
+        return Presence("orchestrator", self._reach.place(), self._wire.certificate)
 
     async def _retire(self) -> None:
         """Take nothing new, let what was decided become durable, say goodbye, stop the tasks."""
@@ -356,7 +359,7 @@ class Orchestrator:
     async def _keep_time(self) -> None:
         """End the jobs that ran out of time, forget silent workers, keep the gauges and what we announced."""
         while True:
-            if self._announced and self._announced != self._wire.certificate:  # renewed, days before the old one ends
+            if self._announced not in {None, self._presence()}:  # we are reached elsewhere, or the certificate is new
                 with suppress(Unavailable):  # the directory goes on announcing it
                     await self._announce()
             with suppress(Overloaded):  # then the next round comes back to the rest

@@ -1,4 +1,4 @@
-"""Drives one `SessionMachine` over a socket, and is what applications hold of it.
+"""Drives one `SessionMachine` over a socket, or over the next one it moves to, and is what applications hold of it.
 
 Everything that happens in one turn of the event loop leaves in one write. Handlers run as tasks of the connection; when
 their call is cancelled, late, or the session gone, so are they.
@@ -10,9 +10,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, cast
+from typing import Any
 
-from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, Forbidden, HaifError, Misuse, Oversize, Unsupported
 from haif.base.machine import Address
@@ -20,6 +19,7 @@ from haif.base.traffic import Terms, Traffic
 from haif.wire.events import (
     Aged,
     Answered,
+    Arrived,
     Called,
     Closed,
     Ended,
@@ -27,19 +27,24 @@ from haif.wire.events import (
     Event,
     Failed,
     GoingAway,
+    Knocked,
+    Moved,
     Received,
+    Stayed,
     Stopped,
 )  # fmt: skip
+from haif.wire.path import Arrival
 from haif.wire.service.api import CALL, Call, Handler, StreamHandler
 from haif.wire.service.host import Host
+from haif.wire.service.path import Path
 from haif.wire.service.session import Session, Stream
 from haif.wire.session import SessionMachine
 
 _log = logging.getLogger(__name__)
 
 
-class Connection(asyncio.BufferedProtocol):
-    """The asyncio side of a session. `opened` is done when the handshake is, `over` when the socket is gone."""
+class Connection:
+    """The asyncio side of a session. `opened` is done when the handshake is, `over` when its last socket is gone."""
 
     def __init__(self, host: Host[Connection], make: Callable[[str], SessionMachine]) -> None:
         """`make` is given the IP address of the other side."""
@@ -55,8 +60,9 @@ class Connection(asyncio.BufferedProtocol):
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._streams: dict[int, Stream] = {}
         self._rooms: dict[int, asyncio.Future[None]] = {}
-        self._transport: asyncio.Transport
-        self._paused = False
+        self.path = Path(self, 0)  # which we write on
+        self._paths = {0: self.path}
+        self._moves: dict[int, asyncio.Future[None]] = {}
         self.address: Address | None = None  # where we dialled it
         self._polite = False
         self._retiring = False
@@ -67,48 +73,43 @@ class Connection(asyncio.BufferedProtocol):
             Established: self._on_established, Called: self._on_called, Stopped: self._on_stopped,
             Answered: self._on_answered, Received: self._on_received, Ended: self._on_ended,
             Failed: self._on_failed, GoingAway: self._on_going_away, Aged: self._on_aged, Closed: self._on_closed,
+            Arrived: self._on_arrived, Knocked: self._on_knocked, Moved: self._on_moved, Stayed: self._on_stayed,
         }  # fmt: skip
 
-    # --- asyncio calls these ------------------------------------------------------------------------------------------
+    # --- its paths call these -----------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake, if there is room for it."""
-        self._transport = cast("asyncio.Transport", transport)
-        _send_at_once(self._transport)
-        self.machine = self._make(_source(transport))
+    def begin_on(self, source: str) -> None:
+        """The first path is there, from this IP address: begin the handshake, if there is room for it."""
+        self.machine = self._make(source)
         refusal = self._host.admit(self)
         if refusal is None:
             self.schedule()
         else:
             self.close(refusal)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio asks like this
-        """Where to put what came: one place for all connections, since each is emptied at once."""
+    @property
+    def incoming(self) -> memoryview:
+        """Where paths put what came: one place for all connections, since each is emptied at once."""
         return self._host.incoming
 
-    def buffer_updated(self, nbytes: int) -> None:
+    def received(self, path: Path, data: bytes) -> None:
         """Hand bytes to the machine and act on what it says."""
-        self._host.bytes_in += nbytes
-        self.machine.receive(bytes(self._host.incoming[:nbytes]), self._host.clock.now())
+        self._host.bytes_in += len(data)
+        self.machine.receive(data, self._host.clock.now(), path.number)
         self._dispatch()
+        if len(self._paths) > 1:
+            self._hold_back()
         self.schedule()
 
-    def pause_writing(self) -> None:
-        """The socket takes no more for now; the machine keeps what waits, within its credit."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """The socket takes more."""
-        self._paused = False
-        self.schedule()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+    def lost(self, path: Path, exc: Exception | None) -> None:
+        """A path's socket is gone."""
+        self._paths.pop(path.number, None)
         why = f"the connection broke: {exc}" if exc else "the peer closed the connection"
         if self.machine.established is None:
             why += " during the handshake; it may be of another network, or not know us"
-        self.close(ConnectionLost(why))
-        if not self.over.done():
+        self.machine.lost(path.number, ConnectionLost(why))
+        self._dispatch()
+        if not self._paths and not self.over.done():
             self.over.set_result(None)
 
     # --- driving the machine ------------------------------------------------------------------------------------------
@@ -122,10 +123,14 @@ class Connection(asyncio.BufferedProtocol):
     def flush(self) -> None:
         """Write what may leave now, let waiting streams go on, and set the timer."""
         self._scheduled = False
+        if not self._paths:
+            return
         machine, now = self.machine, self._host.clock.now()
-        while not self._paused and (data := machine.outgoing(now)):
+        while not self.path.paused and (data := machine.outgoing(now)):
             self._host.bytes_out += len(data)
-            self._transport.write(data)
+            self.path.write(data)
+            if machine.closed is None and machine.established and self.path.number != machine.paths.writing:
+                self._turn()
         if self._rooms:
             self._let_go_on()
         wake_at = machine.wake_at()
@@ -153,8 +158,9 @@ class Connection(asyncio.BufferedProtocol):
         self._dispatch()
 
     def abort(self) -> None:
-        """Let go of the socket at once, whatever was still to be written."""
-        self._transport.abort()
+        """Let go of every socket at once, whatever was still to be written."""
+        for path in [*self._paths.values()]:
+            path.abort()
 
     def _dispatch(self) -> None:
         on, next_event = self._on, self.machine.next_event
@@ -263,10 +269,105 @@ class Connection(asyncio.BufferedProtocol):
         last = self.machine.outgoing(self._host.clock.now())
         if last:
             self._host.bytes_out += len(last)
-            self._transport.write(last)
-            self._polite = self._transport.get_write_buffer_size() == 0
-        self._transport.close() if self._polite else self._transport.abort()  # a silent peer never takes the rest
+            self.path.write(last)
+            self._polite = self.path.waiting == 0
+        for path in [*self._paths.values()]:
+            path.close() if self._polite and path is self.path else path.abort()  # a silent peer never takes the rest
+        for move in self._moves.values():
+            _settle(move, event.error)
+        self._moves.clear()
         self._host.gone(self, event.error)
+
+    # --- moving to another path ---------------------------------------------------------------------------------------
+
+    async def move(self, sock: socket.socket) -> None:
+        """What `Session.move` says."""
+        try:
+            number, opening = self.machine.move(self._host.clock.now())
+        except HaifError:
+            sock.close()
+            raise
+        moved = self._moves[number] = self._loop.create_future()
+        path = self._paths[number] = Path(self, number)
+        try:
+            await self._loop.create_connection(lambda: path, sock=sock)
+            path.write(opening)
+            self._host.bytes_out += len(opening)
+            self.schedule()
+        except OSError as error:
+            sock.close()
+            self.lost(path, error)
+        try:
+            await moved
+        finally:
+            self._moves.pop(number, None)
+            if moved.cancelled():
+                self.machine.stay(number, ConnectionLost("the move was given up"))
+                self._dispatch()
+
+    def join(self, arrival: Arrival, path: Path) -> None:
+        """Take another connection's path for our next one, if it may be. Raises what `SessionMachine.joined` does."""
+        number, answer = self.machine.joined(arrival, self._host.clock.now())
+        self._dispatch()
+        self._paths[number] = path
+        path.belong(self, number)
+        path.write(answer)
+        self._host.bytes_out += len(answer)
+        path.hold()
+        self.schedule()
+
+    def release(self) -> None:
+        """Another connection has taken our only path: there never was a session here."""
+        self._paths.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.over.set_result(None)
+
+    def _on_arrived(self, event: Arrived) -> None:
+        try:
+            session = self._host.arrived(self, event.arrival)
+        except HaifError as error:
+            self.machine.close(error)
+        else:
+            self.opened.set_result(session)
+
+    def _on_knocked(self, event: Knocked) -> None:
+        try:
+            self._host.knocked(self, event.token, event.early)
+        except HaifError as error:
+            self.machine.close(error)
+        else:
+            self.opened.set_exception(Unsupported("no session came on this connection, but an end of a circuit"))
+            self.opened.exception()  # nobody may be waiting for it
+
+    def _on_moved(self, event: Moved) -> None:
+        for number in [number for number in self._paths if number != event.path]:
+            self._paths.pop(number).close()
+        self._hold_back()
+        self._host.moved += 1
+        _settle(self._moves.get(event.path), None)
+
+    def _on_stayed(self, event: Stayed) -> None:
+        path = self._paths.pop(event.path, None)
+        if path is not None:
+            path.abort()
+        _settle(self._moves.get(event.path), event.error)
+
+    def _turn(self) -> None:
+        """What comes next leaves on another path."""
+        self.path = self._paths[self.machine.paths.writing]
+        self._dispatch()
+
+    def _hold_back(self) -> None:
+        """Read a new path only once the old one was left: what comes early waits where it is."""
+        if self.machine.closed is not None or self.machine.established is None:
+            return
+        reading, new = self.machine.paths.reading, self.machine.paths.new
+        for path in self._paths.values():
+            if path.number > reading and (new is None or not new.ours or new.ready):
+                path.hold()
+            else:
+                path.go_on()
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
@@ -326,6 +427,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what sessions use --------------------------------------------------------------------------------------------
 
+    async def wait_over(self) -> None:
+        """Until the last socket is gone."""
+        await asyncio.shield(self.over)
+
+    @property
+    def remote(self) -> Address:
+        """Where the other end of the path we write on is."""
+        return self.path.remote
+
     @property
     def usable(self) -> bool:
         """Whether a new call could be made now."""
@@ -379,17 +489,11 @@ class Connection(asyncio.BufferedProtocol):
             self.schedule()
 
 
-def _source(transport: asyncio.BaseTransport) -> str:
-    """The other side's IP address; the machine's own where the socket has none (it is gone already)."""
-    name = transport.get_extra_info("peername")
-    return str(name[0]) if name else "127.0.0.1"
-
-
-def _send_at_once(transport: asyncio.Transport) -> None:
-    """No waiting for more (Nagle): we gather writes ourselves, per turn of the loop. And no deep queue below us."""
-    endpoint = transport.get_extra_info("socket")
-    if endpoint is not None:
-        endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        unsent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-        if unsent is not None:
-            endpoint.setsockopt(socket.IPPROTO_TCP, unsent, limits.SOCKET_UNSENT_BYTES)
+def _settle(move: asyncio.Future[None] | None, error: HaifError | None) -> None:
+    """Tell who waits for a move how it went."""
+    if move is None or move.done():
+        return
+    if error is None:
+        move.set_result(None)
+    else:
+        move.set_exception(error)

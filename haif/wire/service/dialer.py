@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -61,6 +62,27 @@ class Dialer:
         except TimeoutError:
             raise Timeout(f"no handshake with {text(address)} within {limits.DIAL_SECONDS:g} s") from None
 
+    async def dial_over(self, sock: socket.socket, peer: PeerId) -> Connection:
+        """A connection to `peer` over a socket that is connected. Raises what `Wire.connect_over` says.
+
+        One socket carries one handshake: with a key that was rotated it fails, and the next one is a stranger's.
+        """
+        key = self._key(peer)
+        connection = self._make(Dial(peer, key, self._time()))
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection.path, sock=sock)
+            await asyncio.shield(connection.opened)
+        except OSError as error:
+            sock.close()
+            raise ConnectionLost(f"the socket is of no use: {error}") from None
+        except (PeerFault, ConnectionLost):
+            self._known.pop(peer, None)
+            raise
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        return connection
+
     async def _through(self, address: Address, peer: PeerId, key: NoisePublicKey | None) -> Connection:
         """One handshake, and the work asked for before it."""
         ticket = b""
@@ -79,7 +101,8 @@ class Dialer:
     async def _reach(self, address: Address, dial: Dial) -> Connection:
         try:
             async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-                _, connection = await asyncio.get_running_loop().create_connection(lambda: self._make(dial), *address)
+                connection = self._make(dial)
+                await asyncio.get_running_loop().create_connection(lambda: connection.path, *address)
         except TimeoutError:
             raise Timeout(f"{text(address)} does not accept connections") from None
         except OSError as error:

@@ -8,7 +8,9 @@ from haif.base.clock import Clock
 from haif.base.errors import HaifError
 from haif.base.ids import PeerId
 from haif.base.traffic import Terms
+from haif.wire.path import Arrival
 from haif.wire.service.api import Handler, StreamHandler
+from haif.wire.service.session import Session
 
 Link = TypeVar("Link", contravariant=True)
 
@@ -22,12 +24,19 @@ class Host(Protocol[Link]):
     incoming: memoryview
     bytes_in: int
     bytes_out: int
+    moved: int
 
     def admit(self, connection: Link) -> HaifError | None:
         """The handshake begins; an error if there is no room for it."""
 
     def welcome(self, connection: Link) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""
+
+    def arrived(self, connection: Link, arrival: Arrival) -> Session:
+        """Not a session but a further path of one came: whose it is now. Raises why it is nobody's."""
+
+    def knocked(self, connection: Link, token: bytes, early: bytes) -> None:
+        """Not a session but an end of a circuit came, and is the relay's now. Raises why it is nobody's."""
 
     def leaving(self, connection: Link) -> None:
         """The peer takes no new calls."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from haif.base.errors import Misuse
+from haif.base.errors import ConnectionLost, HaifError, Misuse
 from haif.base.ids import Digest, PeerId
+from haif.base.machine import Address
 from haif.base.roles import Role
 from haif.base.traffic import Traffic
 
@@ -20,6 +22,19 @@ class Caller(Protocol):
     @property
     def usable(self) -> bool:
         """Whether a new call could be made now."""
+
+    @property
+    def remote(self) -> Address:
+        """Where the other end of the path we write on is."""
+
+    async def move(self, sock: socket.socket) -> None:
+        """What `Session.move` says."""
+
+    def leave(self, error: HaifError) -> None:
+        """End the session after what is ready has been written."""
+
+    async def wait_over(self) -> None:
+        """Until the session is over."""
 
     def begin(
         self,
@@ -64,6 +79,29 @@ class Session:
     def usable(self) -> bool:
         """Whether a new call could be made on it now."""
         return self._caller.usable
+
+    @property
+    def remote(self) -> Address:
+        """Where the bytes we send go: the peer's address as the socket knows it, or a relay's."""
+        return self._caller.remote
+
+    async def move(self, sock: socket.socket) -> None:
+        """Go on over `sock`, a connected TCP socket whose other end the peer gives to `Wire.accept_over` or listens on.
+
+        Calls and streams go on without a lost or doubled byte; the old socket is closed once both directions have
+        moved. The socket is ours from here, whatever happens. Raises `ConnectionLost`, `Timeout` or `BadSignature` if
+        the new path fails before anything moved, `Overloaded` if a move is under way already; the session is then
+        where it was. `usable` says whether it still is: a path that breaks in the middle of the move ends the session.
+        """
+        await self._caller.move(sock)
+
+    def close(self) -> None:
+        """End the session, for everybody who uses it: calls under way fail with `ConnectionLost`."""
+        self._caller.leave(ConnectionLost("the session was closed on our side"))
+
+    async def wait_over(self) -> None:
+        """Until the session is over, however it ended."""
+        await self._caller.wait_over()
 
     async def call(
         self,

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Misuse, Overloaded, Reason, Timeout
-from haif.base.ids import NetId, PeerId
+from haif.base.errors import (
+    BadSignature,
+    ConnectionLost,
+    Dropped,
+    HaifError,
+    Misuse,
+    Overloaded,
+    Reason,
+    Timeout,
+    Unsupported,
+)
+from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Terms
 from haif.identity.admission import Book
@@ -21,16 +32,24 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
+from haif.wire.path import Arrival
 from haif.wire.service.api import CALL, STREAM, Handler, StreamHandler
 from haif.wire.service.connection import Connection
 from haif.wire.service.dialer import Dialer, text
+from haif.wire.service.path import Path
 from haif.wire.service.session import Session
 from haif.wire.session import SessionMachine
+
+Circuits = Callable[[bytes, bytes, Callable[[], asyncio.Transport]], None]
+"""Takes the token an end of a circuit showed, what came behind it, and a function that hands over its socket.
+
+A `HaifError` it raises before it called that function closes the connection without a word.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WireStatistics:
-    """A snapshot. Calls are those open now; bytes, handshakes and drops are since the start."""
+    """A snapshot. Calls are those open now; bytes, handshakes, moves to another path and drops are since the start."""
 
     sessions: int
     half_open: int
@@ -40,6 +59,7 @@ class WireStatistics:
     bytes_out: int
     handshakes_done: int
     handshakes_failed: int
+    moved: int
     dropped: Mapping[Reason, int]
 
 
@@ -66,14 +86,16 @@ class Wire:
     ) -> None:
         assert book is None or book.net == net, "a book is of one network"
         self.clock = clock
+        self.net = net
         self.handlers: dict[str, tuple[Handler, Terms]] = {}
         self.stream_handlers: dict[str, tuple[StreamHandler, Terms]] = {}
         self.incoming = memoryview(bytearray(limits.SOCKET_READ_BYTES))
         self.bytes_in = 0
         self.bytes_out = 0
+        self.moved = 0
         self._identity = identity
         self._noise_key = noise_key
-        self._book, self._net = book, net
+        self._book = book
         self._entropy = entropy
         self._on_dropped = on_dropped
         self._bind = (host, port)
@@ -83,6 +105,9 @@ class Wire:
         self._per_peer = Counter[PeerId]()  # of those
         self._half_open: set[Connection] = set()
         self._pool: dict[PeerId, Connection] = {}
+        self._scoped: dict[Digest, Connection] = {}
+        self._circuits: Circuits | None = None
+        self._named: dict[bytes, Connection] = {}  # open sessions by the name of their paths
         self._dials: dict[tuple[Address, PeerId], asyncio.Task[Session]] = {}
         self._certified: tuple[WallTime, bytes] | None = None
         self._gate = Gate(net, identity.peer, entropy(32), clock.now())
@@ -111,6 +136,12 @@ class Wire:
         self._check_free(method)
         self.stream_handlers[method] = handler, terms
 
+    def serve_circuits(self, handler: Circuits) -> None:
+        """Be a relay: connections that show a circuit's token are `handler`'s. Raises `Misuse` if there is one."""
+        if self._circuits is not None:
+            raise Misuse("circuits are served already")
+        self._circuits = handler
+
     async def connect(
         self,
         address: Address,
@@ -127,9 +158,9 @@ class Wire:
         with (`Overloaded`, `Forbidden`, …), `Unauthenticated` or `Forbidden` if the network does not admit it,
         `ConnectionLost`, or `Timeout` after `timeout` seconds or `limits.DIAL_SECONDS`, whichever is less.
         """
-        pooled = self._pool.get(peer)
-        if pooled is not None and pooled.session is not None and pooled.session.usable:
-            return pooled.session
+        pooled = self.pooled(peer)
+        if pooled is not None:
+            return pooled
         if self._closing:
             raise ConnectionLost("this node is stopping and makes no new connections")
         if certificate:
@@ -140,6 +171,89 @@ class Wire:
                 return await asyncio.shield(dial)
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… at {text(address)} within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if waiter is None or waiter.cancelling():
+                raise
+            raise ConnectionLost("this node stopped before the session was made") from None  # it is the dial that was
+
+    def pooled(self, peer: PeerId) -> Session | None:
+        """The live session that `connect` would give, if there is one."""
+        pooled = self._pool.get(peer)
+        usable = pooled is not None and pooled.session is not None and pooled.session.usable
+        return pooled.session if pooled is not None and usable else None
+
+    async def connect_over(
+        self,
+        sock: socket.socket,
+        peer: PeerId,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        certificate: bytes = b"",
+        shared: bool = True,
+    ) -> Session:
+        """A new session with `peer` over `sock`, a connected TCP socket that is ours from here, whatever happens.
+
+        `connect` gives this session too while it lives, unless there is another or it is not to be `shared`. Raises
+        what `connect` does, and `Overloaded` where the peer asks for work, for which one socket is not enough.
+        """
+        try:
+            if self._closing:
+                raise ConnectionLost("this node is stopping and makes no new connections")
+            if certificate:
+                self._dialer.learn(peer, certificate)
+        except HaifError:
+            sock.close()
+            raise
+        try:
+            async with asyncio.timeout(min(timeout, limits.DIAL_SECONDS)):
+                connection = await self._dialer.dial_over(sock, peer)
+        except TimeoutError:
+            raise Timeout(f"no session with {peer.short}… over the given socket within {timeout:g} s") from None
+        assert connection.session is not None
+        if shared:
+            self._pool.setdefault(peer, connection)
+        return connection.session
+
+    async def accept_over(self, sock: socket.socket) -> Session:
+        """Answer on `sock`, a connected TCP socket that is ours from here, as if somebody had dialled us there.
+
+        The gate's budgets of single addresses do not count for it: who made the socket knows how many it makes.
+        The session that comes of it: a new one, or one that has moved there or is about to. Raises what the other side
+        did wrong, `Overloaded`, `ConnectionLost`, or `Timeout` after `limits.HANDSHAKE_SECONDS`.
+        """
+        connection = Connection(self, lambda _: self._answering(_OURS))
+        try:
+            if self._closing:
+                raise ConnectionLost("this node is stopping and takes no new connections")
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection.path, sock)
+        except OSError as error:
+            sock.close()
+            raise ConnectionLost(f"the socket is of no use: {error}") from None
+        except HaifError:
+            sock.close()
+            raise
+        try:
+            return await asyncio.shield(connection.opened)
+        except asyncio.CancelledError:
+            if connection.session is None:
+                connection.abort()
+            raise
+
+    def session_with(self, peer: PeerId) -> Session | None:
+        """An open session with this peer that takes calls, whoever dialled it; the newest of several."""
+        found = [c.session for c in self._scoped.values() if _peer(c) == peer and c.session and c.session.usable]
+        return found[-1] if found else None
+
+    @property
+    def peers(self) -> frozenset[PeerId]:
+        """Those with whom a session is open."""
+        return frozenset(c.session.peer for c in self._connections if c.session is not None)
+
+    def session(self, scope: Digest) -> Session | None:
+        """The open session of this name, whoever dialled it."""
+        connection = self._scoped.get(scope)
+        return None if connection is None else connection.session
 
     async def drain(self, seconds: float) -> None:
         """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
@@ -185,6 +299,7 @@ class Wire:
             bytes_out=self.bytes_out,
             handshakes_done=self._handshakes["done"],
             handshakes_failed=self._handshakes["failed"],
+            moved=self.moved,
             dropped=dict(self._dropped),
         )
 
@@ -224,10 +339,29 @@ class Wire:
             return Overloaded(f"{established.peer.short}… has too many sessions open here")
         self._half_open.discard(connection)
         self._connections.add(connection)
+        self._named[connection.machine.paths.name] = self._scoped[established.scope] = connection
         self._per_peer[established.peer] += 1
         self._handshakes["done"] += 1
         self._dialer.met(established.peer, connection.machine.certificate)
         return None
+
+    def arrived(self, connection: Connection, arrival: Arrival) -> Session:
+        """A further path of an open session came; that session has it now. Raises why it may not."""
+        owner = self._named.get(arrival.name)
+        if owner is None or owner.session is None:
+            raise BadSignature("a further path of a session that is not open here")
+        owner.join(arrival, connection.path)
+        connection.release()
+        self._half_open.discard(connection)
+        return owner.session
+
+    def knocked(self, connection: Connection, token: bytes, early: bytes) -> None:
+        """An end of a circuit came; the relay has its socket now. Raises why it may not."""
+        if self._circuits is None:
+            raise Unsupported("this node is no relay")
+        self._circuits(token, early, connection.path.surrender)
+        connection.release()
+        self._half_open.discard(connection)
 
     def leaving(self, connection: Connection) -> None:
         """The peer takes no new calls: the next `connect` dials anew."""
@@ -261,6 +395,9 @@ class Wire:
         if peer is None or connection not in self._connections:
             return
         self._connections.remove(connection)
+        self._named.pop(connection.machine.paths.name, None)
+        if connection.machine.established is not None:
+            self._scoped.pop(connection.machine.established.scope, None)
         self._per_peer[peer] -= 1
         if not self._per_peer[peer]:
             del self._per_peer[peer]
@@ -279,8 +416,8 @@ class Wire:
         if method in self.handlers or method in self.stream_handlers:
             raise Misuse(f"the method {method!r} is served already")
 
-    def _accept(self) -> Connection:
-        return Connection(self, self._answering)
+    def _accept(self) -> Path:
+        return Connection(self, self._answering).path
 
     def _connection(self, dial: Dial) -> Connection:
         return Connection(self, lambda _source: self._machine(dial))
@@ -291,13 +428,13 @@ class Wire:
 
     def _machine(self, way: Dial | Door) -> SessionMachine:
         wall = self.clock.wall()
-        credentials = Credentials(self._net, self._identity.peer, self._noise_key, self._certificate(wall), self._book)
+        credentials = Credentials(self.net, self._identity.peer, self._noise_key, self._certificate(wall), self._book)
         return SessionMachine(Handshake(credentials, way, entropy=self._entropy, wall=wall), self.clock.now())
 
     def _certificate(self, wall: WallTime) -> bytes:
         """Our certificate, renewed when half its time is over."""
         if self._certified is None or wall - self._certified[0] > limits.CERTIFICATE_TTL_MS // 2:
-            self._certified = (wall, certify(self._identity, self._net, self._noise_key.public, wall))
+            self._certified = (wall, certify(self._identity, self.net, self._noise_key.public, wall))
         return self._certified[1]
 
     def _dialling(self, address: Address, peer: PeerId) -> asyncio.Task[Session]:
@@ -347,6 +484,9 @@ class Wire:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+
+
+_OURS: Final = "127.0.0.1"  # as the gate sees sockets of our own making: like this very machine's
 
 
 def _peer(connection: Connection) -> PeerId | None:

@@ -21,6 +21,7 @@ from haif.dht.service import Dht
 from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.reach import Place
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Wire
@@ -61,10 +62,10 @@ def town() -> Iterator[Town]:
                 )  # fmt: skip
                 nodes.append(await stack.enter_async_context(node))
             host, port = wire.address
-            presence = codec.encode(Presence("orchestrator", host, port, b""))
+            presence = codec.encode(Presence("orchestrator", Place(((host, port),)), b""))
             topic = presence_topic(NET, identities[0].peer)
             await nodes[0].publish(RecordKind.PRESENCE, topic, presence, ttl_ms=600_000)
-            offer = codec.encode(Offer(MODEL, host, 1234, 4096, 8, "process", "test", b""))
+            offer = codec.encode(Offer(MODEL, Place(((host, 1234),)), 4096, 8, "process", "test", b""))
             await nodes[1].publish(RecordKind.OFFER, offer_topic(NET, MODEL), offer, ttl_ms=600_000)
             peers, addresses = [each.peer for each in identities], [text_of(each.address) for each in nodes]
             found.append(Town(peers, addresses, text_of((host, port))))
@@ -102,7 +103,7 @@ def test_a_crawl_lists_every_node_and_where_it_is(town: Town, ask) -> None:
 def test_the_records_of_a_topic_are_shown_with_what_they_say(town: Town, ask) -> None:
     (offer,) = ask("dht", "get", f"offers:{MODEL}")
     assert offer["owner"] == str(town.peers[1])
-    assert offer["body"] | {"model": str(MODEL), "port": 1234, "sandbox": "process"} == offer["body"]
+    assert offer["body"] | {"model": str(MODEL), "place": "127.0.0.1:1234", "sandbox": "process"} == offer["body"]
     (presence,) = ask("dht", "get", f"presence:{town.peers[0]}")
     assert presence["body"]["role"] == "orchestrator"
     text = ask("dht", "get", str(offer_topic(NET, MODEL)), as_json=False)
@@ -143,6 +144,12 @@ def test_a_ping_finds_the_peer_proves_its_key_and_times_round_trips(town: Town, 
     assert value["wire"] == town.wire
     assert len(value["round_trips_ms"]) == 3
     assert "proved its key" in ask("net", "ping", f"{town.peers[0]}@{town.wire}", as_json=False)
+
+
+def test_the_status_says_that_a_loopback_mesh_is_not_seen_from_outside(town: Town, ask) -> None:
+    value = ask("net", "status")
+    assert (value["mapping"], value["address"], value["observers"]) == ("unknown", None, 1)
+    assert "too few networks" in ask("net", "status", as_json=False)
 
 
 def test_a_ping_of_somebody_else_at_that_address_is_refused(town: Town, ask) -> None:

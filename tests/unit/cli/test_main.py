@@ -100,6 +100,8 @@ def test_keys_are_made_once_and_shown(tmp_path: Path, capsys: pytest.CaptureFixt
         (["worker", "--orchestrator", "ab" * 32, "--model", "nothing"], 3, "haif model add"),
         (["worker", "--slots", "many"], 2, "whole number"),
         (["node", "--bootstrap", "nowhere"], 2, "HOST:PORT"),
+        (["relay", "--circuits", "0"], 2, "1 to 1000 circuits"),
+        (["relay", "--bytes-per-second", "0"], 2, "nothing may pass"),
         (["model", "show", "nothing"], 3, "no model"),
         (["chat", "hello"], 2, "haif up"),
         (["up", "--workers", "0"], 2, "--workers"),

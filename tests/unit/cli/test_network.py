@@ -48,7 +48,7 @@ def joined(machine: Machine, *roles: str) -> tuple[str, Path]:
 def test_a_machine_is_admitted_by_a_file_and_revoked_by_its_name(machine: Machine) -> None:
     peer, file = joined(machine, "worker", "relay")
     shown = machine("member", "network", "show")
-    assert (shown["name"], shown["kind"], shown["stale"]) == ("acme", "closed", 0)
+    assert (shown["name"], shown["kind"], shown["stale"]) == ("acme", "closed", False)
     assert shown == machine("owner", "network", "show", str(file))
     (member,) = shown["members"]
     assert (member["peer"], member["roles"], member["owner"], member["state"]) == (

@@ -241,3 +241,28 @@ def test_a_broad_lookup_finds_its_way_past_liars_who_are_closest_to_all_that_we_
     for broad in (False, True):
         lookup = Lookup(TARGET, [*liars, far], OWN, Extent(broad=broad))
         assert (set(hidden[:20]) <= {far, *finish(lookup, {far: hidden[:20]})}) is broad
+
+
+def test_a_write_may_begin_with_whoever_is_as_good_as_sure_to_be_among_the_closest() -> None:
+    known = contacts(40)
+    lookup = Lookup(TARGET, known[20:], OWN)
+    asks = lookup.asks()
+    for ask in asks[:7]:
+        lookup.answered(who(ask), reply([]))
+    assert [answer.contact for answer in lookup.settled()] == known[20:27], "no nearer one is known to be unheard"
+    lookup.answered(who(asks[7]), reply(known[:3]))
+    assert lookup.settled() == [], "three nearer ones are not heard from yet"
+    [nearest] = [ask for ask in lookup.asks() if ask.peer == known[1].peer]
+    lookup.answered(who(nearest), reply([]))
+    assert [answer.contact for answer in lookup.settled()] == [known[1], *known[20:27]]
+
+
+def test_hops_are_counted_from_our_own_table() -> None:
+    known = contacts(30)
+    lookup = Lookup(TARGET, known[29:], OWN)
+    for named in ([known[20]], [known[3], known[29]], []):
+        [ask] = lookup.asks()
+        lookup.answered(who(ask), reply(named))
+    assert lookup.done
+    assert lookup.hops == 3
+    assert Lookup(TARGET, [], OWN).hops == 0

@@ -96,6 +96,22 @@ def test_a_ticket_or_a_wait_that_no_node_gives_is_refused(changes: dict[str, Any
         messages.open_reply(messages.read(data), net=NET, query=asked)
 
 
+def test_a_dial_back_is_asked_for_and_comes_with_these_bytes() -> None:
+    argument = messages.write_dialback(0x1234, b"n" * 16)
+    data = messages.write_query(TID, Command.DIALBACK, TARGET, argument, b"k" * 16, None)
+    assert data == b"\xa1\x00" + TID + b"\x96\x05\xc4\x20" + TARGET + b"\xc4\x12\x12\x34" + b"n" * 16 + (
+        b"\xc4\x10" + b"k" * 16 + b"\xc0\xc4\x00"
+    )
+    assert messages.read_dialback(messages.read_query(messages.read(data))) == (0x1234, b"n" * 16)
+    assert messages.write(Kind.DIALBACK, TID, b"n" * 16) == b"\xa1\x04" + TID + b"n" * 16
+
+
+@pytest.mark.parametrize("argument", [b"", b"\x12\x34" + bytes(15), b"\x12\x34" + bytes(17), b"\0\x35" + bytes(16)])
+def test_a_dial_back_of_another_length_or_to_a_port_of_the_system_is_refused(argument: bytes) -> None:
+    with pytest.raises(Malformed):
+        messages.read_dialback(Query(Command.DIALBACK, TARGET, argument, None, None, b""))
+
+
 def test_a_first_query_is_padded_and_one_with_a_token_is_not() -> None:
     assert len(messages.write_query(TID, Command.FIND, TARGET, b"", None, PEER)) in range(400, 404)
     assert len(messages.write_query(TID, Command.FIND, TARGET, b"", b"k" * 16, PEER)) < 120
@@ -116,7 +132,7 @@ def test_the_longest_record_fits_into_a_put_and_into_an_answer() -> None:
         (b"", Malformed),
         (b"\xa1\x00" + TID, Malformed),
         (b"\xa2\x00" + TID + b"\x90", Malformed),
-        (b"\xa1\x04" + TID + b"\x90", Malformed),
+        (b"\xa1\x06" + TID + b"\x90", Malformed),
         (b"\xa1\x00" + bytes(1199), Oversize),
     ],
     ids=["empty", "header only", "another version", "another kind", "too long"],

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Dropped, Overloaded, Reason
 from haif.base.ids import Digest, PeerId
 from haif.dht import messages
-from haif.dht.contact import Contact
+from haif.dht.contact import Contact, pack_address
+from haif.dht.diversity import networks
 from haif.dht.messages import Command, Kind, Query
 from haif.dht.node import Node
 from haif.dht.operations import Found
+from haif.dht.sightings import Sightings
 from haif.identity.keys import Identity
 from haif.testing.directory import NET, Directory
 from haif.testing.net import Conditions
@@ -202,7 +204,7 @@ def real_datagrams() -> list[bytes]:
         ),
         st.builds(
             lambda kind, tid, rest: b"\xa1" + bytes([kind]) + tid + rest,
-            st.integers(0, 3),
+            st.integers(0, len(Kind)),
             st.binary(min_size=8, max_size=8),
             st.binary(max_size=400),
         ),
@@ -219,6 +221,71 @@ def test_nothing_received_escapes_as_an_exception_or_changes_table_or_store(data
     while node.next_event():
         pass
     assert (len(node.table), len(node.store), node.busy) == before, address
+
+
+def test_a_dial_back_goes_only_to_the_address_that_a_token_proves() -> None:
+    node = alone()
+    argument = messages.write_dialback(5000, b"n" * 16)
+    bare = messages.write_query(b"12345678", Command.DIALBACK, TOPIC, argument, None, None)
+    node.receive(bare, STRANGER, NOW)
+    ((retry, _),) = node.outgoing(NOW)
+    assert Kind.RETRY == messages.read(retry).kind
+    proven = messages.write_query(b"12345678", Command.DIALBACK, TOPIC, argument, messages.read(retry).rest, None)
+    node.receive(proven, STRANGER, NOW)
+    (reply, source), (aside, where) = node.outgoing(NOW)
+    assert (Kind.REPLY, STRANGER) == (messages.read(reply).kind, source)
+    assert (b"\xa1\x04" + b"12345678" + b"n" * 16, (STRANGER[0], 5000)) == (aside, where)
+    assert len(reply) + len(aside) <= limits.DHT_AMPLIFICATION_MAX * len(proven)
+    node.receive(proven, ("10.66.0.2", 4000), NOW)
+    ((refused, _),) = node.outgoing(NOW)
+    assert Kind.RETRY == messages.read(refused).kind, "a token is good for its own address"
+
+
+def test_a_dial_back_to_a_port_of_the_system_is_refused_and_sends_nothing() -> None:
+    node = alone()
+    node.receive(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), STRANGER, NOW)
+    ((reply, _),) = node.outgoing(NOW)
+    answered = messages.write_query(
+        b"12345678", Command.DIALBACK, TOPIC, messages.write_dialback(53, bytes(16)), token_of(reply), None
+    )
+    node.receive(answered, STRANGER, NOW)
+    assert [] == list(node.outgoing(NOW))
+    assert 1 == node.counters.dropped[Reason.MALFORMED]
+
+
+def token_of(reply: bytes) -> bytes:
+    return codec.decode(messages.Reply, messages.read(reply).rest[96:]).token
+
+
+def test_a_dial_back_that_nobody_waits_for_is_refused() -> None:
+    node = alone()
+    node.receive(messages.write(Kind.DIALBACK, b"12345678", bytes(16)), STRANGER, NOW)
+    assert 1 == node.counters.dropped[Reason.WRONG_STATE]
+    assert [] == list(node.outgoing(NOW))
+
+
+def test_a_survey_asks_one_contact_of_each_network_and_every_reply_is_a_sighting() -> None:
+    directory = Directory(World(seed=7))
+    addresses = directory.grow(12)
+    asker = directory.nodes[addresses[-1]]
+    asker.sightings.forget()
+    asked = directory.world.do(addresses[-1], lambda now: asker.survey(5000, b"n" * 16, now))
+    directory.world.run(seconds=2)
+    networks_asked = {networks(contact.address).wide for contact in asked}
+    assert len(asked) == len(networks_asked) <= limits.SURVEY_CONTACTS
+    heard = asker.sightings.recent(directory.world.now())
+    assert networks_asked <= {sighting.network for sighting in heard}
+    assert {addresses[-1]} == {sighting.seen for sighting in heard}
+    later = Instant(directory.world.now() + limits.SIGHTING_SECONDS + 1)
+    assert () == asker.sightings.recent(later)
+
+
+def test_sightings_are_bounded_and_what_is_no_address_is_nobodys_word() -> None:
+    sightings = Sightings()
+    for number in range(limits.SIGHTINGS_MAX + 10):
+        where = (f"11.{number}.0.1", 4000)
+        sightings.note(PeerId(bytes([number]) * 32), where, pack_address(STRANGER) if number % 2 else b"junk", NOW)
+    assert limits.SIGHTINGS_MAX // 2 == len(sightings.recent(NOW))
 
 
 def test_an_ephemeral_node_finds_everybody_and_is_in_nobodys_table() -> None:

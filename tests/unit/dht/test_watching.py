@@ -46,6 +46,17 @@ async def test_what_is_there_and_then_each_change_is_told_as_it_happens() -> Non
             assert c.statistics().watched == 0
 
 
+async def test_lookups_are_told_once_with_their_hops_and_seconds() -> None:
+    async with network(3) as (a, _, c):
+        await announce(a, b"a")
+        c.lookups_ended()
+        await c.lookup(TOPIC)
+        [ended] = c.lookups_ended()
+        assert ended.hops == 1
+        assert ended.seconds > 0
+        assert c.lookups_ended() == []
+
+
 async def test_what_expires_is_gone() -> None:
     async with network(2) as (a, b), aclosing(b.watch(TOPIC)) as changes:
         await announce(a, b"brief", ttl_ms=500)

@@ -47,11 +47,13 @@ from haif.protocol.jobs import (
     SubmitJob,
 )
 from haif.protocol.offers import Presence
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
+from tests.support.reach_peers import reach_of
 from tests.support.scripted_mesh import CARD, GATEWAY, MODEL, ORCHESTRATOR, STRANGER, WORKER
 
 NET = NetId(b"t" * 32)
@@ -76,7 +78,9 @@ class Directory:
     async def lookup(self, topic: bytes) -> tuple[Verified[Record], ...]:
         self.lookups += 1
         await asyncio.sleep(0)
-        bodies = {peer: codec.encode(Presence("orchestrator", *at, b"")) for peer, at in self.presences.items()}
+        bodies = {
+            peer: codec.encode(Presence("orchestrator", Place((at,)), b"")) for peer, at in self.presences.items()
+        }
         return tuple(
             Verified(Record(RecordKind.PRESENCE, topic, peer, 1, 2, False, body), peer, b"")
             for peer, body in bodies.items()
@@ -138,8 +142,9 @@ class Peers:
             now, now + 30_000, now + 60_000,
         )  # fmt: skip
         return Placed(
-            seal(self.signer, Domain.RESERVATION, self.alter(terms)), *self.worker_address, self.worker_certificate
-        )
+            seal(self.signer, Domain.RESERVATION, self.alter(terms)), Place((self.worker_address,)),
+            self.worker_certificate,
+        )  # fmt: skip
 
     def _end(self, body: FinaliseJob | FailJob) -> jobs.Finalised:
         if isinstance(body, FailJob):
@@ -223,7 +228,7 @@ async def open_net(*, orchestrators: tuple[PeerId, ...] = (ORCHESTRATOR.peer,), 
         directory = Directory({ORCHESTRATOR.peer: orchestrator.address})
         telemetry = Telemetry(role="gateway", instance="test", spans=None, otlp=None)
         mesh = PeerMesh(
-            orchestrators=orchestrators, identity=GATEWAY, net=NET, wire=own, dht=directory,
+            orchestrators=orchestrators, identity=GATEWAY, net=NET, reach=reach_of(GATEWAY, own, NET), dht=directory,
             voice=Voice(GATEWAY, NET, CLOCK, entropy), telemetry=telemetry, clock=CLOCK,
         )  # fmt: skip
         journey = Journey(ask(stream), job=JobId(b"j" * 16), tenant="acme", gateway=GATEWAY.peer)
@@ -351,14 +356,14 @@ async def test_no_orchestrator_at_all_is_a_mesh_without_workers() -> None:
 
 async def test_an_orchestrator_that_moved_is_found_again() -> None:
     async with open_net() as net:
-        net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
+        net.mesh._places[ORCHESTRATOR.peer] = Place((("127.0.0.1", 1),))
         assert (await net.travel())[0] == "Hello world"
         assert net.directory.lookups == 1
 
 
 async def test_all_who_wait_for_an_orchestrator_that_moved_find_it_again() -> None:
     async with open_net() as net:
-        net.mesh._addresses[ORCHESTRATOR.peer] = ("127.0.0.1", 1)
+        net.mesh._places[ORCHESTRATOR.peer] = Place((("127.0.0.1", 1),))
         views = await asyncio.gather(*(net.mesh.show(JobId(b"k" * 16)) for _ in range(8)))
         assert [view.state for view in views if view] == ["finalised"] * 8
 
@@ -378,7 +383,7 @@ async def test_a_job_nobody_knows_is_none_and_a_lost_mesh_is_unavailable() -> No
         assert known is not None
         assert known.tenant == "acme"
         assert await net.mesh.show(JobId(b"z" * 16)) is None
-        net.mesh._addresses.clear()
+        net.mesh._places.clear()
         net.directory.presences.clear()
         with pytest.raises(NoWorker):
             await net.mesh.show(JobId(b"k" * 16))
@@ -387,7 +392,7 @@ async def test_a_job_nobody_knows_is_none_and_a_lost_mesh_is_unavailable() -> No
 def test_a_gateway_without_orchestrators_is_a_wrong_setting() -> None:
     with pytest.raises(Misuse, match="orchestrator"):
         PeerMesh(
-            orchestrators=(), identity=GATEWAY, net=NET, wire=None, dht=None, voice=None, telemetry=None, clock=CLOCK,
+            orchestrators=(), identity=GATEWAY, net=NET, reach=None, dht=None, voice=None, telemetry=None, clock=CLOCK,
         )  # fmt: skip
 
 

@@ -381,9 +381,16 @@ def test_what_another_lacks_is_told_by_numbers() -> None:
     assert book.newer({ROOT.peer: sequence}) == book.newer({ROOT.peer: sequence + 1}) == []
 
 
-def test_a_root_that_has_been_silent_for_long_is_counted() -> None:
+def test_roots_that_have_been_silent_for_long_are_told() -> None:
     book = Book(NETWORK)
-    assert book.stale(NOW) == 1
+    assert book.stale(NOW)
     book.learn(revoking(), NOW)
-    assert [book.stale(NOW), book.stale(later(29)), book.stale(later(31))] == [0, 0, 1]
-    assert Book(open_network("a")).stale(NOW) == 0
+    assert [book.stale(NOW), book.stale(later(29)), book.stale(later(31))] == [False, False, True]
+    assert not Book(open_network("a")).stale(NOW)
+
+
+def test_a_second_root_that_never_speaks_is_no_reason_to_worry() -> None:
+    network = Network("acme", closed=True, roots=tuple(sorted((ROOT.peer, STRANGER.peer))))
+    book = Book(network)
+    book.learn(revoking(network=network), NOW)
+    assert not book.stale(NOW)

@@ -65,7 +65,7 @@ async def member(tmp_path: Path) -> AsyncIterator[Make]:
             networks.found(Charter(NETWORK, NetKey(bytes(32))))
             evidence = admit(OFFICE, NETWORK, identity.peer, [Role.WORKER], CLOCK.wall(), days=1)
             networks.keep_admission(NETWORK, evidence, CLOCK.wall())
-            book = Book(NETWORK, evidence)
+            book = networks.book(NETWORK, CLOCK.wall(), identity.peer)
             dropped: list[Dropped] = []
             excluded: list[frozenset[PeerId]] = []
             wire = Wire(
@@ -100,7 +100,7 @@ async def test_a_revocation_on_one_machines_disk_reaches_every_member_and_ends_t
     await until(lambda: not session.usable)
     assert [node.book.lists()[0].evidence for node in (first, middle, last)] == [data] * 3
     assert last.networks.lists(NETWORK) == [data]  # and stays, over a restart
-    assert last.excluded == [frozenset({bad.peer})]
+    assert last.excluded == [frozenset(), frozenset({bad.peer})]
     assert {(drop.reason, drop.peer) for drop in last.dropped} == {(Reason.FORBIDDEN, bad.peer)}
     assert len(middle.wire.sessions()) == 2
     for node in (first, middle, last):

@@ -17,6 +17,7 @@ from haif.orchestrator.state import State
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.jobs import FailJob, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 
 ORCHESTRATOR = Identity(b"o" * 32)
@@ -54,7 +55,7 @@ def load(running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDiges
 
 
 def offer(port: int = 4000, model: ModelDigest = MODEL) -> Offer:
-    return Offer(model, "127.0.0.1", port, 1024, 4, "process", "test engine", b"a certificate")
+    return Offer(model, Place((("127.0.0.1", port),)), 1024, 4, "process", "test engine", b"a certificate")
 
 
 def ticket(placed: Placed) -> Reservation:

@@ -24,6 +24,7 @@ from haif.orchestrator import decide
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.state import JobState
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, RetryJob
+from haif.protocol.reach import Place
 from tests.unit.orchestrator.scene import (
     ANNE,
     BOB,
@@ -50,7 +51,7 @@ def test_a_job_is_placed_with_a_sealed_ticket() -> None:
     desk = Desk().staffed(ANNE)
     placed = desk.submit(submission())
     stated = ticket(placed)
-    assert (placed.host, placed.port, placed.certificate) == ("127.0.0.1", 4000, b"a certificate")
+    assert (placed.place, placed.certificate) == (Place((("127.0.0.1", 4000),)), b"a certificate")
     assert (stated.job, stated.attempt, stated.gateway, stated.worker) == (JOB, 1, GATEWAY.peer, ANNE)
     assert (stated.model, stated.request_digest, stated.tokens_max) == (MODEL, REQUEST, 16)
     assert stated.expires - stated.issued == limits.RESERVATION_TTL_MS

@@ -12,6 +12,7 @@ from haif.identity.signing import Verified
 from haif.orchestrator.placement import Fleet, WorkerView, check_offer, choose
 from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
 from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
 
@@ -23,7 +24,7 @@ TOPIC = offer_topic(NET, MODEL)
 
 
 def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, ("127.0.0.1", 1), slots, taken, 1024)
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024)
 
 
 def fleet(*workers: PeerId) -> Fleet:
@@ -117,7 +118,7 @@ def test_an_offer_that_was_withdrawn_makes_nobody_live_and_one_that_was_made_ane
     assert set(loads(known, {})) == {BOB}
     assert not known.knows(ANNE, MODEL)
     known.offered(ANNE, offer(port=5000))
-    assert {view.address[1] for view in known.live(MODEL, {}, START) if view.worker == ANNE} == {5000}
+    assert {view.place.addresses[0][1] for view in known.live(MODEL, {}, START) if view.worker == ANNE} == {5000}
 
 
 def test_the_number_of_workers_is_bounded_and_silent_ones_make_room() -> None:

@@ -23,6 +23,7 @@ from haif.orchestrator import events
 from haif.protocol import jobs
 from haif.protocol.jobs import FailJob, ListModels, Models, RetryJob
 from haif.protocol.offers import Presence
+from haif.protocol.reach import Place
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.telemetry import names
 from haif.telemetry.service import read_trace
@@ -64,7 +65,7 @@ async def test_a_job_from_submission_to_its_receipt(tmp_path: Path) -> None:
     async with house(tmp_path) as home, working(home, ANNA) as (gateway, _):
         placed = await gateway.submit(submission())
         assert ticket(placed).worker == ANNA.peer
-        assert (placed.host, placed.port) == ("127.0.0.1", 4000)
+        assert placed.place == Place((("127.0.0.1", 4000),))
         message = ending(placed)
         await gateway.finalise(message)
         view = await gateway.show(submission().job)
@@ -84,7 +85,7 @@ async def test_it_is_found_in_the_directory_until_it_leaves(tmp_path: Path) -> N
         assert worker.dht is not None
         (record,) = await worker.dht.lookup(topic)
         assert codec.decode(Presence, record.payload.body) == Presence(
-            "orchestrator", *home.wire.address, home.wire.certificate
+            "orchestrator", Place((home.wire.address,)), home.wire.certificate
         )
         await home.orchestrator.__aexit__(None, None, None)
         assert await worker.dht.lookup(topic) == ()
@@ -257,7 +258,7 @@ async def test_a_worker_that_moves_is_reached_at_its_new_address(tmp_path: Path)
         await gateway.wait_for_workers(0)  # what is announced now is no offer
         await anna.announce(5000)
         await gateway.wait_for_workers(1)
-        assert (await gateway.submit(submission())).port == 5000
+        assert (await gateway.submit(submission())).place == Place((("127.0.0.1", 5000),))
 
 
 async def test_a_job_out_of_time_is_failed_without_being_asked(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from haif.engine.sandbox.layers import LAYERS
 from haif.telemetry import names
 from haif.telemetry.names import Counter, Gauge, Histogram
 
-UNITS = ("_seconds",)
+UNITS = ("_seconds", "_hops")
 
 
 @pytest.mark.parametrize("metric", names.ALL, ids=lambda metric: metric.name)

@@ -49,6 +49,7 @@ GOLDEN = {
     "PONG": frame(Kind.PONG, 0),
     "GOAWAY": frame(Kind.GOAWAY, 0),
     "REKEY": frame(Kind.REKEY, 0),
+    "PATH": frame(Kind.PATH, 0, b"\x07\0\0\0"),
     "REJECT": frame(Kind.REJECT, 0, failure(Overloaded("no room", retry_after=0.5))),
 }
 

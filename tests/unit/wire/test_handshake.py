@@ -64,7 +64,7 @@ def test_the_preamble_is_these_twelve_bytes() -> None:
         (b"HAIF\x02\x09\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x00\x00\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x02\x01\x00\x00nnnn", Unsupported, Reason.UNSUPPORTED),
-        (b"HAIF\x01\x01\x02\x00nnnn", Unsupported, Reason.UNSUPPORTED),
+        (b"HAIF\x01\x01\x04\x00nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x01\x01\x00\x02nnnn", Unsupported, Reason.UNSUPPORTED),
         (b"HAIF\x01\x01\x00\x00xxxx", WrongState, Reason.WRONG_STATE),
     ],
@@ -364,9 +364,9 @@ def test_a_refusal_over_the_limit_is_not_read() -> None:
 def test_a_peer_at_fault_is_told_why_the_session_ended_and_does_not_answer() -> None:
     pair = Pair()
     pair.settle()
-    pair.forge(frame(15, 0))
+    pair.forge(frame(16, 0))
     assert pair.server.closed.reason is Reason.MALFORMED
     pair.settle()
     assert pair.client.closed.reason is Reason.MALFORMED
-    assert "the peer says: frame kind 15 is unknown" in str(pair.client.closed)
+    assert "the peer says: frame kind 16 is unknown" in str(pair.client.closed)
     assert pair.client.outgoing(pair.now) == pair.server.outgoing(pair.now) == b""

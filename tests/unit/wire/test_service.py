@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -450,7 +451,7 @@ async def test_over_budget_a_dialler_solves_the_puzzle_and_comes_in(
 async def test_a_listener_that_asks_for_work_for_ever_is_given_up(
     server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prices = iter(range(0, 100, 10))
+    prices = iter(range(100))
     monkeypatch.setattr(limits, "PUZZLE_ROUNDS_MAX", 1)
     monkeypatch.setattr(server._gate, "_within", lambda *_: False)
     monkeypatch.setattr(server._gate, "price", lambda _: next(prices))
@@ -493,7 +494,7 @@ async def test_sessions_beyond_the_limit_are_turned_away(
 async def test_small_writes_are_not_held_back_on_either_side(server: Wire, client: Wire, session: Session) -> None:
     for side in (server, client):
         [connection] = side._connections
-        endpoint = connection._transport.get_extra_info("socket")
+        endpoint = connection.path._transport.get_extra_info("socket")
         assert endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -527,6 +528,38 @@ async def test_leaving_the_block_tells_everybody_and_leaves_nothing_behind() -> 
         assert held.stopped.is_set()
         assert server.statistics().sessions == 0
     assert asyncio.all_tasks() == before
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 3))
+async def test_a_wire_that_is_left_in_the_middle_of_dialling_leaves_nothing_behind(server: Wire, turns: int) -> None:
+    before, opened = asyncio.all_tasks(), descriptors()
+    async with wire(CLIENT, port=None) as client:
+        dial = asyncio.create_task(client.connect(server.address, SERVER.peer, timeout=3))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await asyncio.wait([dial])
+    assert dial.exception() is None or isinstance(dial.exception(), HaifError)
+    assert client.statistics().sessions == client.statistics().half_open == 0
+    while server.statistics().sessions or server.statistics().half_open or descriptors() > opened:
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("turns", range(0, 24, 3))
+async def test_whoever_gives_up_dialling_leaves_a_session_or_nothing(server: Wire, client: Wire, turns: int) -> None:
+    """The dial goes on for others who may wait; it ends by itself."""
+    dial = asyncio.create_task(client.connect(server.address, SERVER.peer, timeout=3))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    dial.cancel()
+    await asyncio.wait([dial])
+    session = await client.connect(server.address, SERVER.peer, timeout=3)
+    assert await session.call("echo", b"there", timeout=3) == b"there"
+    assert (client.statistics().sessions, client.statistics().half_open) == (1, 0)
 
 
 async def test_a_wire_that_only_dials_has_no_address(client: Wire) -> None:
@@ -572,12 +605,12 @@ async def test_a_socket_that_takes_no_more_holds_the_sender_and_loses_nothing(se
     async with session.stream("count", b"50000", timeout=20) as messages:
         assert await anext(messages) == b"0"
         [connection] = server._connections
-        connection.pause_writing()
+        connection.path.pause_writing()
         for _ in range(5):
             connection.schedule()
             await asyncio.sleep(0)
         assert connection.machine.rpc.out.size <= limits.OUTGOING_BYTES_HIGH + limits.STREAM_CREDIT_BYTES
-        connection.resume_writing()
+        connection.path.resume_writing()
         assert [int(message) async for message in messages] == list(range(1, 50_000))
 
 
@@ -586,8 +619,8 @@ async def test_a_peer_that_takes_nothing_cannot_keep_a_node_from_stopping() -> N
         async with wire(SERVER) as server:
             await client.connect(server.address, SERVER.peer, timeout=3)
             [deaf], [ours] = client._connections, server._connections
-            deaf._transport.pause_reading()
-            ours._transport.write(bytes(32 << 20))
-            assert ours._transport.get_write_buffer_size() > 0
-        assert ours.over.done() or ours._transport.is_closing()
+            deaf.path._transport.pause_reading()
+            ours.path._transport.write(bytes(32 << 20))
+            assert ours.path._transport.get_write_buffer_size() > 0
+        assert ours.over.done() or ours.path._transport.is_closing()
         assert server.statistics().sessions == 0

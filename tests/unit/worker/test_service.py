@@ -27,6 +27,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.reach import Place
 from haif.protocol.receipts import check_receipt
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
@@ -34,6 +35,7 @@ from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
 from haif.worker.service import Worker, WorkerSettings
 from tests.support.engines import digest_of, engine
+from tests.support.reach_peers import reach_of
 from tests.support.tiny_model import build_tiny_model
 
 NET = NetId(b"n" * 32)
@@ -103,7 +105,7 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
         orchestrator = await stack.enter_async_context(wire_of(ORCHESTRATOR, 0))
         orchestrator.serve(heartbeats.METHOD, beat)
         directory = await stack.enter_async_context(dht_of(ORCHESTRATOR))
-        presence = codec.encode(Presence("orchestrator", *orchestrator.address, orchestrator.certificate))
+        presence = codec.encode(Presence("orchestrator", Place((orchestrator.address,)), orchestrator.certificate))
         topic = presence_topic(NET, ORCHESTRATOR.peer)
         await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
         gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
@@ -115,7 +117,8 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
             settings=WorkerSettings(
                 orchestrators=frozenset({ORCHESTRATOR.peer}), model=digest_of(model), name="tiny"
             ),
-            identity=WORKER, net=NET, wire=wire, dht=dht, voice=Voice(WORKER, NET, CLOCK, entropy), engine=running,
+            identity=WORKER, net=NET, wire=wire, reach=reach_of(WORKER, wire, NET), dht=dht,
+            voice=Voice(WORKER, NET, CLOCK, entropy), engine=running,
             telemetry=telemetry, clock=CLOCK, entropy=entropy,
         )  # fmt: skip
         async with worker:
@@ -139,7 +142,7 @@ async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model
         (record,) = await at.dht.lookup(offer_topic(NET, at.model))
         offer = codec.decode(Offer, record.payload.body)
         assert len(record.payload.body) <= limits.RECORD_BODY_BYTES_MAX
-        await at.gateway.connect((offer.host, offer.port), WORKER.peer, timeout=10, certificate=offer.certificate)
+        await at.gateway.connect(offer.place.addresses[0], WORKER.peer, timeout=10, certificate=offer.certificate)
         assert len(at.wire._times) == 1
 
 
@@ -161,7 +164,7 @@ async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path)
         assert [load.slots for load in at.heard[0].loads] == [4]
         (record,) = await at.dht.lookup(offer_topic(NET, at.model))
         offer = codec.decode(Offer, record.payload.body)
-        assert (offer.host, offer.port) == at.wire.address
+        assert offer.place == Place((at.wire.address,))
 
         argument = at.ticket(asked())
         answers = await at.run(argument)

@@ -1,0 +1,1 @@
+"""The blind relay: it joins two connections of peers that cannot dial each other, and sees only ciphertext."""

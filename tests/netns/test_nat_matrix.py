@@ -1,0 +1,28 @@
+"""Every kind of NAT against every kind: all connect, and go a direct way in the end where there is one.
+
+What is gated is no time: connected or not, by which way in the end, and that the stream that was open during the move
+is whole. The matrix with its times is printed (pytest -s); `benchmarks/nat.py` keeps it.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.nat_matrix import BY_NAME, KINDS, Kind, matrix, table
+from tests.support.netlab import Lab
+
+pytestmark = pytest.mark.xdist_group("netns-matrix")  # one lab
+FEW = [BY_NAME[name] for name in ("public", "firewalled", "port restricted", "carrier", "symmetric")]
+
+
+@pytest.mark.parametrize("kinds", [FEW, pytest.param(KINDS, marks=pytest.mark.slow)], ids=["few", "all"])
+async def test_all_connect_and_go_a_direct_way_where_both_sides_map_endpoint_independently(
+    lab: Lab, kinds: Sequence[Kind]
+) -> None:
+    met = await matrix(lab, kinds)
+    print("\n" + table(met))
+    assert {} == {(each.asker.name, each.other.name): each.error for each in met if each.error}
+    assert [] == [(each.asker.name, each.other.name) for each in met if not each.whole]
+    assert [] == [(m.asker.name, m.other.name) for m in met if m.must_be_direct and m.last != "direct"]
+    neither = [each for each in met if not each.asker.independent and not each.other.independent]
+    assert {"relayed"} == {each.last for each in neither}
