@@ -131,7 +131,7 @@ class Answerer:
         query, bare = asked.query, asked.bare
         since = Instant(asked.now - limits.DHT_RELAY_SECONDS)
         count = limits.DHT_K + (query.sender is not None and query.sender in self._table)
-        near = self._table.closest(int.from_bytes(query.target, "big"), count, since=since)
+        near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), count, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
         room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
         held = len(self._store.get(query.target, asked.wall))

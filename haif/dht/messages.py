@@ -58,7 +58,7 @@ class Command(IntEnum):
     """What a query asks for."""
 
     PING = 0  # are you there, and who are you
-    FIND = 1  # the contacts closest to the target, and how many records you hold for it
+    FIND = 1  # the contacts closest to the argument (empty: the target), and how many records of the target you hold
     GET = 2  # the records of the target; the argument lists those the reader has (8 bytes each)
     PUT = 3  # keep this record; needs a token; the argument is a `Put`
     WATCH = 4  # as GET, and send me a NOTICE of what changes; needs a token; the argument is a handle, then the list
@@ -156,6 +156,8 @@ def read_query(datagram: Datagram) -> Query:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
     if len(query.argument) % SHORT_BYTES and query.command in {Command.GET, Command.WATCH}:
         raise Malformed("a list of records has 8 bytes each", query.sender)
+    if len(query.argument) not in {0, Digest.size} and query.command == Command.FIND:
+        raise Malformed(f"a point of the key space has {Digest.size} bytes", query.sender)
     if query.command == Command.WATCH and len(query.argument) < HANDLE_BYTES:
         raise Malformed("a watch without a handle", query.sender)
     return query

@@ -19,7 +19,7 @@ from haif.base.clock import Instant, WallTime
 from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
-from haif.dht import messages
+from haif.dht import crowd, messages
 from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
@@ -32,7 +32,7 @@ from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
 from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.sightings import Sightings
-from haif.dht.size import NetworkSize, region
+from haif.dht.size import KEY_SPACE, NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
 from haif.dht.upkeep import Upkeep
@@ -66,8 +66,8 @@ class Node:
     ) -> None:
         self.peer, self.ephemeral = identity.peer, ephemeral
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
-        self.table = RoutingTable(self.peer, exempt=exempt)
-        self.size = NetworkSize()
+        self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
+        self.size = NetworkSize(exempt=exempt)
         self.store = RecordStore()
         self.sightings = Sightings()
         self.counters = Counters()
@@ -85,7 +85,6 @@ class Node:
         self._heard = now  # when the last datagram came
         self._was_alone = False  # when somebody was said to be there
         self._bootstrap: tuple[Address, ...] = ()
-        self._known: tuple[Contact, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
         self._waiting = WaitingRoom()
 
@@ -96,7 +95,8 @@ class Node:
 
         Ends in `Found` (no contacts: nobody answered). Nobody is believed to be there before having answered.
         """
-        self._bootstrap, self._known = tuple(addresses), tuple(known[: limits.DHT_CONTACTS_KEPT_MAX])
+        self._bootstrap = tuple(addresses)
+        self._asker.lost.add(known[: limits.DHT_CONTACTS_KEPT_MAX][::-1], now)
         self._upkeep.postpone(now)
         return self._begin(self._join(Purpose.OWNER, now), now)
 
@@ -195,7 +195,7 @@ class Node:
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
         own = int.from_bytes(self.id, "big")
-        return self.size.nodes([node_id(c.peer) ^ own for c in self.table.closest(own, limits.DHT_K)], now)
+        return self.size.nodes([(node_id(c.peer) ^ own, c) for c in self.table.closest(own, 2 * limits.DHT_K)], now)
 
     def gauge(self, now: Instant) -> None:
         """Look up a random target in the background, to learn how dense the network is."""
@@ -307,13 +307,13 @@ class Node:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
-        dense = int(wide / (limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR))
-        extent = Extent(wide, dense, thorough, broad, self._exempt)
+        self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, KEY_SPACE >> 2))
+        extent = Extent(wide, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
-        if broad:
+        if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        barred = partial(self._asker.bars, now=now)
-        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt)
+        barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         operation.began = now
@@ -330,7 +330,7 @@ class Node:
         if operation.purpose is Purpose.OWNER:
             self._events.append(operation.event())
         if operation.purpose is Purpose.SAMPLE:
-            self.size.sampled(operation.lookup.distances(), now)
+            self.size.sampled(operation.lookup.found(), now)
         else:
             self.counters.eclipses_suspected += operation.lookup.suspected
         if operation.lookup.queries:
@@ -339,7 +339,8 @@ class Node:
             self._on_published(operation, now)
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
-        if isinstance(operation, Join):
+        if isinstance(operation, Join) and operation.enters:
+            self._meet_siblings(now)
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
 
@@ -391,19 +392,24 @@ class Node:
 
     def _look_around(self, now: Instant) -> None:
         if not self._agenda.is_busy:
-            if len(self.table):
-                around = Find(self._agenda.number(), self._lookup(self.id, now), Purpose.UPKEEP)
-            else:
-                around = self._join(Purpose.UPKEEP, now)
-            self._begin(around, now)
+            self._begin(self._join(Purpose.UPKEEP, now), now)
         if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=True)
-        for contact in self._known:
+        """Look up our own id. Who knows nobody asks everybody it ever knew; who does, a few whom it has lost."""
+        enters, lost = purpose is Purpose.OWNER or not len(self.table), self._asker.lost
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=enters)
+        for contact in lost.everybody(now) if enters else ():
             lookup.add(contact)
-        return Join(number, lookup, purpose, self._bootstrap)
+        greeted = [] if enters else lost.some(now, self._entropy)
+        return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
+
+    def _meet_siblings(self, now: Instant) -> None:
+        """Let everybody in our own region know that we are here, and learn who else is."""
+        if not self._agenda.is_busy:
+            lookup = self._lookup(self.id, now, thorough=True, broad=True)
+            self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
     def _refresh(self, prefix: int, now: Instant) -> None:
         self._sample(self.table.target_in(prefix, self._entropy), now)

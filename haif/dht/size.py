@@ -5,31 +5,33 @@ unbiased estimate of N from it (order statistics of the uniform distribution). W
 nodes shrinks the region we search; whoever makes us believe in too few only costs us queries. So:
 
 1. only lookups of targets that we drew ourselves count: ids ground against a key, or against us, are not near those
-2. one contact of each narrow network counts, as everywhere
+2. a network counts for the first peer that it showed within two hours: ids invented while a lookup is on its way cost
+   no more than their hashes, but the addresses at which they answer are soon used up
 3. the median of the last two hours decides, once there are five lookups; before, the lowest of what there is
-4. our own neighbourhood in the table, where newcomers never displace the old, bounds it: at most twice what that
-   shows, so that ids invented on the way of a lookup are not enough
+4. our own neighbourhood in the table, where newcomers never displace the old, bounds it: at most twice what that shows
 5. it grows at most twofold an hour, beyond the first `limits.NETWORK_NODES_UNCLAMPED`; it falls at once
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from statistics import median
 
 from haif.base import limits
 from haif.base.clock import Instant
+from haif.base.ids import PeerId
+from haif.dht.contact import Contact
+from haif.dht.diversity import Scope, networks
 
 KEY_SPACE = 1 << 256
+_COUNTED_MIN = limits.DHT_K // 2
+_NETWORKS_MAX = limits.NETWORK_SAMPLES_MAX * limits.DHT_K
 
 
-def nodes_from(distances: Iterable[int]) -> float:
-    """The number of nodes that explains these distances of the k closest, nearest first; too few: they are all."""
-    known = list(distances)[: limits.DHT_K]
-    if len(known) < limits.DHT_K:
-        return len(known) + 1.0
-    return (len(known) - 1) * KEY_SPACE / max(known[-1], 1)
+def nodes_from(distances: Sequence[int]) -> float:
+    """The number of nodes that explains these distances of the closest, nearest first."""
+    return (len(distances) - 1) * KEY_SPACE / max(distances[-1], 1)
 
 
 def region(nodes: float) -> int:
@@ -38,15 +40,24 @@ def region(nodes: float) -> int:
 
 
 class NetworkSize:
-    """The estimate. Bounded by `limits.NETWORK_SAMPLES_MAX` samples."""
+    """The estimate. Bounded by `limits.NETWORK_SAMPLES_MAX` samples of k contacts. `exempt`: who needs no network."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exempt: Scope = Scope.NOTHING) -> None:
+        self._exempt = exempt
         self._samples: deque[tuple[Instant, float]] = deque(maxlen=limits.NETWORK_SAMPLES_MAX)
+        self._shown: OrderedDict[bytes, tuple[PeerId, Instant]] = OrderedDict()  # by each network, and since when
         self._accepted: tuple[Instant, float] | None = None
 
-    def sampled(self, distances: Iterable[int], now: Instant) -> None:
-        """A lookup of a target that we drew ourselves ended with these distances."""
-        self._samples.append((now, nodes_from(distances)))
+    def sampled(self, found: Sequence[tuple[int, Contact]], now: Instant) -> None:
+        """A lookup of a target that we drew ourselves found these closest to it, nearest first, at these distances.
+
+        It says nothing if half of them or more are of networks that have shown another peer before.
+        """
+        counted = [distance for distance, contact in found if self._is_first(contact, now)]
+        if len(found) < limits.DHT_K:
+            self._samples.append((now, len(found) + 1.0))  # they are all
+        elif len(counted) >= _COUNTED_MIN:
+            self._samples.append((now, nodes_from(counted)))
 
     def needs_samples(self, now: Instant) -> bool:
         """Whether there are too few lookups to judge by."""
@@ -55,16 +66,36 @@ class NetworkSize:
             self._samples.popleft()
         return len(self._samples) < limits.NETWORK_SAMPLES_MIN
 
-    def nodes(self, neighbourhood: Iterable[int], now: Instant) -> float:
-        """The estimate now, given the distances of the contacts in our table closest to ourselves, nearest first."""
-        around = nodes_from(neighbourhood)
+    def nodes(self, neighbours: Sequence[tuple[int, Contact]], now: Instant) -> float:
+        """The estimate now, given the contacts in our table closest to ourselves, nearest first, with distances."""
+        around = self._around(neighbours)
         few = self.needs_samples(now)
         samples = [nodes for _, nodes in self._samples]
-        if few:
-            return min([around, *samples])
-        value = min(median(samples), 2 * around)
+        value = min([around, *samples]) if few else min(median(samples), 2 * around)
         if self._accepted is not None:
             at, before = self._accepted
             value = min(value, max(before * 2 ** ((now - at) / 3600), limits.NETWORK_NODES_UNCLAMPED))
-        self._accepted = now, value
+        if not few:
+            self._accepted = now, value
         return value
+
+    def _around(self, neighbours: Sequence[tuple[int, Contact]]) -> float:
+        one_each = {self._network(contact): distance for distance, contact in reversed(neighbours)}
+        if len(one_each) < limits.DHT_K:
+            return len(one_each) + 1.0
+        return nodes_from(sorted(one_each.values())[: limits.DHT_K])
+
+    def _is_first(self, contact: Contact, now: Instant) -> bool:
+        """Whether this peer is the first that its network has shown lately."""
+        network = self._network(contact)
+        peer, since = self._shown.pop(network, (contact.peer, now))
+        if now - since > limits.NETWORK_SAMPLE_SECONDS:
+            peer, since = contact.peer, now
+        self._shown[network] = peer, since
+        if len(self._shown) > _NETWORKS_MAX:
+            self._shown.popitem(last=False)
+        return peer == contact.peer
+
+    def _network(self, contact: Contact) -> bytes:
+        narrow, _, scope = networks(contact.address)
+        return narrow if scope < self._exempt else contact.peer

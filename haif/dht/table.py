@@ -20,6 +20,7 @@ from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
 _BRANCH_BITS = 3
+_LOT_BITS = 64
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class _Entry:
     contact: Contact
     seen: Instant
     id: int
+    lot: int
     entered: int = 0  # when, counted in entries
     failures: int = 0
 
@@ -45,12 +47,21 @@ class RoutingTable:
     `exempt` says whose networks are not counted; by default everybody's are.
     """
 
-    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING) -> None:
+    def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING, salt: bytes = b"") -> None:
         self._own = own
         self._own_id = node_id(own)
         self._buckets: dict[int, _Bucket] = {}
         self._census = Census(exempt)
         self._entries = 0
+        self._factor = int.from_bytes(salt, "big") | 1
+        self._near = 0  # the distance within which everybody is kept
+
+    def widen(self, near: int) -> None:
+        """From now on keep up to `limits.DHT_SIBLINGS_MAX` in each bucket that reaches closer to us than `near`."""
+        self._near = near
+
+    def _room(self, prefix: int) -> int:
+        return limits.DHT_SIBLINGS_MAX if 1 << (ID_BITS - 1 - prefix) < self._near else limits.DHT_K
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -71,27 +82,33 @@ class RoutingTable:
             return None
         if not self._census.admits(prefix, contact.address):
             return None
-        if len(bucket.entries) < limits.DHT_K:
+        if len(bucket.entries) < self._room(prefix):
             bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, _Entry(shared(contact), now, node_id(contact.peer)))
+            self._enter(prefix, bucket, self._entry(shared(contact), now))
             return None
-        if (surplus := self._surplus(prefix, bucket, contact.peer)) is not None:
-            self._leave(prefix, bucket, surplus.contact.peer)
-            self._enter(prefix, bucket, _Entry(contact, now, node_id(contact.peer)))
-            contact, now = surplus.contact, surplus.seen
-        self._wait(bucket, _Entry(contact, now, node_id(contact.peer)))
+        entry = self._entry(contact, now)
+        if (displaced := self._displaced(prefix, bucket, entry)) is not None:
+            self._leave(prefix, bucket, displaced.contact.peer)
+            self._enter(prefix, bucket, entry)
+            entry = displaced
+        self._wait(bucket, entry)
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
-    def failed(self, contact: Contact) -> None:
-        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
+    def failed(self, contact: Contact) -> bool:
+        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over.
+
+        Whether the contact has left.
+        """
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
         if entry is None or entry.contact != contact:
-            return
+            return False
         entry.failures += 1
-        if entry.failures >= limits.DHT_FAILURES_MAX:
-            self.drop(contact.peer)
+        if entry.failures < limits.DHT_FAILURES_MAX:
+            return False
+        self.drop(contact.peer)
+        return True
 
     def drop(self, peer: PeerId) -> None:
         """Forget a peer; the latest waiting contact that still may takes its place."""
@@ -103,7 +120,7 @@ class RoutingTable:
         if peer not in bucket.entries:
             return
         self._leave(prefix, bucket, peer)
-        while bucket.waiting and len(bucket.entries) < limits.DHT_K:
+        while bucket.waiting and len(bucket.entries) < self._room(prefix):
             _, replacement = bucket.waiting.popitem(last=True)
             if self._census.admits(prefix, replacement.contact.address):
                 self._enter(prefix, bucket, replacement)
@@ -127,7 +144,13 @@ class RoutingTable:
         bucket = self._buckets.get(prefix)
         if contact.peer == self._own or not self._census.admits(prefix, contact.address):
             return False
-        return bucket is None or (contact.peer not in bucket.entries and len(bucket.entries) < limits.DHT_K)
+        if bucket is None:
+            return True
+        if contact.peer in bucket.entries:
+            return False
+        if len(bucket.entries) < self._room(prefix):
+            return True
+        return self._outdrawn(prefix, bucket, contact.peer, self._lot(contact)) is not None
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.
@@ -237,6 +260,35 @@ class RoutingTable:
         entry = bucket.entries.pop(peer)
         bucket.branches[self._branch(prefix, peer)] -= 1
         self._census.leave(prefix, entry.contact.address)
+
+    def _displaced(self, prefix: int, bucket: _Bucket, newcomer: _Entry) -> _Entry | None:
+        """Whose place a newcomer to a full bucket takes.
+
+        Half of a bucket belongs to whoever came first; the other half is drawn by lot among the networks of everybody
+        who ever answered (min-wise sampling, as in Brahms, Bortnikov et al. 2009). So whoever is older than all others
+        gets no more of it than its share of the networks, and whoever comes again and again gets no more either.
+        """
+        peer = newcomer.contact.peer
+        return self._surplus(prefix, bucket, peer) or self._outdrawn(prefix, bucket, peer, newcomer.lot)
+
+    def _outdrawn(self, prefix: int, bucket: _Bucket, newcomer: PeerId, lot: int) -> _Entry | None:
+        """The last of the drawn half whose branch is at least as full, if the newcomer's lot is lower than its."""
+        least = bucket.branches[self._branch(prefix, newcomer)]
+        drawn = sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
+        outdrawn = [entry for entry in drawn if entry.lot > lot]
+        return max(
+            (entry for entry in outdrawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
+            key=lambda entry: entry.lot,
+            default=None,
+        )
+
+    def _entry(self, contact: Contact, now: Instant) -> _Entry:
+        return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
+
+    def _lot(self, contact: Contact) -> int:
+        """The same for all of a network, and nobody's but ours to know."""
+        whose = networks(contact.address).narrow if self._census.counts(contact.address) else contact.peer
+        return (int.from_bytes(whose, "big") * self._factor >> _LOT_BITS) & ((1 << _LOT_BITS) - 1)
 
     def _surplus(self, prefix: int, bucket: _Bucket, newcomer: PeerId) -> _Entry | None:
         """Whose place a newcomer to a full bucket takes: the last to enter the fullest branch, if fuller by two.

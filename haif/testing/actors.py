@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from random import Random
 from typing import Any, Final
 
@@ -142,6 +142,51 @@ class Eclipser(Actor):
         key = int.from_bytes(query.target, "big")
         gang = sorted(self.accomplices, key=lambda contact: node_id(contact.peer) ^ key)[: limits.DHT_K]
         return Reply(honest.observed, honest.token, contacts=pack_contacts(gang, _CONTACT_BYTES_MAX))
+
+
+class Sybil(Actor):
+    """One of a gang: names only its fellows closest to the point asked for, keeps no record, and may say it has some.
+
+    Of the contacts it names, `invents` are invented anew each time, `within` this distance of the target.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        net: NetId,
+        entropy: Callable[[int], bytes],
+        gang: Sequence[Contact],
+        *,
+        claims: int = 0,
+        invents: int = 0,
+        within: int = 0,
+    ) -> None:
+        super().__init__(identity, net, entropy)
+        self.gang, self.claims, self.invents, self.within = gang, claims, invents, within
+        self.is_mute = False
+
+    def on_query(self, datagram: Datagram, query: Query, source: Address, now: Instant) -> None:
+        """Answer, unless mute."""
+        if not self.is_mute:
+            super().on_query(datagram, query, source, now)
+
+    def reply(self, query: Query, source: Address, now: Instant) -> Reply:
+        """The fellows around the point, and some who do not exist."""
+        honest = super().reply(query, source, now)
+        if query.command != Command.FIND:
+            return honest
+        point = int.from_bytes(query.argument or query.target, "big")
+        near = nsmallest(limits.DHT_K, self.gang, key=lambda contact: node_id(contact.peer) ^ point)
+        named = [self._invented(int.from_bytes(query.target, "big")) for _ in range(self.invents)] + near
+        contacts = pack_contacts(named[: limits.DHT_K], _CONTACT_BYTES_MAX)
+        return Reply(honest.observed, honest.token, contacts=contacts, held=self.claims)
+
+    def _invented(self, target: int) -> Contact:
+        while True:
+            peer = PeerId(self.entropy(PeerId.size))
+            if node_id(peer) ^ target < self.within:
+                a, b, c = self.entropy(3)
+                return Contact(peer, (f"{120 + a % 80}.{b}.{c}.7", 4000))
 
 
 class Equivocator(Actor):

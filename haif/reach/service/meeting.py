@@ -23,6 +23,7 @@ from haif.base.errors import (
     Forbidden,
     HaifError,
     Overloaded,
+    PeerFault,
     Timeout,
     Unavailable,
     WrongState,
@@ -100,7 +101,7 @@ class Meetings:
                 await _ask(session, methods.SYNC, Sync(0))
                 trip = self._clock.now() - began
                 for attempt in range(1, limits.PUNCH_TRIES_MAX + 1):
-                    with suppress(Unavailable):
+                    with suppress(Unavailable, PeerFault):  # nobody came, or somebody else did
                         await session.move(await _meet(session, port, theirs, attempt, trip))
                         return True
             finally:

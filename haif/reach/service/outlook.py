@@ -15,7 +15,7 @@ from haif.dht.diversity import networks
 from haif.dht.service import Dht
 from haif.dht.sightings import Sighting
 from haif.protocol.relay import RelayAt
-from haif.reach.classify import Verdict, classify
+from haif.reach.classify import UNKNOWN, Verdict, classify
 from haif.reach.service.meeting import Meetings, port_towards
 from haif.reach.standing import Standing
 
@@ -73,7 +73,10 @@ class Outlook:
 
     async def _look_forever(self) -> None:
         while True:
-            verdict = await judge(self._dht)
+            try:
+                verdict = await judge(self._dht)
+            except OSError:  # no second socket to be had: that says nothing about us
+                verdict = UNKNOWN
             self.standing = self.standing.heard(verdict, self._clock.now())
             self._on_standing(self.standing)
             due = self._clock.now() + limits.SURVEY_EVERY_SECONDS

@@ -77,6 +77,53 @@ def test_a_slow_contact_frees_its_slot_and_may_still_answer() -> None:
     assert lookup.done
 
 
+def test_a_prompt_lookup_passes_over_who_is_past_its_timeout_once_k_have_answered() -> None:
+    known = contacts(limits.DHT_K + 1)
+    for prompt in (False, True):
+        lookup = Lookup(TARGET, known, OWN, prompt=prompt)
+        while asks := lookup.asks():
+            for ask in asks:
+                if who(ask) == known[3]:
+                    lookup.slow(known[3])
+                else:
+                    lookup.answered(who(ask), reply([]))
+        assert lookup.done is prompt
+        lookup.answered(known[3], reply([]))
+        assert lookup.done
+        assert [answer.contact for answer in lookup.nearest()] == known[: limits.DHT_K]
+
+
+def test_a_prompt_lookup_still_waits_for_the_slow_where_fewer_than_k_answer() -> None:
+    known = contacts(5)
+    lookup = Lookup(TARGET, known, OWN, prompt=True)
+    for ask in lookup.asks()[1:]:
+        lookup.answered(who(ask), reply([]))
+    lookup.slow(known[0])
+    assert lookup.asks() == []
+    assert not lookup.done
+    lookup.failed(known[0])
+    assert lookup.done
+
+
+def test_once_three_have_answered_all_of_the_closest_set_are_asked_at_once() -> None:
+    lookup = Lookup(TARGET, contacts(40), OWN)
+    first = lookup.asks()
+    assert len(first) == limits.DHT_ALPHA
+    for ask in first[: limits.DHT_GUIDES]:
+        lookup.answered(who(ask), reply([]))
+    assert len(lookup.asks()) == limits.DHT_K - limits.DHT_ALPHA
+
+
+def test_who_answers_without_having_been_asked_here_takes_part() -> None:
+    near, far = contacts(2)
+    lookup = Lookup(TARGET, [], OWN)
+    lookup.volunteered(far, reply([near]))
+    assert [who(ask) for ask in lookup.asks()] == [near]
+    lookup.answered(near, reply([]))
+    lookup.volunteered(near, reply([]))
+    assert [answer.contact for answer in lookup.nearest()] == [near, far]
+
+
 def test_a_closer_peer_named_in_an_answer_is_asked_next() -> None:
     near, *far = contacts(2)
     lookup = Lookup(TARGET, far, OWN)
@@ -154,7 +201,9 @@ def test_a_thorough_lookup_asks_everybody_in_the_region_and_two_of_each_network(
     known[10:40] = [Contact(contact.peer, ("66.6.6.6", n + 1)) for n, contact in enumerate(known[10:40])]
     region = distance(known[50])
     lookup = Lookup(TARGET, known, OWN, Extent(region=region, thorough=True))
-    assert set(finish(lookup)) == {*known[:12], *known[40:50]}
+    asked = set(finish(lookup))
+    assert asked & set(known[:50]) == {*known[:12], *known[40:50]}
+    assert 1 <= len(asked & set(known[50:])) <= 2 * limits.DHT_SHELL_CONTACTS  # witnesses around the region
     assert len(lookup.reached()) == 22
     assert len(lookup.nearest()) == limits.DHT_K
 
@@ -166,17 +215,54 @@ def test_a_lookup_that_is_not_thorough_ignores_the_region() -> None:
 
 def test_a_neighbourhood_that_is_too_dense_is_suspected_and_a_thorough_lookup_then_looks_around() -> None:
     known = contacts(250)
-    edge = distance(known[19])
-    calm = Lookup(TARGET, known, OWN, Extent(dense=edge, thorough=True))
+    factor = limits.DHT_REGION_FACTOR * limits.DHT_DENSITY_FACTOR
+    edge = int(distance(known[19]) * factor)  # of the region in which so many nodes would be just dense enough
+    calm = Lookup(TARGET, known, OWN, Extent(region=edge))
     assert len(finish(calm)) == limits.DHT_K
     assert not calm.suspected
-    plain = Lookup(TARGET, known, OWN, Extent(dense=edge + 1))
+    plain = Lookup(TARGET, known, OWN, Extent(region=edge + 1000 * (edge >> 16)))
     assert len(finish(plain)) == limits.DHT_K
     assert plain.suspected
-    thorough = Lookup(TARGET, known, OWN, Extent(dense=edge + 1, thorough=True))
-    assert len(finish(thorough)) > limits.DHT_K + 2 * limits.DHT_SHELL_CONTACTS
+    thorough = Lookup(TARGET, known, OWN, Extent(region=distance(known[19]) * 6, thorough=True))
+    assert len(finish(thorough)) >= limits.DHT_K + limits.DHT_SHELL_CONTACTS
     assert thorough.suspected
     assert thorough.done
+
+
+def test_of_a_crowd_a_sample_is_asked_that_another_lookup_would_not_draw() -> None:
+    known = contacts(2000)
+    region = distance(known[400])
+    asked = []
+    for salt in (b"one", b"two"):
+        lookup = Lookup(TARGET, known, OWN, Extent(region=region, thorough=True), salt=salt)
+        asked.append({contact for contact in finish(lookup) if distance(contact) < region})
+        assert lookup.done
+    for chosen in asked:
+        assert 0.15 * 400 < len(chosen) < 0.4 * 400
+    assert len(asked[0] & asked[1]) < len(asked[0]) * 0.6
+
+
+def test_in_a_crowd_nobody_inside_is_believed_about_others_and_witnesses_outside_are() -> None:
+    known = contacts(2000)
+    region = distance(known[200])
+    inside, hidden, outside = known[:100], known[100:120], known[200:260]
+    fakes = {contact: contacts(2000, seed)[:20] for seed, contact in enumerate(inside, start=10)}
+    for told, believed in ((fakes, False), (dict.fromkeys(outside, hidden), True)):
+        lookup = Lookup(TARGET, [*inside, *outside], OWN, Extent(region=region, thorough=True), salt=b"salt")
+        strangers = set(finish(lookup, told)) - {*inside, *outside}
+        assert bool(strangers) is believed
+        assert lookup.queries < 150
+
+
+def test_whoever_stands_close_is_asked_around_a_point_inside_the_region_and_others_around_the_target() -> None:
+    known = contacts(400)
+    region = distance(known[30])
+    asks = Lookup(TARGET, known[:8], OWN, Extent(region=region, thorough=True), salt=b"salt").asks()
+    points = [int.from_bytes(ask.argument, "big") for ask in asks]
+    assert len(set(points)) == 8
+    assert all(0 <= point < region for point in points)
+    far = Lookup(TARGET, known[390:], OWN, Extent(region=region, thorough=True), salt=b"salt").asks()
+    assert {ask.argument for ask in far} == {b""}
 
 
 def test_a_false_address_of_a_peer_that_has_answered_takes_nobodys_place() -> None:
@@ -198,10 +284,10 @@ def test_a_broad_lookup_asks_three_at_each_doubling_of_the_distance() -> None:
 
 
 def test_a_broad_lookup_finds_its_way_past_liars_who_are_closest_to_all_that_we_know() -> None:
-    liars, far, hidden = contacts(limits.DHT_K), contacts(400)[399], contacts(60, 2)[:30]
+    liars, far, hidden = contacts(limits.DHT_K), contacts(2000)[1999], contacts(60, 2)[:30]
     for broad in (False, True):
-        lookup = Lookup(TARGET, [*liars, far], OWN, Extent(region=distance(hidden[-1]), thorough=True, broad=broad))
-        assert (set(hidden) <= {far, *finish(lookup, {far: hidden[:20], hidden[0]: hidden[20:]})}) is broad
+        lookup = Lookup(TARGET, [*liars, far], OWN, Extent(broad=broad))
+        assert (set(hidden[:20]) <= {far, *finish(lookup, {far: hidden[:20]})}) is broad
 
 
 def test_a_write_may_begin_with_whoever_is_as_good_as_sure_to_be_among_the_closest() -> None:

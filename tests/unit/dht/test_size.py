@@ -6,6 +6,9 @@ import pytest
 
 from haif.base import limits
 from haif.base.clock import Instant
+from haif.base.ids import PeerId
+from haif.dht.contact import Contact
+from haif.dht.diversity import Scope
 from haif.dht.size import KEY_SPACE, NetworkSize, nodes_from, region
 
 NOW = Instant(10_000.0)
@@ -15,14 +18,24 @@ def later(seconds: float) -> Instant:
     return Instant(NOW + seconds)
 
 
-def distances(nodes: int, random: Random) -> list[int]:
-    """How far the k closest of so many nodes are from a random point."""
-    return sorted(random.getrandbits(256) for _ in range(nodes))[: limits.DHT_K]
+_Found = list[tuple[int, Contact]]
 
 
-def evenly(nodes: float) -> list[int]:
-    """The distances that are explained by exactly so many nodes."""
-    return [int((limits.DHT_K - 1) / nodes * KEY_SPACE)] * limits.DHT_K
+def somebody(number: int) -> Contact:
+    """An honest node in a /24 of its own."""
+    return Contact(
+        PeerId(number.to_bytes(32, "big")), (f"{20 + number // 60_000}.{number // 250 % 240}.{number % 250}.1", 1)
+    )
+
+
+def closest(nodes: int, random: Random) -> _Found:
+    """The k closest of so many nodes to a random point."""
+    return sorted((random.getrandbits(256), somebody(number)) for number in range(nodes))[: limits.DHT_K]
+
+
+def evenly(nodes: float) -> _Found:
+    """Distances that are explained by exactly so many nodes."""
+    return [(int((limits.DHT_K - 1) / nodes * KEY_SPACE), somebody(number)) for number in range(limits.DHT_K)]
 
 
 def settled(nodes: int) -> NetworkSize:
@@ -37,14 +50,18 @@ def settled(nodes: int) -> NetworkSize:
 def test_the_median_of_ten_lookups_is_within_a_third_of_the_truth(nodes: int) -> None:
     random, size = Random(nodes), NetworkSize()
     for _ in range(10):
-        size.sampled(distances(nodes, random), NOW)
-    assert size.nodes(distances(nodes, random), NOW) == pytest.approx(nodes, rel=0.33)
+        size.sampled(closest(nodes, random), NOW)
+    assert size.nodes(closest(nodes, random), NOW) == pytest.approx(nodes, rel=0.33)
 
 
 def test_whoever_knows_fewer_than_k_knows_everybody() -> None:
-    assert nodes_from([]) == 1
-    assert nodes_from([5, 6, 7]) == 4
+    assert NetworkSize().nodes([], NOW) == 1
+    assert NetworkSize().nodes([(n, somebody(n)) for n in (5, 6, 7)], NOW) == 4
     assert region(4) == KEY_SPACE
+
+
+def test_nineteen_intervals_of_a_twentieth_of_a_percent_are_two_thousand_nodes() -> None:
+    assert nodes_from([number * KEY_SPACE // 2000 for number in range(limits.DHT_K)]) == pytest.approx(2000)
 
 
 def test_a_region_holds_a_quarter_more_than_k_nodes() -> None:
@@ -116,3 +133,47 @@ def test_it_says_when_it_needs_samples() -> None:
         size.sampled(evenly(500), NOW)
     assert not size.needs_samples(NOW)
     assert size.needs_samples(later(limits.NETWORK_SAMPLE_SECONDS + 1))
+
+
+def disturbed(nodes: int, subnets: int, random: Random, *, invented: int) -> _Found:
+    """What a lookup sees when somebody on its way invents ids near its target, at addresses it has used before."""
+    near = 2 * limits.DHT_K * KEY_SPACE // nodes
+    honest = [(random.getrandbits(256), somebody(number)) for number in range(nodes)]
+    for _ in range(invented):
+        address = (f"200.0.{random.randrange(subnets)}.1", random.randrange(1, 65_536))
+        honest.append((random.randrange(near), Contact(PeerId(random.randbytes(32)), address)))
+    return sorted(honest)[: limits.DHT_K]
+
+
+def test_ids_invented_on_the_way_of_every_lookup_use_their_addresses_up() -> None:
+    random, size = Random(3), NetworkSize()
+    for lookup in range(144):  # in two hours
+        size.sampled(disturbed(1000, 200, random, invented=60), later(50 * lookup))
+    assert 800 < size.nodes(evenly(100_000), later(7200)) < 1600
+
+
+def test_when_no_lookup_is_left_undisturbed_the_last_estimate_holds() -> None:
+    random, size = Random(4), settled(1000)
+    for lookup in range(1, 300):
+        size.sampled(disturbed(1000, 3, random, invented=500), later(60 * lookup))
+    assert size.nodes(evenly(1_000_000), later(60 * 299)) <= 1000 * 2**5  # five hours
+    assert size.needs_samples(later(60 * 299))
+
+
+def test_a_network_may_show_another_peer_after_two_hours() -> None:
+    size = NetworkSize()
+    for number, at in enumerate((0, 60, 7300)):
+        found = [
+            (distance, Contact(PeerId(bytes([number]) * 32), contact.address)) for distance, contact in evenly(1000)
+        ]
+        size.sampled(found, later(at))
+        assert size.nodes(evenly(9000), later(at)) == pytest.approx((1000, 1000, 1000)[number])
+    assert size.needs_samples(later(7300))
+
+
+def test_addresses_of_one_machine_count_singly_where_they_are_exempt() -> None:
+    found = [
+        (distance, Contact(contact.peer, ("127.0.0.1", n + 1))) for n, (distance, contact) in enumerate(evenly(500))
+    ]
+    for exempt, nodes in ((Scope.NOTHING, 2), (Scope.LOOPBACK, 500)):
+        assert NetworkSize(exempt=exempt).nodes(found, NOW) == pytest.approx(nodes)

@@ -14,6 +14,7 @@ from haif.dht.table import ID_BITS, RoutingTable
 
 OWN = PeerId(b"o" * 32)
 NOW = Instant(1000.0)
+SALT = Random(7).randbytes(16)
 
 
 def prefix(peer: PeerId) -> int:
@@ -46,13 +47,64 @@ def branch(peer: PeerId) -> int:
     return node_id(peer) >> 252 & 7
 
 
-def test_a_bucket_holds_k_and_old_contacts_of_no_crowded_branch_are_not_displaced() -> None:
-    table, contacts = full_table()
+def evenly(count: int) -> list[Contact]:
+    """Contacts of bucket 0 in as many wide networks, the branches taking turns: nobody has too many."""
+    by_branch: dict[int, list[PeerId]] = {}
+    for contact in far_contacts(2 * count):
+        by_branch.setdefault(branch(contact.peer), []).append(contact.peer)
+    turns = [peers[turn] for turn in range(count // 8) for peers in by_branch.values()]
+    return [Contact(peer, (f"{20 + n % 200}.{n // 200}.0.1", 4000)) for n, peer in enumerate(turns)]
+
+
+def test_half_of_a_full_bucket_belongs_to_whoever_came_first() -> None:
+    table, contacts = RoutingTable(OWN, salt=SALT), evenly(400)
+    for contact in contacts:
+        table.heard(contact, NOW)
     assert len(table) == limits.DHT_K
-    held = [branch(contact.peer) for contact in contacts if contact.peer in table]
-    gone = [contact for contact in contacts[: limits.DHT_K] if contact.peer not in table]
-    assert all(held.count(branch(contact.peer)) >= max(map(held.count, held)) - 1 for contact in gone)
-    assert len(gone) <= 5
+    assert sum(contact.peer in table for contact in contacts[: limits.DHT_K // 2]) >= limits.DHT_K // 2 - 2
+
+
+def test_whoever_is_older_than_all_others_gets_its_share_of_the_other_half_and_no_more() -> None:
+    shares = []
+    for number in range(20):
+        table, contacts = RoutingTable(OWN, salt=Random(number).randbytes(16)), evenly(400)
+        for contact in contacts:
+            table.heard(contact, NOW)
+        shares.append(sum(contact.peer in table for contact in contacts[200:]))  # the younger half of all
+    assert 3 < sum(shares) / len(shares) < 7
+
+
+def test_coming_again_and_again_gives_nobody_a_place() -> None:
+    table, contacts = RoutingTable(OWN, salt=SALT), evenly(400)
+    for contact in contacts * 5:
+        table.heard(contact, NOW)
+    before = table.closest(0, 400)
+    for contact in contacts * 5:
+        table.heard(contact, NOW)
+    assert set(table.closest(0, 400)) == set(before)
+
+
+def test_a_stranger_is_wanted_in_a_full_bucket_only_if_its_lot_is_lower() -> None:
+    table, contacts = RoutingTable(OWN, salt=SALT), evenly(400)
+    for contact in contacts[:200]:
+        table.heard(contact, NOW)
+    wanted = [contact for contact in contacts[200:] if table.wants(contact)]
+    assert 0 < len(wanted) < 50
+    for contact in wanted[:1]:
+        table.heard(contact, NOW)
+        assert contact.peer in table
+
+
+def test_within_the_distance_given_everybody_is_kept() -> None:
+    table, contacts = RoutingTable(OWN, salt=SALT), evenly(400)
+    table.widen(1 << (ID_BITS - 1))
+    for contact in contacts:
+        table.heard(contact, NOW)
+    assert len(table) == limits.DHT_K  # bucket 0 begins at that distance
+    table.widen((1 << (ID_BITS - 1)) + 1)
+    for contact in contacts:
+        table.heard(contact, NOW)
+    assert all(contact.peer in table for contact in contacts)
 
 
 def test_ids_ground_against_one_key_do_not_fill_a_bucket_however_early_they_came() -> None:
@@ -84,10 +136,12 @@ def test_after_two_failures_in_a_row_the_latest_waiting_contact_takes_over() -> 
 
 def test_a_newcomer_to_a_full_bucket_has_the_longest_silent_contact_pinged() -> None:
     table, contacts = full_table()
-    assert table.heard(contacts[-1], NOW) is None  # everybody was heard a moment ago
-    for contact in contacts[1 : limits.DHT_K]:
+    silent, *others = [contact for contact in contacts if contact.peer in table]
+    newcomer = next(contact for contact in contacts if contact.peer not in table and not table.wants(contact))
+    assert table.heard(newcomer, NOW) is None  # everybody was heard a moment ago
+    for contact in others:
         table.heard(contact, later(301))
-    assert table.heard(contacts[-1], later(302)) == contacts[0]
+    assert table.heard(newcomer, later(302)) == silent
 
 
 def test_a_peer_keeps_its_address_until_that_has_failed() -> None:

@@ -530,6 +530,28 @@ async def test_an_end_that_reads_nothing_holds_the_other_and_not_the_relays_memo
     await house.quiet()
 
 
+async def test_an_end_that_never_reads_is_let_go_when_the_other_has_left(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RELAY_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "RELAY_BUFFER_BYTES", 1 << 30)  # so that all of it waits to be read by the deaf end
+    house.relay._call = no_call  # type: ignore[method-assign, assignment]
+    token = await house.ask()
+    [circuit] = house.relay._board.circuits
+    talks, deaf = await shown(house.at.address, token), await shown(house.at.address, circuit.tokens[1])
+    loop = asyncio.get_running_loop()
+    while None in (legs := house.relay._legs[circuit]):
+        await asyncio.sleep(0)
+    unread = legs[1]._transport
+    await loop.sock_sendall(talks, bytes(32 << 20))
+    talks.close()
+    await house.quiet()
+    assert unread.get_write_buffer_size() > 0
+    while unread.get_write_buffer_size():
+        await asyncio.sleep(0)
+    deaf.close()
+
+
 async def no_call(*_: object) -> None:
     """The relay does not call: the test plays both ends."""
 
