@@ -28,22 +28,37 @@ def aioquic() -> dict[str, float] | str:
 
 def secret_stream() -> dict[str, float] | str:
     """Messages echoed over the Noise stream of hyperdht on TCP, both ends in one process; or why not."""
-    return _node("tcp")
+    return _node("hyperdht_peer.js", "tcp")
 
 
 def hyperdht() -> dict[str, float] | str:
     """The same over UDX, as hyperdht's nodes connect, in a test network of its own; or why not."""
-    return _node("udx")
+    return _node("hyperdht_peer.js", "udx")
 
 
-def _node(transport: str) -> dict[str, float] | str:
+def kademlia_lookups(nodes: int, lookups: int, seed: int) -> dict[str, float] | str:
+    """What find_node costs PyPI's kademlia, all nodes in one process; or why that is not known."""
+    python = BUILD / "kademlia" / "bin" / "python"
+    return (
+        _made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
+        or _made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
+        or _run([str(python), str(HERE / "kademlia_lookups.py"), *map(str, (nodes, lookups, seed))], seconds=1800)
+    )
+
+
+def hyperdht_lookups(nodes: int, lookups: int) -> dict[str, float] | str:
+    """What find_node costs npm's hyperdht, all nodes in one process; or why that is not known."""
+    return _node("hyperdht_lookups.js", str(nodes), str(lookups), seconds=1800)
+
+
+def _node(script: str, *arguments: str, seconds: float = 120) -> dict[str, float] | str:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         return "Node.js is not here"
     folder = BUILD / "node"
     install = [npm, "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
     return _made(folder / "node_modules", [*install, "hyperdht"], BUILD) or _run(
-        [node, str(HERE / "hyperdht_peer.js"), transport], cwd=folder
+        [node, str(HERE / script), *arguments], cwd=folder, seconds=seconds
     )
 
 
@@ -61,9 +76,9 @@ def _made(what: Path, command: Sequence[str], folder: Path) -> str:
     return ""
 
 
-def _run(command: Sequence[str], cwd: Path | None = None) -> dict[str, float] | str:
+def _run(command: Sequence[str], cwd: Path | None = None, *, seconds: float = 120) -> dict[str, float] | str:
     try:
-        done = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True, cwd=cwd)
+        done = subprocess.run(command, check=True, capture_output=True, timeout=seconds, text=True, cwd=cwd)
     except (OSError, subprocess.SubprocessError) as error:
         return f"did not run: {error}"
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -23,6 +23,7 @@ from haif.dht.agenda import Agenda
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
 from haif.dht.lookup import Ask
+from haif.dht.lost import Lost
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Find
 from haif.dht.penalties import Penalties
@@ -61,6 +62,7 @@ class Asker:
         self._requests = Requests(entropy)
         self._penalties = Penalties()
         self._challenged: set[PeerId] = set()
+        self.lost = Lost()
         self.outgoing: deque[tuple[bytes, Address]] = deque()
 
     def appear(self, *, ephemeral: bool) -> None:
@@ -136,6 +138,7 @@ class Asker:
             raise WrongState("our own reply came back", responder)
         self._requests.answered(query, now)
         self._upkeep.answered()
+        self.lost.found(responder)
         self._challenged.discard(responder)
         self._counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
@@ -191,9 +194,12 @@ class Asker:
             return
         self._requests.failed(query)
         self._counters.queries_failed += 1
-        self._upkeep.unanswered()
         if query.ask.peer is not None:
-            self._table.failed(Contact(query.ask.peer, query.ask.address))
+            contact = Contact(query.ask.peer, query.ask.address)
+            if contact not in self.lost:  # else it is no news
+                self._upkeep.unanswered()
+            if self._table.failed(contact):
+                self.lost.add([contact], now)
         self._give_up(query, now)
 
     def _give_up(self, query: Open, now: Instant) -> None:

@@ -96,6 +96,9 @@ class Lookup:
         self._own, self._barred, self._prompt = own, barred, prompt
         self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.thorough and extent.region <= _CROWDED_MAX)
         self._witnesses = Witnesses()
+        self._region = extent.region if extent.thorough else 0
+        self._watchful = extent.thorough or extent.broad  # whether it matters who has named whom
+        self._verdict: bool | None = None  # whether the closest set has answered; None: to be looked at again
         self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
         self._states: dict[Contact, _State] = {}
         self._hops: dict[Contact, int] = {}
@@ -107,22 +110,30 @@ class Lookup:
 
     def add(self, contact: Contact, namer: Contact | None = None) -> None:
         """Consider a contact, named by somebody who answered or by our own table."""
-        if contact.peer == self._own or self._barred(contact):
+        is_known = contact in self._states
+        if (is_known and not self._watchful) or contact.peer == self._own or self._barred(contact):
             return
         distance = self._distance(contact)
-        by = self._distance(namer) if namer is not None else distance
-        inside, by_insider = distance < self._region, namer is not None and by < self._region
-        inwards = by.bit_length() > distance.bit_length()
-        if not self._crowd.named(contact, namer, inside=inside, by_insider=by_insider, inwards=inwards):
+        if self._watchful and not self._named(contact, namer, distance):
             return
-        if contact not in self._states:
+        if not is_known:
             self._states[contact] = _State.NEW
             self._hops[contact] = 1 if namer is None else self._hops[namer] + 1
             narrow, _, scope = networks(contact.address)
             counted = narrow if scope < self._extent.exempt else b""
             insort(self._order, (distance, contact, counted))
-            if distance >= self._region:
-                self._witnesses.add(distance, contact, self._crowd.lot(contact))
+            self._verdict = None
+
+    def _named(self, contact: Contact, namer: Contact | None, distance: int) -> bool:
+        """Note who has named whom. Whether the name may be believed."""
+        by = self._distance(namer) if namer is not None else distance
+        inside, by_insider = distance < self._region, namer is not None and by < self._region
+        inwards = by.bit_length() > distance.bit_length()
+        if not self._crowd.named(contact, namer, inside=inside, by_insider=by_insider, inwards=inwards):
+            return False
+        if not inside and contact not in self._states:
+            self._witnesses.add(distance, contact, self._crowd.lot(contact))
+        return True
 
     def asks(self) -> list[Ask]:
         """What to send now: to the closest not yet asked, at most `limits.DHT_ALPHA` in flight.
@@ -133,6 +144,7 @@ class Lookup:
         asks = self._asks()
         if not asks and self._complete:
             density = self._density()
+            self._verdict = None  # a crowd changes who is to be heard
             self.suspected = self.suspected or density > limits.DHT_DENSITY_FACTOR
             if density > limits.DHT_CROWD_DENSITY and self._crowd.noticed():
                 asks = self._asks()
@@ -148,8 +160,9 @@ class Lookup:
                 break
             if self._states[contact] is _State.NEW and contact.peer not in self._answers:
                 self._states[contact] = _State.ASKED
-                self._crowd.asked(contact)
-                self._witnesses.met(contact, self._crowd.lot(contact))
+                if self._watchful:
+                    self._crowd.asked(contact)
+                    self._witnesses.met(contact, self._crowd.lot(contact))
                 self._in_flight += 1
                 self._waiting += 1
                 self.queries += 1
@@ -164,23 +177,36 @@ class Lookup:
             self._settle(contact, _State.FAILED)
         self._states[contact] = _State.ANSWERED
         self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
-        self._crowd.answered(contact)
-        self._witnesses.answered(contact)
+        self._verdict = None
+        if self._watchful:
+            self._crowd.answered(contact)
+            self._witnesses.answered(contact)
         for other in heard:
             self.add(other, contact)
+
+    def volunteered(self, contact: Contact, reply: Reply) -> None:
+        """A peer answered that was asked by somebody else. Raises as `answered`."""
+        self.add(contact)
+        if self._states.get(contact) is _State.NEW:
+            self._states[contact] = _State.SLOW  # it holds no slot
+            self._waiting += 1
+            self.answered(contact, reply)
 
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
         if self._states[contact] is _State.ASKED:
             self._states[contact] = _State.SLOW
-            self._crowd.silent(contact)
+            self._verdict = None
+            if self._watchful:
+                self._crowd.silent(contact)
             self._in_flight -= 1
 
     def failed(self, contact: Contact) -> None:
         """A peer will not answer."""
         self._settle(contact, _State.FAILED)
-        self._crowd.silent(contact)
-        self._witnesses.failed(contact)
+        if self._watchful:
+            self._crowd.silent(contact)
+            self._witnesses.failed(contact)
 
     @property
     def done(self) -> bool:
@@ -221,11 +247,12 @@ class Lookup:
         return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else limits.DHT_K
 
     @property
-    def _region(self) -> int:
-        return self._extent.region if self._extent.thorough else 0
-
-    @property
     def _complete(self) -> bool:
+        if self._verdict is None:
+            self._verdict = self._judge()
+        return self._verdict
+
+    def _judge(self) -> bool:
         answered = 0
         late = False
         for contact in self._wanted():
@@ -254,7 +281,7 @@ class Lookup:
 
     def _around(self, contact: Contact) -> bytes:
         """Around which point one who stands close shall name contacts; empty: the target. Far away it is all one."""
-        if self._distance(contact) >= self._fence:
+        if not self._region or self._distance(contact) >= self._fence:
             return b""
         return (self._key ^ self._crowd.point(self._region)).to_bytes(Digest.size, "big")
 
@@ -262,7 +289,7 @@ class Lookup:
         """Who must have answered: the closest set, and witnesses around the region; in a crowd, these first."""
         if not self._crowd.is_there:
             yield from self._closest_set()
-        if self._extent.broad or self._extent.thorough:
+        if self._watchful:
             for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.doubt):
                 answer = self._answers.get(contact.peer)
                 if answer is None or answer.contact == contact:
@@ -286,6 +313,7 @@ class Lookup:
             self._in_flight -= 1
         self._waiting -= 1
         self._states[contact] = state
+        self._verdict = None
 
     def _closest_set(self, *, answered_only: bool = False, region: int | None = None) -> Iterator[Contact]:
         """Those who have not failed, nearest first, each peer once when it has answered."""

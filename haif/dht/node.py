@@ -83,8 +83,8 @@ class Node:
             ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
+        self._was_alone = False  # when somebody was said to be there
         self._bootstrap: tuple[Address, ...] = ()
-        self._known: tuple[Contact, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
         self._waiting = WaitingRoom()
 
@@ -95,9 +95,17 @@ class Node:
 
         Ends in `Found` (no contacts: nobody answered). Nobody is believed to be there before having answered.
         """
-        self._bootstrap, self._known = tuple(addresses), tuple(known[: limits.DHT_CONTACTS_KEPT_MAX])
+        self._bootstrap = tuple(addresses)
+        self._asker.lost.add(known[: limits.DHT_CONTACTS_KEPT_MAX][::-1], now)
         self._upkeep.postpone(now)
         return self._begin(self._join(Purpose.OWNER, now), now)
+
+    def meet(self, contact: Contact, now: Instant) -> None:
+        """Somebody is said to be there: ping it, if it could be of use; if we knew nobody, join through who answers."""
+        if self._asker.bars(contact, now) or not self.table.wants(contact):
+            return
+        self._was_alone = self._was_alone or not len(self.table)
+        self._asker.challenge(contact, now)
 
     def contacts(self) -> tuple[Contact, ...]:
         """The verified contacts to keep for another life, the closest to us first; those that fail are left out."""
@@ -219,6 +227,10 @@ class Node:
             peer = fault.peer if isinstance(fault, PeerFault) else None
             self._report(Dropped(fault.reason, peer, f"from {source[0]}:{source[1]}: {fault.message}"))
 
+        if self._was_alone and len(self.table):
+            self._was_alone = False
+            self._begin(self._join(Purpose.UPKEEP, now), now)
+
     def outgoing(self, now: Instant) -> Iterable[tuple[bytes, Address]]:  # noqa: ARG002 - the form of every Machine
         """What to send, each once."""
         queue = self._asker.outgoing
@@ -327,7 +339,7 @@ class Node:
             self._on_published(operation, now)
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
-        if isinstance(operation, Join):
+        if isinstance(operation, Join) and operation.enters:
             self._meet_siblings(now)
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
@@ -380,19 +392,18 @@ class Node:
 
     def _look_around(self, now: Instant) -> None:
         if not self._agenda.is_busy:
-            if len(self.table):
-                around = Find(self._agenda.number(), self._lookup(self.id, now), Purpose.UPKEEP)
-            else:
-                around = self._join(Purpose.UPKEEP, now)
-            self._begin(around, now)
+            self._begin(self._join(Purpose.UPKEEP, now), now)
         if len(self.table) and self.size.needs_samples(now):
             self.gauge(now)
 
     def _join(self, purpose: Purpose, now: Instant) -> Join:
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=True)
-        for contact in self._known:
+        """Look up our own id. Who knows nobody asks everybody it ever knew; who does, a few whom it has lost."""
+        enters, lost = purpose is Purpose.OWNER or not len(self.table), self._asker.lost
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=enters)
+        for contact in lost.everybody(now) if enters else ():
             lookup.add(contact)
-        return Join(number, lookup, purpose, self._bootstrap)
+        greeted = [] if enters else lost.some(now, self._entropy)
+        return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
 
     def _meet_siblings(self, now: Instant) -> None:
         """Let everybody in our own region know that we are here, and learn who else is."""

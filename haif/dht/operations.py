@@ -151,24 +151,63 @@ class Find:
 
 
 class Join(Find):
-    """Greet the bootstrap addresses and look up our own id among whoever answers."""
+    """Look up our own id, and ask for it at some addresses in any case: the bootstrap addresses, peers that were lost.
 
-    def __init__(self, number: int, lookup: Lookup, purpose: Purpose, addresses: Iterable[Address]) -> None:
+    Whoever answers there takes part in the lookup. A greeting is waited for until it is past its timeout; if nobody
+    else answers, until it has failed.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        lookup: Lookup,
+        purpose: Purpose,
+        addresses: Iterable[Address],
+        lost: Iterable[Contact] = (),
+        *,
+        enters: bool = True,
+    ) -> None:
         super().__init__(number, lookup, purpose)
-        self._greetings = [Ask(None, address, Command.PING, lookup.target) for address in addresses]
+        self.enters = enters  # what was out of reach: buckets with room are looked up afterwards
+        whom = [*((None, address) for address in addresses), *lost]
+        self._greetings = [Ask(peer, address, Command.FIND, lookup.target) for peer, address in whom]
 
     def asks(self) -> list[Ask]:
-        """First the greetings, all at once; then the lookup, as soon as anybody answered."""
+        """The greetings, all at once, and the lookup; it does not end while a greeting may bring somebody closer."""
         greetings, self._greetings = self._greetings, []
         self._active.update(greetings)
-        if greetings or ((self._active or self._slow) and not self.lookup.nearest()):
+        if self._active or (self._slow and not self.lookup.nearest()):
             return [*greetings, *self.lookup.asks()]
         return super().asks()
 
+    def answered(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
+        """A query was answered; a greeting as well as any other. Raises `Malformed` for what the reply holds."""
+        if self._is_greeting(ask):
+            self._close(ask)
+            self.enters |= ask.peer is not None
+            self.lookup.volunteered(Contact(peer, ask.address), reply)
+        else:
+            super().answered(ask, peer, reply)
+
+    def slow(self, ask: Ask) -> None:
+        """A query is past its timeout and has been sent again."""
+        if self._is_greeting(ask):
+            self._active.discard(ask)
+            self._slow.add(ask)
+        else:
+            super().slow(ask)
+
+    def failed(self, ask: Ask) -> None:
+        """A query will not be answered."""
+        if self._is_greeting(ask):
+            self._close(ask)
+        else:
+            super().failed(ask)
+
     @property
     def done(self) -> bool:
-        """Whether the lookup ended; a greeting still on its way is not waited for once somebody answered."""
+        """Whether the lookup ended."""
         return self._looked
 
-    def _second_answer(self, ask: Ask, peer: PeerId, _reply: Reply) -> None:
-        self.lookup.add(Contact(peer, ask.address))
+    def _is_greeting(self, ask: Ask) -> bool:
+        return ask in self._active or ask in self._slow

@@ -95,15 +95,20 @@ class RoutingTable:
         oldest = next(iter(bucket.entries.values()))
         return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
 
-    def failed(self, contact: Contact) -> None:
-        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over."""
+    def failed(self, contact: Contact) -> bool:
+        """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over.
+
+        Whether the contact has left.
+        """
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
         if entry is None or entry.contact != contact:
-            return
+            return False
         entry.failures += 1
-        if entry.failures >= limits.DHT_FAILURES_MAX:
-            self.drop(contact.peer)
+        if entry.failures < limits.DHT_FAILURES_MAX:
+            return False
+        self.drop(contact.peer)
+        return True
 
     def drop(self, peer: PeerId) -> None:
         """Forget a peer; the latest waiting contact that still may takes its place."""
@@ -270,12 +275,12 @@ class RoutingTable:
         """The last of the drawn half whose branch is at least as full, if the newcomer's lot is lower than its."""
         least = bucket.branches[self._branch(prefix, newcomer)]
         drawn = sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
-        last = max(
-            (entry for entry in drawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
+        outdrawn = [entry for entry in drawn if entry.lot > lot]
+        return max(
+            (entry for entry in outdrawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
             key=lambda entry: entry.lot,
             default=None,
         )
-        return last if last is not None and lot < last.lot else None
 
     def _entry(self, contact: Contact, now: Instant) -> _Entry:
         return _Entry(contact, now, node_id(contact.peer), self._lot(contact))

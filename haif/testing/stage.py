@@ -65,7 +65,6 @@ class Stage:
         nodes: int,
         tell: Tell = lambda _: None,
         signatures: Signatures | None = None,
-        kind: RecordKind = RecordKind.OFFER,
     ) -> None:
         self.directory = Directory(World(seed=seed), signatures=signatures)
         self.world = self.directory.world
@@ -77,7 +76,7 @@ class Stage:
         self._sequences: dict[Digest, int] = {}
         self._live: dict[Digest, bytes] = {}  # the newest record of each topic
         self.crooked: set[Address] = set()  # nodes that are no longer honest, and do not read
-        self._nodes, self._kind, self.tell = nodes, kind, tell
+        self._nodes, self._kind, self.tell = nodes, RecordKind.OFFER, tell
 
     def grow(self) -> None:
         """Let all nodes join, one after the other."""
@@ -88,8 +87,11 @@ class Stage:
                 self.tell(f"{number} of {self._nodes} nodes have joined")
         self.world.run(seconds=20)
 
-    def publish(self, count: int, *, ttl_ms: int = limits.RECORD_TTL_MS_MAX) -> None:
-        """Random owners publish a record each, at topics of their own."""
+    def publish(
+        self, count: int, *, ttl_ms: int = limits.RECORD_TTL_MS_MAX, kind: RecordKind = RecordKind.OFFER
+    ) -> None:
+        """Random owners publish a record each, of one kind from now on, at topics of their own."""
+        self._kind = kind
         for owner in self.random.choices(list(self.directory.nodes), k=count):
             self.owners[self._place(owner)] = owner
         self.renew(ttl_ms=ttl_ms)

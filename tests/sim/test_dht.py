@@ -6,8 +6,10 @@ import pytest
 
 from haif.base import limits
 from haif.base.ids import Digest
-from haif.testing.directory import Directory
-from haif.testing.net import Conditions
+from haif.protocol.records import RecordKind, presence_topic
+from haif.testing.directory import NET, Directory
+from haif.testing.net import Conditions, partition
+from haif.testing.signatures import KeyedHashes
 from haif.testing.world import World
 
 SEED = 20
@@ -110,3 +112,34 @@ def test_after_a_blackout_everybody_knows_everybody_again() -> None:
     target = directory.nodes[addresses[7]].id
     found = {contact.peer for contact in directory.find(addresses[2], target).contacts}
     assert found == set(directory.closest(target, limits.DHT_K, excluding=addresses[2]))
+
+
+def test_two_halves_that_forgot_each_other_over_hours_apart_find_each_others_records_once_the_network_heals() -> None:
+    directory = Directory(World(seed=6), signatures=KeyedHashes())
+    addresses, world = directory.grow(30), directory.world
+    sides = addresses[:15], addresses[15:]
+    world.strike(partition(sides[1], begins=world.now(), ends=world.now() + 6 * 3600))
+    world.run(seconds=6 * 3600)
+    peers = [{directory.nodes[address].peer for address in side} for side in sides]
+    for side, others in zip(sides, reversed(peers), strict=True):
+        assert not any(peer in directory.nodes[address].table for address in side for peer in others)
+    world.run(seconds=limits.DHT_SELF_LOOKUP_SECONDS_MAX + 60)
+    topic = Digest(b"h" * 32)
+    for side in sides:
+        directory.publish(side[3], directory.record(side[3], topic))
+    wanted = {directory.nodes[side[3]].peer for side in sides}
+    for reader in addresses:
+        assert {record.signer for record in directory.gather(reader, topic).records} == wanted
+
+
+def test_a_presence_is_read_from_three_that_agree_while_an_offer_is_asked_of_everybody(city: Directory) -> None:
+    city.world.conditions = PERFECT
+    owner, reader = list(city.nodes)[5], list(city.nodes)[150]
+    place = presence_topic(NET, city.identities[owner].peer)
+    presence, offer = city.record(owner, place, kind=RecordKind.PRESENCE), city.record(owner, Digest(b"o" * 32))
+    for record in (presence, offer):
+        city.publish(owner, record)
+    quick, whole = city.timed_gather(reader, place), city.timed_gather(reader, Digest(b"o" * 32))
+    assert [record.evidence for record in quick.event.records] == [presence]
+    assert [record.evidence for record in whole.event.records] == [offer]
+    assert quick.seconds < whole.seconds

@@ -77,6 +77,53 @@ def test_a_slow_contact_frees_its_slot_and_may_still_answer() -> None:
     assert lookup.done
 
 
+def test_a_prompt_lookup_passes_over_who_is_past_its_timeout_once_k_have_answered() -> None:
+    known = contacts(limits.DHT_K + 1)
+    for prompt in (False, True):
+        lookup = Lookup(TARGET, known, OWN, prompt=prompt)
+        while asks := lookup.asks():
+            for ask in asks:
+                if who(ask) == known[3]:
+                    lookup.slow(known[3])
+                else:
+                    lookup.answered(who(ask), reply([]))
+        assert lookup.done is prompt
+        lookup.answered(known[3], reply([]))
+        assert lookup.done
+        assert [answer.contact for answer in lookup.nearest()] == known[: limits.DHT_K]
+
+
+def test_a_prompt_lookup_still_waits_for_the_slow_where_fewer_than_k_answer() -> None:
+    known = contacts(5)
+    lookup = Lookup(TARGET, known, OWN, prompt=True)
+    for ask in lookup.asks()[1:]:
+        lookup.answered(who(ask), reply([]))
+    lookup.slow(known[0])
+    assert lookup.asks() == []
+    assert not lookup.done
+    lookup.failed(known[0])
+    assert lookup.done
+
+
+def test_once_three_have_answered_all_of_the_closest_set_are_asked_at_once() -> None:
+    lookup = Lookup(TARGET, contacts(40), OWN)
+    first = lookup.asks()
+    assert len(first) == limits.DHT_ALPHA
+    for ask in first[: limits.DHT_GUIDES]:
+        lookup.answered(who(ask), reply([]))
+    assert len(lookup.asks()) == limits.DHT_K - limits.DHT_ALPHA
+
+
+def test_who_answers_without_having_been_asked_here_takes_part() -> None:
+    near, far = contacts(2)
+    lookup = Lookup(TARGET, [], OWN)
+    lookup.volunteered(far, reply([near]))
+    assert [who(ask) for ask in lookup.asks()] == [near]
+    lookup.answered(near, reply([]))
+    lookup.volunteered(near, reply([]))
+    assert [answer.contact for answer in lookup.nearest()] == [near, far]
+
+
 def test_a_closer_peer_named_in_an_answer_is_asked_next() -> None:
     near, *far = contacts(2)
     lookup = Lookup(TARGET, far, OWN)

@@ -2,6 +2,8 @@
 
 from random import Random
 
+import pytest
+
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest
@@ -74,6 +76,25 @@ def test_the_timeout_follows_the_round_trip_within_its_floor_and_cap() -> None:
     for _ in range(30):
         trips.measured(HERE, 5.0)
     assert trips.timeout(HERE) == 1.5
+
+
+def test_an_address_never_heard_from_is_given_what_nearly_all_others_need() -> None:
+    trips = RoundTrips()
+    for number in range(limits.DHT_ROUND_TRIPS_COMPARED):
+        trips.measured(("10.0.0.2", number), 0.04 + 0.001 * number)
+    assert 0.1 < trips.timeout(HERE) < 0.13
+    for number in range(limits.DHT_ROUND_TRIPS_COMPARED):
+        trips.measured(("10.0.0.3", number), 2.0)
+    assert trips.timeout(HERE) == limits.DHT_RTO_SECONDS_FIRST
+
+
+def test_an_address_heard_from_once_deviates_as_the_others_do() -> None:
+    trips = RoundTrips()
+    trips.measured(HERE, 0.2)
+    assert trips.timeout(HERE) == pytest.approx(0.6)
+    trips.measured(HERE, 0.21)
+    trips.measured(("10.0.0.2", 1), 0.2)
+    assert trips.timeout(("10.0.0.2", 1)) == pytest.approx(0.24)
 
 
 def test_no_round_trip_is_measured_on_a_query_sent_twice() -> None:

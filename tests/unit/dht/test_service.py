@@ -38,6 +38,8 @@ async def network(count: int) -> AsyncIterator[list[Dht]]:
         nodes = [await stack.enter_async_context(dht())]
         while len(nodes) < count:
             nodes.append(await stack.enter_async_context(dht([nodes[0].address])))
+        while count > 1 and not nodes[0].statistics().contacts:
+            await nodes[1].find(TOPIC)  # the first has yet to hear from whom it was asked
         yield nodes
 
 

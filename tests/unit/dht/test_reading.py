@@ -1,0 +1,114 @@
+"""Reads: who is asked when, what ends them, and what cannot."""
+
+from collections.abc import Sequence
+from random import Random
+
+from haif.base import limits
+from haif.base.clock import WallTime
+from haif.base.errors import Dropped, Reason
+from haif.base.ids import Digest, PeerId
+from haif.dht.contact import Contact, pack_contacts
+from haif.dht.lookup import Ask, Lookup
+from haif.dht.messages import Command, Reply
+from haif.dht.reading import Gather
+from haif.identity import keys
+from haif.identity.keys import Identity
+from haif.protocol.records import Record, RecordKind, immutable_topic, presence_topic, sign_record
+from haif.testing.directory import NET
+
+WALL = WallTime(1_700_000_000_000)
+OWNER, STRANGER = Identity(b"o" * 32), Identity(b"s" * 32)
+TOPIC = Digest(b"t" * 32)
+PLACE = presence_topic(NET, OWNER.peer)
+HOLDERS = [Contact(PeerId(Random(n).randbytes(32)), (f"20.{n}.0.1", 4000)) for n in range(30)]
+
+
+def record(
+    *, kind: RecordKind = RecordKind.PRESENCE, topic: Digest = PLACE, owner: Identity = OWNER, sequence: int = 1,
+    body: bytes = b"here",
+) -> bytes:  # fmt: skip
+    expires = WALL + 60_000
+    return sign_record(owner, NET, Record(kind, topic, owner.peer, sequence, expires, False, body))
+
+
+def read(topic: Digest, held: Sequence[bytes]) -> tuple[Gather, list[Ask], list[Dropped]]:
+    """A read that has just heard from thirty nodes: those that say they hold something are asked for it."""
+    dropped: list[Dropped] = []
+    gather = Gather(
+        1, Lookup(topic, HOLDERS, PeerId(bytes(32)), prompt=True), (), net=NET, wall=lambda: WALL,
+        report=dropped.append, verify=keys.verify,
+    )  # fmt: skip
+    gets: list[Ask] = []
+    asks = gather.asks()
+    for ask in asks:
+        assert ask.command is Command.FIND
+        gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16, contacts=pack_contacts([], 0), held=len(held)))
+        gets += [each for each in gather.asks() if each.command is Command.GET]
+    return gather, gets, dropped
+
+
+def _peer(ask: Ask) -> PeerId:
+    assert ask.peer is not None
+    return ask.peer
+
+
+def give(gather: Gather, get: Ask, *records: bytes) -> None:
+    gather.answered(get, _peer(get), Reply(bytes(7), b"t" * 16, records=records))
+
+
+def test_who_holds_records_is_asked_for_them_before_the_lookup_has_ended() -> None:
+    gather, gets, _ = read(PLACE, [record()])
+    assert len(gets) == limits.DHT_ALPHA
+    assert not gather.lookup.done
+
+
+def test_three_that_give_the_same_newest_presence_end_its_read() -> None:
+    gather, gets, _ = read(PLACE, [record()])
+    give(gather, gets[0], record(sequence=1))
+    for number, get in enumerate(gets[1:4]):
+        assert not gather.done, number
+        give(gather, get, record(sequence=2))
+    assert gather.done
+    assert [found.payload.sequence for found in gather._newest.values()] == [2]
+
+
+def test_one_holder_counts_once() -> None:
+    gather, gets, _ = read(PLACE, [record()])
+    for _ in range(limits.DHT_BETA):
+        give(gather, gets[0], record())
+    assert not gather.done
+
+
+def test_the_first_that_gives_an_immutable_value_ends_its_read() -> None:
+    topic = immutable_topic(NET, b"value")
+    gather, gets, _ = read(topic, [b"one"])
+    give(gather, gets[0], record(kind=RecordKind.IMMUTABLE, topic=topic, body=b"value"))
+    assert gather.done
+
+
+def test_no_number_of_holders_that_agree_ends_the_read_of_a_topic_of_many_owners() -> None:
+    gather, gets, _ = read(TOPIC, [record()])
+    for get in gets:
+        give(gather, get, record(kind=RecordKind.OFFER, topic=TOPIC))
+    assert not gather.done
+
+
+def test_false_records_end_no_read_and_are_held_against_their_holders() -> None:
+    gather, gets, dropped = read(PLACE, [record()])
+    forged = record()[:-1] + b"?"
+    elsewhere = record(kind=RecordKind.OFFER, topic=TOPIC)
+    of_a_stranger = record(owner=STRANGER)  # at the owner's place
+    for get in gets[:9]:
+        give(gather, get, forged, elsewhere, of_a_stranger)
+    assert not gather.done
+    assert {each.reason for each in dropped} == {Reason.BAD_SIGNATURE, Reason.MALFORMED}
+    assert {each.peer for each in dropped} == {get.peer for get in gets[:9]}
+
+
+def test_what_is_wanted_of_several_is_not_in_the_list_of_what_need_not_be_sent() -> None:
+    gather, gets, _ = read(PLACE, [record()])
+    give(gather, gets[0], record())
+    assert gather._list() == b""
+    other, gets, _ = read(TOPIC, [record()])
+    give(other, gets[0], record(kind=RecordKind.OFFER, topic=TOPIC))
+    assert len(other._list()) == 8
