@@ -6,8 +6,7 @@ from random import Random
 
 import pytest
 
-from haif.base import codec
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Reason
 from haif.base.ids import Digest, NetId, PeerId
