@@ -6,6 +6,7 @@ the least a Python program can do: one process, greedy, a batch filled by hand, 
 
 import argparse
 import asyncio
+import dataclasses
 import os
 import statistics
 import sys
@@ -23,13 +24,14 @@ import blake3
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
 from haif.engine.llama import Llama, set_log
-from haif.engine.request import Generate
+from haif.engine.request import Finished, Generate
 from haif.engine.service import Engine, EngineSettings
 from haif.runtime.clock import SystemClock, entropy
 from tests.support.tiny_model import build_benchmark_model
 
 PROMPT = "the of and in to a is it"
 CONTEXT = 512
+PREFIX = 1000  # tokens that prompts begin with
 
 
 def direct(model: Llama, streams: int, tokens: int) -> float:
@@ -65,6 +67,26 @@ async def through(engine: Engine, streams: int, tokens: int, temperature: float)
     return sum(counts) / (time.perf_counter() - began)
 
 
+async def shared_prefix(engine: Engine, tokens: int, rounds: int) -> tuple[float, float, int, int]:
+    """Seconds of prompt time for prompts that begin with the same `tokens`: never seen, and seen before; reused, of."""
+    fresh: list[float] = []
+    again: list[float] = []
+    reused = of = 0
+    for number in range(rounds):
+        beginning = f"{number} " + "the of and in to a is it " * (tokens // 21)  # 21 tokens each
+        for place, times in enumerate((fresh, again)):
+            request = Generate(
+                JobId(bytes(16)), None, f"{beginning} that {place}", 1, Sampling(0.0), [], Seed(bytes(32)),
+                scope=b"tenant",
+            )  # fmt: skip
+            async with engine.generate(request) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Finished):
+                        times.append(piece.prefill_ns / 1e9)
+                        reused, of = piece.cached_tokens, piece.prompt_tokens
+    return statistics.median(fresh), statistics.median(again), reused, of
+
+
 async def measure(settings: EngineSettings, *, tokens: int, rounds: int) -> list[tuple[str, float, float, float]]:
     """Rows of the table: streams, direct, engine greedy, engine at temperature 1."""
     began = time.perf_counter()
@@ -98,11 +120,22 @@ def main() -> None:
         digest = ModelDigest(blake3.blake3(path.read_bytes()).digest())
         settings = EngineSettings(path, digest, slots=8, context_tokens=CONTEXT, threads=options.threads)
         rows = asyncio.run(measure(settings, tokens=options.tokens, rounds=options.rounds))
+        long = dataclasses.replace(settings, slots=2, context_tokens=PREFIX + 256)
+        fresh, again, reused, of = asyncio.run(reuse(long, options.rounds))
     print("| streams | direct tokens/s | engine T=0 | ratio | engine T=1 | ratio |\n|---|---|---|---|---|---|")
     for streams, plain, greedy, sampled in rows:
         print(
             f"| {streams} | {plain:.1f} | {greedy:.1f} | {greedy / plain:.3f} | {sampled:.1f} | {sampled / plain:.3f} |"
         )
+
+    print(f"\na prompt of {of} tokens: {fresh:.3f} s; one with {reused} of them seen before: {again:.4f} s, ", end="")
+    print(f"{1 - again / fresh:.1%} less")
+
+
+async def reuse(settings: EngineSettings, rounds: int) -> tuple[float, float, int, int]:
+    """`shared_prefix` in an engine of its own."""
+    async with Engine(settings, clock=SystemClock(), entropy=entropy, on_died=print) as engine:
+        return await shared_prefix(engine, PREFIX, rounds)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ class Common:
     metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
     bootstrap: tuple[str, ...] = _setting((), "HOST:PORT of a DHT node that is up; may be given more than once")
     allow_private: bool = _setting(False, "true: a mesh inside one site, where many nodes share a private network")
+    lan: bool = _setting(
+        True, "find nodes of the same network nearby by multicast, and be found; never on a loopback address"
+    )
     dht_mode: str = _setting(
         "auto",
         "persistent: others may rely on this node; ephemeral: it only asks; auto: once it was reachable for long",
@@ -172,7 +175,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Common]) -> None:
         if each.default not in (None, "", ()):
             text += f" (default: {each.default})"
         if hint is bool:
-            parser.add_argument(flag, dest=each.name, action="store_true", default=None, help=text)
+            parser.add_argument(flag, dest=each.name, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif hint is tuple:
             parser.add_argument(flag, dest=each.name, action="append", metavar="VALUE", help=text)
         else:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,7 @@ async def _ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Gro
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
-            host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
+            host=settings.host, port=settings.dht_port, allow_private=settings.allow_private, lan=_is_lan(settings),
             contacts_file=folder / "contacts", ephemeral=not _begins_persistent(settings),
             on_dropped=telemetry.dropped, key=charter.key,
         )  # fmt: skip
@@ -532,6 +533,15 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
             stop.set()
 
     loop.add_reader(sys.stdin.fileno(), readable)
+
+
+def _is_lan(settings: config.Common) -> bool:
+    """Whether to look for nodes nearby: never for those who listen where nobody else is."""
+    try:
+        address = ip_address(settings.host)
+    except ValueError:
+        return False  # a name; `--bootstrap` finds the others
+    return settings.lan and address.version == 4 and not address.is_loopback
 
 
 def _peers(texts: tuple[str, ...], what: str) -> list[PeerId]:

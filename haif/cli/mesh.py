@@ -65,6 +65,7 @@ class Mesh:
         threads: int,
         report: Callable[[str], None],
         closed: bool = False,
+        relay: bool = False,
     ) -> None:
         self._settings = settings
         self._folder = settings.folder
@@ -72,21 +73,22 @@ class Mesh:
         self._report = report
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self.roles = self._plan(workers, http_port, threads)
+        self.roles = self._plan(workers, http_port, threads, relay=relay)
         members = [(role.name, NetworkRole(role.verb)) for role in self.roles]
         self._network = admit_household(settings, members, closed=closed)
         self.key = ""
 
-    def _plan(self, workers: int, http_port: int, threads: int) -> list[Role]:
+    def _plan(self, workers: int, http_port: int, threads: int, *, relay: bool) -> list[Role]:
         ring = Keyring(self._folder / "keys")
         orchestrator = ring.load_or_create("orchestrator", entropy).peer
         gateway = ring.load_or_create("gateway", entropy).peer
         honours = ["--orchestrator", str(orchestrator)]
-        serves = ["--model", self._model, *honours, "--threads", str(threads)]
+        serves = ("--model", self._model, *honours, "--threads", str(threads))
         return [
             Role("orchestrator", "orchestrator", ["--gateway", str(gateway), "--model", self._model]),
             Role("gateway", "gateway", ["--http-port", str(http_port), *honours]),
-            *(Role(f"worker-{number}", "worker", serves) for number in range(1, workers + 1)),
+            *([Role("relay", "relay", [])] if relay else []),
+            *(Role(f"worker-{number}", "worker", [*serves]) for number in range(1, workers + 1)),
         ]
 
     async def __aenter__(self) -> Self:
@@ -99,7 +101,8 @@ class Mesh:
         first, *others = self.roles
         try:
             await self._start(first)
-            await asyncio.gather(*(self._start(role) for role in others))
+            await self._start_relay()
+            await asyncio.gather(*(self._start(role) for role in others if not _alive(role)))
             await self._until_ready()
             self._keep_address()
         except BaseException:
@@ -108,6 +111,14 @@ class Mesh:
         self._write_cards()
         self._tasks = [asyncio.create_task(self._keep(role)) for role in self.roles]
         return self
+
+    async def _start_relay(self) -> None:
+        """Before the workers: they are told where it is, and find it there again when it is started again."""
+        for relay in [role for role in self.roles if role.verb == "relay"]:
+            await self._start(relay)
+            relay.flags += ["--wire-port", relay.ready["wire"].rpartition(":")[2]]
+            for worker in [role for role in self.roles if role.verb == "worker"]:
+                worker.flags += ["--relay", relay.ready["relay"]]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

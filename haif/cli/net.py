@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from haif import config
@@ -14,7 +15,10 @@ from haif.cli import visit
 
 if TYPE_CHECKING:
     from haif.base.ids import PeerId
+    from haif.base.machine import Address
     from haif.protocol.reach import Place
+    from haif.reach.classify import Verdict
+    from haif.reach.service import Reach
 
 _CONNECT_SECONDS: Final = 3.0
 _CALL_SECONDS: Final = 3.0
@@ -38,6 +42,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     visit.add_common(ping)
     ping.set_defaults(handler=lambda arguments: asyncio.run(_ping(arguments)))
     status = verbs.add_parser("status", help="ask peers of different networks how they see this machine")
+    status.add_argument(
+        "--observer", action="append", metavar="PEER@HOST:PORT", default=[],
+        help="a peer whose wire to ask as well (TCP may be mapped otherwise than UDP); give four of different networks",
+    )  # fmt: skip
     visit.add_common(status)
     status.set_defaults(handler=lambda arguments: asyncio.run(_status(arguments)))
 
@@ -45,34 +53,52 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 async def _status(arguments: argparse.Namespace) -> int:
     from haif.reach.service import judge
 
+    observers = [(visit.parse_peer(peer), config.parse_address(where))
+                 for peer, _, where in (text.partition("@") for text in arguments.observer)]  # fmt: skip
     async with visit.joined(arguments) as (dht, _):
         verdict = await judge(dht)
-    value = {
+    value = _view(verdict) | {"meaning": MEANINGS[verdict.mapping.value]}
+    lines = [_line("udp", verdict), MEANINGS[verdict.mapping.value]]
+    if observers:
+        over_tcp = await _wire_status(arguments, observers)
+        value["tcp"] = _view(over_tcp)
+        lines.insert(1, _line("tcp", over_tcp))
+    visit.show(arguments, value, lambda: "\n".join(lines))
+    return 0
+
+
+def _view(verdict: Verdict) -> dict[str, Any]:
+    return {
         "mapping": verdict.mapping.value,
         "host": verdict.host,
         "address": visit.text_of(verdict.address) if verdict.address else None,
         "observers": verdict.observers,
-        "meaning": MEANINGS[verdict.mapping.value],
     }
-    seen = f"seen at {value['address'] or verdict.host}" if verdict.host else "no address agreed upon"
-    visit.show(
-        arguments, value, lambda: f"{verdict.mapping}: {seen}, by {verdict.observers} networks\n{value['meaning']}"
-    )
-    return 0
 
 
-async def _ping(arguments: argparse.Namespace) -> int:
+def _line(what: str, verdict: Verdict) -> str:
+    where = visit.text_of(verdict.address) if verdict.address else verdict.host
+    seen = f"seen at {where}" if where else "no address agreed upon"
+    return f"{what}: {verdict.mapping}, {seen}, by {verdict.observers} networks"
+
+
+async def _wire_status(arguments: argparse.Namespace, observers: list[tuple[PeerId, Address]]) -> Verdict:
+    from haif.protocol.relay import RelayAt
+    from haif.reach.service import judge_wire
+
+    async with _visiting(config.load(config.NodeSettings, vars(arguments))) as reach:
+        return await judge_wire(reach.meetings, [RelayAt(peer, *address) for peer, address in observers])
+
+
+@asynccontextmanager
+async def _visiting(settings: config.Common, *, site: bool = False) -> AsyncIterator[Reach]:
+    """A wire that only dials, and what finds ways for it."""
     from haif.identity.keys import NoiseKey
-    from haif.protocol.reach import Place
     from haif.reach.service import Reach
     from haif.relay.service import Carrier
     from haif.runtime.clock import SystemClock, entropy
     from haif.wire.service import Wire
 
-    text, _, where = arguments.peer.partition("@")
-    peer = visit.parse_peer(text)
-    settings = config.load(config.NodeSettings, vars(arguments))
-    place = Place((config.parse_address(where),)) if where else await _place_of(peer, arguments)
     identity, book = visit.visitor(settings)
     wire = Wire(
         identity=identity, noise_key=NoiseKey(entropy(32)), net=book.net, clock=SystemClock(),
@@ -80,9 +106,20 @@ async def _ping(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     reach = Reach(
         identity=identity, net=book.net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None,
-        site=bool(where) or settings.allow_private, carry=Carrier(wire),
+        site=site or settings.allow_private, carry=Carrier(wire),
     )  # fmt: skip
     async with wire, reach:
+        yield reach
+
+
+async def _ping(arguments: argparse.Namespace) -> int:
+    from haif.protocol.reach import Place
+
+    text, _, where = arguments.peer.partition("@")
+    peer = visit.parse_peer(text)
+    settings = config.load(config.NodeSettings, vars(arguments))
+    place = Place((config.parse_address(where),)) if where else await _place_of(peer, arguments)
+    async with _visiting(settings, site=bool(where)) as reach:
         began = time.perf_counter()
         session = await reach.connect(peer, place, timeout=_CONNECT_SECONDS)
         handshake_ms = (time.perf_counter() - began) * 1000

@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     up = commands.add_parser("up", help="start a whole mesh on this machine and leave it running; Ctrl-C stops it")
     add_mesh_flags(up)
     up.add_argument("--http-port", type=int, default=0, metavar="INT", help="TCP port of the API; 0 picks a free one")
+    up.add_argument("--relay", action="store_true", help="with a relay through which the workers can be met, too")
     up.add_argument("--json", action="store_true", help="print one JSON line when everything is ready")
     up.set_defaults(handler=_up)
 
@@ -72,6 +73,7 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
             http_port=http_port,
             threads=arguments.threads or threads_default(arguments.workers),
             closed=arguments.closed,
+            relay=getattr(arguments, "relay", False),
             report=_report,
         )
         stopped = asyncio.create_task(stop.wait())

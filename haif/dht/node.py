@@ -83,6 +83,7 @@ class Node:
             ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
+        self._was_alone = False  # when somebody was said to be there
         self._bootstrap: tuple[Address, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
         self._waiting = WaitingRoom()
@@ -98,6 +99,13 @@ class Node:
         self._asker.lost.add(known[: limits.DHT_CONTACTS_KEPT_MAX][::-1], now)
         self._upkeep.postpone(now)
         return self._begin(self._join(Purpose.OWNER, now), now)
+
+    def meet(self, contact: Contact, now: Instant) -> None:
+        """Somebody is said to be there: ping it, if it could be of use; if we knew nobody, join through who answers."""
+        if self._asker.bars(contact, now) or not self.table.wants(contact):
+            return
+        self._was_alone = self._was_alone or not len(self.table)
+        self._asker.challenge(contact, now)
 
     def contacts(self) -> tuple[Contact, ...]:
         """The verified contacts to keep for another life, the closest to us first; those that fail are left out."""
@@ -218,6 +226,10 @@ class Node:
         except (PeerFault, Refusal) as fault:
             peer = fault.peer if isinstance(fault, PeerFault) else None
             self._report(Dropped(fault.reason, peer, f"from {source[0]}:{source[1]}: {fault.message}"))
+
+        if self._was_alone and len(self.table):
+            self._was_alone = False
+            self._begin(self._join(Purpose.UPKEEP, now), now)
 
     def outgoing(self, now: Instant) -> Iterable[tuple[bytes, Address]]:  # noqa: ARG002 - the form of every Machine
         """What to send, each once."""

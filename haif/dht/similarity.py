@@ -2,9 +2,9 @@
 
 The measure is that of TopDisc (DISC-NG, ICDCS 2024): go down the address bit by bit; a prefix under which more
 addresses stand than an even spread would put there counts one. All prefixes counting is 1, none is 0. Here, "more" is
-more than four times as many: honest addresses are no even spread either. An IPv4 address has 32 prefixes, an IPv6 one
-64: whoever has a /64 has all of it. They are counted in a sorted list rather than in a tree: two bisections each, and
-eight bytes an address.
+two more than four times as many: honest addresses are no even spread either, and two of one network are no flood. An
+IPv4 address has 32 prefixes, an IPv6 one 64: whoever has a /64 has all of it. They are counted in a sorted list rather
+than in a tree: two bisections each, and eight bytes an address.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from haif.base.machine import Address
 
 _BITS: Final = {4: 32, 6: 64}
 _CROWDED: Final = 4  # times as many as an even spread would put there
+_NO_CROWD: Final = 2  # that many anywhere are none
 
 
 class Crowd:
@@ -49,7 +50,7 @@ class Crowd:
             count = bisect_left(held, first + (1 << below)) - bisect_left(held, first)
             if not count:
                 break
-            crowded += count << depth > _CROWDED * len(held)
+            crowded += (count - _NO_CROWD) << depth > _CROWDED * len(held)
         return crowded / bits
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ record full of private addresses cannot make us knock at every door behind us.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from itertools import zip_longest
 
 from haif.base import limits
@@ -52,4 +52,5 @@ def is_somebodys(address: Address) -> bool:
         ip = ip_address(host)
     except ValueError:
         return False
-    return 0 < port < 65536 and not (ip.is_unspecified or ip.is_multicast or ip.is_reserved)
+    reserved = isinstance(ip, IPv4Address) and ip.is_reserved  # of IPv6, ::1 is too
+    return 0 < port < 65536 and not (ip.is_unspecified or ip.is_multicast or reserved)

@@ -95,8 +95,12 @@ class Worker:
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
-        with suppress(TimeoutError):  # without an orchestrator it goes on trying, and says so
-            await asyncio.wait_for(self._heard.wait(), _INTRODUCTION_SECONDS)
+        try:
+            with suppress(TimeoutError):  # without an orchestrator it goes on trying, and says so
+                await asyncio.wait_for(self._heard.wait(), _INTRODUCTION_SECONDS)
+        except BaseException:  # nobody leaves what was never entered
+            await self._scope.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -5,16 +5,17 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from haif.base import limits
-from tests.support.lab_process import ROOT, Resident
+from tests.support.lab_process import ROOT
+from tests.support.nat_matrix import resident
 from tests.support.netlab import Host, Lab
 
 pytestmark = pytest.mark.xdist_group("netns-classification")  # one lab
-MODULE = "tests.support.lab_peer"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -25,12 +26,6 @@ async def network(lab: Lab) -> AsyncIterator[list[list[object]]]:
         begin = [first.ready["dht"]]
         await asyncio.gather(*(resident(stack, lab.public(), bootstrap=begin) for _ in range(limits.OBSERVERS_MIN + 1)))
         yield begin
-
-
-async def resident(stack: AsyncExitStack, host: Host, **settings: object) -> Resident:
-    started = await Resident.start(host, MODULE, json.dumps({"host": host.address, **settings}))
-    stack.push_async_callback(started.stop)
-    return started
 
 
 def places(lab: Lab) -> dict[str, tuple[Host, str]]:
@@ -63,12 +58,33 @@ async def test_each_kind_of_nat_is_recognised_from_what_peers_see(lab: Lab, netw
 async def test_the_command_line_says_how_this_machine_is_seen(lab: Lab, network: list[list[object]]) -> None:
     inside = lab.home("symmetric")[0]
     host, port = network[0]
-    words = ("net", "status", "--network", "lab", "--host", inside.address, "--bootstrap", f"{host}:{port}", "--json")
+    async with AsyncExitStack() as stack:
+        watching = await asyncio.gather(*(resident(stack, lab.public()) for _ in range(limits.OBSERVERS_MIN)))
+        observers = [f"{each.ready['peer']}@{each.ready['wire'][0]}:{each.ready['wire'][1]}" for each in watching]
+        value = await status(inside, f"{host}:{port}", observers)
+    for way in (value, value["tcp"]):
+        assert ("random", inside.outside, None) == (way["mapping"], way["host"], way["address"])
+        assert way["observers"] >= limits.OBSERVERS_MIN
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_connections_from_one_port_are_seen_at_one_address_behind_a_nat_that_keeps_it(lab: Lab) -> None:
+    async with AsyncExitStack() as stack:
+        watching = await asyncio.gather(*(resident(stack, lab.public()) for _ in range(limits.OBSERVERS_MIN)))
+        here = await resident(stack, lab.home("port_restricted")[0])
+        observers = [[each.ready["peer"], *each.ready["wire"]] for each in watching]
+        seen = await here.ask("survey_wire", observers=observers)
+        assert ("consistent", here.host.outside, 4) == (seen["mapping"], seen["host"], seen["observers"])
+
+
+async def status(inside: Host, bootstrap: str, observers: list[str]) -> dict[str, Any]:
+    words = ["net", "status", "--network", "lab", "--host", inside.address, "--bootstrap", bootstrap, "--json"]
+    words += [word for observer in observers for word in ("--observer", observer)]
     program = "import sys; from haif.cli.main import main; sys.exit(main(sys.argv[1:]))"
     process = await asyncio.create_subprocess_exec(
         *inside.command(sys.executable, "-c", program, *words), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     value = json.loads(said)
-    assert ("random", inside.outside, None) == (value["mapping"], value["host"], value["address"])
-    assert value["observers"] >= limits.OBSERVERS_MIN
+    assert isinstance(value, dict)
+    return value

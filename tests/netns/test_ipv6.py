@@ -1,23 +1,14 @@
 """Hosts that have IPv6 and nothing else: directory, wire, relay and meetings work as with IPv4."""
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
-from tests.support.lab_process import Resident
-from tests.support.nat_matrix import MODULE
-from tests.support.netlab import Host, Lab
+from tests.support.nat_matrix import resident
+from tests.support.netlab import Lab
 
 pytestmark = pytest.mark.xdist_group("netns-ipv6")  # one lab
-
-
-async def resident(stack: AsyncExitStack, host: Host, **settings: Any) -> Resident:
-    started = await Resident.start(host, MODULE, json.dumps({"host": host.address, **settings}))
-    stack.push_async_callback(started.stop)
-    return started
 
 
 async def test_peers_of_ipv6_networks_find_each_other_and_see_where_they_are(lab: Lab) -> None:

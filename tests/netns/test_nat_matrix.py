@@ -5,10 +5,11 @@ is whole. The matrix with its times is printed (pytest -s); `benchmarks/nat.py` 
 """
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.support.nat_matrix import BY_NAME, KINDS, Kind, matrix, table
+from tests.support.nat_matrix import BY_NAME, KINDS, Kind, matrix, resident, table
 from tests.support.netlab import Lab
 
 pytestmark = pytest.mark.xdist_group("netns-matrix")  # one lab
@@ -26,3 +27,15 @@ async def test_all_connect_and_go_a_direct_way_where_both_sides_map_endpoint_ind
     assert [] == [(m.asker.name, m.other.name) for m in met if m.must_be_direct and m.last != "direct"]
     neither = [each for each in met if not each.asker.independent and not each.other.independent]
     assert {"relayed"} == {each.last for each in neither}
+
+
+@pytest.mark.parametrize("hairpin", [True, False])
+async def test_two_hosts_of_one_home_meet_on_their_lan(lab: Lab, hairpin: bool) -> None:
+    async with AsyncExitStack() as stack:
+        relay = await resident(stack, lab.public(), relay=True)
+        way = [[relay.ready["peer"], *relay.ready["wire"]]]
+        here, there = [
+            await resident(stack, host, relays=way) for host in lab.home("symmetric", hosts=2, hairpin=hairpin)
+        ]
+        met = await here.ask("meet", peer=there.ready["peer"], addresses=[there.ready["wire"]], relays=way)
+        assert ("direct", "direct", True) == (met["first"], met["last"], met["whole"])

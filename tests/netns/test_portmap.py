@@ -1,45 +1,17 @@
 """A real router daemon gives ports, by NAT-PMP and by UPnP, and strangers then get in."""
 
-import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.netlab import Host, Lab, load
+from tests.support.miniupnpd import DAEMON, daemon
+from tests.support.netlab import Host, Lab
 
 pytestmark = pytest.mark.xdist_group("netns-portmap")  # one lab
-DAEMON = shutil.which("miniupnpd") or "/usr/sbin/miniupnpd"
 ROOT = Path(__file__).parents[2]
-CHAINS = """
-table inet filter {
-  chain forward { type filter hook forward priority 10; policy accept; }
-  chain miniupnpd { }
-  chain prerouting { type nat hook prerouting priority -110; policy accept; jump prerouting_miniupnpd; }
-  chain postrouting { type nat hook postrouting priority 90; policy accept; jump postrouting_miniupnpd; }
-  chain prerouting_miniupnpd { }
-  chain postrouting_miniupnpd { }
-}
-"""
-SETTINGS = """
-ext_ifname=wan
-listening_ip=lan
-enable_natpmp={natpmp}
-enable_upnp={upnp}
-secure_mode=yes
-uuid=00000000-0000-0000-0000-000000000000
-upnp_table_name=filter
-upnp_nat_table_name=filter
-upnp_forward_chain=miniupnpd
-upnp_nat_chain=prerouting_miniupnpd
-upnp_nat_postrouting_chain=postrouting_miniupnpd
-allow 1024-65535 192.168.0.0/16 1024-65535
-deny 0-65535 0.0.0.0/0 0-65535
-"""
 RUN = """
 import asyncio, socket, sys
 from haif.reach.natpmp import Opcode
@@ -90,31 +62,9 @@ def test_a_router_that_gives_nothing_is_said_to_and_asked_no_more_for_a_while(la
         program.communicate()
 
 
-@contextmanager
-def daemon(router: str, protocol: str, folder: Path) -> Iterator[None]:
-    load(router, CHAINS)
-    settings = folder / "miniupnpd.conf"
-    settings.write_text(SETTINGS.format(natpmp=yes(protocol == "natpmp"), upnp=yes(protocol == "upnp")))
-    with subprocess.Popen(
-        ["ip", "netns", "exec", router, DAEMON, "-d", "-f", str(settings), "-P", str(folder / "pid")],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    ) as running:  # fmt: skip
-        try:
-            assert running.stderr is not None
-            said = next(line for line in running.stderr if "istening" in line)
-            assert said
-            yield
-        finally:
-            running.kill()
-
-
 def gets_in(stranger: Host, address: tuple[str, int], seconds: float) -> bool:
     with stranger.inside():
         client = socket.socket()
     with client:
         client.settimeout(seconds)
         return client.connect_ex(address) == 0
-
-
-def yes(value: bool) -> str:
-    return "yes" if value else "no"

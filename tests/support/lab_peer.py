@@ -22,7 +22,7 @@ from haif.identity.admission import open_network
 from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
-from haif.reach.service import Reach, judge
+from haif.reach.service import Reach, judge, judge_wire
 from haif.relay.service import Carrier, Places, Relay
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.service import Call, Wire
@@ -85,6 +85,11 @@ class Peer:
 
     async def survey(self) -> dict[str, Any]:
         verdict = await judge(self.dht)
+        return {"mapping": verdict.mapping, "host": verdict.host, "observers": verdict.observers}
+
+    async def survey_wire(self, observers: list[list[Any]]) -> dict[str, Any]:
+        asked = [RelayAt(PeerId.parse(who), host, port) for who, host, port in observers]
+        verdict = await judge_wire(self.reach.meetings, asked)
         return {"mapping": verdict.mapping, "host": verdict.host, "observers": verdict.observers}
 
     async def meet(self, peer: str, addresses: list[list[Any]], relays: list[list[Any]]) -> dict[str, Any]:

@@ -60,10 +60,10 @@ async def matrix(lab: Lab, kinds: Sequence[Kind]) -> list[Meeting]:
     """Every pair once, in rounds in which nobody takes part twice."""
     async with AsyncExitStack() as stack:
         middle = lab.public()
-        relay = await _resident(stack, middle, relay=True)
+        relay = await resident(stack, middle, relay=True)
         way = [[relay.ready["peer"], *relay.ready["wire"]]]
         homes = [kind.make(lab) for _ in range(2) for kind in kinds]
-        there = await asyncio.gather(*(_resident(stack, home, relays=way) for home in homes))
+        there = await asyncio.gather(*(resident(stack, home, relays=way) for home in homes))
         askers, others = there[: len(kinds)], there[len(kinds) :]
         met: list[Meeting] = []
         for shift in range(len(kinds)):
@@ -79,7 +79,8 @@ async def _meet(asker: Kind, other: Kind, here: Resident, there: Resident, way: 
     return Meeting(asker, other, **said)
 
 
-async def _resident(stack: AsyncExitStack, host: Host, **settings: Any) -> Resident:
+async def resident(stack: AsyncExitStack, host: Host, **settings: Any) -> Resident:
+    """A peer of the lab that runs on this host until the stack is left."""
     resident = await Resident.start(host, MODULE, json.dumps({"host": host.address, **settings}))
     stack.push_async_callback(resident.stop)
     return resident

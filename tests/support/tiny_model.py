@@ -68,7 +68,15 @@ def build_tiny_model(
 def build_benchmark_model(path: Path, *, quantisation: str = "Q8_0") -> Path:
     """About 100 million random parameters: 12 layers of width 768."""
     return build_tiny_model(
-        path, seed=7, layers=12, width=768, heads=12, feed_forward=2048, vocabulary=8192, quantisation=quantisation
+        path,
+        seed=7,
+        layers=12,
+        width=768,
+        heads=12,
+        feed_forward=2048,
+        vocabulary=8192,
+        context=4096,
+        quantisation=quantisation,
     )
 
 

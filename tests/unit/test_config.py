@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from haif import config
+from haif import config, node
 from haif.base.errors import Misuse
 
 
@@ -121,3 +121,23 @@ def test_a_truth_value_is_true_or_false_and_nothing_else(file: Path) -> None:
     assert not allowed()
     with pytest.raises(Misuse, match="HAIF_ALLOW_PRIVATE"):
         allowed(HAIF_ALLOW_PRIVATE="yes")
+
+
+def test_a_setting_that_is_on_can_be_put_off_by_a_flag() -> None:
+    parser = argparse.ArgumentParser()
+    config.add_flags(parser, config.NodeSettings)
+    for words, lan in (([], True), (["--no-lan"], False), (["--lan"], True)):
+        assert config.load(config.NodeSettings, vars(parser.parse_args(words)), {"HAIF_CONFIG": ""}).lan is lan
+    flags = vars(parser.parse_args(["--lan"]))
+    assert config.load(config.NodeSettings, flags, {"HAIF_LAN": "false"}).lan
+
+
+@pytest.mark.parametrize(
+    ("host", "lan", "looks"),
+    [
+        ("127.0.0.1", True, False), ("192.168.1.7", True, True), ("192.168.1.7", False, False), ("0.0.0.0", True, True),
+        ("::1", True, False), ("fd00::1", True, False), ("somewhere.example", True, False),
+    ],
+)  # fmt: skip
+def test_nobody_looks_for_neighbours_from_where_there_are_none(host: str, lan: bool, looks: bool) -> None:
+    assert node._is_lan(config.NodeSettings(host=host, lan=lan)) is looks

@@ -23,6 +23,7 @@ from haif.dht.operations import Found, Gathered, Stored
 from haif.dht.service.announcements import Announcements
 from haif.dht.service.contacts import ContactsFile
 from haif.dht.service.endpoint import Endpoint, bind
+from haif.dht.service.lan import Lan
 from haif.dht.service.survey import Survey, dialled_back
 from haif.dht.service.watching import Watching
 from haif.dht.sightings import Sighting
@@ -82,6 +83,9 @@ class Dht:
 
     `key`: in a closed network, what all datagrams are sealed with; who lacks it is not heard.
 
+    With `lan`, nodes of the same network that are heard by multicast on the interface of `host` are pinged, and so
+    known; and, unless it is ephemeral, it says where it is. That takes an IPv4 address.
+
     An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
     is gone.
     """
@@ -99,6 +103,7 @@ class Dht:
         host: str = "127.0.0.1",
         port: int = 0,
         allow_private: bool = False,
+        lan: bool = False,
         contacts_file: Path | None = None,
         on_dropped: Callable[[Dropped], None],
         ephemeral: bool = False,
@@ -107,7 +112,7 @@ class Dht:
         self._identity, self._net, self._clock = identity, net, clock
         self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
         self._on_dropped, self._allow_private = on_dropped, allow_private
-        self._entropy, self._ephemeral = entropy, ephemeral
+        self._entropy, self._ephemeral, self._wants_lan = entropy, ephemeral, lan
         self._envelope = None if key is None else Envelope(key)
         self._excluded: frozenset[PeerId] = frozenset()
         self._contacts_file = ContactsFile(contacts_file, on_dropped)
@@ -138,6 +143,12 @@ class Dht:
             self._tasks.create_task(self._announcements.republish_forever()),
             self._tasks.create_task(self._save_forever()),
         ]
+        self._lan = self._nearby() if self._wants_lan else None
+        if self._lan is not None and self._lan.open():
+            saying = self._lan.say_forever(
+                is_silent=lambda: self._node.ephemeral, is_alone=lambda: not len(self._node.table)
+            )
+            self._keepers.append(self._tasks.create_task(saying))
         self._endpoint.pump()
         return self
 
@@ -148,6 +159,8 @@ class Dht:
             await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
             await self._contacts_file.write(self._node.contacts())
         finally:
+            if self._lan is not None:
+                self._lan.close()
             self._watching.close()
             self._endpoint.close()
 
@@ -282,6 +295,16 @@ class Dht:
             raise from_reason(stored.refused[0], "every node that should keep the record refused it")
         if not stored.by and not stored.waiting and len(self._node.table):
             raise Timeout("no node that should keep the record answered; it will be tried again", retry_after=1.0)
+
+    def _nearby(self) -> Lan:
+        return Lan(
+            self._identity, self._net, self._clock, self._entropy, at=self.address, envelope=self._envelope,
+            found=self._meet, on_dropped=self._on_dropped,
+        )  # fmt: skip
+
+    def _meet(self, contact: Contact) -> None:
+        self._node.meet(contact, self._clock.now())
+        self._endpoint.pump()
 
     def _pump(self) -> None:
         self._endpoint.pump()

@@ -44,7 +44,7 @@ class Idleness:
         self._since: tuple[float, int, float] | None = None
 
     def suspicious(self, now: float, asked: int, pid: int, *, busy: bool) -> bool:
-        """Looked at every now and then: did it owe nothing for a whole while, and compute for most of it?
+        """Looked at every now and then: did it owe nothing for a whole while, and compute for a tenth of it or more?
 
         `asked` counts the requests so far, so that one that came and went between two looks is noticed.
         """
@@ -57,7 +57,7 @@ class Idleness:
             return False
         used = processor_seconds(pid) - before
         self._since = (now, asked, before + used)
-        return used > idle / 2
+        return used > idle / 10
 
 
 def processor_seconds(pid: int) -> float:

@@ -1,8 +1,8 @@
 """The door of reach: dialling peers by every way there is, meeting them directly, and knowing how we are seen."""
 
 from haif.reach.service.meeting import Meetings
-from haif.reach.service.outlook import Outlook, judge
+from haif.reach.service.outlook import Outlook, judge, judge_wire
 from haif.reach.service.portmap import PortMapper, PortMapping
 from haif.reach.service.reach import Reach, own_addresses
 
-__all__ = ["Meetings", "Outlook", "PortMapper", "PortMapping", "Reach", "judge", "own_addresses"]
+__all__ = ["Meetings", "Outlook", "PortMapper", "PortMapping", "Reach", "judge", "judge_wire", "own_addresses"]

@@ -23,6 +23,7 @@ from haif.base.errors import (
     Forbidden,
     HaifError,
     Overloaded,
+    PeerFault,
     Timeout,
     Unavailable,
     WrongState,
@@ -91,7 +92,7 @@ class Meetings:
         Raises what the peer or the relay refused with, or what went wrong on the way; the session is then where it was.
         """
         self._budget.take(session.peer, self._clock.now())
-        with _port_towards(relay) as port:
+        with port_towards(relay) as port:
             looking, mine = await self._look_from(port, relay)
             try:
                 answer = await _ask(session, methods.MEET, Meet(mine))
@@ -100,7 +101,7 @@ class Meetings:
                 await _ask(session, methods.SYNC, Sync(0))
                 trip = self._clock.now() - began
                 for attempt in range(1, limits.PUNCH_TRIES_MAX + 1):
-                    with suppress(Unavailable):
+                    with suppress(Unavailable, PeerFault):  # nobody came, or somebody else did
                         await session.move(await _meet(session, port, theirs, attempt, trip))
                         return True
             finally:
@@ -147,7 +148,7 @@ class Meetings:
             raise Overloaded("too many meetings are under way", retry_after=limits.PUNCH_PORT_SECONDS)
         self._budget.take(call.peer, self._clock.now())
         self._forget(call.scope)
-        port = _port_towards(relay)
+        port = port_towards(relay)
         try:
             looking, mine = await self._look_from(port, relay)
         except BaseException:
@@ -218,7 +219,7 @@ async def _ask(session: Session, method: methods.Method[A, R], argument: A) -> R
     return codec.decode(method.reply, reply)
 
 
-def _port_towards(relay: RelayAt) -> PunchPort:
+def port_towards(relay: RelayAt) -> PunchPort:
     """A port on whatever address leads to the relay."""
     six = ":" in relay.address[0]
     return PunchPort(socket.AF_INET6 if six else socket.AF_INET, "::" if six else "0.0.0.0")  # noqa: S104 - for seconds

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock
+from haif.base.errors import HaifError
+from haif.dht.diversity import networks
 from haif.dht.service import Dht
-from haif.reach.classify import Verdict, classify
+from haif.dht.sightings import Sighting
+from haif.protocol.relay import RelayAt
+from haif.reach.classify import UNKNOWN, Verdict, classify
+from haif.reach.service.meeting import Meetings, port_towards
 from haif.reach.standing import Standing
 
 _GLANCE_SECONDS: Final = 30.0  # how often the replies that come anyway are looked at for another address of ours
@@ -21,6 +26,28 @@ async def judge(dht: Dht) -> Verdict:
     """One survey and what it means. Takes `limits.SURVEY_SECONDS` at most."""
     survey = await dht.survey()
     return classify(survey.sightings, asked=survey.asked, dialled_back=survey.dialled_back)
+
+
+async def judge_wire(meetings: Meetings, observers: Sequence[RelayAt]) -> Verdict:
+    """How peers see connections from one port of ours: each of these, relays or not, is dialled and asked.
+
+    TCP may be mapped otherwise than UDP. Never OPEN: nobody dials back. Observers that cannot be reached have no voice.
+    """
+    seen: list[Sighting] = []
+    six = [observer for observer in observers if ":" in observer.address[0]]
+    for family in (six, [observer for observer in observers if observer not in six]):
+        if not family:
+            continue
+        with port_towards(family[0]) as port:
+            words = await asyncio.gather(
+                *(meetings.seen_from(port, each) for each in family[: limits.SURVEY_CONTACTS]), return_exceptions=True
+            )
+        for observer, word in zip(family, words, strict=False):
+            if not isinstance(word, BaseException):
+                seen.append(Sighting(observer.peer, networks(observer.address).wide, word))
+            elif not isinstance(word, HaifError):
+                raise word
+    return classify(seen)
 
 
 class Outlook:
@@ -46,7 +73,10 @@ class Outlook:
 
     async def _look_forever(self) -> None:
         while True:
-            verdict = await judge(self._dht)
+            try:
+                verdict = await judge(self._dht)
+            except OSError:  # no second socket to be had: that says nothing about us
+                verdict = UNKNOWN
             self.standing = self.standing.heard(verdict, self._clock.now())
             self._on_standing(self.standing)
             due = self._clock.now() + limits.SURVEY_EVERY_SECONDS

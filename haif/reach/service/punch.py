@@ -82,7 +82,10 @@ class PunchPort:
         """A connection from this host; others are closed."""
         loop = asyncio.get_running_loop()
         while True:
-            accepted, (source, *_) = await loop.sock_accept(self._listener)
+            try:
+                accepted, (source, *_) = await loop.sock_accept(self._listener)
+            except OSError as error:
+                raise ConnectionLost(f"nobody can be let in: {error}") from None
             if source == host:
                 return accepted
             accepted.close()

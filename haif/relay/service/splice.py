@@ -45,10 +45,12 @@ class Leg(asyncio.Protocol):
         self._read_or_not()
 
     def close(self) -> None:
-        """Let go once what the other end said was written."""
+        """Let go once what the other end said was written, or when that takes too long."""
         if self._late is not None:
             self._late.cancel()
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.close()
+            asyncio.get_running_loop().call_later(limits.RELAY_LINGER_SECONDS, self._transport.abort)
 
     def abort(self) -> None:
         """Let go at once."""

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
+from haif.base import limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, Forbidden, HaifError, Misuse, Oversize, Unsupported
 from haif.base.machine import Address
@@ -290,6 +291,16 @@ class Connection:
         moved = self._moves[number] = self._loop.create_future()
         path = self._paths[number] = Path(self, number)
         try:
+            await self._begin_move(path, sock, opening)
+            await moved
+        finally:
+            self._moves.pop(number, None)
+            if not moved.done() or moved.cancelled():
+                self.machine.stay(number, ConnectionLost("the move was given up"))
+                self._dispatch()
+
+    async def _begin_move(self, path: Path, sock: socket.socket, opening: bytes) -> None:
+        try:
             await self._loop.create_connection(lambda: path, sock=sock)
             path.write(opening)
             self._host.bytes_out += len(opening)
@@ -297,13 +308,6 @@ class Connection:
         except OSError as error:
             sock.close()
             self.lost(path, error)
-        try:
-            await moved
-        finally:
-            self._moves.pop(number, None)
-            if moved.cancelled():
-                self.machine.stay(number, ConnectionLost("the move was given up"))
-                self._dispatch()
 
     def join(self, arrival: Arrival, path: Path) -> None:
         """Take another connection's path for our next one, if it may be. Raises what `SessionMachine.joined` does."""
@@ -342,7 +346,9 @@ class Connection:
 
     def _on_moved(self, event: Moved) -> None:
         for number in [number for number in self._paths if number != event.path]:
-            self._paths.pop(number).close()
+            old = self._paths.pop(number)
+            old.close()
+            self._loop.call_later(limits.PATH_FINISH_SECONDS, old.abort)  # should the peer never take the rest
         self._hold_back()
         self._host.moved += 1
         _settle(self._moves.get(event.path), None)

@@ -30,6 +30,8 @@ def test_an_address_named_twice_is_dialled_once_and_one_that_no_way_leads_to_is_
     [
         (("127.0.0.1", 80), "127.0.0.1", True),
         (("127.0.0.1", 80), HOME, False),
+        (("::1", 80), "::1", True),
+        (("::1", 80), SIX, False),
         (("192.168.1.7", 80), HOME, True),
         (("192.168.2.7", 80), HOME, False),
         (("10.0.0.1", 80), HOME, False),

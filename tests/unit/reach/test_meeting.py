@@ -72,6 +72,30 @@ async def test_a_relayed_session_moves_to_a_direct_connection_with_its_streams_a
         assert "127.0.0.1" == way.session.remote[0]
 
 
+async def test_somebody_else_who_comes_to_the_port_first_costs_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    liar = socket.create_server(("127.0.0.1", 0))
+    meet, tries, lying = PunchPort.meet, list[PunchPort](), list[socket.socket]()
+
+    async def meet_liar_first(port: PunchPort, address: Address, seconds: float) -> socket.socket:
+        tries.append(port)
+        if len(tries) > 2:  # the second of the other side
+            return await meet(port, address, seconds)
+        dialled = socket.create_connection(liar.getsockname())
+        dialled.setblocking(False)
+        lying.append(liar.accept()[0])
+        lying[-1].sendall(b"not what the session's path begins with" * 4)
+        return dialled
+
+    monkeypatch.setattr(PunchPort, "meet", meet_liar_first)
+    with liar:
+        async with triangle() as (asker, _, relay, way):
+            assert await asker.meetings.upgrade(way.session, relay)
+            assert way.session.usable
+    for each in lying:
+        each.close()
+    assert len(tries) == 4
+
+
 async def test_a_sighting_is_signed_and_says_where_a_port_was_seen() -> None:
     async with triangle() as (asker, _, relay, _):
         with PunchPort(socket.AF_INET, "127.0.0.1") as port:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
+import psutil
 import pytest
 
 from haif.base import codec, limits
@@ -33,6 +34,7 @@ from haif.relay.circuits import Allowance
 from haif.relay.service import Places, Relay, connect_through
 from haif.relay.service.splice import Leg
 from haif.runtime.clock import SystemClock, entropy
+from haif.wire.gate import Shares
 from haif.wire.opening import CIRCUIT, PREAMBLE, preamble
 from haif.wire.service import Call, Session, Wire
 
@@ -244,6 +246,36 @@ async def test_a_circuit_ends_with_the_session_in_it(house: House) -> None:
     assert house.relay._legs == {}
     again = await house.meet()
     assert await again.call("echo", b"again", timeout=5) == b"again"
+
+
+async def test_a_hundred_circuits_later_nothing_is_left_of_them(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RELAY_CONNECTS_PER_SECOND", 1e6)
+    house.relay._board._connects = Shares(1e6, 1e6)
+    house.places._held[RELAY.peer].budget = Bucket.full(capacity=1e6, rate=1e6, now=CLOCK.now())
+    await house.meet()
+    await settle(house)
+    before = psutil.Process().num_fds()
+    for number in range(100):
+        session = await house.meet()
+        if number % 3:
+            assert await session.call("echo", b"hello", timeout=5) == b"hello"
+        [connection] = [c for c in house.gateway._connections if c.session is session]
+        connection.abort()
+        await house.quiet()
+    await settle(house)
+    assert psutil.Process().num_fds() <= before
+    assert (house.relay._legs, house.relay._calls, house.relay._board.circuits) == ({}, set(), ())
+    assert [wire.statistics().half_open for wire in (house.gateway, house.worker, house.relay_wire)] == [0, 0, 0]
+    assert house.places._answering == set()
+
+
+async def settle(house: House) -> None:
+    """Until only the sessions with the relay are left: that of the worker, and that of the gateway."""
+    for connection in [c for c in house.gateway._connections if c.session and c.session.peer == WORKER.peer]:
+        connection.abort()
+    await house.quiet()
+    while house.worker.statistics().sessions > 1 or house.relay._calls or house.places._answering:
+        await asyncio.sleep(0)
 
 
 def test_it_works_on_uvloop_too() -> None:
@@ -496,6 +528,28 @@ async def test_an_end_that_reads_nothing_holds_the_other_and_not_the_relays_memo
     talks.close()
     deaf.close()
     await house.quiet()
+
+
+async def test_an_end_that_never_reads_is_let_go_when_the_other_has_left(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RELAY_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "RELAY_BUFFER_BYTES", 1 << 30)  # so that all of it waits to be read by the deaf end
+    house.relay._call = no_call  # type: ignore[method-assign, assignment]
+    token = await house.ask()
+    [circuit] = house.relay._board.circuits
+    talks, deaf = await shown(house.at.address, token), await shown(house.at.address, circuit.tokens[1])
+    loop = asyncio.get_running_loop()
+    while None in (legs := house.relay._legs[circuit]):
+        await asyncio.sleep(0)
+    unread = legs[1]._transport
+    await loop.sock_sendall(talks, bytes(32 << 20))
+    talks.close()
+    await house.quiet()
+    assert unread.get_write_buffer_size() > 0
+    while unread.get_write_buffer_size():
+        await asyncio.sleep(0)
+    deaf.close()
 
 
 async def no_call(*_: object) -> None:

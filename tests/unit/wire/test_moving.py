@@ -245,6 +245,31 @@ async def test_the_old_socket_is_closed_and_nothing_is_left_behind(
     assert await session.call("echo", b"on", timeout=5) == b"on"
 
 
+async def test_an_old_socket_that_the_peer_never_reads_is_let_go(
+    server: Wire, client: Wire, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [here], [there] = client._connections, server._connections
+    old = there.path._transport
+    old.set_write_buffer_limits(high=1 << 30)  # so that the last word is written although nothing is read
+    deaf = here.path._transport
+    deaf.pause_reading()
+    calls = [asyncio.create_task(session.call("echo", bytes(1 << 20), timeout=60)) for _ in range(12)]
+    while there.path.waiting < 1 << 20:
+        await asyncio.sleep(0)
+    move = asyncio.create_task(session.move(await dialled(server)))
+    while there.machine.paths.new is None:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(limits, "PATH_FINISH_SECONDS", 0.05)
+    while not server.moved:
+        await asyncio.sleep(0)
+    assert old.get_write_buffer_size() > 0
+    while old.get_write_buffer_size():
+        await asyncio.sleep(0)
+    deaf.resume_reading()
+    await asyncio.wait([move, *calls])
+    assert not session.usable
+
+
 async def test_a_path_that_leads_to_somebody_else_leaves_the_session_where_it_is(
     server: Wire, client: Wire, session: Session
 ) -> None:
@@ -288,6 +313,22 @@ async def test_a_move_that_nobody_waits_for_any_more_is_given_up(session: Sessio
         assert await asyncio.get_running_loop().run_in_executor(None, other.recv, 1) == b""
     [connection] = client._connections
     assert connection.machine.paths.new is None
+    assert await session.call("echo", b"still", timeout=5) == b"still"
+
+
+async def test_a_move_that_is_given_up_at_once_leaves_nothing_behind(session: Session, client: Wire) -> None:
+    [connection] = client._connections
+    for turns in range(1, 5):
+        one, other = joined()
+        with other:
+            move = asyncio.create_task(session.move(one))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            move.cancel()
+            await asyncio.wait([move])
+            while await asyncio.get_running_loop().run_in_executor(None, other.recv, 200):
+                pass
+        assert (connection.machine.paths.new, connection._moves, len(connection._paths)) == (None, {}, 1)
     assert await session.call("echo", b"still", timeout=5) == b"still"
 
 

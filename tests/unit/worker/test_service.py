@@ -158,6 +158,29 @@ async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypat
                     break
 
 
+def pulses() -> int:
+    return sum("Worker._pulse" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_a_worker_that_is_stopped_while_it_enters_leaves_no_task_behind(model: Path) -> None:
+    other = Identity(b"o" * 32)
+    async with scene(model) as at, wire_of(other, 0) as wire:
+        worker = Worker(
+            settings=WorkerSettings(orchestrators=frozenset({GATEWAY.peer}), model=at.model, name="tiny"),
+            identity=other, net=NET, wire=wire, reach=reach_of(other, wire, NET), dht=at.worker._dht,
+            voice=Voice(other, NET, CLOCK, entropy), engine=at.worker._engine, telemetry=at.telemetry, clock=CLOCK,
+            entropy=entropy,
+        )  # fmt: skip
+        before = pulses()
+        entering = asyncio.create_task(worker.__aenter__())
+        while pulses() == before:
+            await asyncio.sleep(0)
+        entering.cancel()
+        await asyncio.wait([entering])
+        assert entering.cancelled()
+        assert before == pulses()
+
+
 async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path) -> None:
     async with scene(model) as at:
         assert at.worker.heard_by == {ORCHESTRATOR.peer}
