@@ -61,6 +61,8 @@ async def grow(stack: AsyncExitStack, count: int, random: Random) -> dict[PeerId
             on_dropped=lambda _: None,
         )  # fmt: skip
         nodes[identity.peer] = await stack.enter_async_context(dht)
+        while dht.statistics().operations:  # noqa: ASYNC110 - nobody signals the end of it
+            await asyncio.sleep(0)
     while any(dht.statistics().operations for dht in nodes.values()):  # noqa: ASYNC110 - nobody signals the end of it
         await asyncio.sleep(0.05)
     return nodes

@@ -2,7 +2,9 @@
 
 Latency is the CPU time of the one thread that runs both ends, from call to answer, so that other programs on the
 machine do not show in it. In the simulation bogus messages come between the turns of the event loop, as many for each
-call as 50,000 a second would be; calls with and without them alternate. On sockets another process sends them.
+call as 50,000 a second would be; calls with and without them alternate. On sockets another process sends them: there
+nearly all of what is felt is the kernel's and asyncio's accepting, sending and closing, 150 µs of CPU a connection, of
+which the session takes 12 and the gate 2. What a host must bear beyond that is for its firewall to thin out.
 """
 
 from __future__ import annotations

@@ -24,6 +24,15 @@ CRAWL_LOOKUPS_MAX: Final = 512  # enough for about 5,000 nodes
 _KEY_SPACE: Final = 1 << 256
 _SAMPLES: Final = 8  # lookups from which `stats` estimates
 _SCRAPE_SECONDS: Final = 2.0
+_COUNTED: Final = (  # what `stats` shows of a role's /metrics, and under which label
+    ("contacts", "haif_dht_nodes", ""),
+    ("records", "haif_dht_records", ""),
+    ("waiting", "haif_dht_waiting", ""),
+    ("watches", "haif_dht_watches", ""),
+    ("operations", "haif_dht_operations", ""),
+    ("datagrams", "haif_dht_datagrams_total", ""),
+    ("failed", "haif_dht_queries_total", 'outcome="failed"'),
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -143,7 +152,7 @@ async def _stats(arguments: argparse.Namespace) -> int:
         "queries_failed": seen.queries_failed,
         "roles": counted,
     }
-    columns = ("name", "contacts", "records", "operations", "datagrams", "failed")
+    columns = ("name", "contacts", "records", "waiting", "watches", "operations", "datagrams", "failed")
     show(
         arguments,
         value,
@@ -238,20 +247,15 @@ def _view(contact: Contact) -> dict[str, str]:
 
 def _counted(role: dict[str, Any]) -> dict[str, Any]:
     """What a role's own /metrics say of its DHT node; `-` where it does not answer."""
-    row: dict[str, Any] = dict.fromkeys(("contacts", "records", "operations", "datagrams", "failed"), "-")
+    row: dict[str, Any] = dict.fromkeys((column for column, _, _ in _COUNTED), "-")
     row["name"] = role.get("name", "?")
     try:
         with urllib.request.urlopen(str(role.get("metrics")), timeout=_SCRAPE_SECONDS) as answer:  # noqa: S310 - a card
             lines = answer.read().decode().splitlines()
     except (OSError, ValueError):
         return row
-    for column, metric, label in (
-        ("contacts", "haif_dht_nodes", ""),
-        ("records", "haif_dht_records", ""),
-        ("operations", "haif_dht_operations", ""),
-        ("datagrams", "haif_dht_datagrams_total", ""),
-        ("failed", "haif_dht_queries_total", 'outcome="failed"'),
-    ):
-        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric) and label in line]
+    for column, metric, label in _COUNTED:
+        series = (f"{metric} ", f"{metric}{{")  # and no other metric that begins alike
+        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(series) and label in line]
         row[column] = int(sum(values))
     return row

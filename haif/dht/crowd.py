@@ -120,6 +120,8 @@ class Crowd:
         """How many to ask at each doubling of the distance outside: together they name nearly everybody inside."""
         if not self.is_there:
             return limits.DHT_SHELL_CONTACTS
+        if self._everybody:
+            return limits.DHT_WITNESSES_MAX  # what a write leaves out, no reader finds
         return min(
             max(limits.DHT_WITNESSES_MIN, self._size // limits.DHT_CROWD_NAMES_PER_WITNESS), limits.DHT_WITNESSES_MAX
         )

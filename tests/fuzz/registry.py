@@ -199,7 +199,8 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
 
 
 def _query(command: dht.Command) -> bytes:
-    argument = codec.encode(example(dht.Put)) if command is dht.Command.PUT else b"handle 8"
+    arguments = {dht.Command.PUT: codec.encode(example(dht.Put)), dht.Command.FIND: b"a point" + bytes(25)}
+    argument = arguments.get(command, b"handle 8")
     query = _example(dht.Query, command=command, argument=argument, token=b"t" * 16)
     return dht.write(dht.Kind.QUERY, b"12345678", codec.encode(query))
 

@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 
-from haif.base import codec
+from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Reason
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import messages
-from haif.dht.contact import Contact, node_id, pack_address, pack_contacts
+from haif.dht.contact import Contact, node_id, pack_address, pack_contacts, unpack_contacts
 from haif.dht.messages import Command, Kind, Put, Query, Reply
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
@@ -312,6 +312,23 @@ def test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_oth
     assert anna.dropped == {Reason.OVERLOADED: 100}
     [(answer, _)] = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), BERT)
     assert answer[1] == Kind.REPLY
+
+
+def test_a_point_of_the_wrong_length_is_refused_and_a_point_changes_whom_we_name_and_nothing_else() -> None:
+    anna, random = victim(), Random(6)
+    known = [Contact(PeerId(random.randbytes(32)), (f"{20 + n}.9.0.1", 4000)) for n in range(60)]
+    for contact in known:
+        anna.node.table.heard(contact, NOW)
+    for point in (b"", bytes(32), b"\xff" * 32):
+        asked = messages.write_query(b"abcdefgh", Command.FIND, TOPIC, point, None, None)
+        [(data, _)] = anna.hear(asked, BERT)
+        _, reply = messages.open_reply(messages.read(data), net=NET, query=asked)
+        around = int.from_bytes(point or TOPIC, "big")
+        assert unpack_contacts(reply.contacts) == anna.node.table.closest(around, limits.DHT_K)
+        put(anna, record(identity("bert")), reply.token, None, BERT)  # the token is for the target
+    assert len(held(anna)) == 1
+    anna.hear(messages.write_query(b"abcdefgh", Command.FIND, TOPIC, b"a point", None, None), BERT)
+    assert anna.dropped == {Reason.MALFORMED: 1}
 
 
 def test_one_signer_cannot_fill_a_store() -> None:

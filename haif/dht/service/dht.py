@@ -208,8 +208,10 @@ class Dht:
     async def lookup(self, topic: Digest) -> tuple[Verified[Record], ...]:
         """The newest record of each owner at a topic: live, without tombstones, each verified by us.
 
-        Each call asks the network; what is needed often should be kept by the caller. Nodes sign at most
-        `limits.DHT_SIGNATURES_PER_SECOND` answers a second for one subnet. Raises `ConnectionLost` once closed.
+        Everybody of the closest set is heard who answers in time, or, where the topic is of one owner (a presence, a
+        mutable value), three that agree (`reading`). Each call asks the network; what is needed often should be kept by
+        the caller. Nodes sign at most `limits.DHT_SIGNATURES_PER_SECOND` answers a second for one subnet. Raises
+        `ConnectionLost` once closed.
         """
         async with self._callers:
             gathered = await self._endpoint.outcome(Gathered, self._node.gather(topic, self._clock.now()))

@@ -24,7 +24,6 @@ from haif.base.errors import (
     HaifError,
     Overloaded,
     PeerFault,
-    Timeout,
     Unavailable,
     WrongState,
 )
@@ -199,19 +198,27 @@ class Meetings:
 
 
 async def _meet(session: Session, port: PunchPort, theirs: Address, attempt: int, trip: float) -> socket.socket:
-    """One attempt: the peer is told to dial, and we dial when it has heard. Raises `Timeout`, or its refusal."""
+    """One attempt: the peer is told to dial, and we dial when it has heard. Raises `Timeout`, or its refusal.
+
+    The peer's port listens all the time, so a connection may be there before the peer was told to look for one: it must
+    have heard us in any case.
+    """
     saying = asyncio.create_task(_ask(session, methods.SYNC, Sync(attempt)))
     try:
         await asyncio.sleep(trip / 2)
-        return await port.meet(theirs, limits.PUNCH_SECONDS)
-    except Timeout:
+        met = await port.meet(theirs, limits.PUNCH_SECONDS)
+    except asyncio.CancelledError:
+        saying.cancel()
+        raise
+    except Unavailable:
         await saying  # if it was refused, that is why
         raise
-    finally:
-        _cancel(saying)
-        await asyncio.wait({saying})
-        if not saying.cancelled():
-            saying.exception()
+    try:
+        await saying
+    except BaseException:
+        met.close()
+        raise
+    return met
 
 
 async def _ask(session: Session, method: methods.Method[A, R], argument: A) -> R:

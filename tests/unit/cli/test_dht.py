@@ -13,7 +13,7 @@ import pytest
 
 from haif.base import codec
 from haif.base.ids import Digest, ModelDigest, PeerId
-from haif.cli.dht import estimated_size
+from haif.cli.dht import _counted, estimated_size
 from haif.cli.main import main
 from haif.cli.visit import table, text_of
 from haif.dht.contact import Contact, node_id
@@ -24,6 +24,8 @@ from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Place
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
+from haif.telemetry import names
+from haif.telemetry.service import Telemetry
 from haif.wire.service import Wire
 
 NET = open_network("local").net
@@ -203,3 +205,19 @@ def test_the_size_of_a_network_is_estimated_within_a_quarter() -> None:
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
     assert table(("A", "LONG"), [("wide", 1), ("x", "y")]) == "A     LONG\nwide  1\nx     y"
+
+
+async def test_what_a_role_counted_is_read_from_its_metrics_and_from_no_others_that_begin_alike(tmp_path: Path) -> None:
+    async with Telemetry(role="node", instance="node", spans=tmp_path / "spans.sqlite") as telemetry:
+        telemetry.gauge(names.DHT_NODES, 7)
+        telemetry.gauge(names.DHT_NODES_ESTIMATED, 1000)
+        telemetry.gauge(names.DHT_WATCHES, 2)
+        telemetry.total(names.DHT_DATAGRAMS, 3, direction="in")
+        telemetry.total(names.DHT_DATAGRAMS, 4, direction="out")
+        host, port = await telemetry.serve_metrics("127.0.0.1", 0)
+        row = await asyncio.to_thread(_counted, {"name": "node", "metrics": f"http://{host}:{port}/metrics"})
+        assert row == {
+            "name": "node", "contacts": 7, "records": 0, "waiting": 0, "watches": 2, "operations": 0, "datagrams": 7,
+            "failed": 0,
+        }  # fmt: skip
+    assert set(_counted({"name": "gone", "metrics": f"http://{host}:{port}/metrics"}).values()) == {"gone", "-"}

@@ -58,6 +58,23 @@ def test_a_reply_that_tells_to_wait_has_these_bytes() -> None:
     assert codec.encode(reply) == expected + b"\xcd\x05\xdc"
 
 
+def test_a_find_around_a_point_has_these_bytes() -> None:
+    point = b"p" * 32
+    data = messages.write_query(TID, Command.FIND, TARGET, point, b"k" * 16, PEER)
+    assert data == (
+        b"\xa1\x00" + TID + b"\x96\x01\xc4\x20" + TARGET + b"\xc4\x20" + point
+        + b"\xc4\x10" + b"k" * 16 + b"\xc4\x20" + PEER + b"\xc4\x00"
+    )  # fmt: skip
+    assert messages.read_query(messages.read(data)).argument == point
+
+
+@pytest.mark.parametrize("length", [1, 8, 31, 33, 64])
+def test_a_point_has_thirty_two_bytes(length: int) -> None:
+    data = messages.write_query(TID, Command.FIND, TARGET, bytes(length), None, PEER)
+    with pytest.raises(Malformed, match="32 bytes"):
+        messages.read_query(messages.read(data))
+
+
 def test_a_watch_and_its_notice_have_these_bytes() -> None:
     asked = messages.write_query(TID, Command.WATCH, TARGET, HANDLE + b"recorded", b"k" * 16, PEER)
     assert asked[10:12] == b"\x96\x04"

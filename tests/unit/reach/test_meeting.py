@@ -72,6 +72,33 @@ async def test_a_relayed_session_moves_to_a_direct_connection_with_its_streams_a
         assert "127.0.0.1" == way.session.remote[0]
 
 
+async def test_a_connection_that_is_there_before_the_peer_has_heard_of_it_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer's port listens all the time, and its process may be slow to hear that it is to look for us."""
+    connected, meet = asyncio.Event(), PunchPort.meet
+
+    async def meet_and_tell(port: PunchPort, address: Address, seconds: float) -> socket.socket:
+        met = await meet(port, address, seconds)
+        connected.set()
+        return met
+
+    async with triangle() as (asker, other, relay, way):
+        hear, terms = other.wire.handlers[methods.SYNC.name]
+
+        async def hear_late(call: Call) -> bytes:
+            if codec.decode(Sync, call.argument).attempt:
+                await connected.wait()
+                for _ in range(500):  # long enough for word that nobody needs to hear it any more
+                    await asyncio.sleep(0)
+            return await hear(call)
+
+        other.wire.handlers[methods.SYNC.name] = hear_late, terms
+        monkeypatch.setattr(PunchPort, "meet", meet_and_tell)
+        assert await asker.meetings.upgrade(way.session, relay)
+        assert way.session.usable
+
+
 async def test_somebody_else_who_comes_to_the_port_first_costs_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     liar = socket.create_server(("127.0.0.1", 0))
     meet, tries, lying = PunchPort.meet, list[PunchPort](), list[socket.socket]()
