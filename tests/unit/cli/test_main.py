@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_help_keeps_names_as_they_are_written(capsys: pytest.CaptureFixture[str]
         with pytest.raises(SystemExit):
             main([role, "--help"])
         assert name in capsys.readouterr().out.partition("options:")[0]
+
+
+def test_an_address_or_a_port_that_cannot_be_had_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["node", "--host", "203.0.113.9", "--state", str(tmp_path)]) == 1
+    assert "look at --host" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["node", "--metrics-port", str(taken.getsockname()[1]), "--state", str(tmp_path)]) == 1
+    assert "a port to listen on is taken" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "1001"])
