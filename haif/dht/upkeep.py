@@ -3,7 +3,7 @@
 Each lookup finds out who is gone; so the share of our queries that nobody answers tells how fast the network changes,
 and the period follows: the longest while few fail, much shorter when many do (self-tuning, as in Castro,
 Costa and Rowstron 2004). A node that knows fewer than k peers looks around as often as it may: that costs little, and
-it needs the others most. `benchmarks.night` is how the periods were chosen.
+it needs the others most. How the periods were chosen: docs/decisions/0015-upkeep.md.
 """
 
 from __future__ import annotations
