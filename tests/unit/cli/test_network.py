@@ -58,6 +58,7 @@ def test_a_machine_is_admitted_by_a_file_and_revoked_by_its_name(machine: Machin
     states = {each["peer"]: each["state"] for each in machine("owner", "network", "show")["members"]}
     assert states[peer] == "revoked"
     assert "revoked" in machine("owner", "network", "show", text=True)
+    assert "haif keys new" in machine("owner", "network", "admit", peer, "--role", "worker")
 
 
 def test_what_is_written_is_for_its_owner_alone(machine: Machine, tmp_path: Path) -> None:
