@@ -199,6 +199,7 @@ DHT_REGION_FACTOR: Final = 1.25  # a value is looked for wherever this many time
 DHT_DENSITY_FACTOR: Final = 4.0  # a neighbourhood this many times denser than expected is suspected of an eclipse
 DHT_SHELL_CONTACTS: Final = 3  # then this many are asked at each doubling of the distance, whoever is closest
 DHT_FENCE_REGIONS: Final = 4  # who stands within this many times the region's radius knows everybody in it
+DHT_DRAWN_OF: Final = 8  # one in so many strangers who could only take another's place is pinged
 DHT_SIBLINGS_MAX: Final = 1024  # contacts of a bucket within that distance of us, where k would let the oldest fill it
 DHT_CROWD: Final = 64  # names in a region that are all asked; it should hold 25
 DHT_CROWD_SHARE: Final = 0.25  # of more, this share: (1 - 0.25) ** 25 < 0.001 is the chance to miss every holder

@@ -278,7 +278,7 @@ class Node:
             self._stored(answered.stored, now)
         if query.sender is not None:
             stranger = Contact(query.sender, source)
-            if self.table.wants(stranger) and not self._asker.bars(stranger, now):
+            if self.table.invites(stranger) and not self._asker.bars(stranger, now):
                 self._asker.challenge(stranger, now)
 
     def _stored(self, record: Verified[Record], now: Instant) -> None:

@@ -39,6 +39,7 @@ class _Bucket:
     entries: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)  # the longest silent first
     waiting: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)
     branches: list[int] = field(default_factory=lambda: [0] * (1 << _BRANCH_BITS))  # entries in each
+    passed_over: int = 0  # strangers who would only take another's place, since one of them was pinged
 
 
 class RoutingTable:
@@ -151,6 +152,20 @@ class RoutingTable:
         if len(bucket.entries) < self._room(prefix):
             return True
         return self._outdrawn(prefix, bucket, contact.peer, self._lot(contact)) is not None
+
+    def invites(self, stranger: Contact) -> bool:
+        """Whether to ping somebody who asked us something: of those who would only take another's place, a few.
+
+        A full bucket is drawn anew slowly enough so; a ping for each would be a quarter of all datagrams.
+        """
+        if not self.wants(stranger):
+            return False
+        prefix = self._prefix(stranger.peer)
+        bucket = self._buckets.get(prefix)
+        if bucket is None or len(bucket.entries) < self._room(prefix):
+            return True
+        bucket.passed_over = (bucket.passed_over + 1) % limits.DHT_DRAWN_OF
+        return bucket.passed_over == 0
 
     def closest(self, target: int, count: int, *, since: Instant | None = None) -> list[Contact]:
         """Up to `count` contacts closest to the target, nearest first.

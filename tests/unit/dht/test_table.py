@@ -245,3 +245,14 @@ def test_from_each_bucket_come_those_that_entered_first() -> None:
         table.heard(contact, NOW)
     table.heard(contacts[0], later(5))
     assert table.from_each_bucket(3) == [*contacts[:3], *near[:3]]
+
+
+def test_of_strangers_who_could_only_take_anothers_place_one_in_eight_is_pinged() -> None:
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE, salt=b"s" * 32), far_contacts(600)
+    first, *others = contacts
+    assert table.invites(first)  # there is room
+    for contact in contacts[: limits.DHT_K + 10]:
+        table.heard(contact, NOW)
+    winners = [contact for contact in others[limits.DHT_K + 10 :] if table.wants(contact)]
+    assert len(winners) > 8
+    assert [table.invites(contact) for contact in winners].count(True) == len(winners) // limits.DHT_DRAWN_OF
