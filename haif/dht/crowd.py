@@ -23,7 +23,7 @@ _HALF = 64
 _MASK = (1 << _HALF) - 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Namer:
     is_inside: bool
     answered: int = 0  # of its names

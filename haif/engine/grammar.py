@@ -23,8 +23,10 @@ class Grammar:
 
     def __init__(self, tokenizer: LLTokenizer, schema: str, size: int) -> None:
         """Raises `InvalidRequest` for a schema that cannot be honoured, saying why."""
-        try:  # a model may indent, and not write spaces for ever
-            compiled = LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": r"[ \n\t]{0,32}"})
+        try:  # one space, or a new line and its indent: no model writes spaces for ever
+            compiled = LLMatcher.grammar_from_json_schema(
+                schema, defaults={"whitespace_pattern": r"( |\n[ \t]{0,16})?"}
+            )
         except ValueError as error:
             raise _refusal(str(error)) from None
         self._matcher = LLMatcher(tokenizer, compiled, log_level=0)

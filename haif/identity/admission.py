@@ -4,10 +4,10 @@ r"""Who may take part in a network: certificates of admission, and lists of thos
                 who decides. An open network's id is of its name alone, and it takes everybody
     root ──────────────► Admission (COSE_Sign1): this peer, in these roles, of this owner, between these times
     root ► Delegation ─► Admission: a delegate admits peers in the roles it was given, and cannot delegate further
-    root, or delegate ─► Revocations (COSE_Sign1): what I admitted before these times holds no more; one list an issuer,
+    root, or delegate ─► Revocations (COSE_Sign1): what was signed for these peers holds no more; one list an issuer,
                 its sequence only rises. A root's list speaks of everybody, a delegate's of those it admitted itself
 
-A peer that was revoked can be admitted anew: what counts is whether its certificate is younger than its revocation.
+A revocation is for good: the machine comes back under another key.
 What is worth a sentence to whoever is refused is a `Refusal`; only what was forged or garbled is a `PeerFault`.
 """
 
@@ -92,7 +92,7 @@ class Admission(Message, frozen=True):
 
 
 class Revoked(Message, frozen=True):
-    """What was signed for this peer until then (ms since the epoch) holds no more."""
+    """Nothing signed for this peer holds any more; so it was decided then (ms since the epoch)."""
 
     peer: PeerId
     at: int
@@ -272,7 +272,7 @@ class Book:
         self.net = network.net
         self.own = own
         self._lists: dict[PeerId, Verified[Revocations]] = {}
-        self._revoked: dict[PeerId, dict[PeerId, int]] = {}  # by issuer: peer, and until when what it has is void
+        self._revoked: dict[PeerId, frozenset[PeerId]] = {}  # by issuer
 
     def certificate(self, now: WallTime) -> bytes:
         """What we show to others: our certificate while it holds, else nothing."""
@@ -314,8 +314,7 @@ class Book:
             statements.append(delegation.payload)
         for statement in statements:
             for issuer in issuers:
-                at = self._revoked.get(issuer, {}).get(statement.peer)
-                if at is not None and statement.not_before <= at:
+                if statement.peer in self._revoked.get(issuer, ()):
                     raise Forbidden(_REVOKED)
 
     def learn(self, evidence: bytes, now: WallTime) -> bool:
@@ -335,7 +334,7 @@ class Book:
         elif len(self._lists) >= limits.NETWORK_LISTS_MAX and issuer not in self.network.roots:
             raise OverQuota(f"more than {limits.NETWORK_LISTS_MAX} issuers have given out lists of revocations")
         self._lists[issuer] = found
-        self._revoked[issuer] = {entry.peer: entry.at for entry in found.payload.revoked}
+        self._revoked[issuer] = frozenset(entry.peer for entry in found.payload.revoked)
         return True
 
     def lists(self) -> tuple[Verified[Revocations], ...]:

@@ -67,8 +67,18 @@ class Owner:
     def admit(
         self, network: Network, peer: PeerId, roles: Iterable[Role], now: WallTime, *, days: int, owner: str
     ) -> bytes:
-        """A certificate for `peer`, kept here. The list of revocations is signed anew: its owner is alive."""
-        evidence = admission.admit(self._office(network, now), network, peer, roles, now, days=days, owner=owner)
+        """A certificate for `peer`, kept here. The list of revocations is signed anew: its owner is alive.
+
+        Raises `Misuse` for a peer on that list, and for what nobody would take.
+        """
+        office = self._office(network, now)
+        kept = self._networks.list_of(network, office.identity.peer, now)
+        if kept is not None and peer in {entry.peer for entry in kept.revoked}:
+            raise Misuse(
+                f"{peer.short}… was revoked, and a revocation is for good: give the machine another key "
+                f"(haif keys new NAME) and admit that one"
+            )
+        evidence = admission.admit(office, network, peer, roles, now, days=days, owner=owner)
         try:
             self._networks.keep_admission(network, evidence, now)
         except HaifError as error:

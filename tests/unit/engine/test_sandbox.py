@@ -175,7 +175,7 @@ def test_only_who_computes_without_owing_anything_for_a_whole_while_is_suspiciou
     used = long
     assert not idleness.suspicious(long - 1, 5, 1, busy=False), "not for long enough"
     assert idleness.suspicious(long, 5, 1, busy=False)
-    used += long / 4
+    used += long / 20
     assert not idleness.suspicious(2 * long, 5, 1, busy=False), "a little housekeeping"
     used += long
     assert not idleness.suspicious(3 * long, 6, 1, busy=False), "it was asked something in between"
