@@ -91,7 +91,7 @@ async def babbler(target: Target) -> None:
         writer.write(machine.outgoing(CLOCK.now()))
         door = OpenSession()
         for _ in range(20):
-            sealed = machine._sealer.seal(door.make(RNG))  # noqa: SLF001  # an honest machine has no way to say this
+            sealed = machine._channel.sealer.seal(door.make(RNG))  # noqa: SLF001  # an honest machine has no way to say this
             if writer.transport.is_closing():
                 break
             writer.write(LENGTH.pack(len(sealed)) + sealed)

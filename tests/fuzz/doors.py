@@ -384,7 +384,7 @@ class OpenSession:
         ours, theirs = OpenSession._pair.server._handshake, OpenSession._pair.client._handshake
         assert theirs.split is not None
         self._machine = SessionMachine(ours, self._now)
-        self._machine._conclude(self._now)
+        self._machine._open(ours.established, self._now)
         self._sealer = Sealer(theirs.split.sending, self._now)
         self._next = 1
         self._taken = 0

@@ -107,7 +107,7 @@ class Pair:
     def forge(self, plaintext: bytes, *, to: str = "server") -> HaifError | None:
         """Have one side send a plaintext of the test's making, properly sealed; why the other closed, if it did."""
         source, target = (self.client, self.server) if to == "server" else (self.server, self.client)
-        sealed = source._sealer.seal(plaintext)
+        sealed = source._channel.sealer.seal(plaintext)
         target.receive(LENGTH.pack(len(sealed)) + sealed, self.now)
         self.gather()
         return target.closed

@@ -2,6 +2,7 @@
 
 from haif.wire.service.api import Call, Handler, StreamHandler
 from haif.wire.service.session import Session
-from haif.wire.service.wire import Wire, WireStatistics
+from haif.wire.service.statistics import WireStatistics
+from haif.wire.service.wire import Wire
 
 __all__ = ["Call", "Handler", "Session", "StreamHandler", "Wire", "WireStatistics"]

@@ -1,4 +1,4 @@
-"""What a connection needs of the wire it belongs to."""
+"""What a connection needs of the wire it belongs to, and its parts of it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ from typing import Protocol, TypeVar
 
 from haif.base.clock import Clock
 from haif.base.errors import HaifError
-from haif.base.ids import PeerId
-from haif.base.traffic import Terms
 from haif.wire.path import Arrival
-from haif.wire.service.api import Handler, StreamHandler
+from haif.wire.service.methods import Methods
 from haif.wire.service.session import Session
+from haif.wire.service.statistics import Tally
 
 Link = TypeVar("Link", contravariant=True)
+
+
+class Pace(Protocol):
+    """Has what was said leave at the end of this turn of the loop. Asking whether it is `scheduled` first is quick."""
+
+    scheduled: bool
+
+    def schedule(self) -> None:
+        """Have everything that is ready leave at the end of this turn of the loop."""
 
 
 class Host(Protocol[Link]):
     """What a connection needs of the wire it belongs to."""
 
     clock: Clock
-    handlers: dict[str, tuple[Handler, Terms]]
-    stream_handlers: dict[str, tuple[StreamHandler, Terms]]
+    methods: Methods
+    tally: Tally
     incoming: memoryview
-    bytes_in: int
-    bytes_out: int
-    moved: int
 
     def admit(self, connection: Link) -> HaifError | None:
         """The handshake begins; an error if there is no room for it."""
@@ -46,9 +51,3 @@ class Host(Protocol[Link]):
 
     def gone(self, connection: Link, error: HaifError) -> None:
         """The session is over."""
-
-    def misbehaved(self, peer: PeerId, detail: str) -> None:
-        """A handler of ours failed in a way it should not."""
-
-    def refused(self, peer: PeerId, error: HaifError) -> None:
-        """A call was refused before it came to a handler."""

@@ -16,8 +16,8 @@ from haif.base.roles import Role
 from haif.base.traffic import Traffic
 
 
-class Caller(Protocol):
-    """The connection under a session, as far as calls are concerned."""
+class Link(Protocol):
+    """The connection under a session, as far as its whole is concerned."""
 
     @property
     def usable(self) -> bool:
@@ -35,6 +35,10 @@ class Caller(Protocol):
 
     async def wait_over(self) -> None:
         """Until the session is over."""
+
+
+class Caller(Protocol):
+    """The connection under a session, as far as calls are concerned."""
 
     def begin(
         self,
@@ -67,9 +71,12 @@ class Session:
     `roles` are those the network admits the peer in; None in an open network.
     """
 
-    __slots__ = ("_caller", "peer", "roles", "scope")
+    __slots__ = ("_caller", "_link", "peer", "roles", "scope")
 
-    def __init__(self, caller: Caller, peer: PeerId, scope: Digest, roles: frozenset[Role] | None = None) -> None:
+    def __init__(
+        self, link: Link, caller: Caller, peer: PeerId, scope: Digest, roles: frozenset[Role] | None = None
+    ) -> None:
+        self._link = link
         self._caller = caller
         self.peer = peer
         self.scope = scope
@@ -78,12 +85,12 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether a new call could be made on it now."""
-        return self._caller.usable
+        return self._link.usable
 
     @property
     def remote(self) -> Address:
         """Where the bytes we send go: the peer's address as the socket knows it, or a relay's."""
-        return self._caller.remote
+        return self._link.remote
 
     async def move(self, sock: socket.socket) -> None:
         """Go on over `sock`, a connected TCP socket whose other end the peer gives to `Wire.accept_over` or listens on.
@@ -93,15 +100,15 @@ class Session:
         the new path fails before anything moved, `Overloaded` if a move is under way already; the session is then
         where it was. `usable` says whether it still is: a path that breaks in the middle of the move ends the session.
         """
-        await self._caller.move(sock)
+        await self._link.move(sock)
 
     def close(self) -> None:
         """End the session, for everybody who uses it: calls under way fail with `ConnectionLost`."""
-        self._caller.leave(ConnectionLost("the session was closed on our side"))
+        self._link.leave(ConnectionLost("the session was closed on our side"))
 
     async def wait_over(self) -> None:
         """Until the session is over, however it ended."""
-        await self._caller.wait_over()
+        await self._link.wait_over()
 
     async def call(
         self,

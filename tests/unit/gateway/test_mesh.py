@@ -255,7 +255,7 @@ async def test_a_worker_is_met_in_one_round_trip_with_the_certificate_it_offered
             worker = net.worker
             net.peers.worker_certificate = worker.certificate if certified else b""
             await net.travel()
-            assert len(worker._times) == certified  # Noise IK, or XX without it
+            assert len(worker._machines.times) == certified  # Noise IK, or XX without it
 
 
 async def test_a_placement_with_somebody_elses_certificate_is_refused() -> None:

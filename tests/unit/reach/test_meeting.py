@@ -84,7 +84,7 @@ async def test_a_connection_that_is_there_before_the_peer_has_heard_of_it_is_not
         return met
 
     async with triangle() as (asker, other, relay, way):
-        hear, terms = other.wire.handlers[methods.SYNC.name]
+        hear, terms = other.wire._methods.calls[methods.SYNC.name]
 
         async def hear_late(call: Call) -> bytes:
             if codec.decode(Sync, call.argument).attempt:
@@ -93,7 +93,7 @@ async def test_a_connection_that_is_there_before_the_peer_has_heard_of_it_is_not
                     await asyncio.sleep(0)
             return await hear(call)
 
-        other.wire.handlers[methods.SYNC.name] = hear_late, terms
+        other.wire._methods.calls[methods.SYNC.name] = hear_late, terms
         monkeypatch.setattr(PunchPort, "meet", meet_and_tell)
         assert await asker.meetings.upgrade(way.session, relay)
         assert way.session.usable

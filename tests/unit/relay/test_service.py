@@ -185,10 +185,10 @@ async def test_a_megabyte_and_a_long_stream_pass_whole_and_in_order(house: House
 
 
 async def test_a_known_certificate_saves_a_round_trip_through_the_relay_too(house: House) -> None:
-    evidence = house.worker._certificate(CLOCK.wall())
+    evidence = house.worker._machines.certificate(CLOCK.wall())
     session = await connect_through(house.gateway, house.at, WORKER.peer, timeout=5, certificate=evidence)
     assert await session.call("echo", b"IK", timeout=5) == b"IK"
-    assert len(house.worker._times) == 1
+    assert len(house.worker._machines.times) == 1
 
 
 async def test_the_relay_sees_ciphertext_only(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 async def test_a_circuit_ends_with_the_session_in_it(house: House) -> None:
     session = await house.meet()
-    [connection] = [c for c in house.gateway._connections if c.session is session]
+    [connection] = [c for c in house.gateway._live.open if c.session is session]
     connection.abort()
     await house.quiet()
     assert house.relay._legs == {}
@@ -259,7 +259,7 @@ async def test_a_hundred_circuits_later_nothing_is_left_of_them(house: House, mo
         session = await house.meet()
         if number % 3:
             assert await session.call("echo", b"hello", timeout=5) == b"hello"
-        [connection] = [c for c in house.gateway._connections if c.session is session]
+        [connection] = [c for c in house.gateway._live.open if c.session is session]
         connection.abort()
         await house.quiet()
     await settle(house)
@@ -271,7 +271,7 @@ async def test_a_hundred_circuits_later_nothing_is_left_of_them(house: House, mo
 
 async def settle(house: House) -> None:
     """Until only the sessions with the relay are left: that of the worker, and that of the gateway."""
-    for connection in [c for c in house.gateway._connections if c.session and c.session.peer == WORKER.peer]:
+    for connection in [c for c in house.gateway._live.open if c.session and c.session.peer == WORKER.peer]:
         connection.abort()
     await house.quiet()
     while house.worker.statistics().sessions > 1 or house.relay._calls or house.places._answering:
@@ -317,10 +317,10 @@ async def test_a_place_comes_with_a_signed_word_for_what_passes_and_where_the_pe
 async def test_the_relays_that_hold_are_told_when_they_change(house: House) -> None:
     assert house.changes == [(house.at,)]
     assert house.places.relays == (house.at,)
-    [connection] = house.worker._connections
+    [connection] = house.worker._live.open
     connection.abort()
     await connection.over
-    while house.relay.statistics().places != 1 or not house.worker._connections:
+    while house.relay.statistics().places != 1 or not house.worker._live.open:
         await asyncio.sleep(0)
     session = await house.meet()
     assert await session.call("echo", b"after a reconnect", timeout=5) == b"after a reconnect"
@@ -351,7 +351,7 @@ async def test_at_most_three_relays_and_none_twice(house: House) -> None:
 
 async def test_a_peer_that_left_has_no_place_any_more(house: House) -> None:
     await house.places.__aexit__(None, None, None)
-    [connection] = house.worker._connections
+    [connection] = house.worker._live.open
     connection.abort()
     while house.relay_wire.session_with(WORKER.peer) is not None:
         await asyncio.sleep(0)

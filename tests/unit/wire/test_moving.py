@@ -87,16 +87,16 @@ async def test_a_session_is_made_over_two_ends_of_a_socket(server: Wire, client:
 
 
 async def test_a_session_over_a_socket_of_ours_is_shorter_with_a_certificate(server: Wire, client: Wire) -> None:
-    evidence = server._certificate(server.clock.wall())
+    evidence = server._machines.certificate(server.clock.wall())
     sock = await dialled(server)
     session = await client.connect_over(sock, SERVER.peer, timeout=3, certificate=evidence)
     assert await session.call("echo", b"IK", timeout=5) == b"IK"
-    assert len(server._times) == 1
+    assert len(server._machines.times) == 1
 
 
 async def test_one_socket_carries_one_handshake_and_the_next_one_is_a_strangers(server: Wire, client: Wire) -> None:
     await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
-    server._noise_key, server._certified = NoiseKey(entropy(32)), None
+    server._machines._noise_key, server._machines._certified = NoiseKey(entropy(32)), None
     with pytest.raises(PeerFault):
         await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
     session = await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
@@ -108,7 +108,7 @@ async def test_whoever_answers_on_the_socket_must_be_whom_we_dialled(server: Wir
         await client.connect_over(await dialled(server), CLIENT.peer, timeout=3)
     with pytest.raises(BadSignature):
         await client.connect_over(
-            await dialled(server), SERVER.peer, timeout=3, certificate=client._certificate(client.clock.wall())
+            await dialled(server), SERVER.peer, timeout=3, certificate=client._machines.certificate(client.clock.wall())
         )
 
 
@@ -128,7 +128,7 @@ async def test_a_socket_on_which_nobody_answers_is_a_timeout(client: Wire) -> No
 async def test_work_that_one_socket_cannot_carry_is_overloaded(
     server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server._gate, "_within", lambda *_: False)
+    monkeypatch.setattr(server._machines.gate, "_within", lambda *_: False)
     with pytest.raises(Overloaded, match="bits of work"):
         await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
 
@@ -137,13 +137,13 @@ async def test_those_who_come_through_one_relay_do_not_share_a_budget_of_one_add
     server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources: list[str] = []
-    judge = server._gate.judge
+    judge = server._machines.gate.judge
 
     def listen(first: First, source: str, now: Instant) -> Puzzle | None:
         sources.append(source)
         return judge(first, source, now)
 
-    monkeypatch.setattr(server._gate, "judge", listen)
+    monkeypatch.setattr(server._machines.gate, "judge", listen)
     monkeypatch.setattr(Path, "remote", property(lambda _: ("192.0.2.1", 1)))
     one, other = joined()
     answering = asyncio.create_task(server.accept_over(other))
@@ -219,7 +219,7 @@ async def test_numbered_messages_in_both_directions_survive_fifty_moves(server: 
     assert (client.statistics().sessions, server.statistics().sessions) == (1, 1)
     assert client.statistics().moved == server.statistics().moved == 50
     assert client.statistics().half_open == server.statistics().half_open == 0
-    assert [len(connection._paths) for side in (client, server) for connection in side._connections] == [1, 1]
+    assert [len(connection._moving.paths) for side in (client, server) for connection in side._live.open] == [1, 1]
 
 
 async def blob(call: Call) -> AsyncIterator[bytes]:
@@ -230,7 +230,7 @@ async def blob(call: Call) -> AsyncIterator[bytes]:
 async def test_the_old_socket_is_closed_and_nothing_is_left_behind(
     server: Wire, client: Wire, session: Session
 ) -> None:
-    [connection] = client._connections
+    [connection] = client._live.open
     old = connection.path
     before = session.remote
     new = await dialled(server)
@@ -238,7 +238,7 @@ async def test_the_old_socket_is_closed_and_nothing_is_left_behind(
     await session.move(new)
     assert old._transport.is_closing()
     assert session.remote == before
-    [there] = server._connections
+    [there] = server._live.open
     await session.call("echo", b"", timeout=5)
     assert there.session.remote == local
     old._transport.abort()
@@ -248,7 +248,7 @@ async def test_the_old_socket_is_closed_and_nothing_is_left_behind(
 async def test_an_old_socket_that_the_peer_never_reads_is_let_go(
     server: Wire, client: Wire, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [here], [there] = client._connections, server._connections
+    [here], [there] = client._live.open, server._live.open
     old = there.path._transport
     old.set_write_buffer_limits(high=1 << 30)  # so that the last word is written although nothing is read
     deaf = here.path._transport
@@ -260,7 +260,7 @@ async def test_an_old_socket_that_the_peer_never_reads_is_let_go(
     while there.machine.paths.new is None:
         await asyncio.sleep(0)
     monkeypatch.setattr(limits, "PATH_FINISH_SECONDS", 0.05)
-    while not server.moved:
+    while not server._tally.moved:
         await asyncio.sleep(0)
     assert old.get_write_buffer_size() > 0
     while old.get_write_buffer_size():
@@ -311,13 +311,13 @@ async def test_a_move_that_nobody_waits_for_any_more_is_given_up(session: Sessio
         move.cancel()
         await asyncio.wait([move])
         assert await asyncio.get_running_loop().run_in_executor(None, other.recv, 1) == b""
-    [connection] = client._connections
+    [connection] = client._live.open
     assert connection.machine.paths.new is None
     assert await session.call("echo", b"still", timeout=5) == b"still"
 
 
 async def test_a_move_that_is_given_up_at_once_leaves_nothing_behind(session: Session, client: Wire) -> None:
-    [connection] = client._connections
+    [connection] = client._live.open
     for turns in range(1, 5):
         one, other = joined()
         with other:
@@ -328,7 +328,7 @@ async def test_a_move_that_is_given_up_at_once_leaves_nothing_behind(session: Se
             await asyncio.wait([move])
             while await asyncio.get_running_loop().run_in_executor(None, other.recv, 200):
                 pass
-        assert (connection.machine.paths.new, connection._moves, len(connection._paths)) == (None, {}, 1)
+        assert (connection.machine.paths.new, connection._moving.moves, len(connection._moving.paths)) == (None, {}, 1)
     assert await session.call("echo", b"still", timeout=5) == b"still"
 
 
@@ -337,7 +337,7 @@ async def test_a_session_that_ends_in_the_middle_of_a_move_says_so(session: Sess
     with other:
         move = asyncio.create_task(session.move(one))
         await asyncio.get_running_loop().run_in_executor(None, other.recv, 200)
-        [connection] = client._connections
+        [connection] = client._live.open
         connection.close(ConnectionLost("enough"))
         with pytest.raises(ConnectionLost, match="enough"):
             await move
@@ -349,7 +349,7 @@ async def test_a_listener_tells_nobody_which_sessions_it_has(server: Wire, drops
     loop = asyncio.get_running_loop()
     async with wire(CLIENT, port=None) as client:
         session = await client.connect(server.address, SERVER.peer, timeout=3)
-        [connection] = client._connections
+        [connection] = client._live.open
         _, opening = connection.machine.move(client.clock.now())
         for forged in (opening[:12] + bytes(ARRIVAL.size), opening[:-16] + bytes(16)):
             sock = await dialled(server)
@@ -362,14 +362,14 @@ async def test_a_listener_tells_nobody_which_sessions_it_has(server: Wire, drops
 
 async def test_a_new_path_is_not_read_before_the_old_one_was_left(server: Wire, session: Session, client: Wire) -> None:
     """What comes early waits in the system's buffers, however much the peer sends."""
-    [connection] = client._connections
+    [connection] = client._live.open
     _, opening = connection.machine.move(client.clock.now())
     sock = await dialled(server)
     loop = asyncio.get_running_loop()
     with sock:
         await loop.sock_sendall(sock, opening)
         assert len(await loop.sock_recv(sock, 16)) == 16
-        [there] = server._connections
+        [there] = server._live.open
         flood = loop.create_task(loop.sock_sendall(sock, bytes(64 << 20)))
         for _ in range(50):
             await session.call("echo", b"", timeout=5)

@@ -134,10 +134,10 @@ def test_the_last_message_on_a_path_may_rekey_too() -> None:
     roads = Roads()
     roads.ask()
     for machine in (roads.pair.client, roads.pair.server):
-        machine._sealer.bytes_used = limits.REKEY_BYTES
+        machine._channel.sealer.bytes_used = limits.REKEY_BYTES
     roads.settle()
     assert len(told(roads.pair.heard_client, Moved)) == 1
-    assert roads.pair.client._opener._key == roads.pair.server._sealer._key
+    assert roads.pair.client._channel.opener._key == roads.pair.server._channel.sealer._key
 
 
 @settings(max_examples=150, deadline=None)
@@ -333,7 +333,7 @@ def test_a_move_of_which_the_other_half_never_comes_ends_the_session() -> None:
     roads.carry(("server", 1), ANSWER_BYTES)
     roads.write("client")
     roads.pair.now = Instant(roads.pair.now + limits.PATH_FINISH_SECONDS)
-    roads.pair.client._heard = roads.pair.now
+    roads.pair.client._channel.life.heard = roads.pair.now
     roads.pair.client.wake(roads.pair.now)
     assert isinstance(roads.pair.client.closed, Timeout)
 
@@ -433,7 +433,7 @@ def test_too_much_on_a_path_that_is_not_read_yet_is_not_kept() -> None:
 
 def to_the_server(roads: Roads, plaintext: bytes, path: int) -> Reason | None:
     """The client sends a plaintext of the test's making on this path; why the server closed, if it did."""
-    sealed = roads.pair.client._sealer.seal(plaintext)
+    sealed = roads.pair.client._channel.sealer.seal(plaintext)
     roads.pair.server.receive(LENGTH.pack(len(sealed)) + sealed, roads.pair.now, path)
     return roads.pair.server.closed and roads.pair.server.closed.reason
 
@@ -477,7 +477,7 @@ def test_a_mover_that_breaks_a_rule_is_dropped_with_its_reason(what: str) -> Non
 def test_bytes_that_follow_path_in_the_same_read_end_the_session() -> None:
     roads = Roads()
     roads.ask()
-    sealed = roads.pair.client._sealer.seal(PATH)
+    sealed = roads.pair.client._channel.sealer.seal(PATH)
     roads.pair.server.receive(LENGTH.pack(len(sealed)) + sealed + b"\0", roads.pair.now)
     assert roads.pair.server.closed.reason is Reason.WRONG_STATE
 
@@ -490,7 +490,7 @@ def test_path_out_of_the_blue_ends_the_session() -> None:
 def test_who_was_asked_cannot_move_first() -> None:
     roads = Roads()
     roads.ask()
-    sealed = roads.pair.server._sealer.seal(PATH)
+    sealed = roads.pair.server._channel.sealer.seal(PATH)
     roads.pair.client.receive(LENGTH.pack(len(sealed)) + sealed, roads.pair.now)
     assert roads.pair.client.closed.reason is Reason.WRONG_STATE
 

@@ -294,7 +294,7 @@ async def test_a_connection_that_breaks_ends_calls_and_streams_with_connection_l
     await held.begun.wait()
     async with session.stream("streamed", b"", timeout=60) as messages:
         assert await anext(messages) == b"first"
-        [connection] = server._connections
+        [connection] = server._live.open
         connection.abort()
         with pytest.raises(ConnectionLost):
             await anext(messages)
@@ -311,7 +311,7 @@ async def test_one_session_per_peer_is_dialled_once_and_again_when_lost(server: 
     first, second = await asyncio.gather(*(client.connect(server.address, SERVER.peer, timeout=3) for _ in range(2)))
     assert first is second
     assert client.statistics().handshakes_done == 1
-    [connection] = client._connections
+    [connection] = client._live.open
     connection.abort()
     await connection.over
     again = await client.connect(server.address, SERVER.peer, timeout=3)
@@ -351,30 +351,30 @@ async def test_somebody_who_accepts_and_says_nothing_is_a_timeout(client: Wire) 
 
 async def again(client: Wire, server: Wire) -> Session:
     """A new session where there was one."""
-    [connection] = client._connections
+    [connection] = client._live.open
     connection.abort()
     await connection.over
     return await client.connect(server.address, SERVER.peer, timeout=3)
 
 
 async def test_a_peer_met_before_is_dialled_with_its_certificate(server: Wire, client: Wire, session: Session) -> None:
-    assert client._dialer._key(SERVER.peer) == server._noise_key.public
+    assert client._host.dialer._key(SERVER.peer) == server._machines._noise_key.public
     second = await again(client, server)
     assert await second.call("echo", b"again", timeout=5) == b"again"
-    assert len(server._times) == 1
+    assert len(server._machines.times) == 1
 
 
 async def test_a_peer_whose_certificate_is_given_is_dialled_with_it_at_first_contact(
     server: Wire, client: Wire
 ) -> None:
-    evidence = server._certificate(server.clock.wall())
+    evidence = server._machines.certificate(server.clock.wall())
     session = await client.connect(server.address, SERVER.peer, timeout=3, certificate=evidence)
     assert await session.call("echo", b"first", timeout=5) == b"first"
-    assert len(server._times) == 1
+    assert len(server._machines.times) == 1
 
 
 async def test_a_certificate_of_somebody_else_is_refused_before_anybody_is_dialled(server: Wire, client: Wire) -> None:
-    evidence = client._certificate(client.clock.wall())
+    evidence = client._machines.certificate(client.clock.wall())
     with pytest.raises(BadSignature):
         await client.connect(server.address, SERVER.peer, timeout=3, certificate=evidence)
     assert client.statistics().handshakes_failed == 0
@@ -383,11 +383,11 @@ async def test_a_certificate_of_somebody_else_is_refused_before_anybody_is_diall
 async def test_a_peer_that_rotated_its_key_is_dialled_again_as_a_stranger(
     server: Wire, client: Wire, session: Session
 ) -> None:
-    server._noise_key, server._certified = NoiseKey(entropy(32)), None
+    server._machines._noise_key, server._machines._certified = NoiseKey(entropy(32)), None
     second = await again(client, server)
     assert await second.call("echo", b"rotated", timeout=5) == b"rotated"
     assert (client.statistics().handshakes_failed, client.statistics().handshakes_done) == (1, 2)
-    assert client._dialer._key(SERVER.peer) == server._noise_key.public
+    assert client._host.dialer._key(SERVER.peer) == server._machines._noise_key.public
 
 
 async def test_an_old_session_is_replaced_before_it_is_retired(server: Wire, client: Wire, session: Session) -> None:
@@ -395,9 +395,9 @@ async def test_an_old_session_is_replaced_before_it_is_retired(server: Wire, cli
     server.serve("held", held)
     call = asyncio.create_task(session.call("held", b"", timeout=60))
     await held.begun.wait()
-    [old] = client._connections
-    client.aged(old)
-    [renewal] = client._dials.values()
+    [old] = client._live.open
+    client._host.aged(old)
+    [renewal] = client._dials.under_way.values()
     assert session.usable
     new = await renewal
     assert new.scope != session.scope
@@ -413,36 +413,36 @@ async def test_an_old_session_is_replaced_before_it_is_retired(server: Wire, cli
 async def test_an_old_session_that_cannot_be_replaced_is_let_go_all_the_same(
     server: Wire, client: Wire, session: Session
 ) -> None:
-    [old] = client._connections
+    [old] = client._live.open
     server._server.close()
-    client.aged(old)
-    [renewal] = client._dials.values()
+    client._host.aged(old)
+    [renewal] = client._dials.under_way.values()
     await asyncio.wait([renewal])
     await old.over
-    assert SERVER.peer not in client._pool
-    client.aged(old)
+    assert SERVER.peer not in client._live.pool
+    client._host.aged(old)
 
 
 async def test_an_expired_certificate_is_not_used(server: Wire, client: Wire, session: Session) -> None:
     late = WallTime(client.clock.wall() + limits.CERTIFICATE_TTL_MS)
-    client._dialer._clock = Mock(wall=lambda: late)
-    assert client._dialer._key(SERVER.peer) is None
-    assert SERVER.peer not in client._dialer._known
+    client._host.dialer._clock = Mock(wall=lambda: late)
+    assert client._host.dialer._key(SERVER.peer) is None
+    assert SERVER.peer not in client._host.dialer._known
 
 
 async def test_certificates_are_remembered_within_a_bound(client: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CERTIFICATES_REMEMBERED_MAX", 2)
     for number in range(5):
-        client._dialer.met(PeerId(bytes([number]) * 32), b"")
-    assert len(client._dialer._known) == 2
+        client._host.dialer.met(PeerId(bytes([number]) * 32), b"")
+    assert len(client._host.dialer._known) == 2
 
 
 async def test_over_budget_a_dialler_solves_the_puzzle_and_comes_in(
     server: Wire, client: Wire, drops: Drops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server._gate._total, _ = server._gate._total.take(limits.GATE_TOTAL_BURST, server.clock.now())
-    monkeypatch.setattr(server._gate, "_within", lambda *_: False)
-    monkeypatch.setattr(server._gate, "price", lambda _: 10)
+    server._machines.gate._total, _ = server._machines.gate._total.take(limits.GATE_TOTAL_BURST, server.clock.now())
+    monkeypatch.setattr(server._machines.gate, "_within", lambda *_: False)
+    monkeypatch.setattr(server._machines.gate, "price", lambda _: 10)
     session = await client.connect(server.address, SERVER.peer, timeout=5)
     assert await session.call("echo", b"paid", timeout=5) == b"paid"
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
@@ -453,8 +453,8 @@ async def test_a_listener_that_asks_for_work_for_ever_is_given_up(
 ) -> None:
     prices = iter(range(0, 100, 4))
     monkeypatch.setattr(limits, "PUZZLE_ROUNDS_MAX", 1)
-    monkeypatch.setattr(server._gate, "_within", lambda *_: False)
-    monkeypatch.setattr(server._gate, "price", lambda _: next(prices))
+    monkeypatch.setattr(server._machines.gate, "_within", lambda *_: False)
+    monkeypatch.setattr(server._machines.gate, "price", lambda _: next(prices))
     with pytest.raises(Overloaded, match="again and again"):
         await client.connect(server.address, SERVER.peer, timeout=5)
 
@@ -462,11 +462,11 @@ async def test_a_listener_that_asks_for_work_for_ever_is_given_up(
 async def test_a_dialler_that_finds_no_room_is_told_so_and_when_to_come_back(
     server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_half_open", {object() for _ in range(limits.HANDSHAKES_HALF_OPEN_MAX)})
+    monkeypatch.setattr(server._live, "half_open", {object() for _ in range(limits.HANDSHAKES_HALF_OPEN_MAX)})
     with pytest.raises(Overloaded, match="too many handshakes") as caught:
         await client.connect(server.address, SERVER.peer, timeout=5)
     assert caught.value.retry_after == limits.HANDSHAKE_SECONDS
-    server._half_open.clear()
+    server._live.half_open.clear()
 
 
 async def test_handshakes_beyond_the_limit_are_turned_away(
@@ -493,7 +493,7 @@ async def test_sessions_beyond_the_limit_are_turned_away(
 
 async def test_small_writes_are_not_held_back_on_either_side(server: Wire, client: Wire, session: Session) -> None:
     for side in (server, client):
-        [connection] = side._connections
+        [connection] = side._live.open
         endpoint = connection.path._transport.get_extra_info("socket")
         assert endpoint.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -604,7 +604,7 @@ def test_it_runs_on_uvloop_too() -> None:
 async def test_a_socket_that_takes_no_more_holds_the_sender_and_loses_nothing(server: Wire, session: Session) -> None:
     async with session.stream("count", b"50000", timeout=20) as messages:
         assert await anext(messages) == b"0"
-        [connection] = server._connections
+        [connection] = server._live.open
         connection.path.pause_writing()
         for _ in range(5):
             connection.schedule()
@@ -618,7 +618,7 @@ async def test_a_peer_that_takes_nothing_cannot_keep_a_node_from_stopping() -> N
     async with wire(CLIENT, port=None) as client:
         async with wire(SERVER) as server:
             await client.connect(server.address, SERVER.peer, timeout=3)
-            [deaf], [ours] = client._connections, server._connections
+            [deaf], [ours] = client._live.open, server._live.open
             deaf.path._transport.pause_reading()
             ours.path._transport.write(bytes(32 << 20))
             assert ours.path._transport.get_write_buffer_size() > 0

@@ -16,8 +16,8 @@ from tests.support.wire_pair import CLIENT, Pair, dialling, opened, told
 
 def plaintexts(machine: SessionMachine, pair: Pair) -> list[bytes]:
     """What a machine would send, not sealed."""
-    if machine._pong_due:
-        machine._pong_due = False
+    if machine._channel.pong_due:
+        machine._channel.pong_due = False
         machine.rpc.out.add(Kind.PONG, 0)
     return machine.rpc.take()
 
@@ -120,7 +120,7 @@ def exchange(pair: Pair) -> None:
 @pytest.mark.parametrize("by", ["messages", "bytes", "time"])
 def test_each_direction_rekeys_in_time_and_the_session_goes_on(by: str) -> None:
     pair = opened()
-    sealers = (pair.client._sealer, pair.server._sealer)
+    sealers = (pair.client._channel.sealer, pair.server._channel.sealer)
     keys = [sealer._key for sealer in sealers]
     for sealer in sealers:
         if by == "messages":
@@ -132,17 +132,17 @@ def test_each_direction_rekeys_in_time_and_the_session_goes_on(by: str) -> None:
     for _ in range(3):
         exchange(pair)
     assert all(sealer._key != key for sealer, key in zip(sealers, keys, strict=True))
-    assert pair.client._opener._key == pair.server._sealer._key
-    assert pair.server._opener._key == pair.client._sealer._key
+    assert pair.client._channel.opener._key == pair.server._channel.sealer._key
+    assert pair.server._channel.opener._key == pair.client._channel.sealer._key
     assert [sealer.messages_used < 10 for sealer in sealers] == [True, True]
 
 
 def test_rekey_is_the_last_frame_under_the_old_key() -> None:
     pair = opened()
-    pair.client._sealer.bytes_used = limits.REKEY_BYTES
+    pair.client._channel.sealer.bytes_used = limits.REKEY_BYTES
     pair.call()
     data = pair.client.outgoing(pair.now)
-    plaintext = pair.server._opener.open(data[2:])
+    plaintext = pair.server._channel.opener.open(data[2:])
     assert [kind for kind, *_ in parse(plaintext)] == [Kind.REQ, Kind.REKEY]
 
 

@@ -138,19 +138,19 @@ def asked(**changes: Any) -> Request:
 async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model: Path) -> None:
     """Noise IK both ways: what the directory says of a peer has the certificate of its key."""
     async with scene(model) as at:
-        assert len(at.orchestrator._times) == 1  # the worker had never met it
+        assert len(at.orchestrator._machines.times) == 1  # the worker had never met it
         (record,) = await at.dht.lookup(offer_topic(NET, at.model))
         offer = codec.decode(Offer, record.payload.body)
         assert len(record.payload.body) <= limits.RECORD_BODY_BYTES_MAX
         await at.gateway.connect(offer.place.addresses[0], WORKER.peer, timeout=10, certificate=offer.certificate)
-        assert len(at.wire._times) == 1
+        assert len(at.wire._machines.times) == 1
 
 
 async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.05)
     async with scene(model) as at:
-        renewed = certify(WORKER, NET, at.wire._noise_key.public, WallTime(CLOCK.wall() + 1000))
-        at.wire._certified = (CLOCK.wall(), renewed)
+        renewed = certify(WORKER, NET, at.wire._machines._noise_key.public, WallTime(CLOCK.wall() + 1000))
+        at.wire._machines._certified = (CLOCK.wall(), renewed)
         async with asyncio.timeout(20):
             while True:
                 (record,) = await at.dht.lookup(offer_topic(NET, at.model))
