@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.mesh import machine
 
 RESULTS = Path(__file__).parent / "results"
-ALL = ("mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "sim", "journal", "nat")
+ALL = ("mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "nat")
 
 
 def main() -> int:

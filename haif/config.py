@@ -64,7 +64,7 @@ class Common:
 
     def __post_init__(self) -> None:
         if self.dht_mode not in DHT_MODES:
-            raise Misuse(f"dht_mode: wanted one of {', '.join(DHT_MODES)}, got {self.dht_mode!r}")
+            raise Misuse(f"--dht-mode: wanted one of {', '.join(DHT_MODES)}, got {self.dht_mode!r}")
 
     @property
     def folder(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Self
 
 
@@ -23,12 +24,10 @@ class FixedBytes(bytes):
     def parse(cls, text: str) -> Self:
         """From its hex text. Raises `ValueError` with a sentence a person can act on."""
         try:
-            raw = bytes.fromhex(text.strip())
+            return cls(bytes.fromhex(text.strip()))
         except ValueError:
-            raise ValueError(f"{text!r} is not a {cls.__name__}: it must be {2 * cls.size} hex digits") from None
-        if len(raw) != cls.size:
-            raise ValueError(f"{text!r} is not a {cls.__name__}: it must be {2 * cls.size} hex digits")
-        return cls(raw)
+            what = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__).lower()  # PeerId: peer id
+            raise ValueError(f"{text!r} is not a {what}: it must be {2 * cls.size} hex digits") from None
 
     @property
     def short(self) -> str:

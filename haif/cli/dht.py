@@ -37,7 +37,7 @@ _COUNTED: Final = (  # what `stats` shows of a role's /metrics, and under which 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
-    group = commands.add_parser("dht", help="look into the directory: records, neighbours, size")
+    group = commands.add_parser("dht", help="look into the directory and keep values in it")
     verbs = group.add_subparsers(metavar="VERB", required=True)
     get = verbs.add_parser("get", help="print the live records at a topic; exit code 3 if there is none")
     get.add_argument("topic", metavar="TOPIC", help=TOPIC_HELP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import os
 import sys
@@ -93,6 +94,10 @@ def main(argv: list[str] | None = None) -> int:
 def _what_the_system_says(error: OSError) -> str:
     """A full disk, a folder that cannot be written, a host that does not exist: no fault of the program's."""
     reason = error.strerror or str(error)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "the address to listen on is not one of this machine's: look at --host"
+    if error.errno == errno.EADDRINUSE:
+        return "a port to listen on is taken: stop what uses it, or choose another (0 picks a free one)"
     if error.filename is None:
         return f"the system refused: {reason}"
     return f"{error.filename}: {reason}. Look at the path and who may use it, or name another state folder with --state"

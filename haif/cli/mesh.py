@@ -169,13 +169,19 @@ class Mesh:
         role.ready = json.loads(line)
 
     async def _until_ready(self) -> None:
-        """Wait until the gateway answers /readyz with 200, or a role ends."""
-        async with asyncio.timeout(READY_SECONDS):
-            while not await _is_ready(self.gateway):
-                for role in self.roles:
-                    if not _alive(role):
-                        raise Unavailable(f"{role.name} ended while the mesh came up; see {self._folder}/logs")
-                await asyncio.sleep(_POLL_SECONDS)
+        """Wait until the gateway answers /readyz with 200. Raises `Unavailable` if a role ends, or after too long."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await _is_ready(self.gateway):
+                    for role in self.roles:
+                        if not _alive(role):
+                            raise Unavailable(f"{role.name} ended while the mesh came up; see {self._folder}/logs")
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise Unavailable(
+                f"every role is up, but the gateway has found no worker within {READY_SECONDS:.0f} s; "
+                f"see {self._folder}/logs, and whether one was revoked: haif network show"
+            ) from None
 
     async def _keep(self, role: Role) -> None:
         """Start a role again whenever it ends unasked."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from haif import config
-from haif.base.errors import HaifError, Unavailable, Unsupported
+from haif.base.errors import HaifError, Misuse, Unavailable, Unsupported
 from haif.cli import visit
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _view(verdict: Verdict) -> dict[str, Any]:
 def _line(what: str, verdict: Verdict) -> str:
     where = visit.text_of(verdict.address) if verdict.address else verdict.host
     seen = f"seen at {where}" if where else "no address agreed upon"
-    return f"{what}: {verdict.mapping}, {seen}, by {verdict.observers} networks"
+    return f"{what}: {verdict.mapping}, {seen}, by {verdict.observers} network{'' if verdict.observers == 1 else 's'}"
 
 
 async def _wire_status(arguments: argparse.Namespace, observers: list[tuple[PeerId, Address]]) -> Verdict:
@@ -115,6 +115,8 @@ async def _visiting(settings: config.Common, *, site: bool = False) -> AsyncIter
 async def _ping(arguments: argparse.Namespace) -> int:
     from haif.protocol.reach import Place
 
+    if not 1 <= arguments.count <= _COUNT_MAX:
+        raise Misuse(f"--count is a number from 1 to {_COUNT_MAX}")
     text, _, where = arguments.peer.partition("@")
     peer = visit.parse_peer(text)
     settings = config.load(config.NodeSettings, vars(arguments))
@@ -124,7 +126,7 @@ async def _ping(arguments: argparse.Namespace) -> int:
         session = await reach.connect(peer, place, timeout=_CONNECT_SECONDS)
         handshake_ms = (time.perf_counter() - began) * 1000
         await reach.settled(session)
-        trips = [await _trip(session) for _ in range(max(1, min(arguments.count, _COUNT_MAX)))]
+        trips = [await _trip(session) for _ in range(arguments.count)]
         way, remote = reach.path(session), session.remote
     value = {
         "peer": str(peer),

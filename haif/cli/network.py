@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haif import config
+from haif.base import limits
 from haif.base.errors import HaifError, Misuse
 from haif.base.roles import Role
 from haif.cli.household import HOUSE_DAYS, OBSERVER
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from haif.identity.service import Keyring, Networks, Owner
 
 _DAYS = 30
+_DAYS_MAX = limits.ADMISSION_TTL_MS_MAX // (24 * 3600 * 1000)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,9 +49,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for verb in (admit, delegate):
         verb.add_argument("peer", metavar="PEER", help="a peer id (`haif keys show` there), or a key of this machine")
         verb.add_argument(
-            "--role", action="append", required=True, choices=[role.value for role in Role], help="may be given again"
+            "--role",
+            action="append",
+            required=True,
+            choices=[role.value for role in Role],
+            help="what it may be; may be given again",
         )
-        verb.add_argument("--days", type=int, default=_DAYS, help=f"for how long (default: {_DAYS})")
+        verb.add_argument(
+            "--days", type=int, default=_DAYS, help=f"for how long, at most {_DAYS_MAX} (default: {_DAYS})"
+        )
         verb.add_argument("--out", metavar="FILE", help="where to write the file (default: NAME-PEER.network)")
     admit.add_argument("--owner", default="", help="whose machine it is, for people")
     revoke = verbs.add_parser("revoke", help="end a peer's membership everywhere, within seconds")
@@ -123,6 +131,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _admit(arguments: argparse.Namespace) -> int:
+    _check_days(arguments)
     desk = _Desk(arguments)
     charter, peer = desk.charter(), desk.peer(arguments.peer)
     network, roles = charter.network, [Role(role) for role in arguments.role]
@@ -131,6 +140,7 @@ def _admit(arguments: argparse.Namespace) -> int:
 
 
 def _delegate(arguments: argparse.Namespace) -> int:
+    _check_days(arguments)
     desk = _Desk(arguments)
     charter, peer = desk.charter(), desk.peer(arguments.peer)
     roles = [Role(role) for role in arguments.role]
@@ -188,6 +198,11 @@ def _networks_text(rows: list[dict[str, Any]]) -> str:
             for row in rows
         ],
     )
+
+
+def _check_days(arguments: argparse.Namespace) -> None:
+    if not 1 <= arguments.days <= _DAYS_MAX:
+        raise Misuse(f"--days is a number from 1 to {_DAYS_MAX}")
 
 
 # --- below ------------------------------------------------------------------------------------------------------------

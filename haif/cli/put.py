@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from haif import config
+from haif.base import limits
 from haif.base.errors import Misuse, Timeout, from_reason
 from haif.cli.visit import joined, show
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from haif.protocol.records import Record
 
 KEY: Final = "values"  # the key under which values are kept unless another is named
-_TTL_SECONDS: Final = 24 * 3600
+_TTL_SECONDS: Final = limits.VALUE_TTL_MS_MAX // 1000
 
 
 def add(put: argparse.ArgumentParser) -> None:
@@ -30,7 +31,9 @@ def add(put: argparse.ArgumentParser) -> None:
     put.add_argument("--key", default=KEY, metavar="KEY", help=f"the key that signs it (default: {KEY}; made if new)")
     put.add_argument("--sequence", type=int, metavar="N", help="a higher one replaces it (default: the time)")
     put.add_argument("--replaces", type=int, metavar="N", help="only where the value of this sequence is; 0: none")
-    put.add_argument("--ttl", type=int, default=_TTL_SECONDS, metavar="SECONDS", help="its life (default: a day)")
+    put.add_argument(
+        "--ttl", type=int, default=_TTL_SECONDS, metavar="SECONDS", help="its life (default: a day, the longest)"
+    )
 
 
 async def put(arguments: argparse.Namespace) -> int:
@@ -59,15 +62,21 @@ async def put(arguments: argparse.Namespace) -> int:
         "refused": dict(Counter(stored.refused)),
     }
     where = f"value:{record.owner}/{arguments.label}" if arguments.label is not None else str(record.topic)
-    show(arguments, result, lambda: f"{len(stored.by)} nodes keep it; read it with\n  haif dht get {where}")
+    count = f"{len(stored.by)} node{'s' if len(stored.by) > 1 else ''}"
+    kept = f"{count} kept it; read it with\n  haif dht get {where}"
+    show(arguments, result, lambda: f"{count} took it back: {where}" if arguments.withdraw else kept)
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.label is None and (arguments.withdraw or arguments.replaces is not None or arguments.sequence):
         raise Misuse("a value without --as NAME never changes: it cannot be withdrawn, replaced or given a sequence")
-    if arguments.ttl <= 0:
-        raise Misuse("--ttl: a value lives a second or longer")
+    if not 1 <= arguments.ttl <= _TTL_SECONDS:
+        raise Misuse(f"--ttl is a number of seconds from 1 to {_TTL_SECONDS}")
+    if arguments.sequence is not None and not 0 <= arguments.sequence < 2**63:
+        raise Misuse("--sequence is a number from 0 to 2^63 - 1")
+    if arguments.label is not None and not 1 <= len(arguments.label.encode()) <= limits.VALUE_SALT_BYTES_MAX:
+        raise Misuse(f"--as: a name has 1 to {limits.VALUE_SALT_BYTES_MAX} bytes")
 
 
 def _record(arguments: argparse.Namespace, net: NetId, identity: Identity) -> Record:
@@ -95,8 +104,6 @@ def _record(arguments: argparse.Namespace, net: NetId, identity: Identity) -> Re
 
 
 def _value(arguments: argparse.Namespace) -> bytes:
-    from haif.base import limits
-
     if arguments.withdraw:
         return b""
     value: bytes
@@ -107,7 +114,7 @@ def _value(arguments: argparse.Namespace) -> bytes:
             with arguments.file.open("rb") as file:
                 value = file.read(limits.VALUE_BYTES_MAX + 1)
         except OSError as error:
-            raise Misuse(f"--file: {error}") from None
+            raise Misuse(f"--file: {arguments.file} cannot be read: {error.strerror}") from None
     if len(value) > limits.VALUE_BYTES_MAX:
         raise Misuse(f"a value has at most {limits.VALUE_BYTES_MAX} bytes: keep a digest here, and the rest elsewhere")
     return value

@@ -20,7 +20,7 @@ ROLES: dict[str, tuple[type[config.Common], str]] = {
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     for role, (kind, text) in ROLES.items():
-        verb = commands.add_parser(role, help=text, description=f"{kind.__doc__} {text.capitalize()}.")
+        verb = commands.add_parser(role, help=text, description=f"{text[0].upper()}{text[1:]}.")
         config.add_flags(verb, kind)
         verb.add_argument("--json", action="store_true", help="print one JSON line when ready, and nothing else")
         verb.add_argument("--until-eof", action="store_true", help="stop when standard input ends")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from haif.base.errors import HaifError, Misuse
@@ -21,15 +22,18 @@ def parse_topic(text: str, net: NetId) -> Digest:
     from haif.protocol.records import mutable_topic, offer_topic, presence_topic
 
     kind, colon, rest = text.partition(":")
-    try:
-        if not colon:
+    if not colon:
+        with suppress(ValueError):
             return Digest.parse(text)
+    try:
         if kind == "offers":
             return offer_topic(net, ModelDigest.parse(rest))
         if kind == "presence":
             return presence_topic(net, PeerId.parse(rest))
         if kind == "value":
-            owner, _, name = rest.partition("/")
+            owner, slash, name = rest.partition("/")
+            if not slash:
+                raise Misuse(f"{text!r} lacks the value's name: value:PEER/NAME")
             return mutable_topic(net, PeerId.parse(owner), name.encode())
     except ValueError as error:
         raise Misuse(str(error)) from None

@@ -45,7 +45,9 @@ def looks_nearby(settings: config.Common) -> bool:
 
 async def relay_at(text: str) -> RelayAt:
     """A relay by PEER@HOST:PORT; a name is looked up once, for sessions are told apart by the relay's address."""
-    peer, _, where = text.partition("@")
+    peer, at, where = text.partition("@")
+    if not at:
+        raise Misuse(f"--relay: {text!r} is not PEER@HOST:PORT, as `haif relay` prints it")
     host, port = config.parse_address(where)
     (relay,) = peers((peer,), "relay")
     try:

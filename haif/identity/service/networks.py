@@ -53,7 +53,10 @@ class Networks:
 
     def join(self, path: str, now: WallTime) -> Charter:
         """Take in an invitation: the network, and whatever in it is news here. Raises `Misuse`, `FileNotFoundError`."""
-        invitation = read_invitation(disk.read_private(Path(path)))
+        file = Path(path)
+        if file.is_dir():
+            raise Misuse(f"{path} is a folder; a network's owner gives a file (haif network admit)")
+        invitation = read_invitation(disk.read_private(file))
         charter = invitation.charter
         network = charter.network
         if network.name in self.names():

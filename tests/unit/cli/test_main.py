@@ -1,7 +1,9 @@
 """The command line helps, refuses what it does not know, and says so with an exit code."""
 
 import argparse
+import asyncio
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from haif.base.errors import LEAVES, Misuse
 from haif.cli.main import EXIT_CODES, main, parser
+from haif.node.settings import relay_at
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
@@ -33,6 +36,35 @@ def test_every_command_has_help(path: tuple[str, ...], capsys: pytest.CaptureFix
         main([*path, "--help"])
     assert ended.value.code == 0
     assert "usage: haif" in capsys.readouterr().out
+
+
+def test_help_keeps_names_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    for role, name in (("gateway", "OpenAI"), ("node", "DHT")):
+        with pytest.raises(SystemExit):
+            main([role, "--help"])
+        assert name in capsys.readouterr().out.partition("options:")[0]
+
+
+def test_an_address_or_a_port_that_cannot_be_had_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["node", "--host", "203.0.113.9", "--state", str(tmp_path)]) == 1
+    assert "look at --host" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["node", "--metrics-port", str(taken.getsockname()[1]), "--state", str(tmp_path)]) == 1
+    assert "a port to listen on is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1001"])
+def test_ping_counts_round_trips_within_bounds(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["net", "ping", "ab" * 32, "--count", count]) == 2
+    assert "--count is a number from 1 to 1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("relay", ["", "there:1", "ab" * 32])
+def test_a_relay_that_names_no_peer_or_no_address_is_refused(relay: str) -> None:
+    with pytest.raises(Misuse, match="is not PEER@HOST:PORT"):
+        asyncio.run(relay_at(relay))
 
 
 @pytest.mark.parametrize("path", LEAF_VERBS, ids=" ".join)

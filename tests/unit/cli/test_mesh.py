@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from haif import config
-from haif.base.errors import Misuse
+from haif.base.errors import Misuse, Unavailable
 from haif.cli import mesh
 from haif.cli.mesh import Mesh, Role, read_card
 
@@ -93,3 +93,10 @@ def test_a_damaged_card_is_said_to_be_one(tmp_path: Path, text: str) -> None:
     card.chmod(0o600)
     with pytest.raises(Misuse, match="damaged"):
         read_card(tmp_path)
+
+
+async def test_a_mesh_that_finds_no_worker_in_time_says_so(supervisor: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "READY_SECONDS", 0.0)
+    supervisor.roles[1].ready = dict(READY)
+    with pytest.raises(Unavailable, match="has found no worker"):
+        await supervisor._until_ready()

@@ -33,6 +33,7 @@ def test_a_value_under_a_name_is_replaced_and_withdrawn(ask) -> None:
     assert found["body"]["value"] == "two"
     text = ask("dht", "put", "--withdraw", "--as", "motto of the day", as_json=False)
     assert where in text
+    assert "took it back" in text
     assert ask("dht", "get", where, code=3) == []
 
 
@@ -68,12 +69,17 @@ def test_a_file_is_kept_byte_for_byte(ask, tmp_path: Path) -> None:
         ("value", "--sequence", "3"),
         ("--withdraw",),
         ("value", "--ttl", "0"),
+        ("value", "--ttl", str(limits.VALUE_TTL_MS_MAX // 1000 + 1)),
+        ("value", "--as", "x", "--sequence", "-1"),
+        ("value", "--as", "x" * (limits.VALUE_SALT_BYTES_MAX + 1)),
+        ("value", "--as", ""),
     ],
 )
-def test_what_makes_no_sense_is_refused(words: tuple[str, ...], ask) -> None:
+def test_what_makes_no_sense_is_refused(words: tuple[str, ...], ask, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dht", "put", *words, *ask.flags]) == 2
+    assert "Errno" not in capsys.readouterr().err
 
 
 def test_a_topic_that_is_none_is_refused(ask) -> None:
-    for topic in ("value:nobody/name", "price:1", "value:"):
+    for topic in ("value:nobody/name", f"value:{'ab' * 32}", "price:1", "value:", "nonsense"):
         assert main(["dht", "get", topic, *ask.flags]) == 2
