@@ -122,10 +122,10 @@ def _admitted(what: str, book: Book, peer: PeerId, evidence: bytes, now: WallTim
 
 
 def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
-    from haif import node
     from haif.artifacts.service import hash_file
+    from haif.node.settings import model_store
 
-    store = node.model_store(settings)
+    store = model_store(settings)
     for model in store.models():
         digest, _, _ = hash_file(model.path, lambda *_: None)
         if digest == model.digest:
@@ -140,11 +140,11 @@ def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
     """Start the engine for real: what the library and the sandbox report, not what was asked for."""
     import asyncio
 
-    from haif import node
     from haif.base.errors import HaifError
+    from haif.node.worker import try_engine
 
     try:
-        about = asyncio.run(node.try_engine(settings))
+        about = asyncio.run(try_engine(settings))
     except HaifError as error:
         yield Finding("engine", "wrong", error.message)
         return

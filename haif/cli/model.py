@@ -80,9 +80,9 @@ def add_model(file: Path, settings: config.Common, name: str | None, license_nam
 
 def open_store(settings: config.Common) -> ModelStore:
     """The model store of this machine, trusting its own publisher key and those in the settings."""
-    from haif import node
+    from haif.node.settings import model_store
 
-    return node.model_store(settings)
+    return model_store(settings)
 
 
 def _store(arguments: argparse.Namespace) -> ModelStore:

@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> int:
     kind, _ = ROLES[arguments.role]
     settings = config.load(kind, vars(arguments))
 
-    from haif import node
+    from haif.node.run import run
 
     def announce(ready: dict[str, str]) -> None:
         if arguments.json:
@@ -40,4 +40,4 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"{arguments.role} is up; Ctrl-C stops it", file=sys.stderr)
             print("\n".join(f"  {name:<13} {value}" for name, value in ready.items()), flush=True)
 
-    return node.run(settings, announce=announce, until_eof=arguments.until_eof)
+    return run(settings, announce=announce, until_eof=arguments.until_eof)

@@ -1,8 +1,8 @@
 """OpenAI's dialect, heard strictly: a body becomes an `Ask`, or a 400 that names what cannot be honoured.
 
 1. JSON: well-formed, no key twice, no NaN, an object.
-2. Each field: honoured (typed below), neutral (a value that asks for nothing), a hint (ignored and said so), or
-   refused by its name. Unknown means no.
+2. Each field: honoured (typed in `gateway.fields`), neutral (a value that asks for nothing), a hint (ignored and said
+   so), or refused by its name. Unknown means no.
 3. Types and ranges.
 
 Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` and `createCompletion`.
@@ -10,18 +10,18 @@ Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, structs
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
 from haif.gateway.errors import Rejected
+from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format, Part
 from haif.gateway.strict import object_of, typed, wrong
 from haif.protocol.inference import Request, Turn
 
@@ -44,100 +44,11 @@ class Ask:
         return replace(self, request=structs.replace(self.request, scope=scope))
 
 
-# --- what is honoured -------------------------------------------------------------------------------------------------
-
-_TOKENS = Annotated[int, Meta(ge=1, le=limits.COMPLETION_TOKENS_MAX)]
-_PENALTY = Annotated[float, Meta(ge=-limits.PENALTY_MAX, le=limits.PENALTY_MAX)]
-_REPEAT = Annotated[float, Meta(ge=1 / limits.REPEAT_PENALTY_MAX, le=limits.REPEAT_PENALTY_MAX)]
-_BIAS = Annotated[float, Meta(ge=-limits.LOGIT_BIAS_MAX, le=limits.LOGIT_BIAS_MAX)]
-_LOGPROBS = Annotated[int, Meta(ge=0, le=limits.LOGPROBS_MAX)]
-_STOP_STRING = Annotated[str, Meta(min_length=1)]
-
-
-class _Schema(msgspec.Struct, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
-    schema: dict[str, Any]
-    description: str | None = None
-    strict: bool | None = None
-
-
-class _Format(msgspec.Struct, forbid_unknown_fields=True):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _Schema | None = None
-
-
-class _StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    include_usage: bool | None = None
-
-
-class _Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    model: Annotated[str, Meta(min_length=1, max_length=limits.MODEL_NAME_CHARS_MAX)]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    stop: _STOP_STRING | Annotated[list[_STOP_STRING], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    presence_penalty: _PENALTY | None = None
-    frequency_penalty: _PENALTY | None = None
-    logit_bias: dict[str, _BIAS] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=limits.VOCABULARY_MAX)] | None = None  # these three as llama.cpp's server
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repeat_penalty: _REPEAT | None = None
-    max_tokens: _TOKENS | None = None
-
-
-class _Part(msgspec.Struct, forbid_unknown_fields=True):
-    type: str
-    text: str
-
-
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-
-
-class _Chat(_Common, forbid_unknown_fields=True, kw_only=True):
-    messages: Annotated[list[_Message], Meta(min_length=1, max_length=limits.MESSAGES_PER_PROMPT_MAX)]
-    max_completion_tokens: _TOKENS | None = None
-    response_format: _Format | None = None
-    logprobs: bool | None = None
-    top_logprobs: _LOGPROBS | None = None
-
-
-class _Completion(_Common, forbid_unknown_fields=True, kw_only=True):
-    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=1)]
-    suffix: str | None = None
-    echo: bool | None = None
-    logprobs: _LOGPROBS | None = None
-
-
-# --- what asks for nothing, and what is only a hint -------------------------------------------------------------------
-
-_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "n": (1,), "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none", "auto"), "modalities": (["text"],),
-    "store": (False,), "service_tier": ("auto", "default"), "best_of": (1,),
-    "audio": (), "prediction": (), "reasoning_effort": (), "verbosity": (),
-    "web_search_options": (), "moderation": (), "user": (), "metadata": (), "safety_identifier": (),
-    "prompt_cache_key": (), "prompt_cache_retention": (), "prompt_cache_options": (),
-}  # fmt: skip
-_HINTS: Final = frozenset({
-    "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
-})  # fmt: skip
-_SAID: Final = _HINTS | {"store", "service_tier"}  # named in x-haif-ignored-params when present
-_NEUTRAL_IN_MESSAGE: Final[Mapping[str, tuple[Any, ...]]] = {
-    # What clients echo back from our own answers.
-    "refusal": (), "tool_calls": ([],), "function_call": (), "audio": (), "annotations": ([],),
-}  # fmt: skip
-
-
 def parse_chat(body: bytes, nonce: Nonce) -> Ask:
     """The body of POST /v1/chat/completions. Raises `Rejected` or `Unsupported`, naming the parameter."""
     fields, ignored = _sift(object_of(body))
     _check_messages(fields)
-    chat = typed(_Chat, fields)
+    chat = typed(Chat, fields)
     if chat.max_tokens and chat.max_completion_tokens and chat.max_tokens != chat.max_completion_tokens:
         wrong("max_tokens", "max_tokens and max_completion_tokens disagree; give max_completion_tokens only")
     if chat.top_logprobs is not None and not chat.logprobs:
@@ -155,7 +66,7 @@ def parse_completion(body: bytes, nonce: Nonce) -> Ask:
     fields, ignored = _sift(object_of(body))
     if isinstance(fields.get("prompt"), list) and (len(fields["prompt"]) > 1 or _has_numbers(fields["prompt"])):
         raise Unsupported("prompt must be one text: batches and token ids cannot be honoured", param="prompt")
-    completion = typed(_Completion, fields)
+    completion = typed(Completion, fields)
     prompt = completion.prompt if isinstance(completion.prompt, str) else completion.prompt[0]
     if completion.echo and completion.logprobs is not None:
         raise Unsupported("logprobs of an echoed prompt cannot be honoured: leave out echo", param="logprobs")
@@ -167,7 +78,7 @@ def parse_completion(body: bytes, nonce: Nonce) -> Ask:
 
 
 def _ask(
-    kind: Literal["chat", "text"], common: _Common, ignored: tuple[str, ...], request: Request, *, echo: str = ""
+    kind: Literal["chat", "text"], common: Common, ignored: tuple[str, ...], request: Request, *, echo: str = ""
 ) -> Ask:
     options = common.stream_options
     if options is not None and not common.stream:
@@ -179,7 +90,7 @@ def _ask(
 
 
 def _request(
-    common: _Common, nonce: Nonce, *, chat: list[Turn] | None = None, text: str | None = None,
+    common: Common, nonce: Nonce, *, chat: list[Turn] | None = None, text: str | None = None,
     suffix: str | None = None, tokens_max: int | None, logprobs: int | None, json_schema: str | None = None,
 ) -> Request:  # fmt: skip
     return Request(
@@ -189,7 +100,7 @@ def _request(
     )  # fmt: skip
 
 
-def _sampling(common: _Common) -> Sampling:
+def _sampling(common: Common) -> Sampling:
     options = {name: value for name in _SAMPLING if (value := getattr(common, name)) is not None}
     return Sampling(**options, bias=_bias(common.logit_bias or {}))
 
@@ -202,10 +113,10 @@ def _sift(fields: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     kept: dict[str, Any] = {}
     ignored: list[str] = []
     for name, value in fields.items():
-        if name not in _NEUTRAL:
+        if name not in NEUTRAL:
             kept[name] = value
-        elif name in _HINTS or _is_neutral(value, _NEUTRAL[name]):
-            if name in _SAID and value is not None:
+        elif name in HINTS or _is_neutral(value, NEUTRAL[name]):
+            if name in SAID and value is not None:
                 ignored.append(name)
         else:
             raise Unsupported(f"{name}: this value cannot be honoured by HAIF; leave it out", param=name)
@@ -236,9 +147,9 @@ def _check_message(message: dict[str, Any], path: str) -> dict[str, Any]:
         raise Unsupported(f"the role {role[:40]!r} cannot be honoured", param=f"{path}.role")
     kept: dict[str, Any] = {}
     for name, value in message.items():
-        if name not in _NEUTRAL_IN_MESSAGE:
+        if name not in NEUTRAL_IN_MESSAGE:
             kept[name] = value
-        elif not _is_neutral(value, _NEUTRAL_IN_MESSAGE[name]):
+        elif not _is_neutral(value, NEUTRAL_IN_MESSAGE[name]):
             raise Unsupported(f"{name} in a message cannot be honoured", param=f"{path}.{name}")
     parts = message.get("content")
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
@@ -269,7 +180,7 @@ def _bias(biases: dict[str, float]) -> list[tuple[int, float]]:
     return sorted((int(token), bias) for token, bias in biases.items())
 
 
-def _schema(wanted: _Format | None) -> str | None:
+def _schema(wanted: Format | None) -> str | None:
     """The JSON schema an answer must fit; any object's for `json_object`."""
     if wanted is None or wanted.type == "text":
         schema: dict[str, Any] | None = None
@@ -296,7 +207,7 @@ def _stop(stop: str | list[str] | None) -> list[str]:
     return strings
 
 
-def _text_of(content: str | list[_Part]) -> str:
+def _text_of(content: str | list[Part]) -> str:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 

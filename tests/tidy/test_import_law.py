@@ -112,6 +112,16 @@ def test_llama_cpp_is_imported_in_one_place(path: Path) -> None:
         assert not any(target.split(".")[0] == "llama_cpp" for target, _ in imports(parse(path)))
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("node/*.py")), ids=name_of)
+def test_a_role_imports_only_what_it_needs(path: Path) -> None:
+    roles = FLOORS[FLOOR_OF["node"] - 1] | {"engine"}
+    own = {path.stem, "engine"} if path.stem == "worker" else {path.stem}
+    at_once = [child for child in parse(path).body if isinstance(child, ast.Import | ast.ImportFrom)]
+    for target, _ in (found for child in at_once for found in imports(child)):
+        room = target.removeprefix("haif.").removeprefix("node.").split(".")[0]
+        assert room not in roles - own, f"{name_of(path)} imports {target}; only the role's own file may, at its top"
+
+
 def reachable(start: set[str]) -> set[str]:
     known = {name_of(path): path for path in modules()}
     seen: set[str] = set()

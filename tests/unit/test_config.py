@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from haif import config, node
+from haif import config
 from haif.base.errors import Misuse
+from haif.node.settings import looks_nearby
 
 
 @pytest.fixture
@@ -140,4 +141,4 @@ def test_a_setting_that_is_on_can_be_put_off_by_a_flag() -> None:
     ],
 )  # fmt: skip
 def test_nobody_looks_for_neighbours_from_where_there_are_none(host: str, lan: bool, looks: bool) -> None:
-    assert node._is_lan(config.NodeSettings(host=host, lan=lan)) is looks
+    assert looks_nearby(config.NodeSettings(host=host, lan=lan)) is looks

@@ -8,13 +8,14 @@ Every request goes the same way:
 4. record   the events become durable, together with everything decided meanwhile
 5. answer
 
-If the journal cannot be written, memory is ahead of the disk: the orchestrator stops, and what is on disk is what was.
+Steps 3 to 5 are `record.Record`'s. If the journal cannot be written, memory is ahead of the disk: the orchestrator
+stops, and what is on disk is what was.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,9 +29,6 @@ from haif.base.errors import (
     ConnectionLost,
     Dropped,
     Forbidden,
-    HaifError,
-    JournalBroken,
-    Malformed,
     NoWorker,
     Overloaded,
     PeerFault,
@@ -43,13 +41,11 @@ from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.identity.signing import Live
 from haif.identity.voice import Voice
-from haif.orchestrator import decide, events
-from haif.orchestrator.apply import apply, fold
-from haif.orchestrator.decide import CatalogueEntry, Decision, Moment
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator import decide
+from haif.orchestrator.decide import CatalogueEntry, Moment
 from haif.orchestrator.placement import Fleet
 from haif.orchestrator.service.offers import OfferWatch
-from haif.orchestrator.state import Job, State
+from haif.orchestrator.service.record import Record
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
@@ -67,11 +63,6 @@ MIGRATIONS: Final = (JOURNAL_SCHEMA,)
 """What the journal's database is opened with."""
 
 _FAREWELL_SECONDS: Final = 1.0
-
-_TRANSITIONS: Final[dict[type[Event], str]] = {
-    JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
-    JobFinalised: "finalised", JobFailed: "failed",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,24 +105,21 @@ class Orchestrator:
         self._wire, self._reach = wire, reach
         self._dht = dht
         self._voice = voice
-        self._journal = journal
+        self._record = Record(journal, telemetry, clock)
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
-        self._state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self._fleet = Fleet()
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
         self._announced: Presence | None = None
-        self._entries = 0
 
     async def __aenter__(self) -> Self:
-        await self._remember()
+        await self._record.remember()
         async with AsyncExitStack() as stack:
-            self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._running = [
-                tasks.create_task(self._stop_when_broken(), name="journal watch"),
+                tasks.create_task(self._record.stop_when_broken(), name="journal watch"),
                 tasks.create_task(self._keep_time(), name="timer"),
                 *(
                     tasks.create_task(watch.run(), name=f"offers {model.short}")
@@ -152,18 +140,13 @@ class Orchestrator:
     def statistics(self) -> OrchestratorStatistics:
         """How things stand."""
         return OrchestratorStatistics(
-            len(self._state.open), self._fleet.live_count(self._clock.now()), self._entries, self._state.forgotten
+            len(self._record.state.open),
+            self._fleet.live_count(self._clock.now()),
+            self._record.entries,
+            self._record.state.forgotten,
         )
 
     # --- start and stop -----------------------------------------------------------------------------------------------
-
-    async def _remember(self) -> None:
-        """Rebuild the state from the journal."""
-        async for number, entry in self._journal.replay():
-            try:
-                apply(self._state, events.decode(entry))
-            except (Malformed, KeyError) as error:
-                raise JournalBroken(f"journal entry {number} makes no sense after those before it: {error}") from error
 
     def _serve(self) -> None:
         self._serving = True
@@ -191,8 +174,8 @@ class Orchestrator:
         """Take nothing new, let what was decided become durable, say goodbye, stop the tasks."""
         self._serving = False
         try:
-            if not self._broken.done():
-                await self._journal.append([])
+            if not self._record.is_broken:
+                await self._record.settled()
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await self._dht.withdraw(presence_topic(self._net, self._identity.peer))
         except (Unavailable, TimeoutError):
@@ -201,9 +184,6 @@ class Orchestrator:
         finally:
             for task in self._running:
                 task.cancel()
-
-    async def _stop_when_broken(self) -> None:
-        await self._broken
 
     def _answering(self, handler: Callable[[Call], Awaitable[Message]]) -> Callable[[Call], Awaitable[bytes]]:
         async def answer(call: Call) -> bytes:
@@ -239,88 +219,38 @@ class Orchestrator:
     async def _submit(self, call: Call) -> Message:
         request = self._hear_gateway(SubmitJob, jobs.SUBMIT, call)
         with self._span(names.SPAN_SUBMIT, call, request.job) as span:
-            past = await self._recall(request.job)
+            past = await self._record.recall(request.job)
             with self._counting_failures():
                 decision = decide.submit(
-                    self._state, self._fleet, request, call.peer, past=past, catalogue=self._catalogue,
+                    self._record.state, self._fleet, request, call.peer, past=past, catalogue=self._catalogue,
                     identity=self._identity, now=self._moment(), entropy=self._entropy,
                 )  # fmt: skip
-            return await self._carry_out(request.job, decision, span)
+            return await self._record.carry_out(request.job, decision, span)
 
     async def _retry(self, call: Call) -> Message:
         request = self._hear_gateway(RetryJob, jobs.RETRY, call)
         with self._span(names.SPAN_RETRY, call, request.job) as span:
-            past = await self._recall(request.job)
+            past = await self._record.recall(request.job)
             decision = decide.retry(
-                self._state, self._fleet, request, call.peer, past=past,
+                self._record.state, self._fleet, request, call.peer, past=past,
                 identity=self._identity, now=self._moment(), entropy=self._entropy,
             )  # fmt: skip
             with self._counting_failures():
-                return await self._carry_out(request.job, decision, span)
+                return await self._record.carry_out(request.job, decision, span)
 
     async def _finalise(self, call: Call) -> Message:
         request = self._hear_gateway(FinaliseJob, jobs.FINAL, call)
         with self._span(names.SPAN_JOB_FINAL, call, request.job) as span:
-            past = await self._recall(request.job)
-            decision = decide.finalise(self._state, request, call.peer, past=past, now=self._clock.wall())
-            return await self._carry_out(request.job, decision, span)
+            past = await self._record.recall(request.job)
+            decision = decide.finalise(self._record.state, request, call.peer, past=past, now=self._clock.wall())
+            return await self._record.carry_out(request.job, decision, span)
 
     async def _fail(self, call: Call) -> Message:
         request = self._hear_gateway(FailJob, jobs.FAIL, call)
         with self._span(names.SPAN_JOB_FAIL, call, request.job) as span:
-            past = await self._recall(request.job)
-            decision = decide.fail(self._state, request, call.peer, past=past, now=self._clock.wall())
-            return await self._carry_out(request.job, decision, span)
-
-    async def _recall(self, job: JobId) -> Job | None:
-        """A job that the state forgot, as the journal has it."""
-        if self._state.forgotten == 0 or self._state.find(job) is not None:
-            return None
-        return fold(State(ended_max=1), await self._journal.about(job)).find(job)
-
-    # --- 3. apply, 4. record, 5. answer -------------------------------------------------------------------------------
-
-    async def _carry_out(self, job: JobId, decision: Decision, span: Span) -> Message:
-        """Steps 3 to 5. Up to the first `await` nothing else runs: what was decided still holds when it is applied.
-
-        A decision without events also waits: its answer may rest on events that are not durable yet.
-        """
-        written = self._apply(job, decision.events)
-        entries = len(decision.events)
-        started = self._clock.now()
-        with self._telemetry.span(
-            names.SPAN_JOURNAL, parent=span.traceparent, attributes={names.JOB: str(job), names.ENTRIES: entries}
-        ):
-            await asyncio.shield(written)
-        self._telemetry.observe(names.JOURNAL_APPEND, self._clock.now() - started)
-        if isinstance(decision.answer, HaifError):
-            raise decision.answer
-        return decision.answer
-
-    def _apply(self, job: JobId, happened: Sequence[Event]) -> asyncio.Future[None]:
-        """Fold events into the state and queue them for the journal. Raises `Overloaded` before anything changed."""
-        self._journal.check_room()
-        for event in happened:
-            apply(self._state, event)
-        written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
-        written.add_done_callback(lambda done: self._written(done, happened))
-        return written
-
-    def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if error is None:
-            self._tell(happened)
-        elif not self._broken.done():
-            self._broken.set_exception(error)
-
-    def _tell(self, happened: Sequence[Event]) -> None:
-        self._entries += len(happened)
-        self._telemetry.count(names.JOURNAL_ENTRIES, len(happened))
-        for event in happened:
-            self._telemetry.count(names.JOB_TRANSITIONS, state=_TRANSITIONS[type(event)])
-            if isinstance(event, AttemptReserved):
-                self._telemetry.count(names.PLACEMENTS)
-        self._telemetry.gauge(names.JOBS_OPEN, len(self._state.open))
+            past = await self._record.recall(request.job)
+            decision = decide.fail(self._record.state, request, call.peer, past=past, now=self._clock.wall())
+            return await self._record.carry_out(request.job, decision, span)
 
     # --- what changes nothing in the journal --------------------------------------------------------------------------
 
@@ -329,7 +259,7 @@ class Orchestrator:
             raise Forbidden(f"peer {call.peer.short}… is not a worker of this orchestrator: add it to its `workers`")
         live = self._hear(Heartbeat, heartbeats.HEARTBEAT, call)
         now = self._moment()
-        self._fleet.hear(call.peer, live.body, self._state.busy, now.instant, now.wall)
+        self._fleet.hear(call.peer, live.body, self._record.state.busy, now.instant, now.wall)
         restarted = self._fleet.met(call.peer, live.header.boot)
         self._telemetry.count(names.HEARTBEATS)
         for load in live.body.loads:
@@ -340,9 +270,9 @@ class Orchestrator:
     async def _show(self, call: Call) -> Message:
         self._check_gateway(call.peer)
         job = codec.decode(ShowJob, call.argument).job
-        past = await self._recall(job)
-        shown = decide.owned(self._state.find(job) or past, call.peer).view()
-        await self._journal.append([])  # nothing is shown that is not durable
+        past = await self._record.recall(job)
+        shown = decide.owned(self._record.state.find(job) or past, call.peer).view()
+        await self._record.settled()  # nothing is shown that is not durable
         return shown
 
     async def _models(self, call: Call) -> Message:
@@ -350,7 +280,7 @@ class Orchestrator:
         return Models([self._card(entry) for entry in self._settings.catalogue])
 
     def _card(self, entry: CatalogueEntry) -> ModelCard:
-        live = self._fleet.live(entry.digest, self._state.busy, self._clock.now())
+        live = self._fleet.live(entry.digest, self._record.state.busy, self._clock.now())
         context = entry.context_tokens or min((view.context_tokens for view in live), default=0)
         return ModelCard(entry.name, entry.digest, context, len(live), entry.published)
 
@@ -363,8 +293,8 @@ class Orchestrator:
                 with suppress(Unavailable):  # the directory goes on announcing it
                     await self._announce()
             with suppress(Overloaded):  # then the next round comes back to the rest
-                for failed in decide.decide(self._state, self._clock.wall()):
-                    self._apply(failed.job, [failed])
+                for failed in decide.decide(self._record.state, self._clock.wall()):
+                    self._record.apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())
             now = self.statistics()
             self._telemetry.gauge(names.JOBS_OPEN, now.jobs_open)

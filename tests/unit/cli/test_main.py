@@ -12,7 +12,7 @@ import pytest
 
 from haif.base.errors import LEAVES, Misuse
 from haif.cli.main import EXIT_CODES, main, parser
-from haif.node import _relay_at
+from haif.node.settings import relay_at
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
@@ -64,7 +64,7 @@ def test_ping_counts_round_trips_within_bounds(count: str, capsys: pytest.Captur
 @pytest.mark.parametrize("relay", ["", "there:1", "ab" * 32])
 def test_a_relay_that_names_no_peer_or_no_address_is_refused(relay: str) -> None:
     with pytest.raises(Misuse, match="is not PEER@HOST:PORT"):
-        asyncio.run(_relay_at(relay))
+        asyncio.run(relay_at(relay))
 
 
 @pytest.mark.parametrize("path", LEAF_VERBS, ids=" ".join)

@@ -1,0 +1,35 @@
+"""`haif gateway`: serves the OpenAI-compatible API to tenants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from haif import config
+from haif.base.errors import Misuse
+from haif.gateway.service import TENANTS_SCHEMA, Gateway, GatewaySettings
+from haif.node.ground import open_ground
+from haif.node.settings import address_text, peers
+from haif.runtime.clock import entropy
+from haif.storage.service import Database
+
+
+@asynccontextmanager
+async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[str, str]]:
+    """The gateway while the block is entered, and what to tell whoever started it.
+
+    Raises `Misuse` without an orchestrator to use.
+    """
+    orchestrators = tuple(peers(settings.orchestrators, "orchestrator"))
+    if not orchestrators:
+        raise Misuse("a gateway uses only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
+    async with (
+        open_ground(settings, listen=False) as ground,
+        Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
+        Gateway(
+            settings=GatewaySettings(host=settings.host, port=settings.http_port, orchestrators=orchestrators),
+            identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
+            telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+        ) as gateway,
+    ):  # fmt: skip
+        yield ground.ready | {"http": f"http://{address_text(gateway.address)}"}

@@ -1,0 +1,43 @@
+"""`haif orchestrator`: places jobs on workers and keeps the journal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from haif import config
+from haif.node.ground import open_ground
+from haif.node.settings import model_store, peers
+from haif.orchestrator.service import MIGRATIONS, CatalogueEntry, Orchestrator, OrchestratorSettings
+from haif.runtime.clock import entropy
+from haif.storage.service import Database, Journal
+
+
+@asynccontextmanager
+async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[dict[str, str]]:
+    """The orchestrator while the block is entered, and what to tell whoever started it."""
+    store = model_store(settings)
+    models = [store.find(name) for name in settings.models] if settings.models else store.models()
+    gateways = frozenset(peers(settings.gateways, "gateway"))
+    chosen = OrchestratorSettings(
+        gateways=gateways,
+        workers=frozenset(peers(settings.workers, "worker")) or None,
+        catalogue=tuple(
+            CatalogueEntry(
+                name=model.name, digest=model.digest, context_tokens=0, published=model.manifest.payload.published
+            )
+            for model in models
+        ),
+    )
+    async with (
+        open_ground(settings, listen=True) as ground,
+        Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
+        Orchestrator(
+            settings=replace(chosen, gateways=None) if ground.closed and not gateways else chosen,
+            identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
+            voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
+            entropy=entropy,
+        ),
+    ):  # fmt: skip
+        yield ground.ready

@@ -1,0 +1,84 @@
+"""How a node reaches others and is reached: its relays, the router's ports, and how peers see it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from haif import config
+from haif.base.errors import Misuse
+from haif.base.ids import NetId
+from haif.dht.service import Dht
+from haif.identity.keys import Identity
+from haif.node.settings import begins_persistent, relay_at
+from haif.reach.classify import Mapping
+from haif.reach.natpmp import Opcode
+from haif.reach.service import Outlook, PortMapper, PortMapping, Reach, own_addresses
+from haif.reach.standing import Standing
+from haif.relay.service import Carrier, Places
+from haif.runtime.clock import SystemClock
+from haif.telemetry import names
+from haif.telemetry.service import Telemetry
+from haif.wire.service import Wire
+
+
+@asynccontextmanager
+async def reached(
+    settings: config.Common, identity: Identity, net: NetId, clock: SystemClock, telemetry: Telemetry, dht: Dht,
+    wire: Wire, *, listen: bool,
+) -> AsyncIterator[Reach]:  # fmt: skip
+    """How this node reaches others and is reached: its relays, the router's ports, and how peers see it."""
+    relays = [await relay_at(text) for text in getattr(settings, "relays", ())]
+    places = Places(
+        relays, peer=identity.peer, net=net, wire=wire, clock=clock, on_dropped=telemetry.dropped,
+        on_change=lambda held: reach.learn(relays=held),
+    )  # fmt: skip
+    reach = Reach(
+        identity=identity, net=net, wire=wire, clock=clock, on_dropped=telemetry.dropped, site=settings.allow_private,
+        carry=Carrier(wire), relay_at=places.at,
+    )  # fmt: skip
+    reach.learn(own=own_addresses([*settings.bootstrap_addresses, *(relay.address for relay in relays)]))
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(reach)
+        await stack.enter_async_context(_outlook(settings, dht, clock, telemetry, reach))
+        if relays:
+            await stack.enter_async_context(places)
+        if settings.port_mapping:
+            await stack.enter_async_context(_port_mapper(settings, telemetry, dht, wire, reach, listen=listen))
+        yield reach
+
+
+@asynccontextmanager
+async def _outlook(
+    settings: config.Common, dht: Dht, clock: SystemClock, telemetry: Telemetry, reach: Reach
+) -> AsyncIterator[None]:
+    """How peers see this node, kept up to date; nobody sees a loopback mesh from outside."""
+
+    def changed(standing: Standing) -> None:
+        reach.learn(verdict=standing.verdict)
+        for mapping in Mapping:
+            telemetry.gauge(names.REACH_MAPPING, float(mapping is standing.verdict.mapping), mapping=mapping.value)
+        persistent = begins_persistent(settings) or (settings.dht_mode == "auto" and standing.persistent)
+        telemetry.gauge(names.REACH_PERSISTENT, float(persistent))
+        dht.appear(ephemeral=not persistent)
+
+    changed(Standing())
+    if config.is_loopback(settings.host):
+        yield
+        return
+    async with Outlook(dht=dht, clock=clock, on_standing=changed):
+        yield
+
+
+def _port_mapper(
+    settings: config.Common, telemetry: Telemetry, dht: Dht, wire: Wire, reach: Reach, *, listen: bool
+) -> PortMapper:
+    if config.is_loopback(settings.host):
+        raise Misuse("--port-mapping asks a router for ports, but this node listens on loopback only: give --host")
+
+    def mapped(mappings: tuple[PortMapping, ...]) -> None:
+        reach.learn(mapped=tuple(mapping.outside for mapping in mappings if mapping.opcode is Opcode.TCP))
+
+    ports = ((Opcode.UDP, dht.address[1]), *([(Opcode.TCP, wire.address[1])] if listen else []))
+    return PortMapper(ports, on_mapped=mapped, on_dropped=telemetry.dropped)

@@ -1,0 +1,115 @@
+"""What was decided, in memory at once and on disk before anyone knows of it: the state and its journal.
+
+If the journal cannot be written, memory is ahead of the disk: then `stop_when_broken` raises, and what is on disk is
+what was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from haif.base import limits
+from haif.base.clock import Clock
+from haif.base.codec import Message
+from haif.base.errors import HaifError, JournalBroken, Malformed
+from haif.base.ids import JobId
+from haif.orchestrator import events
+from haif.orchestrator.apply import apply, fold
+from haif.orchestrator.decide import Decision
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.state import Job, State
+from haif.storage.service import Journal
+from haif.telemetry import names
+from haif.telemetry.service import Span, Telemetry
+
+_TRANSITIONS: Final[dict[type[Event], str]] = {
+    JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
+    JobFinalised: "finalised", JobFailed: "failed",
+}  # fmt: skip
+
+
+class Record:
+    """The state of all jobs, rebuilt from a journal that others opened, and what follows written to it.
+
+    `state` is what was decided, durable or not; `entries` counts what became durable since the start.
+    """
+
+    def __init__(self, journal: Journal, telemetry: Telemetry, clock: Clock) -> None:
+        self.state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
+        self.entries = 0
+        self._journal = journal
+        self._telemetry = telemetry
+        self._clock = clock
+
+    async def remember(self) -> None:
+        """Rebuild the state from the journal, before anything else. Raises `JournalBroken` if it does not hold."""
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async for number, entry in self._journal.replay():
+            try:
+                apply(self.state, events.decode(entry))
+            except (Malformed, KeyError) as error:
+                raise JournalBroken(f"journal entry {number} makes no sense after those before it: {error}") from error
+
+    async def recall(self, job: JobId) -> Job | None:
+        """A job that the state forgot, as the journal has it."""
+        if self.state.forgotten == 0 or self.state.find(job) is not None:
+            return None
+        return fold(State(ended_max=1), await self._journal.about(job)).find(job)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether memory is ahead of a disk that takes no more."""
+        return self._broken.done()
+
+    async def stop_when_broken(self) -> None:
+        """Wait until the journal could not be written, and raise why."""
+        await self._broken
+
+    async def settled(self) -> None:
+        """Wait until what was decided so far is durable."""
+        await self._journal.append([])
+
+    async def carry_out(self, job: JobId, decision: Decision, span: Span) -> Message:
+        """Apply, record, answer. Up to the first `await` nothing else runs: what was decided still holds when applied.
+
+        A decision without events also waits: its answer may rest on events that are not durable yet. Raises the
+        decision's own refusal, and `Overloaded` before anything changed.
+        """
+        written = self.apply(job, decision.events)
+        entries = len(decision.events)
+        started = self._clock.now()
+        with self._telemetry.span(
+            names.SPAN_JOURNAL, parent=span.traceparent, attributes={names.JOB: str(job), names.ENTRIES: entries}
+        ):
+            await asyncio.shield(written)
+        self._telemetry.observe(names.JOURNAL_APPEND, self._clock.now() - started)
+        if isinstance(decision.answer, HaifError):
+            raise decision.answer
+        return decision.answer
+
+    def apply(self, job: JobId, happened: Sequence[Event]) -> asyncio.Future[None]:
+        """Fold events into the state and queue them for the journal. Raises `Overloaded` before anything changed."""
+        self._journal.check_room()
+        for event in happened:
+            apply(self.state, event)
+        written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
+        written.add_done_callback(lambda done: self._written(done, happened))
+        return written
+
+    def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is None:
+            self._tell(happened)
+        elif not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _tell(self, happened: Sequence[Event]) -> None:
+        self.entries += len(happened)
+        self._telemetry.count(names.JOURNAL_ENTRIES, len(happened))
+        for event in happened:
+            self._telemetry.count(names.JOB_TRANSITIONS, state=_TRANSITIONS[type(event)])
+            if isinstance(event, AttemptReserved):
+                self._telemetry.count(names.PLACEMENTS)
+        self._telemetry.gauge(names.JOBS_OPEN, len(self.state.open))
