@@ -289,7 +289,7 @@ def ground(
     entropy: Callable[[int], bytes],
     *,
     within: int,
-    tries_max: int = 1_000_000,
+    tries_max: int = 4_000_000,
     identity: Callable[[bytes], Identity] = Identity,
 ) -> list[Identity]:
     """Identities whose ids are closer to a target than `within`: made by trying, as an attacker does."""

@@ -78,7 +78,7 @@ def test_without_an_attack_nobody_suspects_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [20, 100, 200, 400])
+@pytest.mark.parametrize("count", [20, 100, 200])
 @pytest.mark.parametrize("regions", [AT_THE_KEY, 1.0])
 def test_two_thousand_nodes_behind_ground_ids(count: int, regions: float) -> None:
     result = attack(nodes=2000, count=count, regions=regions, readers=8)
