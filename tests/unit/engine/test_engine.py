@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import llama_cpp
-import psutil
 import pytest
 
 from haif.base import limits
@@ -344,18 +343,17 @@ async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
 
 async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_STALL_SECONDS", 0.05)
-    async with engine(tiny, context_tokens=1024) as running:
+    late = "time.sleep(2); " + step(end="End('stop', 1, 1, 0, 0, 0, 0)", running=0)
+    async with engine(tiny, program=LIAR.replace("LIE", late)) as running:
         assert running.statistics().usable
-        async with running.generate(request(tokens_max=900)) as pieces:
-            await anext(pieces)
-            child = psutil.Process().children(recursive=True)[-1]
-            child.suspend()
-            while running.statistics().usable:
-                await asyncio.sleep(0.01)
-            child.resume()
-            while not running.statistics().usable:
-                await anext(pieces)
+        answer = asyncio.create_task(read(running, request()))
+        seen = {True}
+        while not answer.done():
+            await asyncio.sleep(0.01)
+            seen.add(running.statistics().usable)
+        assert [1] == answer.result()[0]
         assert running.statistics().usable
+    assert {True, False} == seen
 
 
 async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):
