@@ -15,6 +15,7 @@ from typing import Self
 
 from haif.base.errors import ConnectionLost, Timeout, Unavailable
 from haif.base.machine import Address
+from haif.runtime.net import dialling
 
 _BACKLOG = 4  # only the other one is expected
 
@@ -42,19 +43,10 @@ class PunchPort:
 
     async def dial(self, address: Address, seconds: float) -> socket.socket:
         """A connection from this port. Raises `ConnectionLost` or `Timeout`."""
-        dialled = self._opened(self._host, self.port)
-        try:
-            async with asyncio.timeout(seconds):
-                await asyncio.get_running_loop().sock_connect(dialled, address)
-        except TimeoutError:
-            dialled.close()
-            raise Timeout(f"{address[0]} port {address[1]} did not answer") from None
-        except OSError as error:
-            dialled.close()
-            raise ConnectionLost(f"{address[0]} port {address[1]} cannot be reached: {error}") from None
-        except BaseException:
-            dialled.close()
-            raise
+        where = f"{address[0]} port {address[1]}"
+        async with dialling(seconds, late=f"{where} did not answer", lost=f"{where} cannot be reached") as opened:
+            dialled = opened.enter_context(self._opened(self._host, self.port))
+            await asyncio.get_running_loop().sock_connect(dialled, address)
         return dialled
 
     async def meet(self, address: Address, seconds: float) -> socket.socket:

@@ -29,6 +29,7 @@ from haif.reach.candidates import is_somebodys, order
 from haif.reach.place import Facts
 from haif.reach.service.meeting import Meetings
 from haif.reach.service.race import race
+from haif.runtime.net import dialling
 from haif.wire.service import Session, Wire
 
 DIRECT: Final = "direct"
@@ -194,20 +195,13 @@ class Reach:
 
 async def _tcp(address: Address) -> socket.socket:
     """A connected socket. Raises `Timeout` or `ConnectionLost`."""
-    dialled = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    dialled.setblocking(False)
-    try:
-        async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-            await asyncio.get_running_loop().sock_connect(dialled, address)
-    except TimeoutError:
-        dialled.close()
-        raise Timeout(f"{address[0]} port {address[1]} does not accept connections") from None
-    except OSError as error:
-        dialled.close()
-        raise ConnectionLost(f"nobody can be reached at {address[0]} port {address[1]}: {error}") from None
-    except BaseException:
-        dialled.close()
-        raise
+    where = f"{address[0]} port {address[1]}"
+    late, lost = f"{where} does not accept connections", f"nobody can be reached at {where}"
+    async with dialling(limits.HANDSHAKE_SECONDS, late=late, lost=lost) as opened:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        dialled = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        dialled.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(dialled, address)
     return dialled
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, Deadline, Instant
-from haif.base.errors import ConnectionLost, Dropped, Forbidden, HaifError, Misuse, Overloaded, Timeout
+from haif.base.errors import Dropped, Forbidden, HaifError, Misuse, Overloaded
 from haif.base.ids import NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.identity.signing import Verified
@@ -30,6 +30,7 @@ from haif.protocol.relay import (
     Voucher,
     read_voucher,
 )  # fmt: skip
+from haif.runtime.net import dialling
 from haif.wire.opening import CIRCUIT, preamble
 from haif.wire.service import Call, Session, Wire
 
@@ -248,26 +249,12 @@ async def _circuit(net: NetId, relay: At, token: Nonce, timeout: float) -> socke
     """A connection to the relay that has shown its token; what follows is for the other end."""
     loop = asyncio.get_running_loop()
     host, port = relay.address
-    sock: socket.socket | None = None
-    try:
-        async with asyncio.timeout(timeout):
-            family, kind, protocol, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-            await loop.sock_sendall(sock, preamble(net, pattern=CIRCUIT) + token)
-            return sock
-    except TimeoutError:
-        _close(sock)
-        raise Timeout(f"the relay at {host} port {port} does not accept connections") from None
-    except OSError as error:
-        _close(sock)
-        raise ConnectionLost(f"the relay at {host} port {port} cannot be reached: {error}") from None
-    except BaseException:
-        _close(sock)
-        raise
-
-
-def _close(sock: socket.socket | None) -> None:
-    if sock is not None:
-        sock.close()
+    where = f"the relay at {host} port {port}"
+    late, lost = f"{where} does not accept connections", f"{where} cannot be reached"
+    async with dialling(timeout, late=late, lost=lost) as opened:
+        family, kind, protocol, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+        sock = opened.enter_context(socket.socket(family, kind, protocol))
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+        await loop.sock_sendall(sock, preamble(net, pattern=CIRCUIT) + token)
+    return sock
