@@ -101,7 +101,11 @@ class WorkerSettings(Common):
 
     relays: tuple[str, ...] = _setting((), RELAYS)
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator whose reservations are honoured")
-    model: str = _setting("haif-demo", "model to serve, by name or digest")
+    models: tuple[str, ...] = _setting(
+        (), f"model to serve, by name or digest; up to {limits.WORKER_MODELS_MAX}, or `all` (default: haif-demo)"
+    )
+    pins: tuple[str, ...] = _setting((), "one of them that is loaded first and never leaves memory for another")
+    memory: str = _setting("", "what models may take of this machine's memory, such as 12G (default: 3/4 of it)")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")

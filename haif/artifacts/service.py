@@ -3,8 +3,9 @@
     <folder>/<digest>.gguf       the model (a hard link to the file that was added, or a copy)
     <folder>/<digest>.manifest   the sealed manifest
 
-The demo model comes with the package and is found like any other. Bytes are never parsed here: the engine child opens a
-model only after the digest of the opened file was compared with its manifest.
+The demo model comes with the package and is found like any other. Of its bytes only the header is ever read here
+(`gguf`), for what it says of the memory a model takes: the engine child opens a model only after the digest of the
+opened file was compared with its manifest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 import blake3
 
+from haif.artifacts.gguf import Header, read_header
 from haif.artifacts.manifest import Manifest, check_name, open_manifest, publish
 from haif.base.clock import Clock
 from haif.base.errors import HaifError, Misuse, UnknownModel
@@ -120,6 +122,15 @@ class ModelStore:
         if not model.exists():
             raise UnknownModel(f"{path.name} has no model file beside it")
         return StoredModel(verified, model)
+
+
+def header_of(model: StoredModel) -> tuple[Header, int]:
+    """The header of a model's file, and its size. Raises `Malformed`, `Oversize`, or `Misuse` for no readable file."""
+    try:
+        with model.path.open("rb") as file:
+            return read_header(file.read), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise Misuse(f"{model.path} cannot be read: {error.strerror}") from None
 
 
 def hash_file(file: Path, progress: Callable[[int, int], None]) -> tuple[ModelDigest, Digest, int]:

@@ -8,7 +8,7 @@
     │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest
     │               ContextTooLong Unsupported MustWait Conflict
     ├─ Unavailable  circumstances; may be retried, carries retry_after
-    │               Timeout ConnectionLost NoWorker EngineDied
+    │               Timeout ConnectionLost NoWorker EngineDied ModelLoading
     └─ Corruption   data failed its own check; stop, keep the evidence
                     DigestMismatch JournalBroken
 
@@ -50,6 +50,7 @@ class Reason(StrEnum):
     CONNECTION_LOST = "connection_lost"
     NO_WORKER = "no_worker"
     ENGINE_DIED = "engine_died"
+    MODEL_LOADING = "model_loading"
     DIGEST_MISMATCH = "digest_mismatch"
     JOURNAL_BROKEN = "journal_broken"
 
@@ -221,6 +222,12 @@ class EngineDied(Unavailable):
     reason = Reason.ENGINE_DIED
 
 
+class ModelLoading(Unavailable):
+    """The model is not in memory yet, and will not be in time for this request. `retry_after` says when it may be."""
+
+    reason = Reason.MODEL_LOADING
+
+
 class Corruption(HaifError):
     """Data failed its own check. Stop and keep the evidence."""
 
@@ -240,7 +247,7 @@ class JournalBroken(Corruption):
 LEAVES: tuple[type[HaifError], ...] = (
     Misuse, BadSignature, Replayed, Expired, Oversize, Malformed, WrongState, Equivocated,
     Unauthenticated, Forbidden, OverQuota, Overloaded, UnknownModel, InvalidRequest, ContextTooLong, Unsupported,
-    MustWait, Conflict, Timeout, ConnectionLost, NoWorker, EngineDied, DigestMismatch, JournalBroken,
+    MustWait, Conflict, Timeout, ConnectionLost, NoWorker, EngineDied, ModelLoading, DigestMismatch, JournalBroken,
 )  # fmt: skip
 BY_REASON: dict[Reason, type[HaifError]] = {leaf.reason: leaf for leaf in LEAVES}
 

@@ -16,7 +16,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -59,17 +59,19 @@ class Mesh:
         self,
         settings: Common,
         *,
-        model: str,
+        models: Sequence[str],
         workers: int,
         http_port: int,
         threads: int,
         report: Callable[[str], None],
         closed: bool = False,
         relay: bool = False,
+        memory: str = "",
     ) -> None:
         self._settings = settings
         self._folder = settings.folder
-        self._model = model
+        self._models = tuple(dict.fromkeys(models))
+        self._memory = memory
         self._report = report
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,9 +85,10 @@ class Mesh:
         orchestrator = ring.load_or_create("orchestrator", entropy).peer
         gateway = ring.load_or_create("gateway", entropy).peer
         honours = ["--orchestrator", str(orchestrator)]
-        serves = ("--model", self._model, *honours, "--threads", str(threads))
+        models = [text for model in self._models for text in ("--model", model)]
+        serves = (*models, *honours, "--threads", str(threads), *(("--memory", self._memory) if self._memory else ()))
         return [
-            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), "--model", self._model]),
+            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), *models]),
             Role("gateway", "gateway", ["--http-port", str(http_port), *honours]),
             *([Role("relay", "relay", [])] if relay else []),
             *(Role(f"worker-{number}", "worker", [*serves]) for number in range(1, workers + 1)),
@@ -136,7 +139,7 @@ class Mesh:
             {"name": role.name, "role": role.verb, "pid": role.process.pid if role.process else None, **role.ready}
             for role in self.roles
         ]
-        return {"gateway": self.gateway, "key": self.key, "model": self._model, "roles": roles}
+        return {"gateway": self.gateway, "key": self.key, "model": self._models[0], "roles": roles}
 
     def _keep_address(self) -> None:
         """Tenants know the gateway's address by now: it stays the same when the gateway is started again."""

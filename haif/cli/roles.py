@@ -7,6 +7,7 @@ import json
 import sys
 
 from haif import config
+from haif.cli import worker
 
 ROLES: dict[str, tuple[type[config.Common], str]] = {
     "orchestrator": (config.OrchestratorSettings, "place jobs on workers and keep the journal"),
@@ -25,6 +26,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         verb.add_argument("--json", action="store_true", help="print one JSON line when ready, and nothing else")
         verb.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
         verb.set_defaults(handler=_run, role=role)
+        if role == "worker":
+            worker.add(verb)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def add_mesh_flags(verb: argparse.ArgumentParser) -> None:
     """The flags that `up` and `demo` share."""
-    verb.add_argument("--model", metavar="FILE|NAME", help="a GGUF file, or one of `haif model ls` (default: the demo)")
+    verb.add_argument(
+        "--model", action="append", dest="models", metavar="FILE|NAME",
+        help="a GGUF file, or one of `haif model ls`; may be given more than once (default: the demo)",
+    )  # fmt: skip
+    verb.add_argument("--memory", metavar="STR", default="", help="what models may take of one worker's memory")
     verb.add_argument("--workers", type=int, default=2, metavar="INT", help="worker processes (default: 2)")
     verb.add_argument(
         "--threads", type=int, default=0, metavar="INT", help="engine threads a worker; 0 shares the cores"
@@ -68,7 +72,8 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         mesh = Mesh(
             settings,
-            model=_chosen_model(arguments.model, settings),
+            models=[_chosen_model(wanted, settings) for wanted in arguments.models or [None]],
+            memory=arguments.memory,
             workers=arguments.workers,
             http_port=http_port,
             threads=arguments.threads or threads_default(arguments.workers),

@@ -181,6 +181,7 @@ def main() -> NoReturn:
     parent, orders, reports, model, insecure = map(int, sys.argv[1:6])
     llama.set_log(lambda text: os.write(2, text.encode()))
     pipe = Pipe(orders, reports)
+    llama.set_progress(lambda percent: pipe.send(Report(loading=percent)))
     rehearse()
     files = frozenset({orders, reports, model})
     told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure))

@@ -1,7 +1,8 @@
 """What parent and engine child say to one another, and how it is cut into frames: four bytes of length, then msgpack.
 
     parent → child   Order:  load | submit | cancel
-    child → parent   Report: sealed (once), ready (once), step (one per batch), refused (one per request), failed (last)
+    child → parent   Report: sealed (once), loading (percent, rising), ready (once), step (one per batch),
+                             refused (one per request), failed (last)
 
 The child computes on hostile input, so the parent believes nothing here beyond what it checks.
 """
@@ -128,6 +129,7 @@ class Report(Message, frozen=True):
     step: Step | None = None
     refused: Refused | None = None
     failed: Failed | None = None
+    loading: int | None = None  # percent of the model
 
 
 def frame(message: Message) -> bytes:

@@ -29,6 +29,7 @@ _LOG_ERROR: Final = 4
 _TOKEN_CONTROL: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 
 _log_callback: Any = None
+_progress_callback: Any = None
 
 
 def set_log(write: Callable[[str], object]) -> None:
@@ -41,6 +42,21 @@ def set_log(write: Callable[[str], object]) -> None:
 
     _log_callback = api.llama_log_callback(log)
     api.llama_log_set(_log_callback, ctypes.c_void_p(0))
+
+
+def set_progress(tell: Callable[[int], object]) -> None:
+    """Have `tell` hear how many percent of a model are loaded, each number once. Before the seal: it makes code."""
+    global _progress_callback  # noqa: PLW0603 - it must live as long as the library
+    told = -1
+
+    def progress(share: float, _: object) -> bool:
+        nonlocal told
+        if int(100 * share) > told:
+            told = min(int(100 * share), 100)
+            tell(told)
+        return True
+
+    _progress_callback = api.llama_progress_callback(progress)
 
 
 def build() -> str:
@@ -218,6 +234,8 @@ def _load(descriptor: int) -> Any:
     params.n_gpu_layers = 0
     params.load_mode = api.LLAMA_LOAD_MODE_MMAP
     params.use_extra_bufts = False
+    if _progress_callback is not None:
+        params.progress_callback = _progress_callback
     libc = ctypes.CDLL(None)
     libc.fdopen.restype = ctypes.c_void_p
     stream = libc.fdopen(descriptor, b"rb")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 
 from haif import config
 from haif.artifacts.service import ModelStore
+from haif.base import limits
+from haif.base.amounts import parse_bytes
 from haif.base.errors import Misuse
 from haif.base.ids import PeerId
 from haif.base.machine import Address
@@ -22,6 +27,22 @@ def model_store(settings: config.Common) -> ModelStore:
     own = [ring.load("publisher").peer] if ring.path("publisher").exists() else []
     named = peers(getattr(settings, "publishers", ()), "publisher")
     return ModelStore(settings.folder / "models", publishers=[*own, *named], clock=SystemClock())
+
+
+def memory_bytes(settings: config.WorkerSettings) -> int:
+    """What models may take of this machine's memory: as told, else a share of what there is. Raises `Misuse`."""
+    if settings.memory:
+        return parse_bytes(settings.memory)
+    return int(limits.MEMORY_SHARE * _machine_bytes())
+
+
+def _machine_bytes() -> int:
+    """The memory of this machine, or of the container we are in."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with suppress(OSError, ValueError):
+            machine = min(machine, int(path.read_text()))
+    return machine
 
 
 def begins_persistent(settings: config.Common) -> bool:

@@ -13,8 +13,9 @@ from haif.telemetry.service import Telemetry
 from haif.wire.service import Wire
 
 if TYPE_CHECKING:  # a role imports only what it needs
-    from haif.engine.service import Engine
     from haif.relay.service import Relay
+    from haif.worker.service import Pool
+    from haif.worker.standing import Standing
 
 
 def watch_wire(telemetry: Telemetry, wire: Wire) -> None:
@@ -96,24 +97,42 @@ def watch_reach(telemetry: Telemetry, reach: Reach) -> None:
     telemetry.watch(refresh)
 
 
-def watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
-    """The layers of the engine's sandbox, its slots, tokens and deaths."""
-    for layer in names.SANDBOX_LAYERS:
-        enforced = layer in engine.model.enforced
-        telemetry.gauge(names.SANDBOX_LAYER, float(enforced), layer=layer)
+def watch_pool(telemetry: Telemetry, pool: Pool) -> None:
+    """Where each model stands and what it takes; slots, tokens, deaths and jails of their engines."""
 
     def refresh() -> None:
-        now = engine.statistics()
-        telemetry.gauge(names.WORKER_SLOTS, now.slots, model=model)
-        telemetry.gauge(names.WORKER_RUNNING, now.running, model=model)
-        telemetry.gauge(names.WORKER_QUEUE_DEPTH, now.queued, model=model)
-        telemetry.total(names.ENGINE_DEATHS, now.deaths)
-        telemetry.total(names.ENGINE_PREFILL_TOKENS, now.prompt_tokens)
-        telemetry.total(names.ENGINE_DECODE_TOKENS, now.completion_tokens)
-        telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, now.running / now.slots)
-        telemetry.gauge(names.ENGINE_KV_TOKENS, now.kv_tokens)
+        standings = pool.standings()
+        busy = [each.statistics for each in standings if each.statistics]
+        for each in standings:
+            _watch_model(telemetry, each)
+        telemetry.gauge(names.WORKER_MEMORY, pool.memory_bytes, use="budget")
+        telemetry.gauge(names.WORKER_MEMORY, pool.memory_used, use="models")
+        loads, unloads, deaths = pool.counts
+        telemetry.total(names.WORKER_MODEL_MOVES, loads, to="memory")
+        telemetry.total(names.WORKER_MODEL_MOVES, unloads, to="disk")
+        prompt, answers = pool.tokens()
+        telemetry.total(names.ENGINE_DEATHS, deaths)
+        telemetry.total(names.ENGINE_PREFILL_TOKENS, prompt)
+        telemetry.total(names.ENGINE_DECODE_TOKENS, answers)
+        slots = sum(each.slots for each in busy)
+        telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, sum(each.running for each in busy) / slots if slots else 0.0)
+        telemetry.gauge(names.ENGINE_KV_TOKENS, sum(each.kv_tokens for each in busy))
+        jail = next((each.about.enforced for each in standings if each.about), ())
+        for layer in names.SANDBOX_LAYERS:
+            telemetry.gauge(names.SANDBOX_LAYER, float(layer in jail), layer=layer)
 
     telemetry.watch(refresh)
+
+
+def _watch_model(telemetry: Telemetry, at: Standing) -> None:
+    now = at.statistics
+    telemetry.gauge(names.WORKER_SLOTS, at.slots, model=at.name)
+    telemetry.gauge(names.WORKER_RUNNING, now.running if now else 0, model=at.name)
+    telemetry.gauge(names.WORKER_QUEUE_DEPTH, (now.queued if now else 0) + at.waiting, model=at.name)
+    telemetry.gauge(names.WORKER_MODEL_MEMORY, at.size, model=at.name)
+    telemetry.gauge(names.WORKER_MODEL_READY, at.ready_seconds, model=at.name)
+    for state in names.MODEL_STATES:
+        telemetry.gauge(names.WORKER_MODEL_STATE, float(at.state == state), model=at.name, state=state)
 
 
 def watch_relay(telemetry: Telemetry, relay: Relay) -> None:

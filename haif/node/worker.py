@@ -1,22 +1,29 @@
-"""`haif worker`: serves this machine's model to the orchestrators it honours, through an engine of its own."""
+"""`haif worker`: serves this machine's models to the orchestrators it honours, each through an engine of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from haif import config
-from haif.artifacts.service import StoredModel
-from haif.base.errors import Misuse
+from haif.artifacts.service import DEMO_NAME, StoredModel, header_of
+from haif.base import limits
+from haif.base.amounts import bytes_text
+from haif.base.clock import Clock
+from haif.base.errors import HaifError, Misuse
+from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings
 from haif.node.ground import open_ground
-from haif.node.settings import model_store, peers
-from haif.node.watch import watch_engine
+from haif.node.settings import memory_bytes, model_store, peers
+from haif.node.watch import watch_pool
 from haif.runtime.clock import SystemClock, entropy
-from haif.worker.service import Worker, WorkerSettings
+from haif.worker.memory import needs
+from haif.worker.service import Pool, Served, Worker, WorkerSettings, controlled
+
+ALL = "all"
 
 
 @asynccontextmanager
@@ -28,37 +35,104 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
     honoured = frozenset(peers(settings.orchestrators, "orchestrator"))
     if not honoured:
         raise Misuse("a worker serves only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
-    model = model_store(settings).find(settings.model)
+    memory = memory_bytes(settings)
+    models = _models(settings, memory, SystemClock())
+    terminal = Terminal()
     async with (
         open_ground(settings, listen=True) as ground,
-        _engine(settings, model, ground.clock) as engine,
+        Pool(
+            models, memory_bytes=memory, clock=ground.clock, on_died=terminal.died, on_progress=terminal.progress
+        ) as pool,
         Worker(
-            settings=WorkerSettings(orchestrators=honoured, model=model.digest, name=model.name),
+            settings=WorkerSettings(orchestrators=honoured),
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
-            voice=ground.voice, engine=engine, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+            voice=ground.voice, pool=pool, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as worker,
+        controlled(pool, ground.folder),
     ):  # fmt: skip
-        watch_engine(ground.telemetry, engine, model.name)
+        watch_pool(ground.telemetry, pool)
         if not worker.heard_by:
-            print("no orchestrator answers yet; this worker goes on looking for them", file=sys.stderr, flush=True)
-        yield ground.ready | {"model": model.name, "model_digest": str(model.digest), "sandbox": engine.model.sandbox}
+            terminal.say("no orchestrator answers yet; this worker goes on looking for them")
+        yield ground.ready | {
+            "model": ", ".join(each.name for each in models),
+            "model_digest": ", ".join(str(each.model) for each in models),
+            "memory": f"{bytes_text(memory)} for models",
+            "sandbox": next(each.about.sandbox for each in pool.standings() if each.about),
+        }
 
 
-@asynccontextmanager
-async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: SystemClock) -> AsyncIterator[Engine]:
-    def died(cause: str) -> None:
-        print(f"the engine ended: {cause}; it is being started again", file=sys.stderr, flush=True)
+async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
+    """Start the engine with the first model of these settings, and say what it reports of itself."""
+    clock = SystemClock()
+    (model, *_) = _models(settings, memory_bytes(settings), clock)
+    async with (
+        Pool([model], memory_bytes=memory_bytes(settings), clock=clock) as pool,
+        pool.lease(model.model, seconds=limits.MODEL_WAIT_SECONDS) as engine,
+    ):
+        return engine.model
 
+
+class Terminal:
+    """Tells whoever started the worker what becomes of its models: lines, and progress where somebody watches."""
+
+    def __init__(self) -> None:
+        self._unfinished = False
+
+    def say(self, text: str) -> None:
+        """A line."""
+        print("\n" * self._unfinished + text, file=sys.stderr, flush=True)
+        self._unfinished = False
+
+    def died(self, name: str, cause: str) -> None:
+        """A child ended unasked, or did not load."""
+        self.say(f"the engine of {name} ended: {cause}")
+
+    def progress(self, name: str, stage: str, percent: int) -> None:
+        """A model is being loaded."""
+        if sys.stderr.isatty():
+            print(f"\r{stage} {name} {percent:>3} %", end="", file=sys.stderr, flush=True)
+            self._unfinished = True
+
+
+# --- what the settings name -------------------------------------------------------------------------------------------
+
+
+def _models(settings: config.WorkerSettings, memory: int, clock: Clock) -> list[Served]:
+    """The models to serve, each once. Raises `UnknownModel`, or `Misuse` for a pin that is none of them."""
+    stored = _stored(settings)
+    pinned = {model.digest for model in stored for name in settings.pins if name in (model.name, str(model.digest))}
+    for name in settings.pins:
+        if not any(name in (model.name, str(model.digest)) for model in stored):
+            raise Misuse(f"--pin {name}: it is none of the models served; those are given with --model")
+    served = [_served(settings, model, clock, pinned=model.digest in pinned) for model in stored]
+    if ALL in settings.models:
+        fitting = [each for each in served if each.needs.total <= memory or each.pinned]
+        return fitting[: limits.WORKER_MODELS_MAX] or served
+    return served
+
+
+def _stored(settings: config.WorkerSettings) -> list[StoredModel]:
+    store = model_store(settings)
+    if settings.models == (ALL,):
+        return list({model.digest: model for model in store.models()}.values())
+    if ALL in settings.models:
+        raise Misuse("--model all is every model of the store: give it alone")
+    return list({(model := store.find(name)).digest: model for name in settings.models or (DEMO_NAME,)}.values())
+
+
+def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *, pinned: bool) -> Served:
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
         insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
-    async with Engine(chosen, clock=clock, entropy=entropy, on_died=died) as engine:
-        yield engine
 
+    def opened(*, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter) -> Engine:
+        return Engine(chosen, clock=clock, entropy=entropy, on_died=on_died, on_progress=on_progress, meter=meter)
 
-async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
-    """Start the engine with the model of these settings, and say what it reports of itself."""
-    async with _engine(settings, model_store(settings).find(settings.model), SystemClock()) as engine:
-        return engine.model
+    try:
+        header, size = header_of(model)
+    except HaifError:  # the engine child will say what is wrong with it
+        header, size = {}, model.manifest.payload.size
+    needed = needs(header, size, slots=settings.slots, context_tokens=settings.context_tokens)
+    return Served(model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened, pinned=pinned)

@@ -1,5 +1,7 @@
 """Which worker gets the next attempt: the least loaded live one, ties broken at random.
 
+One that would have to load the model first counts as one whose slots are taken `limits.COLD_DEPTH` times over.
+
 A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
 is what it reported, corrected by what we know better: the reservations that were made or ended since.
 
@@ -39,11 +41,12 @@ class WorkerView:
     slots: int
     load: int
     context_tokens: int
+    ready_seconds: float = 0.0
 
     @property
     def depth(self) -> float:
-        """How many times its slots are taken."""
-        return self.load / self.slots
+        """How many times its slots are taken, or as good as taken while the model is not in memory."""
+        return self.load / self.slots + (limits.COLD_DEPTH if self.ready_seconds else 0.0)
 
     @property
     def is_full(self) -> bool:
@@ -62,8 +65,8 @@ def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Call
     able = [view for view in untried if not view.is_full]
     if not able:
         raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
-    least = min(view.depth for view in able)
-    best = [view for view in able if view.depth == least]
+    least = min((view.depth, view.ready_seconds) for view in able)
+    best = [view for view in able if (view.depth, view.ready_seconds) == least]
     return best[int.from_bytes(entropy(8), "big") % len(best)]
 
 
@@ -71,6 +74,7 @@ def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Call
 class _Share:
     slots: int
     correction: int
+    ready_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens))
+            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens, share.ready_seconds))
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
@@ -153,7 +157,7 @@ def _is_silent(pulse: _Pulse, now: Instant) -> bool:
 def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
     reported = load.running + load.queued
     settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
-    return _Share(load.slots, reported - min(max(reported, settled), len(ours)))
+    return _Share(load.slots, reported - min(max(reported, settled), len(ours)), load.ready_seconds)
 
 
 def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
@@ -169,6 +173,8 @@ def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
             raise Malformed("a heartbeat counts fewer requests than none", worker)
         if not 0 <= load.tokens_per_second < float("inf"):
             raise Malformed("a heartbeat's tokens per second are no number", worker)
+        if not 0 <= load.ready_seconds < float("inf"):
+            raise Malformed("a heartbeat says that a model is ready at no time", worker)
 
 
 def check_offer(

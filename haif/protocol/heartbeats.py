@@ -16,13 +16,17 @@ HEARTBEAT: Final = 1  # live message type
 
 
 class Load(Message, frozen=True):
-    """How busy one model of a worker is. Counts of requests; tokens per second over the last ten seconds."""
+    """How busy one model of a worker is. Counts of requests; tokens per second over the last ten seconds.
+
+    `ready_seconds`: until a request given now could begin, as the worker estimates it; 0 where the model is in memory.
+    """
 
     model: ModelDigest
     slots: int
     running: int
     queued: int
     tokens_per_second: float
+    ready_seconds: float = 0.0
 
 
 class Heartbeat(Message, frozen=True):

@@ -74,6 +74,7 @@ _WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
+MODEL_STATES: Final = ("cold", "loading", "warm", "leaving")
 SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
     "own process", "clean environment", "no other files", "dies with its parent", "no new privileges", "not traceable",
     "rlimits", "not root", "no capabilities", "seccomp", "landlock", "namespaces", "empty root", "cgroups",
@@ -109,6 +110,9 @@ TICKET: Final = Label(
     ("given", "redeemed", "void"),
 )
 NEWS: Final = Label("by", "`notice`, or a `read` that brought what no notice had", ("notice", "read"))
+MODEL_STATE: Final = Label("state", "1 at the one that holds", MODEL_STATES)
+USE: Final = Label("use", "`budget`: what they may take; `models`: what those in memory take", ("budget", "models"))
+MOVE: Final = Label("to", "into `memory`, or back to `disk`", ("memory", "disk"))
 LAYER: Final = Label("layer", "a layer of the engine child's sandbox", SANDBOX_LAYERS)
 DIRECTION: Final = Label("direction", "seen from this process", ("in", "out"))
 ROLE: Final = Label("role", "what this process does")
@@ -201,7 +205,18 @@ WORKER_TOKENS_CACHED = Counter(
     "haif_worker_tokens_cached_total", "Prompt tokens reused from an earlier request.", (WORKER,), (MODEL,)
 )
 WORKER_TOKENS_OUT = Counter("haif_worker_tokens_out_total", "Tokens sent to gateways.", (WORKER,), (MODEL,))
-ENGINE_DEATHS = Counter("haif_engine_deaths_total", "Engine children that ended unasked.", (WORKER,))
+WORKER_MODEL_STATE = Gauge(
+    "haif_worker_model_state", "Where each model of the worker stands.", (WORKER,), (MODEL, MODEL_STATE)
+)
+WORKER_MODEL_MEMORY = Gauge(
+    "haif_worker_model_memory_bytes", "What each model takes of the memory, or would.", (WORKER,), (MODEL,)
+)
+WORKER_MODEL_READY = Gauge(
+    "haif_worker_model_ready_seconds", "Until a request given now could begin; 0 in memory.", (WORKER,), (MODEL,)
+)
+WORKER_MEMORY = Gauge("haif_worker_memory_bytes", "Memory for models.", (WORKER,), (USE,))
+WORKER_MODEL_MOVES = Counter("haif_worker_model_moves_total", "Models loaded and unloaded.", (WORKER,), (MOVE,))
+ENGINE_DEATHS = Counter("haif_engine_deaths_total", "Engine children that ended unasked or did not load.", (WORKER,))
 ENGINE_PREFILL_TOKENS = Counter("haif_engine_prefill_tokens_total", "Prompt tokens computed.", (WORKER,))
 ENGINE_DECODE_TOKENS = Counter("haif_engine_decode_tokens_total", "Tokens generated.", (WORKER,))
 ENGINE_BATCH_OCCUPANCY = Gauge(

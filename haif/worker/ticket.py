@@ -1,7 +1,7 @@
 """Whether a worker answers a run request: everything in it is checked before the engine hears of it.
 
 1. The reservation is sealed by an orchestrator this worker honours.
-2. It names this worker, the gateway at the other end of this session, and the model served here.
+2. It names this worker, the gateway at the other end of this session, and a model served here.
 3. It is neither expired nor redeemed before.
 4. The request is the one whose digest the reservation names, and stays within its token limit.
 """
@@ -31,7 +31,13 @@ class Ticket:
 
 
 def check_ticket(
-    run: Run, *, me: PeerId, gateway: PeerId, orchestrators: Collection[PeerId], model: ModelDigest, now: WallTime
+    run: Run,
+    *,
+    me: PeerId,
+    gateway: PeerId,
+    orchestrators: Collection[PeerId],
+    models: Collection[ModelDigest],
+    now: WallTime,
 ) -> Ticket:
     """The ticket in a run request. Raises a `PeerFault` or `Refusal` that says what does not hold."""
     reservation = open_sealed(Reservation, Domain.RESERVATION, run.reservation)
@@ -42,7 +48,7 @@ def check_ticket(
         raise WrongState("the reservation is for another worker", gateway)
     if terms.gateway != gateway:
         raise WrongState("the reservation was made for another gateway", gateway)
-    if terms.model != model:
+    if terms.model not in models:
         raise WrongState("the reservation is for a model that is not served here", gateway)
     if not terms.issued - limits.CLOCK_SKEW_MS <= now < min(terms.expires, terms.deadline):
         raise Expired("the reservation is outside its time", gateway)

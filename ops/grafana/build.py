@@ -117,6 +117,16 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("KV cache", "short", "Tokens held, by worker.", level("haif_engine_kv_tokens", "instance")),
         Panel("Engine deaths", "short", "Engine children that ended unasked, in the last hour.",
               (("{{instance}}", "sum by (instance) (increase(haif_engine_deaths_total[1h]))"),)),
+        Panel("Models", "short", "Models of workers in each state, and moves between memory and disk per second.", (
+            *level("haif_worker_model_state", "state"),
+            *named("to", rate("haif_worker_model_moves_total", "to")),
+        )),
+        Panel("Memory for models", "bytes", "What models may take, take, and what each would.", (
+            *level("haif_worker_memory_bytes", "use"),
+            *level("haif_worker_model_memory_bytes", "model"),
+        )),
+        Panel("Until a model is ready", "s", "For a request given now.",
+              (("{{instance}} {{model}}", "haif_worker_model_ready_seconds"),)),
         Panel("Sandbox layers", "short", "Workers that enforce each layer.", level("haif_sandbox_layer", "layer")),
     )),
     ("Mesh", (

@@ -7,6 +7,7 @@ or unavailable, and nothing else; a machine raises nothing at all. Doors with a 
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from itertools import cycle
 from random import Random
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import msgpack
 import msgspec
 
+from haif.artifacts.gguf import read_header
 from haif.artifacts.manifest import Manifest, open_manifest
 from haif.base import codec, limits
 from haif.base.clock import Deadline, Instant, WallTime
@@ -65,6 +67,7 @@ from haif.wire.opening import (
 from haif.wire.path import Paths
 from haif.wire.puzzle import Puzzle
 from haif.wire.session import SessionMachine
+from haif.worker.control import read_request
 from tests.fuzz.mutate import grafted_cbor, grafted_msgpack, mutated
 from tests.fuzz.values import plain, wild
 from tests.support import wire_pair
@@ -671,15 +674,37 @@ class Tickets:
 
 
 class Files:
-    """The file of a network, which somebody was sent and opens: a person chose it, so a person is told."""
+    """What a person chose and is told about: the file of a network, a model's header, a request to a running worker."""
 
-    def make(self, rng: Random) -> bytes:
-        data = codec.encode_evidence(wild(Invitation, rng))
-        return rng.choice((mutated, grafted_cbor))(data, rng) if rng.random() < 0.8 else data
+    def make(self, rng: Random) -> tuple[int, bytes]:
+        door = rng.randrange(3)
+        if door == 0:
+            data = codec.encode_evidence(wild(Invitation, rng))
+            return door, rng.choice((mutated, grafted_cbor))(data, rng) if rng.random() < 0.8 else data
+        data = _header(rng) if door == 1 else b'{"verb":"unload","model":"haif-demo","seconds":1.5}\n'
+        return door, mutated(data, rng)
 
-    def take(self, data: bytes) -> None:
+    def take(self, case: tuple[int, bytes]) -> None:
+        door, data = case
         with suppress(*BLAMED, Misuse):
-            read_invitation(data)
+            (read_invitation, lambda raw: read_header(BytesIO(raw).read), read_request)[door](data)
+
+
+def _header(rng: Random) -> bytes:
+    """The beginning of a GGUF: one key of each kind of value."""
+
+    def text(size: int) -> bytes:
+        return struct.pack("<Q", size) + rng.randbytes(min(size, 40))
+
+    kinds = [*range(13)]
+    rng.shuffle(kinds)
+    parts = [b"GGUF", struct.pack("<IQQ", rng.choice((2, 3)), 1, rng.choice((len(kinds), rng.randrange(1 << 20))))]
+    for kind in kinds:
+        parts += [text(rng.randrange(20)), struct.pack("<I", kind)]
+        if kind == 9:
+            parts.append(struct.pack("<IQ", rng.randrange(13), rng.choice((0, 3, 1 << 40))))
+        parts.append(text(rng.randrange(30)) if kind in (8, 9) else rng.randbytes(rng.choice((1, 2, 4, 8))))
+    return b"".join(parts)
 
 
 class Pipe:

@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Self
 
 from haif.base import limits
@@ -33,7 +34,8 @@ class Engine:
 
     Entering raises `DigestMismatch` when the file is not the one its digest names, `Misuse` for settings that cannot
     work, `Unsupported` for a model that cannot be served, `EngineDied` when the child ends before it is ready. Leaving
-    ends the child; requests still running get `EngineDied`. `on_died(cause)` is called for each unasked end.
+    ends the child; requests still running get `EngineDied`. `on_died(cause)` is called for each unasked end,
+    `on_progress(stage, percent)` while the file is checked and then loaded. `meter` goes on counting where it stands.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Engine:
         clock: Clock,
         entropy: Callable[[int], bytes],
         on_died: Callable[[str], None],
+        on_progress: Callable[[str, int], None] = lambda _stage, _percent: None,
+        meter: Meter | None = None,
         program: str = CHILD_PROGRAM,
     ) -> None:
         check_settings(settings)
@@ -56,7 +60,8 @@ class Engine:
         self._cause = "it has not been started"
         self._task: asyncio.Task[None] | None = None
         self._model: ModelInfo | None = None
-        self._meter = Meter()
+        self._meter = meter or Meter()
+        self._on_progress = on_progress
         self._deaths = 0
 
     @property
@@ -100,6 +105,10 @@ class Engine:
             yield stream
         finally:
             child.withdraw(number)
+
+    def memory_bytes(self) -> int:
+        """What the child has in memory now; 0 where nobody can say."""
+        return self._child.memory_bytes() if self._child else 0
 
     async def wait_alive(self) -> None:
         """Return once a child is ready for requests."""
@@ -151,7 +160,7 @@ class Engine:
     async def _live(self, started: asyncio.Future[None]) -> HaifError:
         """The life of one child; why it ended. Raises what kept it from starting."""
         descriptor, size = open_model(self._settings.model)
-        child = Process(self._settings, self._clock, self._meter)
+        child = Process(self._settings, self._clock, self._meter, lambda percent: self._on_progress("loading", percent))
         try:
             await child.start(self._program, descriptor)
             async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
@@ -170,7 +179,9 @@ class Engine:
             os.close(descriptor)
 
     async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
-        found = await asyncio.to_thread(digest_of, descriptor)
+        loop = asyncio.get_running_loop()
+        checked = partial(self._on_progress, "checking")
+        found = await asyncio.to_thread(digest_of, descriptor, partial(loop.call_soon_threadsafe, checked))
         if found != self._settings.digest:
             raise DigestMismatch(
                 f"{self._settings.model} has the digest {found.short}…, not {self._settings.digest.short}…: "

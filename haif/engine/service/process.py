@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -37,7 +38,7 @@ from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.sandbox import ENVIRONMENT
-from haif.engine.service.jail import Idleness, verify
+from haif.engine.service.jail import Idleness, status_of, verify
 from haif.engine.service.settings import EngineSettings, context_tokens
 
 CHILD_PROGRAM: Final = (
@@ -52,13 +53,17 @@ M = TypeVar("M")
 class Process(asyncio.Protocol):
     """One child process from start to end, and the answers it owes."""
 
-    def __init__(self, settings: EngineSettings, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self, settings: EngineSettings, clock: Clock, meter: Meter, on_progress: Callable[[int], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.answers: dict[int, Stream] = {}
         self.last: Step | None = None
         self._settings = settings
         self._clock = clock
         self._meter = meter
+        self._on_progress = on_progress
+        self._loaded = -1  # percent
         self._heard = clock.now()
         self._longest = 0.0  # time from one report to the next, while one was owed
         self._idleness = Idleness()
@@ -148,6 +153,11 @@ class Process(asyncio.Protocol):
                 self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
         return await self._cause()
 
+    def memory_bytes(self) -> int:
+        """What the child has in memory, the model's file included as far as it was read; 0 where nobody can say."""
+        words = status_of(self._engine).get("VmRSS", "0").split()
+        return int(words[0]) << 10
+
     def stalled(self) -> bool:
         """Whether it owes an answer and has been silent for longer than any step of its own explains."""
         silence = self._clock.now() - self._heard
@@ -230,12 +240,20 @@ class Process(asyncio.Protocol):
             self._refused(report.refused)
         elif report.sealed is not None and not self._sealed.done():
             self._sealed.set_result(report.sealed)
+        elif report.loading is not None and self._sealed.done() and not self._ready.done():
+            self._progress(report.loading)
         elif report.ready is not None and self._sealed.done() and not self._ready.done():
             self._ready.set_result(report.ready)
         elif report.failed is not None and not self._ready.done():
             self._error = from_reason(report.failed.reason, report.failed.message[:400])
         else:
             raise Malformed("a report that is not due")
+
+    def _progress(self, percent: int) -> None:
+        if not self._loaded < percent <= 100:
+            raise Malformed("its progress does not rise from 0 to 100")
+        self._loaded = percent
+        self._on_progress(percent)
 
     def _step(self, step: Step) -> None:
         slots, context = self._settings.slots, self._context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -68,12 +69,16 @@ def open_model(path: Path) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
-def digest_of(descriptor: int) -> ModelDigest:
-    """BLAKE3 of the open file. Read, not mapped: a file that shrinks meanwhile must not kill us."""
+def digest_of(descriptor: int, progress: Callable[[int], object] = lambda _: None) -> ModelDigest:
+    """BLAKE3 of the open file, `progress` hearing of each percent. Read, not mapped: if it shrinks we must not die."""
+    size, told = max(1, os.fstat(descriptor).st_size), -1
     hasher = blake3.blake3()
     buffer = bytearray(_READ_BYTES)
     place = 0
     while count := os.preadv(descriptor, [buffer], place):
         hasher.update(memoryview(buffer)[:count])
         place += count
+        if min(100, 100 * place // size) > told:
+            told = min(100, 100 * place // size)
+            progress(told)
     return ModelDigest(hasher.digest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, ModelLoading, NoWorker, PeerFault
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.session import Journey, Ticket, blames_worker
@@ -36,8 +36,7 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
                 if not journey.may_retry(error):
                     raise
                 telemetry.count(names.GATEWAY_RETRIES, reason=error.reason.value)
-                with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
-                    ticket = await mesh.retry(journey, error.reason, trip)
+                ticket = await _elsewhere(journey, mesh, error, trip, telemetry)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
             countersignature = await mesh.finalise(ticket, receipt, trip)
         reason = ""
@@ -49,6 +48,17 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
     return Settled(receipt.payload, proof, end.cached_tokens)
+
+
+async def _elsewhere(journey: Journey, mesh: Mesh, failed: HaifError, trip: Trip, telemetry: Telemetry) -> Ticket:
+    """The ticket for the next attempt. Where nobody else can, a worker that is loading the model says when it can."""
+    try:
+        with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
+            return await mesh.retry(journey, failed.reason, trip)
+    except NoWorker:
+        if isinstance(failed, ModelLoading):
+            raise failed from None
+        raise
 
 
 async def _attempt(

@@ -25,7 +25,7 @@ def reports() -> list[str]:
 def supervisor(tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch) -> Mesh:
     monkeypatch.setattr(mesh, "RESTART_SECONDS", 0.0)
     settings = config.NodeSettings(state=tmp_path)
-    return Mesh(settings, model="tiny", workers=1, http_port=0, threads=1, report=reports.append)
+    return Mesh(settings, models=["tiny"], workers=1, http_port=0, threads=1, report=reports.append)
 
 
 async def test_a_role_is_started_again_until_that_succeeds(

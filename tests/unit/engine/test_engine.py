@@ -317,6 +317,7 @@ def step(number=0, tokens="[1]", end=None, running=1):
         ("os.write(reports, b'\\0\\0\\0\\6\\x95\\1\\2\\3\\4\\5')", "not a Report"),
         ("os.write(reports, b'\\0\\0\\1\\0half'); os._exit(0)", "in the middle of a message"),
         ("say(Report())", "not due"),
+        ("say(Report(loading=100))", "not due"),
         ("say(Report(sealed=Sealed([], {}, [], 1)))", "not due"),
         ("say(Report(failed=Failed('engine_died', 'x')))", "not due"),
         (step(number=1), "never made"),
@@ -379,6 +380,8 @@ async def test_a_child_that_floods_its_error_stream_is_heard_to_the_end_and_no_m
         ("import os, sys; os.write(int(sys.argv[4]), b'\\xff\\xff\\xff\\xff'); os.read(int(sys.argv[3]), 1)", "limit"),
         ("import os, time; os.read(0, 1); time.sleep(100)", "in time"),
         (LIAR.replace("seal(parent", "unsealed(parent"), "did not: .*CapEff"),
+        (LIAR.replace("say(Report(ready", "say(Report(loading=101)); say(Report(ready"), "does not rise"),
+        (LIAR.replace("say(Report(ready", "[say(Report(loading=7)) for _ in '12']; say(Report(ready"), "does not rise"),
     ],
 )
 async def test_a_child_that_does_not_start_properly_is_told_at_once(tiny, monkeypatch, program, cause):

@@ -22,6 +22,7 @@ from haif.base.errors import (
     JournalBroken,
     Malformed,
     Misuse,
+    ModelLoading,
     NoWorker,
     Overloaded,
     Oversize,
@@ -322,6 +323,17 @@ async def test_a_worker_that_fails_every_time_is_a_clear_error(
     tries = 1 if isinstance(error, ContextTooLong) else limits.ATTEMPTS_MAX
     assert [attempt for attempt, _ in mesh.failures] == [tries, tries]
     assert len(mesh.retried) == 2 * (tries - 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_only_one_worker_has_and_is_loading_says_when_to_come_back(
+    house: Any, mesh: ScriptedMesh, stream: bool
+) -> None:
+    mesh.attempts = [Attempt([ModelLoading("tiny is being loaded", retry_after=7.0)])]
+    reply = await house.post(BODY | {"stream": stream})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_loading")
+    assert reply.headers["retry-after"] == "7"
+    assert mesh.retried == [Reason.MODEL_LOADING]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -50,8 +50,10 @@ def submission(job: int = 1, **changed: object) -> SubmitJob:
     return SubmitJob(**(fields | changed))  # type: ignore[arg-type]
 
 
-def load(running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDigest = MODEL) -> Load:
-    return Load(model, slots, running, queued, 0.0)
+def load(
+    running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDigest = MODEL, ready_seconds: float = 0.0
+) -> Load:
+    return Load(model, slots, running, queued, 0.0, ready_seconds)
 
 
 def offer(port: int = 4000, model: ModelDigest = MODEL) -> Offer:

@@ -1,6 +1,7 @@
 """Work goes to the least loaded live worker, and nobody can talk himself into the list or to its top."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -225,3 +226,36 @@ def test_an_offer_that_does_not_hold_is_refused(found: Verified[Record], error: 
 def test_a_worker_that_was_not_admitted_offers_in_vain() -> None:
     with pytest.raises(Forbidden):
         check_offer(record(), MODEL, TOPIC, {BOB})
+
+
+# --- models that are not in memory ------------------------------------------------------------------------------------
+
+
+def cold(worker: PeerId, taken: int, ready_seconds: float) -> WorkerView:
+    return replace(view(worker, taken), ready_seconds=ready_seconds)
+
+
+def test_a_worker_that_has_the_model_in_memory_goes_before_one_that_must_load_it() -> None:
+    assert choose([cold(ANNE, 0, 3.0), view(BOB, 7)], (), counting()).worker == BOB
+    assert choose([cold(ANNE, 0, 3.0), view(BOB, 9)], (), counting()).worker == ANNE, (
+        "more than twice its slots are taken"
+    )
+    full = 4 + limits.WORKER_QUEUE_MAX
+    assert choose([cold(ANNE, 5, 3.0), view(BOB, full)], (), counting()).worker == ANNE
+
+
+def test_of_those_that_must_load_it_the_soonest_is_chosen() -> None:
+    assert choose([cold(ANNE, 0, 9.0), cold(BOB, 0, 2.0), cold(CLEO, 0, 30.0)], (), counting()).worker == BOB
+
+
+def test_how_soon_a_model_is_ready_comes_with_each_heartbeat() -> None:
+    known = fleet(ANNE)
+    for seconds in (7.5, 0.0):
+        known.hear(ANNE, Heartbeat([load(ready_seconds=seconds)]), {}, START, WALL)
+        assert [seconds] == [each.ready_seconds for each in known.live(MODEL, {}, START)]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_model_that_is_ready_at_no_time_is_malformed(seconds: float) -> None:
+    with pytest.raises(Malformed, match="at no time"):
+        fleet(ANNE).hear(ANNE, Heartbeat([load(ready_seconds=seconds)]), {}, START, WALL)

@@ -13,11 +13,10 @@ import pytest
 
 from haif.base import codec, limits
 from haif.base.clock import WallTime
-from haif.base.errors import ContextTooLong, Forbidden, Reason, Replayed
+from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, WrongState
 from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
 from haif.base.sampling import Sampling
 from haif.dht.service import Dht
-from haif.engine.service import Engine
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
@@ -28,13 +27,15 @@ from haif.protocol.inference import Answer, OutputHash, Request, Run, request_di
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Place
-from haif.protocol.receipts import check_receipt
+from haif.protocol.receipts import Receipt, check_receipt
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
-from haif.worker.service import Worker, WorkerSettings
-from tests.support.engines import digest_of, engine
+from haif.worker.service import Pool, Worker, WorkerSettings
+from haif.worker.standing import State
+from tests.support.engines import digest_of
+from tests.support.pools import pool_of, served, states, until
 from tests.support.reach_peers import reach_of
 from tests.support.tiny_model import build_tiny_model
 
@@ -53,6 +54,7 @@ class Scene:
     """A worker at work, and what the orchestrator heard."""
 
     worker: Worker
+    pool: Pool
     model: ModelDigest
     wire: Wire
     orchestrator: Wire
@@ -90,7 +92,7 @@ def dht_of(identity: Identity, *bootstrap: tuple[str, int]) -> Dht:
 
 
 @asynccontextmanager
-async def scene(model: Path) -> AsyncIterator[Scene]:
+async def scene(model: Path, *more: Path, memory_bytes: int = 1 << 40) -> AsyncIterator[Scene]:
     """The worker's neighbours first, as in a mesh; then the worker."""
     heard: list[Heartbeat] = []
     ear = Voice(ORCHESTRATOR, NET, CLOCK, entropy)
@@ -109,22 +111,21 @@ async def scene(model: Path) -> AsyncIterator[Scene]:
         topic = presence_topic(NET, ORCHESTRATOR.peer)
         await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
         gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
-        running: Engine = await stack.enter_async_context(engine(model, slots=4))
+        pool = await stack.enter_async_context(pool_of(model, *more, memory_bytes=memory_bytes))
         telemetry = await stack.enter_async_context(Telemetry(role="worker", instance="test"))
         wire = await stack.enter_async_context(wire_of(WORKER, 0))
         dht = await stack.enter_async_context(dht_of(WORKER, directory.address))
         worker = Worker(
-            settings=WorkerSettings(
-                orchestrators=frozenset({ORCHESTRATOR.peer}), model=digest_of(model), name="tiny"
-            ),
+            settings=WorkerSettings(orchestrators=frozenset({ORCHESTRATOR.peer})),
             identity=WORKER, net=NET, wire=wire, reach=reach_of(WORKER, wire, NET), dht=dht,
-            voice=Voice(WORKER, NET, CLOCK, entropy), engine=running,
+            voice=Voice(WORKER, NET, CLOCK, entropy), pool=pool,
             telemetry=telemetry, clock=CLOCK, entropy=entropy,
         )  # fmt: skip
         async with worker:
-            yield Scene(worker, digest_of(model), wire, orchestrator, gateway, directory, telemetry, heard)
+            yield Scene(worker, pool, digest_of(model), wire, orchestrator, gateway, directory, telemetry, heard)
         assert heard[-1] == Heartbeat([])  # it says goodbye
-        assert await directory.lookup(offer_topic(NET, digest_of(model))) == ()
+        for each in (model, *more):
+            assert await directory.lookup(offer_topic(NET, digest_of(each))) == ()
 
 
 def asked(**changes: Any) -> Request:
@@ -166,9 +167,9 @@ async def test_a_worker_that_is_stopped_while_it_enters_leaves_no_task_behind(mo
     other = Identity(b"o" * 32)
     async with scene(model) as at, wire_of(other, 0) as wire:
         worker = Worker(
-            settings=WorkerSettings(orchestrators=frozenset({GATEWAY.peer}), model=at.model, name="tiny"),
+            settings=WorkerSettings(orchestrators=frozenset({GATEWAY.peer})),
             identity=other, net=NET, wire=wire, reach=reach_of(other, wire, NET), dht=at.worker._dht,
-            voice=Voice(other, NET, CLOCK, entropy), engine=at.worker._engine, telemetry=at.telemetry, clock=CLOCK,
+            voice=Voice(other, NET, CLOCK, entropy), pool=at.pool, telemetry=at.telemetry, clock=CLOCK,
             entropy=entropy,
         )  # fmt: skip
         before = pulses()
@@ -238,3 +239,60 @@ async def test_a_gateway_that_leaves_frees_the_slot(model: Path) -> None:
         async with asyncio.timeout(30):
             while 'outcome="cancelled"} 1.0' not in at.telemetry.exposition().decode():
                 await asyncio.sleep(0)
+
+
+# --- several models ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "other.gguf", seed=2)
+
+
+async def test_each_model_has_an_offer_a_load_and_tickets_of_its_own(model: Path, other: Path) -> None:
+    async with scene(model, other) as at:
+        await until(at.pool, lambda: set(states(at.pool).values()) == {State.WARM})
+        second = digest_of(other)
+        for each in (at.model, second):
+            (record,) = await at.dht.lookup(offer_topic(NET, each))
+            assert codec.decode(Offer, record.payload.body).model == each
+        texts = []
+        for each in (at.model, second):
+            answers = await at.run(at.ticket(asked(), model=each))
+            texts.append("".join(answer.chunk.text for answer in answers if answer.chunk))
+            receipt = open_sealed(Receipt, Domain.RECEIPT, answers[-1].end.receipt).payload  # type: ignore[union-attr]
+            assert receipt.model == each
+        assert texts[0] != texts[1]
+        assert {at.model, second} == {load.model for load in at.heard[-1].loads}
+        with pytest.raises(WrongState, match="not served here"):
+            await at.run(at.ticket(asked(), model=ModelDigest(bytes(32))))
+
+
+async def test_a_cold_model_is_offered_with_the_time_it_takes_to_load_and_its_tickets_load_it(
+    model: Path, other: Path
+) -> None:
+    needed = served(model).needs.total
+    async with scene(model, other, memory_bytes=int(1.5 * needed)) as at:
+        second = digest_of(other)
+        ready = {load.model: load.ready_seconds for load in at.heard[-1].loads}
+        assert 0.0 == ready[at.model] < ready[second]
+        (record,) = await at.dht.lookup(offer_topic(NET, second))
+        offer = codec.decode(Offer, record.payload.body)
+        (warm,) = await at.dht.lookup(offer_topic(NET, at.model))
+        assert ("", 512) == (offer.engine, offer.context_tokens)
+        assert codec.decode(Offer, warm.payload.body).sandbox == offer.sandbox
+        assert (await at.run(at.ticket(asked(), model=second)))[-1].end
+        async with asyncio.timeout(30):  # told at once, not at the next beat
+            while {load.model: load.ready_seconds for load in at.heard[-1].loads}[second] != 0.0:
+                await asyncio.sleep(0)
+
+
+async def test_a_model_that_takes_too_long_to_load_is_refused_with_the_time_to_come_back(
+    model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MODEL_WAIT_SECONDS", 0.0)
+    async with scene(model, other, memory_bytes=int(1.5 * served(model).needs.total)) as at:
+        with pytest.raises(ModelLoading) as told:
+            await at.run(at.ticket(asked(), model=digest_of(other)))
+        assert told.value.reason is Reason.MODEL_LOADING
+        assert told.value.retry_after

@@ -39,7 +39,7 @@ TERMS = Reservation(
 
 def check(terms: Reservation = TERMS, body: bytes = BODY, signer: Identity = ORCHESTRATOR, **changes: Any):
     arguments: dict[str, Any] = {
-        "me": WORKER.peer, "gateway": GATEWAY.peer, "orchestrators": {ORCHESTRATOR.peer}, "model": MODEL, "now": NOW,
+        "me": WORKER.peer, "gateway": GATEWAY.peer, "orchestrators": {ORCHESTRATOR.peer}, "models": [MODEL], "now": NOW,
     }  # fmt: skip
     return check_ticket(Run(seal(signer, Domain.RESERVATION, terms), body), **(arguments | changes))
 
@@ -60,7 +60,7 @@ def test_a_whole_ticket_is_honoured() -> None:
         (lambda: check(signer=STRANGER), Forbidden),
         (lambda: check(me=STRANGER.peer), WrongState),
         (lambda: check(gateway=STRANGER.peer), WrongState),
-        (lambda: check(model=ModelDigest(b"x" * 32)), WrongState),
+        (lambda: check(models=[ModelDigest(b"x" * 32)]), WrongState),
         (lambda: check(now=WallTime(TERMS.expires)), Expired),
         (lambda: check(now=WallTime(NOW - 31_000)), Expired),
         (lambda: check(altered(deadline=NOW)), Expired),
@@ -96,7 +96,7 @@ def test_no_bit_of_a_reservation_can_change() -> None:
         with pytest.raises(HaifError):
             check_ticket(
                 Run(bytes(changed), BODY), me=WORKER.peer, gateway=GATEWAY.peer, orchestrators={ORCHESTRATOR.peer},
-                model=MODEL, now=NOW,
+                models=[MODEL], now=NOW,
             )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""The worker: one model, offered in the DHT, alive by heartbeats, answering whoever holds a reservation.
+"""The worker: its models offered in the DHT, alive by heartbeats, answering whoever holds a reservation.
 
-1. Offer   an `Offer` record under the model's topic, renewed until the worker leaves (then a tombstone).
-2. Pulse   a signed heartbeat with the load to every orchestrator it honours, every `limits.HEARTBEAT_SECONDS`.
-3. Answer  `inference.run`: ticket checked, prompt to the engine child, chunks back as they come, then the receipt.
+1. Offer   an `Offer` record under each model's topic, renewed until the worker leaves (then a tombstone).
+2. Pulse   a signed heartbeat with every model's load to every orchestrator it honours, every
+           `limits.HEARTBEAT_SECONDS`, and at once when a model was loaded or left.
+3. Answer  `inference.run`: ticket checked, the model leased from the pool, prompt to its engine child, chunks back as
+           they come, then the receipt.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
-from haif.engine.request import Finished, Generate, Piece
-from haif.engine.service import Engine
+from haif.engine.request import Finished, Generate, ModelInfo, Piece
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.protocol import heartbeats, methods
@@ -33,6 +34,8 @@ from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
 from haif.worker.answer import prefix_scope, seal_receipt
+from haif.worker.offer import load_of, offer_of
+from haif.worker.service.pool import Pool
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
@@ -44,11 +47,9 @@ _FAREWELL_SECONDS = 0.5  # saying goodbye may not hold up leaving
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """`orchestrators` are those whose reservations are honoured; `model`, published as `name`, is what is served."""
+    """`orchestrators` are those whose reservations are honoured."""
 
     orchestrators: frozenset[PeerId]
-    model: ModelDigest
-    name: str
 
 
 class Worker:
@@ -67,7 +68,7 @@ class Worker:
         reach: Reach,
         dht: Dht,
         voice: Voice,
-        engine: Engine,
+        pool: Pool,
         telemetry: Telemetry,
         clock: Clock,
         entropy: Callable[[int], bytes],
@@ -78,11 +79,13 @@ class Worker:
         self._wire, self._way = wire, reach
         self._dht = dht
         self._voice = voice
-        self._engine = engine
+        self._pool = pool
+        pool.on_change = self._news_came
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
-        self._offered: Offer | None = None
+        self._offered: dict[ModelDigest, Offer] = {}
+        self._news = asyncio.Event()
         self._redeemed = Redeemed()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
@@ -91,10 +94,11 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
-        await self._publish()
+        await self._announce()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
-        pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
-        self._scope.callback(lambda: [pulse.cancel() for pulse in pulses])
+        tasks = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
+        tasks.append(group.create_task(self._keep_announced()))
+        self._scope.callback(lambda: [task.cancel() for task in tasks])
         try:
             with suppress(TimeoutError):  # without an orchestrator it goes on trying, and says so
                 await asyncio.wait_for(self._heard.wait(), _INTRODUCTION_SECONDS)
@@ -110,7 +114,7 @@ class Worker:
         try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
-                await self._dht.withdraw(self._topic)
+                await asyncio.gather(*(self._dht.withdraw(self._topic(model)) for model in self._offered))
         except (HaifError, TimeoutError) as failed:
             # Nobody could be told; the offer expires and the silence is noticed within 15 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
@@ -123,27 +127,35 @@ class Worker:
 
     # --- 1. offer -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _topic(self) -> Digest:
-        return offer_topic(self._net, self._settings.model)
+    def _topic(self, model: ModelDigest) -> Digest:
+        return offer_topic(self._net, model)
 
-    async def _publish(self) -> None:
-        self._offered = self._offer()
-        await self._dht.publish(
-            RecordKind.OFFER, self._topic, codec.encode(self._offered), ttl_ms=limits.RECORD_TTL_MS_MAX
-        )
+    async def _announce(self) -> None:
+        """Bring the directory up to what can be offered now."""
+        sandbox = next((each.about.sandbox for each in self._pool.standings() if each.about), "")
+        offers = {
+            each.model: offer_of(each, sandbox, self._way.place(), self._wire.certificate)
+            for each in self._pool.standings()
+            if each.fits
+        }
+        for model in self._offered.keys() - offers.keys():
+            await self._dht.withdraw(self._topic(model))
+            del self._offered[model]
+        for model, offer in offers.items():
+            if self._offered.get(model) != offer:
+                self._offered[model] = offer
+                await self._dht.publish(
+                    RecordKind.OFFER, self._topic(model), codec.encode(offer), ttl_ms=limits.RECORD_TTL_MS_MAX
+                )
 
-    def _offer(self) -> Offer:
-        about = self._engine.model
-        return Offer(
-            model=self._settings.model,
-            place=self._way.place(),
-            context_tokens=about.context_tokens,
-            slots=self._engine.statistics().slots,
-            sandbox=about.sandbox,
-            engine=about.engine,
-            certificate=self._wire.certificate,
-        )
+    async def _keep_announced(self) -> None:
+        """Models come and go, we are reached elsewhere, the certificate was renewed: whatever an offer says."""
+        while True:
+            try:
+                await self._announce()
+            except HaifError as error:  # the directory goes on with what it has, and we with trying
+                self._telemetry.dropped(Dropped(error.reason, detail="offer"))
+            await self._pause(limits.HEARTBEAT_SECONDS)
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
 
@@ -152,8 +164,6 @@ class Worker:
         session: Session | None = None
         while True:
             try:
-                if self._offered != self._offer():  # we are reached elsewhere, or the certificate was renewed
-                    await self._publish()
                 session = session or await self._reach(peer)
                 await self._beat(session)
                 self._heard_by[peer] = session
@@ -165,7 +175,16 @@ class Worker:
                 self._telemetry.dropped(Dropped(error.reason, peer, "heartbeat"))
                 refused = isinstance(error, Refusal)  # by a person's decision: that does not change in a moment
                 pause = limits.HEARTBEAT_SECONDS if refused else _RETRY_SECONDS
-            await asyncio.sleep(pause)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until `seconds` have passed, or a model stands elsewhere."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
+
+    def _news_came(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _reach(self, peer: PeerId) -> Session:
         """A session with an orchestrator, found in the DHT. Raises `ConnectionLost` while it cannot be found."""
@@ -179,10 +198,7 @@ class Worker:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 
     def _loads(self) -> list[Load]:
-        now = self._engine.statistics()
-        if self._draining or not now.usable:
-            return []  # nothing is placed here then
-        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
+        return [] if self._draining else [load for each in self._pool.standings() if (load := load_of(each))]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -213,7 +229,7 @@ class Worker:
             me=self._identity.peer,
             gateway=call.peer,
             orchestrators=self._settings.orchestrators,
-            model=self._settings.model,
+            models=[each.model for each in self._pool.standings()],
             now=self._clock.wall(),
         )
         terms = ticket.reservation.payload
@@ -224,27 +240,31 @@ class Worker:
         return ticket
 
     async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
-        started = self._clock.wall()
-        output = OutputHash()
-        async with self._engine.generate(_generate(ticket)) as events:
-            async for event in events:
-                if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
-                    output.add(chunk)
-                    yield Answer(chunk=chunk)
-                else:
-                    yield Answer(end=self._end(ticket, output, event, started, span))
+        terms = ticket.reservation.payload
+        seconds = min(limits.MODEL_WAIT_SECONDS, (terms.deadline - self._clock.wall()) / 1000)
+        async with self._pool.lease(terms.model, seconds=seconds) as engine:
+            started = self._clock.wall()
+            output = OutputHash()
+            async with engine.generate(_generate(ticket)) as events:
+                async for event in events:
+                    if isinstance(event, Piece):
+                        chunk = Chunk(event.first, event.tokens, event.text, event.scores)
+                        output.add(chunk)
+                        yield Answer(chunk=chunk)
+                    else:
+                        yield Answer(end=self._end(ticket, output, event, engine.model, started, span))
 
-    def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
-        about = self._engine.model
+    def _end(
+        self, ticket: Ticket, output: OutputHash, done: Finished, about: ModelInfo, started: WallTime, span: Span
+    ) -> End:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done,
             engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
         )  # fmt: skip
-        self._record(done, output, span)
+        self._record(ticket, done, output, span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
-    def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
+    def _record(self, ticket: Ticket, done: Finished, output: OutputHash, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
         span.set(names.OUTPUT_TOKENS, output.tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
@@ -256,7 +276,7 @@ class Worker:
                 start_ns=done.submitted_ns + start,
                 end_ns=done.submitted_ns + end,
             )
-        name = self._settings.name
+        name = self._pool.name(ticket.reservation.payload.model)
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)

@@ -1,0 +1,40 @@
+"""What a worker says of one model, from where it stands: its offer in the directory, its load in a heartbeat."""
+
+from __future__ import annotations
+
+from haif.protocol.heartbeats import Load
+from haif.protocol.offers import Offer
+from haif.protocol.reach import Place
+from haif.worker.standing import Standing, State
+
+
+def offer_of(standing: Standing, sandbox: str, place: Place, certificate: bytes) -> Offer:
+    """The offer. One that was never loaded has no engine to name yet; its jail will be that of the others here."""
+    about = standing.about
+    return Offer(
+        model=standing.model,
+        place=place,
+        context_tokens=standing.context_tokens,
+        slots=standing.slots,
+        sandbox=about.sandbox if about else sandbox,
+        engine=about.engine if about else "",
+        certificate=certificate,
+    )
+
+
+def load_of(standing: Standing) -> Load | None:
+    """The load; None for a model that no work is to be placed on now.
+
+    Who waits for the model to be loaded is queued, as far as an orchestrator is concerned.
+    """
+    now = standing.statistics
+    if not standing.fits or (standing.state is State.WARM and not (now and now.usable)):
+        return None
+    return Load(
+        model=standing.model,
+        slots=standing.slots,
+        running=now.running if now else 0,
+        queued=(now.queued if now else 0) + standing.waiting,
+        tokens_per_second=now.tokens_per_second if now else 0.0,
+        ready_seconds=standing.ready_seconds,
+    )

@@ -1,0 +1,7 @@
+"""The worker's door: its offers, pulses and answers, the pool of its models, and the socket its operator speaks to."""
+
+from haif.worker.service.control import ask, controlled
+from haif.worker.service.pool import Opener, Pool, Served
+from haif.worker.service.worker import Worker, WorkerSettings
+
+__all__ = ["Opener", "Pool", "Served", "Worker", "WorkerSettings", "ask", "controlled"]

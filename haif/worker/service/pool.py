@@ -1,0 +1,420 @@
+"""The models of one worker, each in an engine of its own, as many at a time as its memory holds.
+
+1. Ask    a request leases its model; one that is not in memory begins to load, and the request waits, not for long.
+2. Turn   one model is loaded at a time, in the order they were asked for.
+3. Room   the least recently used leave first. Nobody's running answer is cut for it: a model at work takes no new
+          requests, and leaves when its last answer has ended; who asks for it meanwhile waits for its next turn.
+4. Load   whoever waited for the model has it before anybody else can have it leave again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from haif.base import limits
+from haif.base.amounts import bytes_text
+from haif.base.clock import Clock, Instant
+from haif.base.errors import EngineDied, HaifError, Misuse, ModelLoading, Overloaded, UnknownModel
+from haif.base.ids import ModelDigest
+from haif.engine.meter import Meter
+from haif.engine.request import ModelInfo
+from haif.engine.service import Engine
+from haif.worker.memory import Needs
+from haif.worker.room import Resident, leaving
+from haif.worker.standing import Standing, State
+
+
+class Opener(Protocol):
+    """Makes an engine for one model; it is entered to load it and left to unload it."""
+
+    def __call__(
+        self, *, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter
+    ) -> Engine:
+        """The engine, not yet entered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs."""
+
+    model: ModelDigest
+    name: str
+    slots: int
+    needs: Needs
+    open: Opener
+    pinned: bool = False
+
+
+@dataclass(slots=True)
+class _Entry:
+    served: Served
+    pinned: bool
+    size: int
+    used: Instant  # last
+    begun: Instant  # to be loaded, last
+    state: State = State.COLD
+    engine: Engine | None = None
+    running: int = 0
+    waiting: list[asyncio.Future[Engine]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    stage: str = ""
+    percent: int = 0
+    seconds: float = 0.0  # its last loading took
+    about: ModelInfo | None = None
+    meter: Meter = field(default_factory=Meter)
+
+
+_OPEN_STATES: Final = frozenset({State.WARM, State.LEAVING, State.LOADING})
+
+
+class Pool:
+    """Inside `async with`, models can be leased. Entering waits until one of them is loaded; those that fit follow.
+
+    Entering raises what kept the first from being loaded if none can be, and `Misuse` for models that cannot fit.
+    Leaving ends every engine. `on_change()` is called whenever a model stands elsewhere, `on_died(name, cause)` for
+    each child that ended unasked or did not load, `on_progress(name, stage, percent)` while one is loaded.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[Served],
+        *,
+        memory_bytes: int,
+        clock: Clock,
+        on_change: Callable[[], None] = lambda: None,
+        on_died: Callable[[str, str], None] = lambda _name, _cause: None,
+        on_progress: Callable[[str, str, int], None] = lambda _name, _stage, _percent: None,
+    ) -> None:
+        self.memory_bytes = memory_bytes
+        self.on_change = on_change
+        self._clock = clock
+        self._on_died = on_died
+        self._on_progress = on_progress
+        self._turn = asyncio.Lock()
+        self._idle = asyncio.Event()  # somebody stopped using a model
+        self._loads = self._unloads = self._deaths = 0
+        self._pace = float(limits.MODEL_LOAD_BYTES_PER_SECOND)
+        now = clock.now()
+        self._entries = {each.model: _Entry(each, each.pinned, each.needs.total, now, now) for each in models}
+        self._check()
+
+    def _check(self) -> None:
+        if not 1 <= len(self._entries) <= limits.WORKER_MODELS_MAX:
+            raise Misuse(f"a worker serves 1 to {limits.WORKER_MODELS_MAX} models, not {len(self._entries)}")
+        for entry in self._entries.values():
+            if entry.size > self.memory_bytes:
+                raise Misuse(
+                    f"{entry.served.name} needs about {bytes_text(entry.size)}, and this worker has "
+                    f"{bytes_text(self.memory_bytes)} for models: give --memory more, or it fewer --slots or "
+                    "--context-tokens"
+                )
+        if sum(entry.size for entry in self._entries.values() if entry.pinned) > self.memory_bytes:
+            raise Misuse(f"the pinned models need more than the {bytes_text(self.memory_bytes)} for models")
+
+    async def __aenter__(self) -> Self:
+        first = sorted(self._entries.values(), key=lambda entry: not entry.pinned)
+        failure: HaifError | None = None
+        try:
+            for place, entry in enumerate(first):
+                try:
+                    await asyncio.shield(self._begin(entry))
+                except HaifError as error:
+                    failure = failure or error
+                    continue
+                self._warm_up(first[place + 1 :], self.memory_bytes - entry.size)
+                return self
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        assert failure is not None, "there is at least one model"
+        raise failure
+
+    def _warm_up(self, others: Iterable[_Entry], room: int) -> None:
+        """Load what fits without having anybody leave."""
+        for entry in others:
+            if entry.size <= room:
+                room -= entry.size
+                self._begin(entry)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for entry in self._entries.values():
+            await self._close(entry)
+
+    # --- 1. ask -------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lease(self, model: ModelDigest, *, seconds: float) -> AsyncIterator[Engine]:
+        """The engine of a model, which stays in memory while the block is entered.
+
+        Raises `ModelLoading` if that takes longer than `seconds`, `Overloaded` if too many wait for it or there is no
+        room, what kept it from being loaded, and `UnknownModel`.
+        """
+        entry = self._entry(model)
+        engine = await self._engine(entry, seconds)
+        try:
+            yield engine
+        finally:
+            entry.running -= 1
+            entry.used = self._clock.now()
+            self._idle.set()
+
+    async def _engine(self, entry: _Entry, seconds: float) -> Engine:
+        entry.used = self._clock.now()
+        if entry.state is State.WARM and entry.engine is not None:
+            entry.running += 1
+            return entry.engine
+        if len(entry.waiting) >= entry.served.slots + limits.ENGINE_QUEUE_MAX:
+            raise Overloaded(f"{len(entry.waiting)} requests wait for this model to be loaded", retry_after=1.0)
+        self._begin(entry)
+        left = self._ready_seconds(entry)
+        if left > seconds:
+            raise ModelLoading(_slow(entry, left), retry_after=left)
+        waiter: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        entry.waiting.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter
+        except TimeoutError:
+            self._give_back(entry, waiter)
+            left = self._ready_seconds(entry)
+            raise ModelLoading(_slow(entry, left), retry_after=max(1.0, left)) from None
+        except BaseException:
+            self._give_back(entry, waiter)
+            raise
+
+    def _give_back(self, entry: _Entry, waiter: asyncio.Future[Engine]) -> None:
+        """Nobody is there any more for what this waiter waited for, or already got."""
+        if waiter in entry.waiting:
+            entry.waiting.remove(waiter)
+        elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            entry.running -= 1
+            self._idle.set()
+
+    def _entry(self, model: ModelDigest) -> _Entry:
+        if model not in self._entries:
+            raise UnknownModel("this worker does not serve that model")
+        return self._entries[model]
+
+    # --- 2. turn, 3. room, 4. load ------------------------------------------------------------------------------------
+
+    def _begin(self, entry: _Entry) -> asyncio.Task[None]:
+        """Have the model loaded, if that is not under way."""
+        if entry.task is None:
+            entry.task = asyncio.create_task(self._load(entry), name=f"load {entry.served.name}")
+            entry.task.add_done_callback(_heard)
+        return entry.task
+
+    async def _load(self, entry: _Entry) -> None:
+        try:
+            async with self._turn:
+                while entry.state is State.LEAVING:  # a person has it unloaded
+                    await self._until_somebody_left()
+                if entry.state is State.COLD:
+                    await self._make_room(entry)
+                    await self._open(entry)
+            self._hand_out(entry)
+        except BaseException as error:
+            for waiter in entry.waiting:
+                if not waiter.done():
+                    waiter.set_exception(_as_seen(error))
+            entry.waiting.clear()
+            raise
+        finally:
+            entry.task = None
+
+    def _hand_out(self, entry: _Entry) -> None:
+        """Before this returns nobody can have the model leave."""
+        assert entry.engine is not None
+        for waiter in entry.waiting:
+            if not waiter.done():
+                waiter.set_result(entry.engine)
+                entry.running += 1
+        entry.waiting.clear()
+
+    async def _make_room(self, entry: _Entry) -> None:
+        residents = [
+            Resident(
+                each.served.model, each.size, idle=not each.running and not each.waiting, pinned=each.pinned,
+                used=each.used,
+            )
+            for each in self._entries.values()
+            if each.state in _OPEN_STATES
+        ]  # fmt: skip
+        for model in leaving(residents, entry.size, self.memory_bytes):
+            await self._let_go(self._entries[model], seconds=None)
+
+    async def _open(self, entry: _Entry) -> None:
+        entry.begun = self._clock.now()
+        self._now(entry, State.LOADING)
+        engine = entry.served.open(
+            on_died=lambda cause: self._died(entry, cause),
+            on_progress=lambda stage, percent: self._progress(entry, stage, percent),
+            meter=entry.meter,
+        )
+        try:
+            entry.engine = await engine.__aenter__()
+        except BaseException as error:
+            self._now(entry, State.COLD)
+            if isinstance(error, HaifError):
+                self._died(entry, error.message)
+            raise
+        entry.about = engine.model
+        entry.size = max(entry.size, engine.memory_bytes())
+        entry.seconds = self._clock.now() - entry.begun
+        self._pace = max(entry.served.needs.file / max(entry.seconds, 1e-3), 1.0)
+        self._loads += 1
+        self._now(entry, State.WARM)
+
+    def _died(self, entry: _Entry, cause: str) -> None:
+        self._deaths += 1
+        self._on_died(entry.served.name, cause)
+        self.on_change()
+
+    def _progress(self, entry: _Entry, stage: str, percent: int) -> None:
+        entry.stage, entry.percent = stage, percent
+        self._on_progress(entry.served.name, stage, percent)
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    async def _let_go(self, entry: _Entry, seconds: float | None) -> int:
+        """Have a model leave once its answers have ended, or after `seconds`; how many answers were cut then."""
+        while entry.state in {State.LOADING, State.LEAVING}:
+            await self._until_somebody_left()
+        if entry.state is not State.WARM:
+            return 0
+        self._now(entry, State.LEAVING)
+        try:
+            async with asyncio.timeout(seconds):
+                while entry.running:
+                    await self._until_somebody_left()
+        except TimeoutError:
+            pass
+        except BaseException:
+            self._now(entry, State.WARM)  # nobody wants it gone any more
+            raise
+        cut = entry.running
+        await self._close(entry)
+        return cut
+
+    async def _close(self, entry: _Entry) -> None:
+        engine, entry.engine = entry.engine, None
+        if engine is not None:
+            await engine.__aexit__()
+            self._unloads += 1
+        entry.stage, entry.percent = "", 0
+        self._now(entry, State.COLD)
+
+    async def _until_somebody_left(self) -> None:
+        self._idle.clear()
+        await self._idle.wait()
+
+    def _now(self, entry: _Entry, state: State) -> None:
+        entry.state = state
+        self._idle.set()
+        self.on_change()
+
+    # --- what a person may want ---------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> ModelDigest:
+        """The model of a name or digest. Raises `UnknownModel` naming those there are."""
+        for model, entry in self._entries.items():
+            if name in (entry.served.name, str(model)):
+                return model
+        known = ", ".join(sorted(entry.served.name for entry in self._entries.values()))
+        raise UnknownModel(f"this worker does not serve {name[: limits.MODEL_NAME_CHARS_MAX]!r}; it serves: {known}")
+
+    def name(self, model: ModelDigest) -> str:
+        """What people call a model that is served here."""
+        return self._entry(model).served.name
+
+    async def load(self, model: ModelDigest) -> None:
+        """Have a model in memory. Raises what keeps it from being loaded."""
+        entry = self._entry(model)
+        if entry.state is not State.WARM:
+            await asyncio.shield(self._begin(entry))
+
+    async def unload(self, model: ModelDigest, *, seconds: float) -> int:
+        """Have a model leave memory, its running answers within `seconds`; how many were cut because they took longer.
+
+        It stays offered: who asks for it has it loaded again.
+        """
+        return await self._let_go(self._entry(model), seconds)
+
+    def pin(self, model: ModelDigest, *, pinned: bool) -> None:
+        """Keep a model in memory once it is there, or no longer. Raises `Overloaded` if the pinned would not fit."""
+        entry = self._entry(model)
+        others = sum(each.size for each in self._entries.values() if each.pinned and each is not entry)
+        if pinned and others + entry.size > self.memory_bytes:
+            raise Overloaded(f"with it, pinned models need more than the {bytes_text(self.memory_bytes)} for models")
+        entry.pinned = pinned
+        self.on_change()
+
+    # --- how things stand ---------------------------------------------------------------------------------------------
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Every model."""
+        pinned = sum(entry.size for entry in self._entries.values() if entry.pinned)
+        return tuple(
+            Standing(
+                model=entry.served.model, name=entry.served.name, slots=entry.served.slots, state=entry.state,
+                pinned=entry.pinned, fits=entry.pinned or pinned + entry.size <= self.memory_bytes, size=entry.size,
+                context_tokens=entry.about.context_tokens if entry.about else entry.served.needs.context_tokens,
+                stage=entry.stage if entry.state is State.LOADING else "", percent=entry.percent,
+                ready_seconds=self._ready_seconds(entry), waiting=len(entry.waiting), about=entry.about,
+                statistics=entry.engine.statistics() if entry.engine is not None else None,
+            )
+            for entry in self._entries.values()
+        )  # fmt: skip
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that the models in memory take, or will."""
+        return sum(entry.size for entry in self._entries.values() if entry.state in _OPEN_STATES)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How often a model was loaded, unloaded, and how many children ended unasked."""
+        return self._loads, self._unloads, self._deaths
+
+    def tokens(self) -> tuple[int, int]:
+        """Prompt tokens and answer tokens computed, by all engines there were."""
+        meters = [entry.meter for entry in self._entries.values()]
+        return sum(meter.prompt_tokens for meter in meters), sum(meter.completion_tokens for meter in meters)
+
+    def _ready_seconds(self, entry: _Entry) -> float:
+        if entry.state is State.WARM:
+            return 0.0
+        whole = entry.seconds or limits.MODEL_LOAD_SECONDS_BASE + entry.served.needs.file / self._pace
+        if entry.state is not State.LOADING:
+            return whole
+        return max(whole - (self._clock.now() - entry.begun), 0.05 * whole)
+
+
+def _slow(entry: _Entry, left: float) -> str:
+    return f"{entry.served.name} is being loaded and will take about {left:.0f} more seconds: ask again then"
+
+
+def _as_seen(error: BaseException) -> BaseException:
+    """What whoever waited for a model is told when it was not loaded."""
+    if isinstance(error, Overloaded):
+        return Overloaded(error.message, retry_after=limits.HEARTBEAT_SECONDS)
+    if isinstance(error, HaifError):
+        return EngineDied(f"the model could not be loaded: {error.message}", retry_after=limits.HEARTBEAT_SECONDS)
+    return EngineDied("the worker is stopping", retry_after=1.0)
+
+
+def _heard(loading: asyncio.Task[None]) -> None:
+    """What went wrong was told to those who wait, and to `on_died`."""
+    with suppress(asyncio.CancelledError):
+        loading.exception()

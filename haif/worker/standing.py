@@ -1,0 +1,42 @@
+"""Where each model of a worker stands, as everybody is told: the directory, orchestrators, operators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from haif.base.ids import ModelDigest
+from haif.engine.request import EngineStatistics, ModelInfo
+
+
+class State(StrEnum):
+    """Where a model stands: on disk only, on its way into memory, in it, or about to leave."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    WARM = "warm"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One model as it stands now. `size` is in bytes: what it takes, or is expected to.
+
+    `percent` is that of the stage under way ("checking" the file, or "loading" it). `ready_seconds`: until a request
+    given now could begin; `fits`: whether it can be loaded beside what is pinned. `about` is known once it was loaded.
+    """
+
+    model: ModelDigest
+    name: str
+    slots: int
+    state: State
+    pinned: bool
+    fits: bool
+    size: int
+    context_tokens: int
+    stage: str
+    percent: int
+    ready_seconds: float
+    waiting: int
+    about: ModelInfo | None
+    statistics: EngineStatistics | None

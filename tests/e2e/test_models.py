@@ -1,0 +1,64 @@
+"""One worker with two models, and its operator, from the command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Mesh, haif, start, stop, until
+from tests.support.tiny_model import build_tiny_model
+
+TURN = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    folder = tmp_path_factory.mktemp("two")
+    build_tiny_model(folder / "second.gguf")
+    running = start(folder, "--workers", "1", "--model", "haif-demo", "--model", str(folder / "second.gguf"))
+    yield running
+    stop(running)
+
+
+def models(mesh: Mesh, *asked: str) -> dict[str, dict[str, Any]]:
+    told = haif("worker", "models", *asked, "--name", "worker-1", "--json", state=mesh.state)
+    assert told.returncode == 0, told.stderr
+    return {model["name"]: model for model in json.loads(told.stdout.splitlines()[-1])["models"]}
+
+
+def answer(mesh: Mesh, model: str) -> str:
+    with mesh.client() as client:
+        made = client.chat.completions.create(model=model, messages=TURN, max_tokens=8, temperature=0)
+    assert made.model_extra["haif"]["model_digest"] == models(mesh)[model]["digest"]
+    return str(made.choices[0].message.content)
+
+
+def test_both_models_answer_and_one_that_was_unloaded_is_loaded_when_it_is_asked_for(two: Mesh) -> None:
+    until(lambda: {each["state"] for each in models(two).values()} == {"warm"}, "both models are loaded")
+    before = answer(two, "haif-demo"), answer(two, "second")
+    assert models(two, "unload", "second")["second"]["state"] == "cold"
+    metrics = two.metrics("worker")
+    assert 'haif_worker_model_state{model="second",state="cold"} 1.0' in metrics
+    assert 'haif_worker_model_state{model="haif-demo",state="warm"} 1.0' in metrics
+    assert (answer(two, "haif-demo"), answer(two, "second")) == before
+    assert models(two)["second"]["state"] == "warm"
+    assert models(two, "pin", "second")["second"]["pinned"]
+
+
+def test_what_an_operator_reads_is_a_table_and_what_is_wrong_is_said(two: Mesh, tmp_path: Path) -> None:
+    told = haif("worker", "models", "--name", "worker-1", state=two.state)
+    assert told.stdout.startswith("MODEL")
+    assert "for models" in told.stdout
+    told = haif("worker", "models", "load", "nothing", "--name", "worker-1", state=two.state)
+    assert (told.returncode, "it serves: haif-demo, second" in told.stderr) == (3, True)
+    told = haif("worker", "models", state=tmp_path)
+    assert (told.returncode, "no worker is running" in told.stderr) == (5, True)
+
+
+def test_the_gateway_lists_both(two: Mesh) -> None:
+    headers = {"Authorization": f"Bearer {two.first_card['key']}"}
+    listed = httpx.get(f"{two.first_card['gateway']}/v1/models", headers=headers).json()["data"]
+    assert {"haif-demo", "second"} <= {model["id"] for model in listed}

@@ -1,0 +1,212 @@
+"""The pool with real engines: models come into memory when asked for, leave for one another, and no answer is cut."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from haif.base import limits
+from haif.base.errors import (
+    DigestMismatch,
+    EngineDied,
+    Misuse,
+    ModelLoading,
+    Overloaded,
+    Reason,
+    UnknownModel,
+)
+from haif.base.ids import ModelDigest
+from haif.engine.request import Finished, Piece
+from haif.worker.service import Pool
+from haif.worker.standing import State
+from tests.support.engines import read, request
+from tests.support.pools import pool_of, served, standing, states, until
+from tests.support.tiny_model import build_tiny_model
+
+COLD, LOADING, WARM, LEAVING = State.COLD, State.LOADING, State.WARM, State.LEAVING
+LONG = request(tokens_max=400)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [build_tiny_model(folder / f"{name}.gguf", seed=seed) for seed, name in enumerate("abc")]
+
+
+def room_for(count: int, models: list[Path]) -> int:
+    """Memory for so many of the models, which are of one size, and not for one more."""
+    return int((count + 0.5) * served(models[0]).needs.total)
+
+
+async def ask(pool: Pool, model: Path, seconds: float = 60.0) -> tuple[list[int], str, Finished]:
+    async with pool.lease(pool.find(model.stem), seconds=seconds) as engine:
+        return await read(engine, request())
+
+
+async def test_every_model_that_fits_is_loaded_and_each_answers_as_itself(models) -> None:
+    async with pool_of(*models) as pool:
+        await until(pool, lambda: set(states(pool).values()) == {WARM})
+        answers = await asyncio.gather(*(ask(pool, model) for model in models))
+        assert 3 == len({tuple(tokens) for tokens, *_ in answers})
+        assert pool.memory_used == sum(each.size for each in pool.standings())
+        assert (3, 0, 0) == pool.counts
+
+
+async def test_the_least_recently_used_leaves_for_one_that_is_asked_for(models) -> None:
+    a, b, c = models
+    async with pool_of(a, b, c, memory_bytes=room_for(2, models)) as pool:
+        await until(pool, lambda: states(pool) == {"a": WARM, "b": WARM, "c": COLD})
+        first = await ask(pool, a)
+        await ask(pool, c)
+        assert {"a": WARM, "b": COLD, "c": WARM} == states(pool)
+        assert standing(pool, b).ready_seconds > 0 == standing(pool, c).ready_seconds
+        assert first[:2] == (await ask(pool, a))[:2]
+        assert pool.memory_used <= pool.memory_bytes
+
+
+async def test_a_model_at_work_leaves_when_its_last_answer_has_ended_and_not_before(models) -> None:
+    a, b, _ = models
+    async with pool_of(a, b, memory_bytes=room_for(1, models)) as pool, AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(pool.lease(pool.find("a"), seconds=60))
+        pieces = await stack.enter_async_context(engine.generate(LONG))
+        assert isinstance(await anext(pieces), Piece)
+        asked = asyncio.create_task(ask(pool, b))
+        await until(pool, lambda: states(pool)["a"] is LEAVING)
+        again = asyncio.create_task(ask(pool, a))  # while it leaves: its next turn
+        events = [event async for event in pieces]
+        assert 400 == events[-1].completion_tokens
+        assert {"a": LEAVING, "b": COLD} == states(pool)
+        await stack.aclose()
+        await asyncio.gather(asked, again)
+        assert {"a": WARM, "b": COLD} == states(pool)
+
+
+async def test_who_waited_for_a_model_has_it_before_another_can_have_it_leave(models) -> None:
+    """Two models take turns in room for one, each asked for by four at once: every one of them is answered."""
+    a, b, _ = models
+    async with pool_of(a, b, memory_bytes=room_for(1, models)) as pool:
+        await asyncio.gather(*(ask(pool, model) for model in (a, b, a, b, b, a, b, a)))
+        loads, unloads, deaths = pool.counts
+        assert (loads - 1, 0) == (unloads, deaths)
+        assert loads <= 4
+
+
+async def test_a_request_that_cannot_wait_so_long_is_told_when_to_come_back(models, monkeypatch) -> None:
+    a, b, _ = models
+    async with pool_of(a, b, memory_bytes=room_for(1, models)) as pool:
+        with pytest.raises(ModelLoading, match="ask again") as told:
+            await ask(pool, b, seconds=0.0)
+        assert Reason.MODEL_LOADING is told.value.reason
+        assert told.value.retry_after > 0
+        await until(pool, lambda: states(pool)["b"] is WARM)  # it was loaded all the same
+        monkeypatch.setattr(limits, "MODEL_LOAD_SECONDS_BASE", 0.0)
+        with pytest.raises(ModelLoading):
+            async with pool.lease(pool.find("b"), seconds=60):  # b is at work, so a cannot come in
+                await ask(pool, a, seconds=0.5)
+
+
+async def test_more_waiting_requests_than_the_bound_are_overloaded(models, monkeypatch) -> None:
+    a, b, _ = models
+    monkeypatch.setattr(limits, "ENGINE_QUEUE_MAX", 0)
+    async with pool_of(served(a), served(b, slots=1), memory_bytes=room_for(1, models)) as pool:
+        waiting = asyncio.create_task(ask(pool, b))
+        await until(pool, lambda: standing(pool, b).waiting == 1)
+        with pytest.raises(Overloaded, match="wait for this model"):
+            await ask(pool, b)
+        await waiting
+
+
+async def test_whoever_gives_up_waiting_leaves_nothing_behind(models) -> None:
+    a, b, _ = models
+    async with pool_of(a, b, memory_bytes=room_for(1, models)) as pool:
+        waiting = asyncio.create_task(ask(pool, b))
+        await until(pool, lambda: standing(pool, b).waiting == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await until(pool, lambda: states(pool)["b"] is WARM)
+        assert 0 == standing(pool, b).waiting
+        await ask(pool, a)  # so nobody holds b
+
+
+async def test_a_pinned_model_stays_and_what_does_not_fit_beside_it_is_not_offered(models) -> None:
+    a, b, _ = models
+    async with pool_of(served(a), served(b, pinned=True), memory_bytes=room_for(1, models)) as pool:
+        assert {"a": COLD, "b": WARM} == states(pool)
+        assert (False, True) == (standing(pool, a).fits, standing(pool, b).fits)
+        with pytest.raises(Overloaded, match="unpin"):
+            await ask(pool, a)
+        with pytest.raises(Overloaded, match="pinned"):
+            pool.pin(pool.find("a"), pinned=True)
+        pool.pin(pool.find("b"), pinned=False)
+        await ask(pool, a)
+        assert {"a": WARM, "b": COLD} == states(pool)
+
+
+async def test_a_person_may_have_a_model_unloaded_and_answers_that_take_too_long_are_cut_and_counted(models) -> None:
+    a, _, _ = models
+    async with pool_of(a) as pool:
+        model = pool.find("a")
+        assert 0 == await pool.unload(model, seconds=60)
+        assert {"a": COLD} == states(pool)
+        await pool.load(model)
+        async with pool.lease(model, seconds=60) as engine, engine.generate(LONG) as pieces:
+            await anext(pieces)
+            assert 1 == await pool.unload(model, seconds=0)
+            with pytest.raises(EngineDied, match="closed"):
+                async for _ in pieces:
+                    pass
+        assert 24 == (await ask(pool, a))[2].completion_tokens  # whoever asks has it loaded again
+
+
+async def test_one_model_that_cannot_be_loaded_does_not_keep_the_others_from_being_served(models, tmp_path) -> None:
+    died: list[tuple[str, str]] = []
+    broken = served(models[0], digest=ModelDigest(bytes(32)))
+    async with pool_of(broken, models[1], on_died=lambda *told: died.append(told)) as pool:
+        assert {"a": COLD, "b": WARM} == states(pool)
+        await ask(pool, models[1])
+        with pytest.raises(EngineDied, match=r"could not be loaded.*altered"):
+            await ask(pool, models[0])
+    assert ["a", "a"] == [name for name, _ in died]
+
+
+async def test_a_pool_without_any_model_that_can_be_loaded_is_not_entered(models) -> None:
+    with pytest.raises(DigestMismatch):
+        await pool_of(served(models[0], digest=ModelDigest(bytes(32)))).__aenter__()
+
+
+async def test_models_that_cannot_fit_are_named_before_anything_is_loaded(models) -> None:
+    with pytest.raises(Misuse, match=r"a needs about .*--memory"):
+        pool_of(models[0], memory_bytes=1 << 20)
+    with pytest.raises(Misuse, match="pinned"):
+        pool_of(*(served(each, pinned=True) for each in models), memory_bytes=room_for(2, models))
+    with pytest.raises(Misuse, match="1 to 8 models"):
+        pool_of()
+    assert limits.WORKER_MODELS_MAX <= limits.RECORDS_PER_SIGNER_MAX
+
+
+async def test_progress_rises_through_checking_and_loading(models) -> None:
+    told: list[tuple[str, str, int]] = []
+    async with pool_of(models[0], on_progress=lambda *each: told.append(each)) as pool:
+        assert {"a": WARM} == states(pool)
+    assert told == sorted(told)
+    assert {("a", "checking", 100), ("a", "loading", 100)} <= set(told)
+
+
+async def test_a_pool_that_is_left_while_models_load_and_wait_leaves_no_task_behind(models) -> None:
+    before = asyncio.all_tasks()
+    async with pool_of(*models, memory_bytes=room_for(1, models)) as pool:
+        waiting = [asyncio.create_task(ask(pool, model)) for model in models[1:]]
+        await until(pool, lambda: sum(each.waiting for each in pool.standings()) == 2)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {EngineDied} == {type(each) for each in told}
+    assert before == asyncio.all_tasks()
+
+
+async def test_a_model_that_is_not_served_is_unknown(models) -> None:
+    async with pool_of(models[0]) as pool:
+        with pytest.raises(UnknownModel, match="it serves: a"):
+            pool.find("b")
+        with pytest.raises(UnknownModel):
+            async with pool.lease(ModelDigest(bytes(32)), seconds=1):
+                pass
