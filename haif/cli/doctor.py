@@ -136,6 +136,23 @@ def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
         yield Finding(f"manifest {path.stem[:8]}…", "wrong", error.message)
 
 
+def _quarantine(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """What the workers whose folders are here had to keep apart."""
+    from haif.node.settings import model_store
+    from haif.node.worker import read_quarantine
+    from haif.runtime.clock import SystemClock
+    from haif.worker.quarantine import QUARANTINE
+
+    now, store = SystemClock().wall(), model_store(settings)
+    for path in sorted(settings.folder.glob(f"*/{QUARANTINE}")):
+        kept = read_quarantine(path.parent, now)
+        for model in store.models():
+            case = kept.held(model.digest, now)
+            if case is not None:
+                release = f"haif worker models release {model.name} --name {path.parent.name}"
+                yield Finding(f"model {model.name}", "wrong", f"quarantined: {case.cause}. To try it again: {release}")
+
+
 def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
     """Start the engine for real: what the library and the sandbox report, not what was asked for."""
     import asyncio
@@ -194,5 +211,5 @@ def _reach(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _network, _models, _engine, _reach,
+    _python, _machine, _state_folder, _keys, _network, _models, _quarantine, _engine, _reach,
 )  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ _VERBS = {
     "unload": "have a model leave memory; it stays offered, and whoever asks for it has it loaded again",
     "pin": "load a model and let it leave for no other",
     "unpin": "let a model leave again",
+    "release": "let a quarantined model be loaded again; also where no worker runs",
 }
 
 
@@ -53,15 +55,42 @@ def _flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+    from haif.base.errors import ConnectionLost
     from haif.worker.control import Asked, Verb
+    from haif.worker.quarantine import QUARANTINE
 
     settings = config.load(config.WorkerSettings, {"name": arguments.name, "state": arguments.state})
     asked = Asked(
         verb=Verb(arguments.action), model=arguments.model,
         seconds=getattr(arguments, "seconds", limits.MODEL_UNLOAD_SECONDS),
     )  # fmt: skip
-    asyncio.run(_ask(settings.folder / (settings.name or "worker"), asked, as_json=arguments.json))
+    folder = settings.folder / (settings.name or "worker")
+    try:
+        asyncio.run(_ask(folder, asked, as_json=arguments.json))
+    except ConnectionLost:
+        if asked.verb is not Verb.RELEASE or not (folder / QUARANTINE).exists():
+            raise
+        _release(settings, folder, asked.model)
     return 0
+
+
+def _release(settings: config.WorkerSettings, folder: Path, name: str) -> None:
+    """Take a model out of the record that a worker left behind."""
+    from haif.base.ids import ModelDigest
+    from haif.node.settings import model_store
+    from haif.node.worker import read_quarantine
+    from haif.runtime import disk
+    from haif.runtime.clock import SystemClock
+    from haif.worker.quarantine import QUARANTINE
+
+    with disk.owned(folder / "lock", folder.name):
+        try:
+            model = ModelDigest.parse(name)
+        except ValueError:
+            model = model_store(settings).find(name).digest
+        kept = read_quarantine(folder, SystemClock().wall())
+        print("released" if kept.release(model) else "it was not quarantined")
+        disk.write_private(folder / QUARANTINE, kept.dump())
 
 
 async def _ask(folder: Path, asked: Asked, *, as_json: bool) -> None:
@@ -106,5 +135,9 @@ def _table(told: Told) -> str:
         rows.append((each.name, state, bytes_text(each.memory_bytes), *counts, ready, each.sandbox or "not loaded yet"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for each in told.models or ():
+        if each.cause:
+            until = time.strftime("%H:%M", time.localtime(each.until / 1000))
+            lines.append(f"{each.name} is quarantined until {until}: {each.cause}")
     lines.append(f"memory: {bytes_text(told.memory_used)} of {bytes_text(told.memory_bytes)} for models")
     return "\n".join([*lines, *([told.note] if told.note else [])])

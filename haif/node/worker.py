@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from haif import config
 from haif.artifacts.service import DEMO_NAME, StoredModel, header_of
 from haif.base import limits
 from haif.base.amounts import bytes_text
-from haif.base.clock import Clock
-from haif.base.errors import HaifError, Misuse
+from haif.base.clock import Clock, WallTime
+from haif.base.errors import HaifError, Malformed, Misuse
 from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings
-from haif.node.ground import open_ground
+from haif.node.ground import Ground, open_ground
 from haif.node.settings import memory_bytes, model_store, peers
 from haif.node.watch import watch_pool
+from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
+from haif.telemetry import names
 from haif.worker.memory import needs
+from haif.worker.quarantine import QUARANTINE, Case, Quarantine, load_quarantine
 from haif.worker.service import Pool, Served, Worker, WorkerSettings, controlled
 
 ALL = "all"
@@ -37,12 +42,9 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
         raise Misuse("a worker serves only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
     memory = memory_bytes(settings)
     models = _models(settings, memory, SystemClock())
-    terminal = Terminal()
     async with (
         open_ground(settings, listen=True) as ground,
-        Pool(
-            models, memory_bytes=memory, clock=ground.clock, on_died=terminal.died, on_progress=terminal.progress
-        ) as pool,
+        _pool(models, memory, ground) as pool,
         Worker(
             settings=WorkerSettings(orchestrators=honoured),
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
@@ -52,13 +54,36 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
     ):  # fmt: skip
         watch_pool(ground.telemetry, pool)
         if not worker.heard_by:
-            terminal.say("no orchestrator answers yet; this worker goes on looking for them")
+            Terminal().say("no orchestrator answers yet; this worker goes on looking for them")
         yield ground.ready | {
             "model": ", ".join(each.name for each in models),
             "model_digest": ", ".join(str(each.model) for each in models),
             "memory": f"{bytes_text(memory)} for models",
             "sandbox": next(each.about.sandbox for each in pool.standings() if each.about),
         }
+
+
+def _pool(models: list[Served], memory: int, ground: Ground) -> Pool:
+    """The pool, which remembers in the worker's folder what it had to quarantine."""
+    kept, terminal = read_quarantine(ground.folder, ground.clock.wall()), Terminal()
+
+    def quarantined(name: str, case: Case | None) -> None:
+        if case is not None:
+            ground.telemetry.count(names.WORKER_QUARANTINES)
+            terminal.quarantined(name, case, ground.name)
+        disk.write_private(ground.folder / QUARANTINE, kept.dump())
+
+    return Pool(
+        models, memory_bytes=memory, clock=ground.clock, quarantine=kept, on_died=terminal.died,
+        on_progress=terminal.progress, on_quarantine=quarantined,
+    )  # fmt: skip
+
+
+def read_quarantine(folder: Path, now: WallTime) -> Quarantine:
+    """What a worker quarantined before. A record that cannot be read is none: its models are tried again."""
+    with suppress(FileNotFoundError, Malformed):
+        return load_quarantine(disk.read_private(folder / QUARANTINE), now)
+    return Quarantine()
 
 
 async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
@@ -86,6 +111,12 @@ class Terminal:
     def died(self, name: str, cause: str) -> None:
         """A child ended unasked, or did not load."""
         self.say(f"the engine of {name} ended: {cause}")
+
+    def quarantined(self, name: str, case: Case, worker: str) -> None:
+        """A model killed its children once too often."""
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(case.until / 1000))
+        which = "" if worker == "worker" else f" --name {worker}"
+        self.say(f"{name} is quarantined until {until}, or until: haif worker models release {name}{which}")
 
     def progress(self, name: str, stage: str, percent: int) -> None:
         """A model is being loaded."""

@@ -74,7 +74,7 @@ _WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
 JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
-MODEL_STATES: Final = ("cold", "loading", "warm", "leaving")
+MODEL_STATES: Final = ("cold", "loading", "warm", "leaving", "quarantined")
 SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
     "own process", "clean environment", "no other files", "dies with its parent", "no new privileges", "not traceable",
     "rlimits", "not root", "no capabilities", "seccomp", "landlock", "namespaces", "empty root", "cgroups",
@@ -216,6 +216,9 @@ WORKER_MODEL_READY = Gauge(
 )
 WORKER_MEMORY = Gauge("haif_worker_memory_bytes", "Memory for models.", (WORKER,), (USE,))
 WORKER_MODEL_MOVES = Counter("haif_worker_model_moves_total", "Models loaded and unloaded.", (WORKER,), (MOVE,))
+WORKER_QUARANTINES = Counter(
+    "haif_worker_quarantines_total", "Models that were quarantined because their engine children died.", (WORKER,)
+)
 ENGINE_DEATHS = Counter("haif_engine_deaths_total", "Engine children that ended unasked or did not load.", (WORKER,))
 ENGINE_PREFILL_TOKENS = Counter("haif_engine_prefill_tokens_total", "Prompt tokens computed.", (WORKER,))
 ENGINE_DECODE_TOKENS = Counter("haif_engine_decode_tokens_total", "Tokens generated.", (WORKER,))

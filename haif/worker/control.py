@@ -24,6 +24,7 @@ class Verb(StrEnum):
     UNLOAD = "unload"
     PIN = "pin"
     UNPIN = "unpin"
+    RELEASE = "release"
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,7 +36,10 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """One model. `memory_bytes`: what it takes, or would. `percent` is that of `stage`, while it is being loaded."""
+    """One model. `memory_bytes`: what it takes, or would. `percent` is that of `stage`, while it is being loaded.
+
+    `cause`: why it is quarantined, `until` when (ms since the epoch).
+    """
 
     name: str
     digest: str
@@ -51,6 +55,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int
     sandbox: str
     engine: str
+    cause: str = ""
+    until: int = 0
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -106,4 +112,5 @@ def shown(standing: Standing) -> Shown:
         percent=standing.percent, slots=standing.slots, running=now.running if now else 0,
         waiting=(now.queued if now else 0) + standing.waiting, context_tokens=standing.context_tokens,
         sandbox=about.sandbox if about else "", engine=about.engine if about else "",
+        cause=standing.case.cause if standing.case else "", until=standing.case.until if standing.case else 0,
     )  # fmt: skip

@@ -28,7 +28,7 @@ def load_of(standing: Standing) -> Load | None:
     Who waits for the model to be loaded is queued, as far as an orchestrator is concerned.
     """
     now = standing.statistics
-    if not standing.fits or (standing.state is State.WARM and not (now and now.usable)):
+    if not standing.is_offered or (standing.state is State.WARM and not (now and now.usable)):
         return None
     return Load(
         model=standing.model,

@@ -7,15 +7,17 @@ from enum import StrEnum
 
 from haif.base.ids import ModelDigest
 from haif.engine.request import EngineStatistics, ModelInfo
+from haif.worker.quarantine import Case
 
 
 class State(StrEnum):
-    """Where a model stands: on disk only, on its way into memory, in it, or about to leave."""
+    """Where a model stands: on disk only, on its way into memory, in it, about to leave, or kept apart."""
 
     COLD = "cold"
     LOADING = "loading"
     WARM = "warm"
     LEAVING = "leaving"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Standing:
 
     `percent` is that of the stage under way ("checking" the file, or "loading" it). `ready_seconds`: until a request
     given now could begin; `fits`: whether it can be loaded beside what is pinned. `about` is known once it was loaded.
+    `case` is why it is kept apart.
     """
 
     model: ModelDigest
@@ -40,3 +43,9 @@ class Standing:
     waiting: int
     about: ModelInfo | None
     statistics: EngineStatistics | None
+    case: Case | None = None
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether work on it may come here."""
+        return self.fits and self.case is None

@@ -115,8 +115,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Batch occupancy", "percentunit", "Sequences being computed, as a share of the slots.",
               (("{{instance}}", "haif_engine_batch_occupancy_ratio"),)),
         Panel("KV cache", "short", "Tokens held, by worker.", level("haif_engine_kv_tokens", "instance")),
-        Panel("Engine deaths", "short", "Engine children that ended unasked, in the last hour.",
-              (("{{instance}}", "sum by (instance) (increase(haif_engine_deaths_total[1h]))"),)),
+        Panel("Engine deaths", "short", "Children that ended unasked, and models quarantined, in an hour.", (
+            ("{{instance}}", "sum by (instance) (increase(haif_engine_deaths_total[1h]))"),
+            ("quarantined {{instance}}", "sum by (instance) (increase(haif_worker_quarantines_total[1h]))"),
+        )),
         Panel("Models", "short", "Models of workers in each state, and moves between memory and disk per second.", (
             *level("haif_worker_model_state", "state"),
             *named("to", rate("haif_worker_model_moves_total", "to")),

@@ -62,3 +62,20 @@ def test_the_gateway_lists_both(two: Mesh) -> None:
     headers = {"Authorization": f"Bearer {two.first_card['key']}"}
     listed = httpx.get(f"{two.first_card['gateway']}/v1/models", headers=headers).json()["data"]
     assert {"haif-demo", "second"} <= {model["id"] for model in listed}
+
+
+def test_a_model_that_kills_its_child_is_quarantined_across_restarts_shown_and_released(tmp_path: Path) -> None:
+    """The bytes are what the publisher signed; llama.cpp cannot live with them."""
+    (tmp_path / "broken.gguf").write_bytes(build_tiny_model(tmp_path / "m.gguf").read_bytes()[:5000])
+    assert haif("model", "add", str(tmp_path / "broken.gguf"), state=tmp_path).returncode == 0
+    alone = ("worker", "--orchestrator", "ab" * 32, "--model", "broken")
+    first = haif(*alone, state=tmp_path)
+    assert first.returncode in {1, 5}, first.stderr
+    assert "broken is quarantined until" in first.stderr
+    again = haif(*alone, state=tmp_path)
+    assert (again.returncode, "haif worker models release broken" in again.stderr) == (5, True)
+    told = haif("doctor", "--json", state=tmp_path)
+    (found,) = [each for each in json.loads(told.stdout) if "quarantined" in each["detail"]]
+    assert (found["what"], found["state"]) == ("model broken", "wrong")
+    assert haif("worker", "models", "release", "broken", state=tmp_path).stdout == "released\n"
+    assert "broken is quarantined until" in haif(*alone, state=tmp_path).stderr  # it was tried, and failed, again

@@ -113,6 +113,8 @@ class _Server:
                 await self._pool.load(model)
             case Verb.UNPIN:
                 self._pool.pin(model, pinned=False)
+            case Verb.RELEASE:
+                return "" if self._pool.release(model) else "it was not quarantined"
         return ""
 
 

@@ -5,6 +5,8 @@
 3. Room   the least recently used leave first. Nobody's running answer is cut for it: a model at work takes no new
           requests, and leaves when its last answer has ended; who asks for it meanwhile waits for its next turn.
 4. Load   whoever waited for the model has it before anybody else can have it leave again.
+
+A model that kills its children is quarantined (`worker.quarantine`): this worker and its other models live on.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine
 from haif.worker.memory import Needs
+from haif.worker.quarantine import Case, Quarantine
 from haif.worker.room import Resident, leaving
 from haif.worker.standing import Standing, State
 
@@ -77,7 +80,8 @@ class Pool:
 
     Entering raises what kept the first from being loaded if none can be, and `Misuse` for models that cannot fit.
     Leaving ends every engine. `on_change()` is called whenever a model stands elsewhere, `on_died(name, cause)` for
-    each child that ended unasked or did not load, `on_progress(name, stage, percent)` while one is loaded.
+    each child that ended unasked or did not load, `on_progress(name, stage, percent)` while one is loaded,
+    `on_quarantine(name, case)` when one is quarantined, and with None when a person released it.
     """
 
     def __init__(
@@ -86,15 +90,20 @@ class Pool:
         *,
         memory_bytes: int,
         clock: Clock,
+        quarantine: Quarantine | None = None,
         on_change: Callable[[], None] = lambda: None,
         on_died: Callable[[str, str], None] = lambda _name, _cause: None,
         on_progress: Callable[[str, str, int], None] = lambda _name, _stage, _percent: None,
+        on_quarantine: Callable[[str, Case | None], None] = lambda _name, _case: None,
     ) -> None:
         self.memory_bytes = memory_bytes
         self.on_change = on_change
         self._clock = clock
         self._on_died = on_died
         self._on_progress = on_progress
+        self._on_quarantine = on_quarantine
+        self._quarantine = quarantine or Quarantine()
+        self._ending: set[asyncio.Task[None]] = set()  # engines of models that were quarantined at work
         self._turn = asyncio.Lock()
         self._idle = asyncio.Event()  # somebody stopped using a model
         self._loads = self._unloads = self._deaths = 0
@@ -137,7 +146,7 @@ class Pool:
     def _warm_up(self, others: Iterable[_Entry], room: int) -> None:
         """Load what fits without having anybody leave."""
         for entry in others:
-            if entry.size <= room:
+            if entry.size <= room and self._held(entry) is None:
                 room -= entry.size
                 self._begin(entry)
 
@@ -147,7 +156,7 @@ class Pool:
         tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
         for entry in self._entries.values():
             await self._close(entry)
 
@@ -171,6 +180,7 @@ class Pool:
 
     async def _engine(self, entry: _Entry, seconds: float) -> Engine:
         entry.used = self._clock.now()
+        self._check_held(entry)
         if entry.state is State.WARM and entry.engine is not None:
             entry.running += 1
             return entry.engine
@@ -217,6 +227,7 @@ class Pool:
 
     async def _load(self, entry: _Entry) -> None:
         try:
+            self._check_held(entry)
             async with self._turn:
                 while entry.state is State.LEAVING:  # a person has it unloaded
                     await self._until_somebody_left()
@@ -266,8 +277,8 @@ class Pool:
             entry.engine = await engine.__aenter__()
         except BaseException as error:
             self._now(entry, State.COLD)
-            if isinstance(error, HaifError):
-                self._died(entry, error.message)
+            if isinstance(error, HaifError) and not isinstance(error, Misuse):  # settings can be changed
+                self._died(entry, error.message, loading=True)
             raise
         entry.about = engine.model
         entry.size = max(entry.size, engine.memory_bytes())
@@ -276,10 +287,30 @@ class Pool:
         self._loads += 1
         self._now(entry, State.WARM)
 
-    def _died(self, entry: _Entry, cause: str) -> None:
+    def _died(self, entry: _Entry, cause: str, *, loading: bool = False) -> None:
         self._deaths += 1
         self._on_died(entry.served.name, cause)
+        case = self._quarantine.died(entry.served.model, cause, self._clock.wall(), loading=loading)
+        if case is not None:
+            self._on_quarantine(entry.served.name, case)
+            if not loading:  # its engine would start another child
+                ending = asyncio.create_task(self._close(entry), name=f"quarantine {entry.served.name}")
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
         self.on_change()
+
+    def _held(self, entry: _Entry) -> Case | None:
+        return self._quarantine.held(entry.served.model, self._clock.wall())
+
+    def _check_held(self, entry: _Entry) -> None:
+        case = self._held(entry)
+        if case is not None:
+            left = (case.until - self._clock.wall()) / 1000
+            name = entry.served.name
+            raise EngineDied(
+                f"{name} is quarantined here: {case.cause}. To try it again: haif worker models release {name}",
+                retry_after=left,
+            )
 
     def _progress(self, entry: _Entry, stage: str, percent: int) -> None:
         entry.stage, entry.percent = stage, percent
@@ -360,6 +391,15 @@ class Pool:
         entry.pinned = pinned
         self.on_change()
 
+    def release(self, model: ModelDigest) -> bool:
+        """Let a quarantined model be loaded again, as if it had never died. Whether there was anything to forgive."""
+        entry = self._entry(model)
+        released = self._quarantine.release(model)
+        if released:
+            self._on_quarantine(entry.served.name, None)
+            self.on_change()
+        return released
+
     # --- how things stand ---------------------------------------------------------------------------------------------
 
     def standings(self) -> tuple[Standing, ...]:
@@ -367,7 +407,8 @@ class Pool:
         pinned = sum(entry.size for entry in self._entries.values() if entry.pinned)
         return tuple(
             Standing(
-                model=entry.served.model, name=entry.served.name, slots=entry.served.slots, state=entry.state,
+                model=entry.served.model, name=entry.served.name, slots=entry.served.slots,
+                state=State.QUARANTINED if self._held(entry) else entry.state, case=self._held(entry),
                 pinned=entry.pinned, fits=entry.pinned or pinned + entry.size <= self.memory_bytes, size=entry.size,
                 context_tokens=entry.about.context_tokens if entry.about else entry.served.needs.context_tokens,
                 stage=entry.stage if entry.state is State.LOADING else "", percent=entry.percent,

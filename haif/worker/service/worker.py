@@ -136,7 +136,7 @@ class Worker:
         offers = {
             each.model: offer_of(each, sandbox, self._way.place(), self._wire.certificate)
             for each in self._pool.standings()
-            if each.fits
+            if each.is_offered
         }
         for model in self._offered.keys() - offers.keys():
             await self._dht.withdraw(self._topic(model))

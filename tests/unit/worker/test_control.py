@@ -46,6 +46,8 @@ async def test_models_are_listed_loaded_unloaded_and_pinned(models, tmp_path) ->
         assert [False, False] == [m.pinned for m in last.models or ()]
         _, last = await told(tmp_path, Verb.UNLOAD, str(pool.find("b")))
         assert {"cold"} == set(states(pool).values())
+        _, last = await told(tmp_path, Verb.RELEASE, "b")
+        assert "it was not quarantined" == last.note
         _, last = await told(tmp_path, Verb.LOAD, "nothing")
         assert Reason.UNKNOWN_MODEL.value == last.reason
 

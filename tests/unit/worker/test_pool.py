@@ -18,10 +18,11 @@ from haif.base.errors import (
 )
 from haif.base.ids import ModelDigest
 from haif.engine.request import Finished, Piece
+from haif.worker.quarantine import Case, Quarantine
 from haif.worker.service import Pool
 from haif.worker.standing import State
-from tests.support.engines import read, request
-from tests.support.pools import pool_of, served, standing, states, until
+from tests.support.engines import LIAR, read, request
+from tests.support.pools import CLOCK, pool_of, served, standing, states, until
 from tests.support.tiny_model import build_tiny_model
 
 COLD, LOADING, WARM, LEAVING = State.COLD, State.LOADING, State.WARM, State.LEAVING
@@ -159,12 +160,13 @@ async def test_a_person_may_have_a_model_unloaded_and_answers_that_take_too_long
         assert 24 == (await ask(pool, a))[2].completion_tokens  # whoever asks has it loaded again
 
 
-async def test_one_model_that_cannot_be_loaded_does_not_keep_the_others_from_being_served(models, tmp_path) -> None:
+async def test_one_model_that_cannot_be_loaded_does_not_keep_the_others_from_being_served(models) -> None:
     died: list[tuple[str, str]] = []
-    broken = served(models[0], digest=ModelDigest(bytes(32)))
-    async with pool_of(broken, models[1], on_died=lambda *told: died.append(told)) as pool:
-        assert {"a": COLD, "b": WARM} == states(pool)
+    altered = served(models[0], digest=ModelDigest(bytes(32)))
+    async with pool_of(altered, models[1], on_died=lambda *told: died.append(told)) as pool:
+        assert {"a": State.QUARANTINED, "b": WARM} == states(pool)
         await ask(pool, models[1])
+        pool.release(altered.model)
         with pytest.raises(EngineDied, match=r"could not be loaded.*altered"):
             await ask(pool, models[0])
     assert ["a", "a"] == [name for name, _ in died]
@@ -210,3 +212,72 @@ async def test_a_model_that_is_not_served_is_unknown(models) -> None:
         with pytest.raises(UnknownModel):
             async with pool.lease(ModelDigest(bytes(32)), seconds=1):
                 pass
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------------
+
+LOADS_NO_MORE = LIAR.split("os.read")[0] + "os.read(orders, 9999); os.abort()"
+DIES_OF_REQUESTS = LIAR.replace("LIE", "os.abort()")
+
+
+async def test_a_model_whose_child_dies_while_loading_is_quarantined_with_its_cause_and_others_live_on(
+    models,
+) -> None:
+    a, b, _ = models
+    cases: list[tuple[str, Case | None]] = []
+    broken = served(a, program=LOADS_NO_MORE)
+    async with pool_of(broken, b, on_quarantine=lambda *told: cases.append(told)) as pool:
+        await until(pool, lambda: states(pool) == {"a": State.QUARANTINED, "b": WARM})
+        at = standing(pool, broken)
+        assert not at.is_offered
+        assert "SIGABRT" in at.case.cause
+        assert [("a", at.case)] == cases
+        for _ in range(3):  # no further child is tried
+            with pytest.raises(EngineDied, match=r"quarantined.*SIGABRT"):
+                await ask(pool, a)
+        with pytest.raises(EngineDied, match="quarantined"):
+            await pool.load(pool.find("a"))
+        assert (1, 0, 1) == pool.counts
+        assert 24 == (await ask(pool, b))[2].completion_tokens
+
+
+async def test_a_model_that_dies_again_and_again_at_work_is_quarantined_and_released_by_hand(models) -> None:
+    a, b, _ = models
+    cases: list[tuple[str, Case | None]] = []
+    deadly = served(a, program=DIES_OF_REQUESTS)
+    async with pool_of(deadly, b, on_quarantine=lambda *told: cases.append(told)) as pool:
+        for _ in range(limits.QUARANTINE_DEATHS):
+            assert State.QUARANTINED is not states(pool)["a"]
+            async with pool.lease(pool.find("a"), seconds=60) as engine:
+                await engine.wait_alive()
+                with pytest.raises(EngineDied, match="SIGABRT"):
+                    await read(engine, request())
+            assert 24 == (await ask(pool, b))[2].completion_tokens
+        await until(pool, lambda: states(pool)["a"] is State.QUARANTINED and not pool._ending)
+        assert limits.QUARANTINE_DEATHS == pool.counts[2]
+        assert standing(pool, deadly).statistics is None  # no child is started any more
+        assert pool.release(pool.find("a"))
+        assert ["a", "a"] == [name for name, _ in cases]
+        assert None is cases[1][1]
+        await pool.load(pool.find("a"))
+        assert {"a": WARM, "b": WARM} == states(pool)
+
+
+async def test_after_its_pause_a_model_is_on_trial_and_a_restarted_worker_remembers(models) -> None:
+    a, b, _ = models
+    now = CLOCK.wall()
+    kept = Quarantine({served(a).model: Case(cause="x", times=2, since=now, until=now + 3_600_000)})
+    async with pool_of(a, b, quarantine=kept) as pool:
+        assert {"a": State.QUARANTINED, "b": WARM} == states(pool)
+    over = Quarantine({served(a).model: Case(cause="x", times=2, since=now - 9, until=now - 1)})
+    async with pool_of(served(a, program=LOADS_NO_MORE), b, quarantine=over) as pool:
+        await until(pool, lambda: states(pool) == {"a": State.QUARANTINED, "b": WARM})
+        assert 3 == standing(pool, a).case.times
+    with pytest.raises(EngineDied, match="release a"):
+        await pool_of(a, quarantine=kept).__aenter__()
+
+
+async def test_a_setting_that_cannot_work_is_no_reason_to_quarantine_a_model(models) -> None:
+    with pytest.raises(Misuse, match="trained for a context"):
+        await (pool := pool_of(served(models[0], context_tokens=5000))).__aenter__()
+    assert {"a": COLD} == states(pool)
