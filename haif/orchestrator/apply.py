@@ -53,7 +53,8 @@ def _reserved(state: State, event: AttemptReserved) -> None:
     assert event.attempt == len(job.attempts) + 1, "attempts are numbered from 1, without gaps"
     attempt = Attempt(
         number=event.attempt, worker=event.worker, host=event.host, port=event.port,
-        reservation=event.reservation, digest=event.digest, expires=event.expires, reserved=event.at,
+        reservation=event.reservation, digest=event.digest, expires=event.expires,
+        resumed=event.resumed, reserved=event.at,
     )  # fmt: skip
     job.attempts.append(attempt)
     state.busy.setdefault((event.worker, job.model_digest), {})[job.id] = event.at

@@ -31,7 +31,10 @@ class JobSubmitted(Message, frozen=True):
 
 
 class AttemptReserved(Message, frozen=True):
-    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name."""
+    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name.
+
+    It goes on after the answer's first `resumed` tokens.
+    """
 
     job: JobId
     attempt: int
@@ -41,6 +44,7 @@ class AttemptReserved(Message, frozen=True):
     reservation: bytes
     digest: Digest
     expires: int
+    resumed: int
     at: int
 
 

@@ -200,7 +200,7 @@ class Net:
         async def keep(_: Chunk) -> None:
             pass
 
-        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep)
+        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep, entropy)
         return self.journey.text, settled.proof
 
     def heard(self, kind: type) -> list:

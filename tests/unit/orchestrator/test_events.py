@@ -25,7 +25,8 @@ ANY_EVENT = st.one_of(
         COUNT,
     ),
     st.builds(
-        AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT, COUNT
+        AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT,
+        COUNT, COUNT,
     ),
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
     st.builds(JobFinalised, ids(JobId), COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
@@ -42,10 +43,10 @@ GOLDEN = {
         "7272727272727272727272727272727272727272727272727272727272727210ffc420737373737373737373737373737373"
         "73737373737373737373737373737373730901"
     ),
-    AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 2): (
-        "0299c410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
+    AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2): (
+        "029ac410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
         "7777777777a93132372e302e302e31cd0fa0c4067365616c6564c42064646464646464646464646464646464646464646464"
-        "646464646464646464640802"
+        "64646464646464646464080302"
     ),
     AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
     JobFinalised(JOB, 2, b"receipt", b"hand", 4): (
