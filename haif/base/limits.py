@@ -353,3 +353,4 @@ JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
+EVIDENCE_BETS_MAX: Final = 64  # begun at different audits of one worker and remembered: those that won most
