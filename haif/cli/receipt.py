@@ -48,7 +48,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     """The facts of a checked bundle, as (name, value) rows for people and machines."""
-    said = checked.receipt.payload
+    said, terms = checked.receipt.payload, checked.reservation.payload
     return [
         ("job", f"{said.job}"),
         ("worker", str(checked.receipt.signer)),
@@ -58,6 +58,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("prompt_tokens", said.prompt_tokens),
         ("tokens", said.completion_tokens),
         ("finish_reason", said.finish_reason),
+        ("seed", "drawn: nobody chose it (RFC 9381)" if terms.tenant_seed is None else f"given: {terms.tenant_seed}"),
         ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),

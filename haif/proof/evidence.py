@@ -1,4 +1,4 @@
-"""How much evidence there is against a worker; an honest one is accused with a chance of at most 1e-6 in its whole life.
+"""How much evidence there is against a worker; an honest one is accused with at most 1e-6 in its life.
 
 Audits give two kinds of trials: tokens whose sampling margin is over its threshold, and windows whose hidden states are
 too far off. Of an honest worker, each exceeds with a chance of at most p0, whatever came before (p0 is an upper bound
