@@ -354,3 +354,7 @@ DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; bey
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
+
+# --- proof ------------------------------------------------------------------------------------------------------------
+TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
+EVIDENCE_BETS_MAX: Final = 64  # begun at different audits of one worker and remembered: those that won most

@@ -48,7 +48,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     """The facts of a checked bundle, as (name, value) rows for people and machines."""
-    said = checked.receipt.payload
+    said, terms = checked.receipt.payload, checked.reservation.payload
     return [
         ("job", f"{said.job}"),
         ("worker", str(checked.receipt.signer)),
@@ -59,6 +59,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("tokens", said.completion_tokens),
         ("resumed_after", said.resumed),
         ("finish_reason", said.finish_reason),
+        ("seed", "drawn: nobody chose it (RFC 9381)" if terms.tenant_seed is None else f"given: {terms.tenant_seed}"),
         ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),

@@ -17,6 +17,7 @@ from haif.base import limits
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
+from haif.engine.noise import Desk
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
@@ -73,7 +74,9 @@ class Answer:
         "scope", "slot", "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
-    def __init__(self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int) -> None:
+    def __init__(
+        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, desk: Desk, now_ns: int
+    ) -> None:
         self.number = number
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
@@ -82,7 +85,7 @@ class Answer:
         self.scope = request.scope
         self.slot = _NOWHERE
         self.grammar = grammar
-        self.sampler = Sampler(request.seed, request.sampling, prompt)
+        self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
         self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
         self.submitted_ns = now_ns
@@ -109,6 +112,7 @@ class Core:
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
         self._slots = [Slot(number) for number in range(slots)]
+        self._desk = Desk()
         self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
@@ -135,7 +139,7 @@ class Core:
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
         grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, request, prompt, grammar, now_ns)
+        answer = Answer(number, request, prompt, grammar, self._desk, now_ns)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)

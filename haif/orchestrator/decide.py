@@ -26,7 +26,6 @@ from haif.base.errors import (
     UnknownModel,
     WrongState,
 )
-from haif.base.hashing import digest
 from haif.base.ids import ModelDigest, PeerId, Seed
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
@@ -36,6 +35,7 @@ from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.seeds import drawn_seed, given_seed
 
 Entropy = Callable[[int], bytes]
 
@@ -88,10 +88,11 @@ def submit(
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
     worker = choose(fleet.live(model.digest, state.busy, now.instant), (), entropy)
+    seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
-        seed=_seed(request.tenant_seed, entropy),
+        seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
@@ -129,10 +130,10 @@ def _model(catalogue: Mapping[str, CatalogueEntry], name: str) -> CatalogueEntry
     return entry
 
 
-def _seed(given: int | None, entropy: Entropy) -> Seed:
-    if given is None:
-        return Seed(entropy(Seed.size))
-    return Seed(digest("haif v1 seed", given.to_bytes(8, "little", signed=True)))
+def _seed(request: SubmitJob, identity: Identity) -> tuple[Seed, bytes]:
+    if request.tenant_seed is None:
+        return drawn_seed(identity, request.job, request.request_digest)
+    return given_seed(request.tenant_seed), b""
 
 
 def _reserve(
@@ -144,7 +145,8 @@ def _reserve(
     ticket = Reservation(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
-        issued=now, expires=expires, deadline=job.deadline, resumed=resumed,
+        tenant_seed=job.tenant_seed, seed_proof=job.seed_proof, issued=now, expires=expires, deadline=job.deadline,
+        resumed=resumed,
     )  # fmt: skip
     sealed = seal(identity, Domain.RESERVATION, ticket)
     return AttemptReserved(

@@ -15,7 +15,7 @@ from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 
 
 class JobSubmitted(Message, frozen=True):
-    """A gateway asked for a job, and it was taken on. `seed` determines its sampling, on whichever worker."""
+    """A gateway asked for a job, and it was taken on. `seed` (`protocol.seeds`) determines its sampling."""
 
     job: JobId
     gateway: PeerId
@@ -26,6 +26,7 @@ class JobSubmitted(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     seed: Seed
+    seed_proof: bytes
     deadline: int
     at: int
 

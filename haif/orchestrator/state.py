@@ -50,6 +50,7 @@ class Job:
     tokens_max: int
     tenant_seed: int | None
     seed: Seed
+    seed_proof: bytes
     deadline: int
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)

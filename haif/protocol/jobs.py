@@ -61,8 +61,9 @@ class RetryJob(Message, frozen=True):
 class Reservation(Message, frozen=True):
     """The ticket, sealed by the orchestrator: this gateway may run this job once on this worker until `expires`.
 
-    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. The first `resumed` tokens of
-    the answer came from earlier attempts: the worker goes on after them.
+    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
+    show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
+    tokens of the answer came from earlier attempts: the worker goes on after them.
     """
 
     job: JobId
@@ -73,6 +74,8 @@ class Reservation(Message, frozen=True):
     request_digest: Digest
     tokens_max: int
     seed: Seed
+    tenant_seed: int | None
+    seed_proof: bytes
     issued: int
     expires: int
     deadline: int

@@ -16,6 +16,7 @@ from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.jobs import Reservation
+from haif.protocol.seeds import check_seed
 
 
 class Receipt(Message, frozen=True):
@@ -104,7 +105,8 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
     `text`, when given, is the answer as the tenant has it; it must be the one the receipt names. Raises `Malformed`,
-    `Oversize` or `BadSignature`. Who the signers are is for the caller to judge: anyone can make keys.
+    `Oversize`, `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge:
+    anyone can make keys.
     """
     if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
@@ -114,6 +116,7 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     hand = open_sealed(
         Countersignature, Domain.COUNTERSIGNATURE, _evidence(labels["countersignature"]), receipt.payload.gateway
     )
+    check_seed(reservation)
     said, terms = receipt.payload, reservation.payload
     if (
         said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, said.resumed, receipt.signer,

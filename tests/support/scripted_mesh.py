@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
-from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.ids import JobId, ModelDigest
 from haif.gateway.service.mesh import Trip
 from haif.gateway.session import Journey, Ticket
 from haif.identity.keys import Identity
@@ -17,6 +17,7 @@ from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tok
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -96,7 +97,9 @@ class ScriptedMesh:
                 model=MODEL,
                 request_digest=journey.digest,
                 tokens_max=journey.ask.request.tokens_max,
-                seed=Seed(bytes(32)),
+                seed=given_seed(0),
+                tenant_seed=0,
+                seed_proof=b"",
                 issued=now,
                 expires=now + 30_000,
                 deadline=now + 60_000,

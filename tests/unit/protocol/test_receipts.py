@@ -7,20 +7,22 @@ import msgspec
 import pytest
 
 from haif.base.errors import BadSignature, HaifError, Malformed
-from haif.base.ids import Digest, JobId, ModelDigest, Seed
+from haif.base.ids import Digest, JobId, ModelDigest
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.protocol.inference import Chunk, OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, check_receipt
+from haif.protocol.seeds import drawn_seed
 
 ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 OUTPUT = OutputHash()
 OUTPUT.add(Chunk(0, [5, 6], "Hello "))
 OUTPUT.add(Chunk(2, [7], "world"))
+SEED, PROOF = drawn_seed(ORCHESTRATOR, JobId(b"j" * 16), Digest(b"r" * 32))
 TERMS = Reservation(
-    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, ModelDigest(b"m" * 32), Digest(b"r" * 32), 100, Seed(b"s" * 32),
-    1, 2, 3,
+    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, ModelDigest(b"m" * 32), Digest(b"r" * 32), 100,
+    SEED, None, PROOF, 1, 2, 3,
 )  # fmt: skip
 RESERVATION = open_sealed(Reservation, Domain.RESERVATION, seal(ORCHESTRATOR, Domain.RESERVATION, TERMS))
 RECEIPT = Receipt(

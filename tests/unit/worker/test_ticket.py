@@ -33,7 +33,7 @@ REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hello")], None, 50, Sampling(
 BODY = codec.encode(REQUEST)
 TERMS = Reservation(
     JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, MODEL, request_digest(BODY), 100, Seed(b"s" * 32),
-    NOW - 10, NOW + 30_000, NOW + 60_000,
+    None, b"", NOW - 10, NOW + 30_000, NOW + 60_000,
 )  # fmt: skip
 
 
