@@ -2,6 +2,6 @@
 
 from haif.worker.service.control import ask, controlled
 from haif.worker.service.pool import Opener, Pool, Served
-from haif.worker.service.worker import Worker, WorkerSettings
+from haif.worker.service.worker import Worker, WorkerSettings, generate
 
-__all__ = ["Opener", "Pool", "Served", "Worker", "WorkerSettings", "ask", "controlled"]
+__all__ = ["Opener", "Pool", "Served", "Worker", "WorkerSettings", "ask", "controlled", "generate"]
