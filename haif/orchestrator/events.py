@@ -28,6 +28,7 @@ class JobSubmitted(Message, frozen=True):
     seed: Seed
     deadline: int
     at: int
+    sandbox_min: str = "none"
 
 
 class AttemptReserved(Message, frozen=True):

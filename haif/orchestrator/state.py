@@ -47,6 +47,7 @@ class Job:
     tenant_seed: int | None
     seed: Seed
     deadline: int
+    sandbox_min: str
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""

@@ -11,6 +11,7 @@ from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import OutputHash
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
+from haif.protocol.sandbox import Sandbox
 
 
 def prefix_scope(gateway: PeerId, scope: bytes) -> bytes:
@@ -25,7 +26,7 @@ def seal_receipt(
     finished: Finished,
     *,
     engine: str,
-    sandbox: str,
+    sandbox: Sandbox,
     started: WallTime,
     now: WallTime,
 ) -> bytes:

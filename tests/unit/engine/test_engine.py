@@ -357,7 +357,7 @@ async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypa
 
 
 async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):
-    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.4)  # it was cancelled
     causes = asyncio.Queue()
     program = LIAR.replace("LIE", "any(None for _ in iter(int, 1))")
     async with engine(tiny, program=program, died=causes.put_nowait) as running:

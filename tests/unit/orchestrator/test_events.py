@@ -22,7 +22,7 @@ SEED = st.none() | st.integers(-(1 << 63), (1 << 63) - 1)
 ANY_EVENT = st.one_of(
     st.builds(
         JobSubmitted, ids(JobId), ids(PeerId), TEXT, TEXT, ids(ModelDigest), ids(Digest), COUNT, SEED, ids(Seed), COUNT,
-        COUNT,
+        COUNT, TEXT,
     ),
     st.builds(
         AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT, COUNT
@@ -37,10 +37,10 @@ GOLDEN = {
     JobSubmitted(
         JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), 9, 1
     ): (
-        "019bc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
+        "019cc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
         "67676767a3616461a474696e79c4206d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6dc42072"
         "7272727272727272727272727272727272727272727272727272727272727210ffc420737373737373737373737373737373"
-        "73737373737373737373737373737373730901"
+        "73737373737373737373737373737373730901a46e6f6e65"
     ),
     AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 2): (
         "0299c410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
