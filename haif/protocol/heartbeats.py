@@ -10,13 +10,14 @@ from typing import Final
 
 from haif.base.codec import Message
 from haif.base.ids import ModelDigest, Nonce
+from haif.protocol.sandbox import Sandbox
 
 METHOD: Final = "worker.heartbeat"
 HEARTBEAT: Final = 1  # live message type
 
 
 class Load(Message, frozen=True):
-    """How busy one model of a worker is. Counts of requests; tokens per second over the last ten seconds.
+    """How busy one model of a worker is, and what confines its engine now. Counts of requests; tokens/s of late.
 
     `ready_seconds`: until a request given now could begin, as the worker estimates it; 0 where the model is in memory.
     """
@@ -26,6 +27,7 @@ class Load(Message, frozen=True):
     running: int
     queued: int
     tokens_per_second: float
+    sandbox: Sandbox
     ready_seconds: float = 0.0
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from haif.engine.request import ModelInfo
+from haif.engine.sandbox.layers import LAYERS
 from haif.protocol.heartbeats import Load
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
+from haif.protocol.sandbox import Sandbox
 from haif.worker.standing import Standing, State
 
 
-def offer_of(standing: Standing, sandbox: str, place: Place, certificate: bytes) -> Offer:
-    """The offer. One that was never loaded has no engine to name yet; its jail will be that of the others here."""
+def offer_of(standing: Standing, place: Place, certificate: bytes) -> Offer:
+    """The offer. A model that was never loaded has no engine to name yet."""
     about = standing.about
     return Offer(
         model=standing.model,
         place=place,
         context_tokens=standing.context_tokens,
         slots=standing.slots,
-        sandbox=about.sandbox if about else sandbox,
+        sandbox=sandbox_of(about or standing.sibling),
         engine=about.engine if about else "",
         certificate=certificate,
     )
@@ -36,5 +39,11 @@ def load_of(standing: Standing) -> Load | None:
         running=now.running if now else 0,
         queued=(now.queued if now else 0) + standing.waiting,
         tokens_per_second=now.tokens_per_second if now else 0.0,
+        sandbox=sandbox_of(standing.about or standing.sibling),
         ready_seconds=standing.ready_seconds,
     )
+
+
+def sandbox_of(about: ModelInfo | None) -> Sandbox:
+    """The jail around an engine; before any child of this worker has said which it has, none."""
+    return Sandbox(about.sandbox, list(about.missing)) if about else Sandbox("none", list(LAYERS))

@@ -26,7 +26,7 @@ class Standing:
 
     `percent` is that of the stage under way ("checking" the file, or "loading" it). `ready_seconds`: until a request
     given now could begin; `fits`: whether it can be loaded beside what is pinned. `about` is known once it was loaded.
-    `case` is why it is kept apart.
+    `case` is why it is kept apart, `sibling` another model of this worker that was loaded, in a jail built alike.
     """
 
     model: ModelDigest
@@ -44,6 +44,7 @@ class Standing:
     about: ModelInfo | None
     statistics: EngineStatistics | None
     case: Case | None = None
+    sibling: ModelInfo | None = None
 
     @property
     def is_offered(self) -> bool:

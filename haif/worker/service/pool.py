@@ -405,10 +405,11 @@ class Pool:
     def standings(self) -> tuple[Standing, ...]:
         """Every model."""
         pinned = sum(entry.size for entry in self._entries.values() if entry.pinned)
+        sibling = next((entry.about for entry in self._entries.values() if entry.about), None)
         return tuple(
             Standing(
                 model=entry.served.model, name=entry.served.name, slots=entry.served.slots,
-                state=State.QUARANTINED if self._held(entry) else entry.state, case=self._held(entry),
+                state=State.QUARANTINED if self._held(entry) else entry.state, case=self._held(entry), sibling=sibling,
                 pinned=entry.pinned, fits=entry.pinned or pinned + entry.size <= self.memory_bytes, size=entry.size,
                 context_tokens=entry.about.context_tokens if entry.about else entry.served.needs.context_tokens,
                 stage=entry.stage if entry.state is State.LOADING else "", percent=entry.percent,

@@ -34,7 +34,7 @@ from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
 from haif.worker.answer import prefix_scope, seal_receipt
-from haif.worker.offer import load_of, offer_of
+from haif.worker.offer import load_of, offer_of, sandbox_of
 from haif.worker.service.pool import Pool
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
@@ -132,9 +132,8 @@ class Worker:
 
     async def _announce(self) -> None:
         """Bring the directory up to what can be offered now."""
-        sandbox = next((each.about.sandbox for each in self._pool.standings() if each.about), "")
         offers = {
-            each.model: offer_of(each, sandbox, self._way.place(), self._wire.certificate)
+            each.model: offer_of(each, self._way.place(), self._wire.certificate)
             for each in self._pool.standings()
             if each.is_offered
         }
@@ -259,7 +258,7 @@ class Worker:
     ) -> End:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
-            engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+            engine=about.engine, sandbox=sandbox_of(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
