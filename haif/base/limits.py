@@ -58,6 +58,7 @@ TRAFFIC_WEIGHTS: Final = (
 SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
 SOCKET_READ_BYTES: Final = 128 << 10  # taken from a socket at once: more is not faster, and the next one waits
 METHOD_BYTES_MAX: Final = 64
+PARAMETER_CHARACTERS_MAX: Final = 128  # of the path of a parameter that a peer refused
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
 DRAIN_SECONDS: Final = 1.0  # running calls get this long when a node stops
@@ -284,7 +285,7 @@ TEMPLATE_BYTES_MAX: Final = 256 << 10  # source of a chat template; the longest 
 TEMPLATE_SECONDS_MAX: Final = 1.0  # rendering a prompt takes about a millisecond
 PROMPT_BYTES_MAX: Final = 1 << 20  # a rendered prompt
 MODEL_TEXT_BYTES_MAX: Final = 128  # a name or another short text from a model's file
-COMPLETION_TOKENS_DEFAULT: Final = 256
+COMPLETION_TOKENS_UNSAID_MAX: Final = 4096  # of an answer that was given no limit: 120 s at 34 tokens a second
 COMPLETION_TOKENS_MAX: Final = 32_768
 
 # --- worker, orchestrator ---------------------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ def _request(
     suffix: str | None = None, tokens_max: int | None, logprobs: int | None, json_schema: str | None = None,
 ) -> Request:  # fmt: skip
     return Request(
-        nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_DEFAULT,
+        nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_UNSAID_MAX,
+        fit=tokens_max is None,
         sampling=_sampling(common), stop=_stop(common.stop), suffix=suffix, logprobs=logprobs,
         json_schema=json_schema,
     )  # fmt: skip

@@ -167,6 +167,9 @@ class Journey:
             raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+        request = self.ask.request
+        if signed.finish_reason == "length" and self.tokens < request.tokens_max and not request.fit:
+            raise Malformed("the worker ends an answer for its length that may be longer", self._worker)
         return receipt
 
     def may_retry(self, error: HaifError) -> bool:

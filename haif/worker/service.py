@@ -277,4 +277,5 @@ def _generate(ticket: Ticket) -> Generate:
         json_schema=request.json_schema,
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
+        fit=request.fit,
     )

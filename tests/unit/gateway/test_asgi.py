@@ -371,11 +371,12 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(["a", Answer(chunk=Chunk(1, [1] * 300, "b"))]),
         Attempt(["a", Answer(chunk=Chunk(1, [1], "b" * 200_000))]),
         Attempt([""] * 600),
+        Attempt(finish_reason="length"),
     ],
 )
 async def test_an_answer_that_does_not_verify_is_never_done(house: Any, mesh: ScriptedMesh, attempt: Attempt) -> None:
     mesh.attempts = [attempt]
-    text = (await house.post(BODY | {"stream": True})).text
+    text = (await house.post(BODY | {"stream": True, "max_tokens": 256})).text
     assert "[DONE]" not in text
     assert '"error"' in text
     assert mesh.finalised == []

@@ -40,7 +40,8 @@ def refusal(parse: Any, **changes: Any) -> tuple[str | None, str]:
 
 def test_the_smallest_chat_has_the_documented_defaults() -> None:
     ask = chat()
-    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, limits.COMPLETION_TOKENS_DEFAULT, Sampling(), [])
+    most = limits.COMPLETION_TOKENS_UNSAID_MAX
+    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, most, Sampling(), [], fit=True)
     assert (ask.kind, ask.model, ask.seed, ask.stream, ask.include_usage, ask.ignored) == (
         "chat", "tiny", None, False, False, (),
     )  # fmt: skip
