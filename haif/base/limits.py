@@ -327,6 +327,7 @@ TENANT_STALE_SECONDS: Final = 4.0  # older knowledge of keys is refreshed before
 MODELS_REFRESH_SECONDS: Final = 1.0  # how often the gateway asks what can be asked for
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
+CHOICES_MAX: Final = 8  # `n` of one request: each is a job of its own and counts as a request of its tenant
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
 # --- telemetry --------------------------------------------------------------------------------------------------------

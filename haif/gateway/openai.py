@@ -37,6 +37,7 @@ class Ask:
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
+    choices: int = 1
     echo: str = ""  # what a text completion's answer begins with
 
     def within(self, scope: bytes) -> Ask:
@@ -68,6 +69,8 @@ def parse_completion(body: bytes, nonce: Nonce) -> Ask:
         raise Unsupported("prompt must be one text: batches and token ids cannot be honoured", param="prompt")
     completion = typed(Completion, fields)
     prompt = completion.prompt if isinstance(completion.prompt, str) else completion.prompt[0]
+    if completion.best_of not in {None, completion.n or 1}:
+        raise Unsupported("best_of other than n cannot be honoured: ask for n and choose among them", param="best_of")
     if completion.echo and completion.logprobs is not None:
         raise Unsupported("logprobs of an echoed prompt cannot be honoured: leave out echo", param="logprobs")
     request = _request(
@@ -86,6 +89,7 @@ def _ask(
     return Ask(
         kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
+        choices=common.n or 1,
     )  # fmt: skip
 
 

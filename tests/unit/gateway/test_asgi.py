@@ -231,8 +231,8 @@ async def test_an_unknown_model_is_not_found_and_one_without_workers_is_unavaila
 
 async def test_an_option_that_cannot_be_honoured_is_a_bad_request_that_names_it(house: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await house.chat(n=2)
-    assert (caught.value.param, caught.value.code) == ("n", "unsupported_parameter")
+        await house.chat(store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
     assert f'haif_dropped_total{{reason="{Reason.UNSUPPORTED}"}} 1.0' in house.metrics()
 
 
