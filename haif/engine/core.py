@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
@@ -130,16 +131,18 @@ class Core:
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
                 param="logit_bias",
             )
-        if len(prompt) + request.tokens_max > self._context_tokens:
+        room = self._context_tokens - len(prompt)
+        tokens_max = min(request.tokens_max, max(room, 1)) if request.fit else request.tokens_max
+        if tokens_max > room:
             raise ContextTooLong(
-                f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
+                f"the prompt has {len(prompt)} tokens and the answer may have {tokens_max}, together more than the "
                 f"context of {self._context_tokens}: shorten the prompt or ask for less",
                 param="max_tokens",
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
         grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, request, prompt, grammar, self._desk, now_ns)
+        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
