@@ -90,7 +90,7 @@ class OfEngine:
                     heard.arrive()
 
     def cpu(self) -> float:
-        return time.process_time() + _cpu_of(self._pid)
+        return time.process_time() + cpu_of(self._pid)
 
 
 class OfHttp:
@@ -131,7 +131,7 @@ class OfHttp:
         writer.close()
 
     def cpu(self) -> float:
-        return _cpu_of(self._pid)
+        return cpu_of(self._pid)
 
 
 @asynccontextmanager
@@ -178,7 +178,7 @@ def engine(shape: Shape, profile: str, **more: Any) -> Engine:
     return Engine(settings, clock=SystemClock(), entropy=entropy, on_died=print, **more)
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """User and system seconds of a process and all below it."""
     whole = psutil.Process(pid)
     total = 0.0
