@@ -19,6 +19,7 @@ from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.noise import Desk
+from haif.engine.pace import Pace
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
@@ -114,6 +115,7 @@ class Core:
         self._batch_tokens_max = batch_tokens_max(slots)
         self._slots = [Slot(number) for number in range(slots)]
         self._desk = Desk()
+        self._pace = Pace()
         self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
@@ -182,12 +184,17 @@ class Core:
     def step(self, clock_ns: Callable[[], int]) -> Step:
         """Compute one batch and say what came of it."""
         retold, self._retold = self._retold, []
-        self._join(clock_ns())
+        began = clock_ns()
+        self._join(began)
+        streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
         works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
+            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
         )
         rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
-        outputs, refused = self._collect(works, rows, clock_ns())
+        now = clock_ns()
+        if works:
+            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
+        outputs, refused = self._collect(works, rows, now)
         return Step(
             outputs=outputs,
             refused=refused,
