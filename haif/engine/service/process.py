@@ -302,10 +302,10 @@ class Process(asyncio.Protocol):
         stream.wake()
 
     def _refused(self, refused: Refused) -> None:
-        error = from_reason(refused.reason, refused.message[:400])
+        param = refused.param and refused.param[: limits.PARAMETER_CHARACTERS_MAX]
+        error = from_reason(refused.reason, refused.message[:400], param=param)
         if not isinstance(error, Refusal):
             raise Malformed(f"{refused.reason[:40]!r} is no reason to refuse a request")
-        error.param = refused.param
         stream = self._answer(refused.number)
         if stream is not None:
             del self.answers[refused.number]
