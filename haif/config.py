@@ -114,6 +114,12 @@ class WorkerSettings(Common):
     )
     pins: tuple[str, ...] = _setting((), "one of them that is loaded first and never leaves memory for another")
     memory: str = _setting("", "what models may take of this machine's memory, such as 12G (default: 3/4 of it)")
+    upstream: str = _setting(
+        "", "base URL of an OpenAI-compatible server that computes the answers, such as http://127.0.0.1:8000/v1"
+    )
+    upstream_models: tuple[str, ...] = _setting((), "what that server calls each --model, in their order")
+    upstream_hosts: tuple[str, ...] = _setting((), "a host other than this machine that --upstream may name")
+    upstream_key_file: Path | None = _setting(None, "file with the key for it; or in HAIF_UPSTREAM_KEY")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
@@ -140,6 +146,9 @@ class GatewaySettings(Common):
         int(limits.FIRST_TOKEN_SECONDS * 1000), "milliseconds after which another worker takes over from a silent one"
     )
     token_ms: int = _setting(int(limits.TOKEN_SECONDS * 1000), "the same between two tokens of an answer")
+    allow_unverifiable: bool = _setting(
+        False, "use workers, too, whose answers come from a program that is not ours (`haif worker --upstream`)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +182,16 @@ _COMMON = {each.name for each in dataclasses.fields(Common)}
 def _check_level(level: str, allowed: tuple[str, ...]) -> None:
     if level not in allowed:
         raise Misuse(f"--sandbox-min: wanted one of {', '.join(allowed)}, got {level!r}")
+
+
+def upstream_key(settings: WorkerSettings, environment: Mapping[str, str] | None = None) -> str:
+    """The key for the server behind a worker: of the file that is named, else of the environment, else none."""
+    if settings.upstream_key_file is None:
+        return (os.environ if environment is None else environment).get("HAIF_UPSTREAM_KEY", "")
+    try:
+        return settings.upstream_key_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(f"--upstream-key-file: {settings.upstream_key_file} cannot be read: {error}") from None
 
 
 def state_dir() -> Path:

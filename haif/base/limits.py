@@ -334,6 +334,16 @@ REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
+UPSTREAM_EVENT_BYTES_MAX: Final = 64 << 10  # one event of an upstream server; a token's takes about 300
+UPSTREAM_EVENTS_SPARE: Final = 64  # beyond two for each token that was asked for: roles, keep-alives, usage
+UPSTREAM_TOKENS_MAX: Final = 1 << 24  # of a prompt, as an upstream server counts it; the longest contexts have 2 ** 20
+UPSTREAM_WORDS_MAX: Final = 200  # characters of a refusal of an upstream server that a tenant is shown
+UPSTREAM_HEAD_BYTES_MAX: Final = 16 << 10  # status line and headers of its answer
+UPSTREAM_REPLY_BYTES_MAX: Final = 1 << 20  # its list of models, or what it says of an error
+UPSTREAM_CONNECT_SECONDS: Final = 3.0
+UPSTREAM_SILENCE_SECONDS: Final = 60.0  # an upstream server that owes an answer and sends nothing for so long is left
+UPSTREAM_LOOK_SECONDS: Final = 5.0  # how often an upstream server is asked whether it is there
+
 # --- gateway ----------------------------------------------------------------------------------------------------------
 HTTP_BODY_BYTES_MAX: Final = 1 << 20
 HTTP_HEADER_SECONDS: Final = 5.0

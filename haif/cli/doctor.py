@@ -165,6 +165,9 @@ def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
     except HaifError as error:
         yield Finding("engine", "wrong", error.message)
         return
+    if not about.verifiable:
+        yield Finding("engine", "note", f"{about.engine}. {'; '.join(about.residual)}")
+        return
     yield Finding("engine", "ok" if about.exact else "note", about.engine)
     if not about.exact:
         text = "decoding and prefill differ here: answers may change with the load. Rebuild with: make clean setup"

@@ -42,12 +42,15 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dict(describe(checked))))
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
-        print(proves(text_checked=arguments.text is not None, resumed=checked.receipt.payload.resumed))
+        said = checked.receipt.payload
+        print(proves(text_checked=arguments.text is not None, resumed=said.resumed, verifiable=said.verifiable))
     return 0
 
 
 def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     """The facts of a checked bundle, as (name, value) rows for people and machines."""
+    from haif.base.execution import word
+
     said, terms = checked.receipt.payload, checked.reservation.payload
     return [
         ("job", f"{said.job}"),
@@ -63,12 +66,13 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),
+        ("execution", word(said.verifiable)),
         ("sandbox", str(said.sandbox)),
         ("signature", "Ed25519 (COSE_Sign1): worker, orchestrator and gateway all verify"),
     ]
 
 
-def proves(*, text_checked: bool, resumed: int) -> str:
+def proves(*, text_checked: bool, resumed: int, verifiable: bool) -> str:
     """What the check showed and what it did not, in words. `resumed`: how many tokens were an earlier worker's."""
     first = (
         f"parts     the first {resumed} tokens came from a worker that failed and signed nothing: the gateway vouches\n"
@@ -77,13 +81,17 @@ def proves(*, text_checked: bool, resumed: int) -> str:
         else ""
     )
     text = "yes, exactly the text given" if text_checked else "not checked (give it with --text FILE)"
+    audits = (
+        "that takes recomputation by others (audits),\n          which this version of HAIF does not do yet"
+        if verifiable
+        else "nobody will be able to, for\n          a program that is not ours computed it, and its tokens are unknown"
+    )
     return (
         "\nproved    this worker signed that it ran this model for this reserved request, and the gateway\n"
         "          countersigned that it received exactly this output\n"
         f"{first}"
         f"answer    {text}\n"
-        "not shown that the worker really executed this model: that takes recomputation by others (audits),\n"
-        "          which this version of HAIF does not do yet"
+        f"not shown that the worker really executed this model: {audits}"
     )
 
 

@@ -99,6 +99,7 @@ class ModelInfo:
     enforced: tuple[str, ...]
     missing: tuple[str, ...]  # layers of a full jail that this one lacks
     residual: tuple[str, ...]  # what may go wrong for that, one sentence each
+    verifiable: bool = True  # False: nobody can tell by recomputing whether it ran what it says
 
 
 @dataclass(frozen=True, slots=True)

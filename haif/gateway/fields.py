@@ -51,6 +51,7 @@ class Haif(msgspec.Struct, forbid_unknown_fields=True):
     """What `haif` holds: demands that OpenAI has no word for."""
 
     sandbox: Literal["none", "reduced", "full"] | None = None
+    execution: Literal["verifiable", "any", "unverifiable"] | None = None
 
 
 class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

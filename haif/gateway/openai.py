@@ -40,11 +40,16 @@ class Ask:
     ignored: tuple[str, ...]
     choices: int = 1
     sandbox_min: str = "none"  # the level that the worker's jail must have
+    execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
 
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""
         return replace(self, request=structs.replace(self.request, scope=scope))
+
+    def executed(self, otherwise: str) -> Ask:
+        """The same, with the operator's rule for who demands nothing."""
+        return replace(self, execution=self.execution or otherwise)
 
     def confined(self, level: str) -> Ask:
         """The same, in a jail of at least this level."""
@@ -96,6 +101,7 @@ def _ask(
         kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
         sandbox_min=(common.haif and common.haif.sandbox) or "none",
+        execution=common.haif.execution if common.haif else None,
         choices=common.n or 1,
     )  # fmt: skip
 

@@ -30,13 +30,23 @@ from haif.base.errors import (
     Unsupported,
     WrongState,
 )
+from haif.base.execution import VERIFIABLE, meets, word
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
+from haif.protocol.inference import (
+    NO_TOKEN,
+    Answer,
+    Chunk,
+    End,
+    OutputHash,
+    encode_request,
+    request_digest,
+    tokens_digest,
+)
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
@@ -107,7 +117,7 @@ class Journey:
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
             tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
             deadline_ms=int(seconds_left * 1000),
-            sandbox_min=self.ask.sandbox_min,
+            sandbox_min=self.ask.sandbox_min, execution=self.ask.execution or VERIFIABLE,
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
@@ -201,6 +211,10 @@ class Journey:
             raise WrongState(
                 f"the worker signed that it ran this in a jail of level {signed.sandbox.level}", self._worker
             )
+        if not meets(signed.verifiable, self.ask.execution or VERIFIABLE):
+            raise WrongState(f"the worker signed that its execution is {word(signed.verifiable)}", self._worker)
+        if signed.verifiable and self._nameless:
+            raise Malformed("the worker signs for an execution that could be verified, of tokens it did not name")
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
         request = self.ask.request
@@ -211,6 +225,10 @@ class Journey:
     def failed(self, error: HaifError) -> bool:
         """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
+        if self._nameless:  # nobody could go on after them
+            if self.shown:
+                return False
+            self._restart()
         if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
             if self.shown:
                 return False
@@ -221,6 +239,11 @@ class Journey:
     def shown(self) -> bool:
         """Whether the tenant may have seen a part of the answer."""
         return self.ask.stream and self.tokens > 0
+
+    @property
+    def _nameless(self) -> bool:
+        """Whether the answer has tokens whose ids the worker did not tell."""
+        return NO_TOKEN in self._output.ids()
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from haif import config
 from haif.base.errors import Misuse
+from haif.base.execution import ANY, VERIFIABLE
 from haif.gateway.service import TENANTS_SCHEMA, Gateway, GatewaySettings
 from haif.node.ground import open_ground
 from haif.node.settings import address_text, peers
@@ -30,6 +31,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
             settings=GatewaySettings(
                 host=settings.host, port=settings.http_port, orchestrators=orchestrators,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
+                execution=ANY if settings.allow_unverifiable else VERIFIABLE,
             ),
             identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,

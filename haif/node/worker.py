@@ -10,23 +10,24 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from haif import config
-from haif.artifacts.service import DEMO_NAME, StoredModel, header_of
+from haif.artifacts.service import DEMO_NAME, ModelStore, StoredModel, header_of
 from haif.base import limits
 from haif.base.amounts import bytes_text
 from haif.base.clock import Clock, WallTime
 from haif.base.errors import HaifError, Malformed, Misuse
+from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
-from haif.engine.service import Engine, EngineSettings
+from haif.engine.service import Engine, EngineSettings, Upstream, UpstreamSettings, server_at
 from haif.node.ground import Ground, open_ground
 from haif.node.settings import memory_bytes, model_store, peers
 from haif.node.watch import watch_pool
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
-from haif.worker.memory import needs
+from haif.worker.memory import Needs, needs
 from haif.worker.quarantine import QUARANTINE, Case, Quarantine, load_quarantine
-from haif.worker.service import Pool, Served, Worker, WorkerSettings, controlled
+from haif.worker.service import Opener, Pool, Served, Worker, WorkerSettings, controlled
 
 ALL = "all"
 
@@ -130,6 +131,10 @@ class Terminal:
 
 def _models(settings: config.WorkerSettings, memory: int, clock: Clock) -> list[Served]:
     """The models to serve, each once. Raises `UnknownModel`, or `Misuse` for a pin that is none of them."""
+    if settings.upstream:
+        return _behind(settings, clock)
+    if settings.upstream_models or settings.upstream_hosts or settings.upstream_key_file:
+        raise Misuse("--upstream-model, --upstream-host and --upstream-key-file go with --upstream URL")
     stored = _stored(settings)
     pinned = {model.digest for model in stored for name in settings.pins if name in (model.name, str(model.digest))}
     for name in settings.pins:
@@ -140,6 +145,47 @@ def _models(settings: config.WorkerSettings, memory: int, clock: Clock) -> list[
         fitting = [each for each in served if each.needs.total <= memory or each.pinned]
         return fitting[: limits.WORKER_MODELS_MAX] or served
     return served
+
+
+def _behind(settings: config.WorkerSettings, clock: Clock) -> list[Served]:
+    """The models that a server of this machine's owner computes: named as in the store, or by digest alone."""
+    if not settings.models or ALL in settings.models or settings.pins:
+        raise Misuse("--upstream serves the models that --model names, one by one, and pins none")
+    if len(settings.upstream_models) not in {0, len(settings.models)}:
+        raise Misuse("give as many --upstream-model as --model, in the same order, or none if the names are the same")
+    server = server_at(settings.upstream, allowed=settings.upstream_hosts, key=config.upstream_key(settings))
+    store = model_store(settings)
+    served = []
+    for name, theirs in zip(settings.models, settings.upstream_models or settings.models, strict=True):
+        digest, known = _digest_of(store, name)
+        chosen = UpstreamSettings(server, theirs, settings.slots, settings.context_tokens)
+        served.append(
+            Served(
+                model=digest,
+                name=known or theirs,
+                slots=settings.slots,
+                verifiable=False,
+                needs=Needs(0, 0, 0, settings.context_tokens),
+                open=_opener_behind(chosen, clock),
+            )
+        )
+    return served
+
+
+def _digest_of(store: ModelStore, name: str) -> tuple[ModelDigest, str]:
+    try:
+        return ModelDigest.parse(name), ""
+    except ValueError:
+        model = store.find(name)
+        return model.digest, model.name
+
+
+def _opener_behind(chosen: UpstreamSettings, clock: Clock) -> Opener:
+    def opened(*, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter) -> Upstream:
+        del on_progress  # there is nothing to load
+        return Upstream(chosen, clock=clock, on_died=on_died, meter=meter)
+
+    return opened
 
 
 def _stored(settings: config.WorkerSettings) -> list[StoredModel]:

@@ -27,6 +27,7 @@ from haif.base.errors import (
     UnknownModel,
     WrongState,
 )
+from haif.base.execution import DEMANDS, VERIFIABLE
 from haif.base.ids import ModelDigest, PeerId, Seed
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
@@ -92,14 +93,20 @@ def submit(
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
     demanded = stricter(request.sandbox_min, sandbox_min)
-    worker = choose(fleet.live(model.digest, state.busy, now.instant), (), entropy, sandbox_min=demanded)
+    worker = choose(
+        fleet.live(model.digest, state.busy, now.instant),
+        (),
+        entropy,
+        sandbox_min=demanded,
+        execution=request.execution,
+    )
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
         seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
-        sandbox_min=demanded,
+        sandbox_min=demanded, execution=request.execution,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
@@ -124,6 +131,8 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest("must fit into 64 bits", param="seed")
     if request.sandbox_min not in LEVELS:
         raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
+    if request.execution not in DEMANDS:
+        raise InvalidRequest(f"must be one of {', '.join(DEMANDS)}", param="haif.execution")
     if request.deadline_ms <= 0:
         raise Timeout("there is no time left for this job")
 
@@ -190,14 +199,15 @@ def retry(
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
-        worker = _next_worker(state, fleet, job, now, entropy)
+        worker = _next_worker(state, fleet, job, request.tokens, now, entropy)
     except (NoWorker, Overloaded, Timeout) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
 
 
-def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
+def _next_worker(state: State, fleet: Fleet, job: Job, tokens: int, now: Moment, entropy: Entropy) -> WorkerView:
+    """Who goes on after so many tokens: only an engine of ours can."""
     if now.wall >= job.deadline:
         raise Timeout("the job's deadline has passed")
     if len(job.attempts) >= limits.ATTEMPTS_MAX:
@@ -206,7 +216,8 @@ def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Ent
     tried = {attempt.worker for attempt in job.attempts}
     if all(view.worker in tried for view in live):  # who failed before may be well again; not who failed just now
         tried = {job.attempt.worker}
-    return choose(live, tried, entropy, sandbox_min=job.sandbox_min)
+    execution = VERIFIABLE if tokens else job.execution
+    return choose(live, tried, entropy, sandbox_min=job.sandbox_min, execution=execution)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Final
 from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Malformed
+from haif.base.execution import VERIFIABLE
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 
 
@@ -30,6 +31,7 @@ class JobSubmitted(Message, frozen=True):
     deadline: int
     at: int
     sandbox_min: str = "none"
+    execution: str = VERIFIABLE
 
 
 class AttemptReserved(Message, frozen=True):

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.confinement import LEVELS, suffices
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
+from haif.base.execution import UNVERIFIABLE, VERIFIABLE, meets
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
@@ -45,6 +47,7 @@ class WorkerView:
     context_tokens: int
     sandbox: str  # the weaker level of what it says in offer and heartbeat
     ready_seconds: float = 0.0
+    verifiable: bool = True
 
     @property
     def depth(self) -> float:
@@ -63,12 +66,15 @@ def choose(
     entropy: Callable[[int], bytes],
     *,
     sandbox_min: str = "none",
+    execution: str = VERIFIABLE,
 ) -> WorkerView:
-    """The least loaded worker that was not tried and whose jail is good enough.
+    """The least loaded worker that was not tried, of the demanded execution, and whose jail is good enough.
 
     Raises `NoWorker`, or `Overloaded` when all are full.
     """
-    untried = [view for view in views if view.worker not in tried]
+    untried = [view for view in views if view.worker not in tried and meets(view.verifiable, execution)]
+    if views and not any(meets(view.verifiable, execution) for view in views):
+        raise NoWorker(_OTHER_EXECUTION[execution], retry_after=limits.HEARTBEAT_SECONDS)
     confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
     if untried and not confined:
         raise NoWorker(
@@ -86,6 +92,13 @@ def choose(
     least = min((view.depth, view.ready_seconds) for view in able)
     best = [view for view in able if (view.depth, view.ready_seconds) == least]
     return best[int.from_bytes(entropy(8), "big") % len(best)]
+
+
+_OTHER_EXECUTION: Final = {
+    VERIFIABLE: "every live worker of this model runs it unverifiably, in a program that is not ours: a tenant who "
+    'wants that says "haif": {"execution": "any"}',
+    UNVERIFIABLE: "no live worker of this model runs it in a program that is not ours, as is demanded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ class Fleet:
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
             sandbox = min(offer.sandbox.level, share.sandbox, key=LEVELS.index)
             ready, context = share.ready_seconds, offer.context_tokens
-            views.append(WorkerView(worker, offer.place, share.slots, load, context, sandbox, ready))
+            views.append(WorkerView(worker, offer.place, share.slots, load, context, sandbox, ready, offer.verifiable))
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:

@@ -53,6 +53,7 @@ class Job:
     seed_proof: bytes
     deadline: int
     sandbox_min: str
+    execution: str
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""

@@ -18,6 +18,7 @@ from haif.base.ids import Digest, JobId, Nonce
 from haif.base.sampling import Sampling, Scores
 
 METHOD: Final = "inference.run"
+NO_TOKEN: Final = (1 << 32) - 1  # the id of a token whose engine does not tell it
 
 
 class Turn(Message, frozen=True):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from haif.base.codec import Message
+from haif.base.execution import VERIFIABLE
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.protocol.reach import Place
 
@@ -35,7 +36,8 @@ class SubmitJob(Message, frozen=True):
     """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
-    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least.
+    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least, `execution`
+    (`base.execution`) whether it must be one that can be verified.
     """
 
     job: JobId
@@ -46,6 +48,7 @@ class SubmitJob(Message, frozen=True):
     tenant_seed: int | None
     deadline_ms: int
     sandbox_min: str = "none"
+    execution: str = VERIFIABLE
 
 
 class RetryJob(Message, frozen=True):

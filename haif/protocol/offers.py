@@ -24,6 +24,7 @@ class Offer(Message, frozen=True):
     sandbox: Sandbox  # what confines its engine, as the worker says
     engine: str  # build and execution profile, as the engine reports it
     certificate: bytes  # of the worker's static key (`identity.certificate`), for a first handshake in one round trip
+    verifiable: bool = True  # whether recomputing could show what it ran (`base.execution`)
 
 
 class Presence(Message, frozen=True):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Malformed
+from haif.base.execution import word
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
@@ -25,6 +26,10 @@ class Receipt(Message, frozen=True):
 
     Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
     this worker, which vouches for what follows them and for the text of all.
+
+    Where it is not `verifiable` (`base.execution`), another program computed the answer: which model and sampler that
+    has is its owner's word alone, a piece of text is counted as a token, and each token has the id
+    `inference.NO_TOKEN`, so that `output_tokens` says how many there were and `output_text` which text.
     """
 
     job: JobId
@@ -44,6 +49,7 @@ class Receipt(Message, frozen=True):
     finished: int
     resumed: int = 0
     earlier: Digest | None = None
+    verifiable: bool = True
 
 
 class Countersignature(Message, frozen=True):
@@ -96,6 +102,7 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
         "job": str(receipt.payload.job),
         "worker": str(receipt.signer),
         "model_digest": str(receipt.payload.model),
+        "execution": word(receipt.payload.verifiable),
         "receipt": _text(receipt.evidence),
         "reservation": _text(reservation.evidence),
         "countersignature": _text(countersignature),
@@ -135,7 +142,7 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     return CheckedBundle(reservation, receipt, hand)
 
 
-_BUNDLE = ("job", "worker", "model_digest", "receipt", "reservation", "countersignature")
+_BUNDLE = ("job", "worker", "model_digest", "execution", "receipt", "reservation", "countersignature")
 
 
 def _text(evidence: bytes) -> str:

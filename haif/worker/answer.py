@@ -30,6 +30,7 @@ def seal_receipt(
     *,
     engine: str,
     sandbox: Sandbox,
+    verifiable: bool = True,
     started: WallTime,
     now: WallTime,
 ) -> bytes:
@@ -56,5 +57,6 @@ def seal_receipt(
         finished=now,
         resumed=len(resumed),
         earlier=tokens_digest(resumed) if resumed else None,
+        verifiable=verifiable,
     )
     return seal(identity, Domain.RECEIPT, receipt)

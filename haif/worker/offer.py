@@ -22,6 +22,7 @@ def offer_of(standing: Standing, place: Place, certificate: bytes) -> Offer:
         sandbox=sandbox_of(about or standing.sibling),
         engine=about.engine if about else "",
         certificate=certificate,
+        verifiable=standing.verifiable,
     )
 
 

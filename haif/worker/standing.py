@@ -45,6 +45,7 @@ class Standing:
     statistics: EngineStatistics | None
     case: Case | None = None
     sibling: ModelInfo | None = None
+    verifiable: bool = True
 
     @property
     def is_offered(self) -> bool:

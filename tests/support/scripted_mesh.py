@@ -63,6 +63,7 @@ class ScriptedMesh:
     requests: list[Request] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
     demands: list[str] = field(default_factory=list)
+    executions: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -83,6 +84,7 @@ class ScriptedMesh:
         self.seeds.append(journey.submission(1.0).tenant_seed)
         self.jobs_of[journey.job] = journey.choice
         self.demands.append(journey.submission(1.0).sandbox_min)
+        self.executions.append(journey.submission(1.0).execution)
         return self._place(journey, 1)
 
     async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:

@@ -23,10 +23,15 @@ from haif.engine.frames import Ready, Sealed
 from haif.engine.meter import Meter
 from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
 from haif.engine.sandbox.layers import level, residual
+from haif.engine.service.api import Backend
+from haif.engine.service.http import Server, server_at
 from haif.engine.service.process import CHILD_PROGRAM, Process
 from haif.engine.service.settings import EngineSettings, check_settings, context_tokens, digest_of, open_model
+from haif.engine.service.upstream import Upstream, UpstreamSettings
 
-__all__ = ["CHILD_PROGRAM", "Engine", "EngineSettings"]
+__all__ = [
+    "CHILD_PROGRAM", "Backend", "Engine", "EngineSettings", "Server", "Upstream", "UpstreamSettings", "server_at",
+]  # fmt: skip
 
 
 class Engine:

@@ -14,6 +14,7 @@ from typing import Self
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import Dropped, HaifError, Reason
+from haif.base.execution import VERIFIABLE
 from haif.base.ids import PeerId
 from haif.base.machine import Address
 from haif.dht.service import Dht
@@ -35,7 +36,8 @@ _log = logging.getLogger(__name__)
 class GatewaySettings:
     """Where HTTP listens (port 0: a free one), and which orchestrators place this gateway's jobs, in order.
 
-    A worker may be silent for so many seconds before its first token, and between two.
+    A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
+    of workers for requests that demand nothing (`base.execution`).
     """
 
     host: str
@@ -43,6 +45,7 @@ class GatewaySettings:
     orchestrators: tuple[PeerId, ...]
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
+    execution: str = VERIFIABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ class Front:
         self, *, host: str, port: int, mesh: Mesh, peer: PeerId, tenants: Database, telemetry: Telemetry,
         clock: Clock, entropy: Callable[[int], bytes], keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
+        execution: str = VERIFIABLE,
     ) -> None:  # fmt: skip
+        self._execution = execution
         self._where = (host, port)
         self._mesh = mesh
         self._peer = peer
@@ -79,6 +84,7 @@ class Front:
             mesh=self._mesh, telemetry=self._telemetry, clock=self._clock, entropy=self._entropy, peer=self._peer,
             stopping=asyncio.get_running_loop().create_future(), keepalive_seconds=self._keepalive_seconds,
             first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
+            execution=self._execution,
         )  # fmt: skip
         self.app = App(means=means, tenants=self.tenants)
         self._server = HttpServer(self.app, *self._where)
@@ -123,7 +129,7 @@ class Gateway:
         self._front = Front(
             host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
-            token_seconds=settings.token_seconds,
+            token_seconds=settings.token_seconds, execution=settings.execution,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 

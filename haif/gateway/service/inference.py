@@ -14,6 +14,7 @@ from typing import Any
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
 from haif.base.errors import Overloaded, Timeout
+from haif.base.execution import VERIFIABLE
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
 from haif.gateway.openai import Ask
@@ -45,6 +46,7 @@ class Means:
     keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
+    execution: str = VERIFIABLE  # demanded where a tenant demands nothing
 
 
 class Inference:

@@ -25,7 +25,7 @@ from haif.base.errors import EngineDied, HaifError, Misuse, ModelLoading, Overlo
 from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
-from haif.engine.service import Engine
+from haif.engine.service import Backend
 from haif.worker.memory import Needs
 from haif.worker.quarantine import Case, Quarantine
 from haif.worker.room import Resident, leaving
@@ -37,13 +37,16 @@ class Opener(Protocol):
 
     def __call__(
         self, *, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter
-    ) -> Engine:
+    ) -> Backend:
         """The engine, not yet entered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs."""
+    """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs.
+
+    `verifiable`: whether an engine of ours computes it.
+    """
 
     model: ModelDigest
     name: str
@@ -51,6 +54,7 @@ class Served:
     needs: Needs
     open: Opener
     pinned: bool = False
+    verifiable: bool = True
 
 
 @dataclass(slots=True)
@@ -61,9 +65,9 @@ class _Entry:
     used: Instant  # last
     begun: Instant  # to be loaded, last
     state: State = State.COLD
-    engine: Engine | None = None
+    engine: Backend | None = None
     running: int = 0
-    waiting: list[asyncio.Future[Engine]] = field(default_factory=list)
+    waiting: list[asyncio.Future[Backend]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     stage: str = ""
     percent: int = 0
@@ -163,7 +167,7 @@ class Pool:
     # --- 1. ask -------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def lease(self, model: ModelDigest, *, seconds: float) -> AsyncIterator[Engine]:
+    async def lease(self, model: ModelDigest, *, seconds: float) -> AsyncIterator[Backend]:
         """The engine of a model, which stays in memory while the block is entered.
 
         Raises `ModelLoading` if that takes longer than `seconds`, `Overloaded` if too many wait for it or there is no
@@ -178,7 +182,7 @@ class Pool:
             entry.used = self._clock.now()
             self._idle.set()
 
-    async def _engine(self, entry: _Entry, seconds: float) -> Engine:
+    async def _engine(self, entry: _Entry, seconds: float) -> Backend:
         entry.used = self._clock.now()
         self._check_held(entry)
         if entry.state is State.WARM and entry.engine is not None:
@@ -190,7 +194,7 @@ class Pool:
         left = self._ready_seconds(entry)
         if left > seconds:
             raise ModelLoading(_slow(entry, left), retry_after=left)
-        waiter: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
         entry.waiting.append(waiter)
         try:
             async with asyncio.timeout(seconds):
@@ -203,7 +207,7 @@ class Pool:
             self._give_back(entry, waiter)
             raise
 
-    def _give_back(self, entry: _Entry, waiter: asyncio.Future[Engine]) -> None:
+    def _give_back(self, entry: _Entry, waiter: asyncio.Future[Backend]) -> None:
         """Nobody is there any more for what this waiter waited for, or already got."""
         if waiter in entry.waiting:
             entry.waiting.remove(waiter)
@@ -290,7 +294,9 @@ class Pool:
     def _died(self, entry: _Entry, cause: str, *, loading: bool = False) -> None:
         self._deaths += 1
         self._on_died(entry.served.name, cause)
-        case = self._quarantine.died(entry.served.model, cause, self._clock.wall(), loading=loading)
+        case = None
+        if entry.served.verifiable:  # a server that is not ours comes back by itself, and hurts nobody meanwhile
+            case = self._quarantine.died(entry.served.model, cause, self._clock.wall(), loading=loading)
         if case is not None:
             self._on_quarantine(entry.served.name, case)
             if not loading:  # its engine would start another child
@@ -410,6 +416,7 @@ class Pool:
             Standing(
                 model=entry.served.model, name=entry.served.name, slots=entry.served.slots,
                 state=State.QUARANTINED if self._held(entry) else entry.state, case=self._held(entry), sibling=sibling,
+                verifiable=entry.served.verifiable,
                 pinned=entry.pinned, fits=entry.pinned or pinned + entry.size <= self.memory_bytes, size=entry.size,
                 context_tokens=entry.about.context_tokens if entry.about else entry.served.needs.context_tokens,
                 stage=entry.stage if entry.state is State.LOADING else "", percent=entry.percent,

@@ -258,7 +258,8 @@ class Worker:
     ) -> End:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
-            engine=about.engine, sandbox=sandbox_of(about), started=started, now=self._clock.wall(),
+            engine=about.engine, sandbox=sandbox_of(about), verifiable=about.verifiable,
+            started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import json
 from functools import partial
 from typing import Any
@@ -34,7 +35,7 @@ from haif.base.errors import (
 )
 from haif.base.ids import JobId
 from haif.gateway.tenants import Tenant
-from haif.protocol.inference import Answer, Chunk
+from haif.protocol.inference import NO_TOKEN, Answer, Chunk, OutputHash
 from haif.protocol.jobs import JobView
 from haif.protocol.receipts import check_bundle
 from haif.protocol.sandbox import Sandbox
@@ -468,6 +469,58 @@ async def test_a_tenant_may_have_a_demand_of_its_own_and_a_request_more(house: A
     for asked in ({}, {"haif": {"sandbox": "none"}}, {"haif": {"sandbox": "full"}}):
         assert (await house.post(BODY | asked, authorization=f"Bearer {key}")).status_code == 200
     assert ["reduced", "reduced", "full"] == mesh.demands
+
+
+# --- answers that nobody can verify -----------------------------------------------------------------------------------
+
+_FOREIGN = partial(replace, verifiable=False)
+
+
+async def test_an_unverifiable_answer_is_refused_unless_the_tenant_allows_it(house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(alter=_FOREIGN), Attempt()]
+    first = await house.post(BODY)
+    assert first.json()["haif"]["execution"] == "verifiable"
+    assert mesh.finalised[0].payload.attempt == 2
+    allowed = await house.post(BODY | {"haif": {"execution": "any"}})
+    assert allowed.json()["haif"]["execution"] == "unverifiable"
+    check_bundle(allowed.json()["haif"], allowed.json()["choices"][0]["message"]["content"])
+    mesh.attempts = [Attempt(), Attempt(alter=_FOREIGN)]
+    demanded = await house.post(BODY | {"haif": {"execution": "unverifiable"}})
+    assert demanded.json()["haif"]["execution"] == "unverifiable"
+    assert mesh.executions == ["verifiable", "any", "unverifiable"]
+    assert (await house.post(BODY | {"haif": {"execution": "maybe"}})).status_code == 400
+
+
+async def test_an_operator_may_allow_them_to_whoever_demands_nothing(house: Any, mesh: ScriptedMesh) -> None:
+    house.front.app._means = dataclasses.replace(house.front.app._means, execution="any")
+    mesh.attempts = [Attempt(alter=_FOREIGN)]
+    assert (await house.post(BODY)).json()["haif"]["execution"] == "unverifiable"
+    assert (await house.post(BODY | {"haif": {"execution": "verifiable"}})).status_code == 503
+    assert mesh.executions == ["any", "verifiable"]
+
+
+async def test_nobody_goes_on_after_tokens_that_have_no_ids(house: Any, mesh: ScriptedMesh) -> None:
+    nameless = Answer(chunk=Chunk(0, [NO_TOKEN], "once "))
+    mesh.attempts = [Attempt([nameless, ConnectionLost("gone")]), Attempt()]
+    whole = await house.post(BODY | {"haif": {"execution": "any"}})  # nothing was shown: from the beginning
+    assert not whole.json()["choices"][0]["message"]["content"].startswith("once ")
+    text = (await house.post(BODY | {"haif": {"execution": "any"}, "stream": True})).text
+    assert "once " in text
+    assert "[DONE]" not in text
+    assert events(text)[-1]["error"]["code"] == "worker_lost"
+
+
+async def test_who_signs_for_verifiable_tokens_names_them(house: Any, mesh: ScriptedMesh) -> None:
+    chunk = Chunk(0, [NO_TOKEN], "once")
+    output = OutputHash()
+    output.add(chunk)
+    claim = partial(
+        replace, output_tokens=output.tokens_digest(), output_text=output.text_digest(), completion_tokens=1
+    )
+    mesh.attempts = [Attempt([Answer(chunk=chunk)], alter=claim, end=lambda end: replace(end, completion_tokens=1))]
+    refused = await house.post(BODY | {"stream": True})
+    assert events(refused.text)[-1]["error"]["code"] == "bad_worker_response"
+    assert mesh.finalised == []
 
 
 async def test_a_receipt_by_another_worker_is_counted_and_refused(house: Any, mesh: ScriptedMesh) -> None:

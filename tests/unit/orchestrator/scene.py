@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from haif.base.clock import Instant, WallTime
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest
@@ -105,9 +107,10 @@ class Desk:
     def wall(self) -> WallTime:
         return WallTime(1_700_000_000_000 + int(self.seconds * 1000))
 
-    def staffed(self, *workers: bytes, slots: int = 4, sandbox: Sandbox = REDUCED) -> "Desk":
+    def staffed(self, *workers: bytes, slots: int = 4, sandbox: Sandbox = REDUCED, verifiable: bool = True) -> "Desk":
         for worker in workers or WORKERS:
-            self.fleet.offered(worker, offer(sandbox=sandbox))  # type: ignore[arg-type]
+            made = msgspec.structs.replace(offer(sandbox=sandbox), verifiable=verifiable)
+            self.fleet.offered(worker, made)  # type: ignore[arg-type]
             self.beat(worker, slots=slots, sandbox=sandbox)
         return self
 

@@ -100,6 +100,19 @@ def test_a_demand_for_a_jail_holds_for_every_attempt(asked: str, operator: str) 
         desk.retry(RetryJob(JOB, 2, "timeout"))
 
 
+def test_a_demand_for_an_execution_holds_for_every_attempt_and_only_ours_go_on_after_tokens() -> None:
+    desk = Desk().staffed(ANNE, CLEO).staffed(BOB, verifiable=False)
+    assert ticket(desk.submit(submission(2, execution="unverifiable"))).worker == BOB
+    first = ticket(desk.submit(submission()))
+    second = ticket(desk.retry(RetryJob(JOB, 1, "timeout")))
+    assert {first.worker, second.worker} == {ANNE, CLEO}
+    desk = Desk().staffed(ANNE, BOB, verifiable=False).staffed(CLEO)
+    desk.submit(submission(execution="any"))
+    assert ticket(desk.retry(RetryJob(JOB, 1, "timeout", 3))).worker == CLEO
+    with pytest.raises(InvalidRequest, match="verifiable, any, unverifiable"):
+        desk.submit(submission(3, execution="perhaps"))
+
+
 def test_a_demand_that_is_no_level_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="none, reduced, full"):
         Desk().staffed().submit(submission(sandbox_min="dungeon"))

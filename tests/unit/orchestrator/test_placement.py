@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from haif.base import codec, limits
@@ -278,3 +279,31 @@ def test_how_soon_a_model_is_ready_comes_with_each_heartbeat() -> None:
 def test_a_model_that_is_ready_at_no_time_is_malformed(seconds: float) -> None:
     with pytest.raises(Malformed, match="at no time"):
         fleet(ANNE).hear(ANNE, Heartbeat([load(ready_seconds=seconds)]), {}, START, WALL)
+
+
+# --- what nobody can verify -------------------------------------------------------------------------------------------
+
+
+def foreign(worker: PeerId, taken: int) -> WorkerView:
+    return replace(view(worker, taken), verifiable=False)
+
+
+def test_work_goes_to_what_is_demanded_of_its_execution() -> None:
+    views = [view(ANNE, 3), foreign(BOB, 0)]
+    assert choose(views, (), counting()).worker == ANNE
+    assert choose(views, (), counting(), execution="any").worker == BOB
+    assert choose(views, (), counting(), execution="unverifiable").worker == BOB
+    with pytest.raises(NoWorker, match='"execution": "any"'):
+        choose([foreign(BOB, 0)], (), counting())
+    with pytest.raises(NoWorker, match="as is demanded"):
+        choose([view(ANNE, 0)], (), counting(), execution="unverifiable")
+    with pytest.raises(NoWorker, match="no other live worker"):
+        choose(views, {ANNE}, counting())
+
+
+def test_what_an_offer_says_of_its_execution_counts() -> None:
+    known = fleet(ANNE)
+    known.offered(BOB, msgspec.structs.replace(offer(), verifiable=False))
+    for worker in (ANNE, BOB):
+        known.hear(worker, Heartbeat([load()]), {}, START, WALL)
+    assert {ANNE: True, BOB: False} == {each.worker: each.verifiable for each in known.live(MODEL, {}, START)}

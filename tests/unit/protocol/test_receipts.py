@@ -141,6 +141,13 @@ def test_labels_must_be_true() -> None:
             check_bundle(fields | {label: "00" * (len(fields[label]) // 2)})
 
 
+def test_what_kind_of_execution_it_was_is_signed_and_labelled() -> None:
+    fields = the_bundle()
+    assert fields["execution"] == "verifiable"
+    with pytest.raises(BadSignature, match="labels"):
+        check_bundle(fields | {"execution": "unverifiable"})
+
+
 def test_parts_of_different_jobs_do_not_make_a_bundle() -> None:
     other = seal(ORCHESTRATOR, Domain.RESERVATION, msgspec.structs.replace(TERMS, issued=2))
     opened = open_sealed(Reservation, Domain.RESERVATION, other)
