@@ -151,6 +151,7 @@ class Core:
         works = schedule(
             self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
         )
+        works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
         rows = self._model.decode([self._span(work) for work in works])
         outputs, refused = self._collect(works, rows, clock_ns())
         return Step(
