@@ -31,6 +31,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from haif.base.errors import InvalidRequest
 from haif.base.ids import Seed
 from haif.base.sampling import Sampling
 from haif.engine.noise import Desk, Floats, Ids, Noise, Words, gumbel
@@ -116,9 +117,21 @@ class Sampler:
             if not rules.allows(token):
                 token = self._choose(rules.masked(z), t)
             rules.accept(token)
+        self._remember(token)
+        return token
+
+    def follow(self, token: int, rules: Rules | None = None) -> None:
+        """Take in a token that was chosen elsewhere. Raises `InvalidRequest` where the rules do not allow it."""
+        if rules is not None:
+            try:
+                rules.accept(token)
+            except InvalidRequest:
+                raise InvalidRequest("the answer to go on with does not fit its schema", param="resumed") from None
+        self._remember(token)
+
+    def _remember(self, token: int) -> None:
         if self._options.reshapes:
             self._seen[token] = self._seen.get(token, 0) + 1
-        return token
 
     def _reshaped(self, z: Logits) -> Floats:
         """The logits with biases and penalties."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -24,6 +25,7 @@ from haif.engine.frames import (
     FrameReader,
     Load,
     Order,
+    Output,
     Ready,
     Refused,
     Report,
@@ -248,18 +250,24 @@ class Process(asyncio.Protocol):
             if not 0 <= value <= most:
                 raise Malformed(f"a count of {value} where at most {most} is possible")
         self.last = step
+        for output in step.retold:
+            self._deliver(output, Mailbox.retell)
         for output in step.outputs:
-            stream = self._answer(output.number)
-            if stream is not None:
-                stream.mailbox.put(output)
-                if output.end is not None:
-                    del self.answers[output.number]
-                    self._meter.prompt_tokens += output.end.prompt_tokens
-                    self._meter.cached_tokens += output.end.cached_tokens
-                stream.wake()
+            self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
+
+    def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
+        stream = self._answer(output.number)
+        if stream is None:
+            return
+        take(stream.mailbox, output)
+        if output.end is not None:
+            del self.answers[output.number]
+            self._meter.prompt_tokens += output.end.prompt_tokens
+            self._meter.cached_tokens += output.end.cached_tokens
+        stream.wake()
 
     def _refused(self, refused: Refused) -> None:
         error = from_reason(refused.reason, refused.message[:400])
