@@ -201,7 +201,8 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
-        sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
+        profile=settings.profile, sandbox_min=settings.sandbox_min,
+        insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
 
     def opened(*, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter) -> Engine:
