@@ -122,8 +122,9 @@ class Terminal:
     def progress(self, name: str, stage: str, percent: int) -> None:
         """A model is being loaded."""
         if sys.stderr.isatty():
-            print(f"\r{stage} {name} {percent:>3} %", end="", file=sys.stderr, flush=True)
-            self._unfinished = True
+            self._unfinished = (stage, percent) != ("loading", 100)
+            end = "" if self._unfinished else "\n"
+            print(f"\r{stage} {name} {percent:>3} %", end=end, file=sys.stderr, flush=True)
 
 
 # --- what the settings name -------------------------------------------------------------------------------------------

@@ -12,71 +12,21 @@ A model that kills its children is quarantined (`worker.quarantine`): this worke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Self
 
 from haif.base import limits
 from haif.base.amounts import bytes_text
-from haif.base.clock import Clock, Instant
+from haif.base.clock import Clock
 from haif.base.errors import EngineDied, HaifError, Misuse, ModelLoading, Overloaded, UnknownModel
 from haif.base.ids import ModelDigest
-from haif.engine.meter import Meter
-from haif.engine.request import ModelInfo
 from haif.engine.service import Backend
-from haif.worker.memory import Needs
 from haif.worker.quarantine import Case, Quarantine
-from haif.worker.room import Resident, leaving
+from haif.worker.room import leaving
+from haif.worker.service.entry import IN_MEMORY, Entry, Served
 from haif.worker.standing import Standing, State
-
-
-class Opener(Protocol):
-    """Makes an engine for one model; it is entered to load it and left to unload it."""
-
-    def __call__(
-        self, *, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter
-    ) -> Backend:
-        """The engine, not yet entered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs.
-
-    `verifiable`: whether an engine of ours computes it.
-    """
-
-    model: ModelDigest
-    name: str
-    slots: int
-    needs: Needs
-    open: Opener
-    pinned: bool = False
-    verifiable: bool = True
-
-
-@dataclass(slots=True)
-class _Entry:
-    served: Served
-    pinned: bool
-    size: int
-    used: Instant  # last
-    begun: Instant  # to be loaded, last
-    state: State = State.COLD
-    engine: Backend | None = None
-    running: int = 0
-    waiting: list[asyncio.Future[Backend]] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-    stage: str = ""
-    percent: int = 0
-    seconds: float = 0.0  # its last loading took
-    about: ModelInfo | None = None
-    meter: Meter = field(default_factory=Meter)
-
-
-_OPEN_STATES: Final = frozenset({State.WARM, State.LEAVING, State.LOADING})
 
 
 class Pool:
@@ -113,7 +63,7 @@ class Pool:
         self._loads = self._unloads = self._deaths = 0
         self._pace = float(limits.MODEL_LOAD_BYTES_PER_SECOND)
         now = clock.now()
-        self._entries = {each.model: _Entry(each, each.pinned, each.needs.total, now, now) for each in models}
+        self._entries = {each.model: Entry(each, each.pinned, each.needs.total, now, now) for each in models}
         self._check()
 
     def _check(self) -> None:
@@ -147,7 +97,7 @@ class Pool:
         assert failure is not None, "there is at least one model"
         raise failure
 
-    def _warm_up(self, others: Iterable[_Entry], room: int) -> None:
+    def _warm_up(self, others: Iterable[Entry], room: int) -> None:
         """Load what fits without having anybody leave."""
         for entry in others:
             if entry.size <= room and self._held(entry) is None:
@@ -161,8 +111,7 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
-        for entry in self._entries.values():
-            await self._close(entry)
+        await asyncio.gather(*(self._close(entry) for entry in self._entries.values()))
 
     # --- 1. ask -------------------------------------------------------------------------------------------------------
 
@@ -182,7 +131,7 @@ class Pool:
             entry.used = self._clock.now()
             self._idle.set()
 
-    async def _engine(self, entry: _Entry, seconds: float) -> Backend:
+    async def _engine(self, entry: Entry, seconds: float) -> Backend:
         entry.used = self._clock.now()
         self._check_held(entry)
         if entry.state is State.WARM and entry.engine is not None:
@@ -207,7 +156,7 @@ class Pool:
             self._give_back(entry, waiter)
             raise
 
-    def _give_back(self, entry: _Entry, waiter: asyncio.Future[Backend]) -> None:
+    def _give_back(self, entry: Entry, waiter: asyncio.Future[Backend]) -> None:
         """Nobody is there any more for what this waiter waited for, or already got."""
         if waiter in entry.waiting:
             entry.waiting.remove(waiter)
@@ -215,21 +164,21 @@ class Pool:
             entry.running -= 1
             self._idle.set()
 
-    def _entry(self, model: ModelDigest) -> _Entry:
+    def _entry(self, model: ModelDigest) -> Entry:
         if model not in self._entries:
             raise UnknownModel("this worker does not serve that model")
         return self._entries[model]
 
     # --- 2. turn, 3. room, 4. load ------------------------------------------------------------------------------------
 
-    def _begin(self, entry: _Entry) -> asyncio.Task[None]:
+    def _begin(self, entry: Entry) -> asyncio.Task[None]:
         """Have the model loaded, if that is not under way."""
         if entry.task is None:
             entry.task = asyncio.create_task(self._load(entry), name=f"load {entry.served.name}")
             entry.task.add_done_callback(_heard)
         return entry.task
 
-    async def _load(self, entry: _Entry) -> None:
+    async def _load(self, entry: Entry) -> None:
         try:
             self._check_held(entry)
             async with self._turn:
@@ -248,7 +197,7 @@ class Pool:
         finally:
             entry.task = None
 
-    def _hand_out(self, entry: _Entry) -> None:
+    def _hand_out(self, entry: Entry) -> None:
         """Before this returns nobody can have the model leave."""
         assert entry.engine is not None
         for waiter in entry.waiting:
@@ -257,19 +206,12 @@ class Pool:
                 entry.running += 1
         entry.waiting.clear()
 
-    async def _make_room(self, entry: _Entry) -> None:
-        residents = [
-            Resident(
-                each.served.model, each.size, idle=not each.running and not each.waiting, pinned=each.pinned,
-                used=each.used,
-            )
-            for each in self._entries.values()
-            if each.state in _OPEN_STATES
-        ]  # fmt: skip
+    async def _make_room(self, entry: Entry) -> None:
+        residents = [each.resident() for each in self._entries.values() if each.state in IN_MEMORY]
         for model in leaving(residents, entry.size, self.memory_bytes):
             await self._let_go(self._entries[model], seconds=None)
 
-    async def _open(self, entry: _Entry) -> None:
+    async def _open(self, entry: Entry) -> None:
         entry.begun = self._clock.now()
         self._now(entry, State.LOADING)
         engine = entry.served.open(
@@ -287,11 +229,12 @@ class Pool:
         entry.about = engine.model
         entry.size = max(entry.size, engine.memory_bytes())
         entry.seconds = self._clock.now() - entry.begun
-        self._pace = max(entry.served.needs.file / max(entry.seconds, 1e-3), 1.0)
+        if entry.served.needs.file:
+            self._pace = max(entry.served.needs.file / max(entry.seconds, 1e-3), 1.0)
         self._loads += 1
         self._now(entry, State.WARM)
 
-    def _died(self, entry: _Entry, cause: str, *, loading: bool = False) -> None:
+    def _died(self, entry: Entry, cause: str, *, loading: bool = False) -> None:
         self._deaths += 1
         self._on_died(entry.served.name, cause)
         case = None
@@ -305,10 +248,10 @@ class Pool:
                 ending.add_done_callback(self._ending.discard)
         self.on_change()
 
-    def _held(self, entry: _Entry) -> Case | None:
+    def _held(self, entry: Entry) -> Case | None:
         return self._quarantine.held(entry.served.model, self._clock.wall())
 
-    def _check_held(self, entry: _Entry) -> None:
+    def _check_held(self, entry: Entry) -> None:
         case = self._held(entry)
         if case is not None:
             left = (case.until - self._clock.wall()) / 1000
@@ -318,13 +261,13 @@ class Pool:
                 retry_after=left,
             )
 
-    def _progress(self, entry: _Entry, stage: str, percent: int) -> None:
+    def _progress(self, entry: Entry, stage: str, percent: int) -> None:
         entry.stage, entry.percent = stage, percent
         self._on_progress(entry.served.name, stage, percent)
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
-    async def _let_go(self, entry: _Entry, seconds: float | None) -> int:
+    async def _let_go(self, entry: Entry, seconds: float | None) -> int:
         """Have a model leave once its answers have ended, or after `seconds`; how many answers were cut then."""
         while entry.state in {State.LOADING, State.LEAVING}:
             await self._until_somebody_left()
@@ -344,7 +287,7 @@ class Pool:
         await self._close(entry)
         return cut
 
-    async def _close(self, entry: _Entry) -> None:
+    async def _close(self, entry: Entry) -> None:
         engine, entry.engine = entry.engine, None
         if engine is not None:
             await engine.__aexit__()
@@ -356,7 +299,7 @@ class Pool:
         self._idle.clear()
         await self._idle.wait()
 
-    def _now(self, entry: _Entry, state: State) -> None:
+    def _now(self, entry: Entry, state: State) -> None:
         entry.state = state
         self._idle.set()
         self.on_change()
@@ -370,6 +313,11 @@ class Pool:
                 return model
         known = ", ".join(sorted(entry.served.name for entry in self._entries.values()))
         raise UnknownModel(f"this worker does not serve {name[: limits.MODEL_NAME_CHARS_MAX]!r}; it serves: {known}")
+
+    @property
+    def models(self) -> Collection[ModelDigest]:
+        """All that are served."""
+        return self._entries.keys()
 
     def name(self, model: ModelDigest) -> str:
         """What people call a model that is served here."""
@@ -413,15 +361,9 @@ class Pool:
         pinned = sum(entry.size for entry in self._entries.values() if entry.pinned)
         sibling = next((entry.about for entry in self._entries.values() if entry.about), None)
         return tuple(
-            Standing(
-                model=entry.served.model, name=entry.served.name, slots=entry.served.slots,
-                state=State.QUARANTINED if self._held(entry) else entry.state, case=self._held(entry), sibling=sibling,
-                verifiable=entry.served.verifiable,
-                pinned=entry.pinned, fits=entry.pinned or pinned + entry.size <= self.memory_bytes, size=entry.size,
-                context_tokens=entry.about.context_tokens if entry.about else entry.served.needs.context_tokens,
-                stage=entry.stage if entry.state is State.LOADING else "", percent=entry.percent,
-                ready_seconds=self._ready_seconds(entry), waiting=len(entry.waiting), about=entry.about,
-                statistics=entry.engine.statistics() if entry.engine is not None else None,
+            entry.standing(
+                fits=entry.pinned or pinned + entry.size <= self.memory_bytes, case=self._held(entry), sibling=sibling,
+                ready_seconds=self._ready_seconds(entry),
             )
             for entry in self._entries.values()
         )  # fmt: skip
@@ -429,7 +371,7 @@ class Pool:
     @property
     def memory_used(self) -> int:
         """Bytes that the models in memory take, or will."""
-        return sum(entry.size for entry in self._entries.values() if entry.state in _OPEN_STATES)
+        return sum(entry.size for entry in self._entries.values() if entry.state in IN_MEMORY)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -441,16 +383,11 @@ class Pool:
         meters = [entry.meter for entry in self._entries.values()]
         return sum(meter.prompt_tokens for meter in meters), sum(meter.completion_tokens for meter in meters)
 
-    def _ready_seconds(self, entry: _Entry) -> float:
-        if entry.state is State.WARM:
-            return 0.0
-        whole = entry.seconds or limits.MODEL_LOAD_SECONDS_BASE + entry.served.needs.file / self._pace
-        if entry.state is not State.LOADING:
-            return whole
-        return max(whole - (self._clock.now() - entry.begun), 0.05 * whole)
+    def _ready_seconds(self, entry: Entry) -> float:
+        return entry.ready_seconds(self._clock.now(), self._pace)
 
 
-def _slow(entry: _Entry, left: float) -> str:
+def _slow(entry: Entry, left: float) -> str:
     return f"{entry.served.name} is being loaded and will take about {left:.0f} more seconds: ask again then"
 
 

@@ -228,7 +228,7 @@ class Worker:
             me=self._identity.peer,
             gateway=call.peer,
             orchestrators=self._settings.orchestrators,
-            models=[each.model for each in self._pool.standings()],
+            models=self._pool.models,
             now=self._clock.wall(),
         )
         terms = ticket.reservation.payload

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import suppress
+from random import Random
 
 import msgspec
 import pytest
@@ -22,6 +24,7 @@ from haif.engine.request import Generate
 from haif.engine.service import server_at
 from haif.engine.upstream import AnswerReader, asking, refused
 from haif.protocol.inference import NO_TOKEN
+from tests.fuzz.mutate import mutated
 from tests.support.engines import read, request
 from tests.support.upstreams import DONE, HANG, MODEL, event, http, said, scripted, upstream, usage
 
@@ -159,6 +162,16 @@ def test_never_more_tokens_are_counted_than_were_asked_for() -> None:
 def test_what_no_honest_server_sends_is_refused(raw: bytes, error: type[HaifError]) -> None:
     with pytest.raises(error):
         heard(raw)
+
+
+def test_no_mutated_stream_does_more_than_be_refused() -> None:
+    for seed in range(3000):
+        random = Random(seed)
+        raw = mutated(STREAM, random)
+        with suppress(HaifError):
+            tokens, text, _ = heard(raw, random.randrange(len(raw) + 1))
+            assert len(tokens) <= 24
+            assert len(text) <= 24 * limits.ANSWER_BYTES_PER_TOKEN_MAX
 
 
 @pytest.mark.parametrize(
