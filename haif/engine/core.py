@@ -7,7 +7,8 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.slots import Slot, choose
+from haif.engine.speech import Speech
 from haif.engine.text import TextStream
 
 Rows = npt.NDArray[np.float32]
@@ -61,16 +63,31 @@ class Model(Protocol):
     def grammar(self, schema: str) -> Rules:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
 
+    def rules(self, lark: str, param: str) -> Rules:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an answer with parts is told apart, the texts of the control tokens that mark them, and perhaps a grammar."""
+
+    speech: Speech
+    markers: Mapping[int, bytes]
+    lark: str | None = None
+    param: str = "tools"
+
 
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
 
     __slots__ = (
-        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
-        "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
+        "cached", "computed", "first_ns", "grammar", "logprobs", "markers", "number", "prompt_tokens", "sampler",
+        "scope", "slot", "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
-    def __init__(self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int) -> None:
+    def __init__(
+        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int, voice: Voice | None
+    ) -> None:
         self.number = number
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
@@ -81,7 +98,8 @@ class Answer:
         self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt)
         self.logprobs = request.logprobs
-        self.text = TextStream(request.stop)
+        self.text = voice.speech if voice else TextStream(request.stop)
+        self.markers: Mapping[int, bytes] = voice.markers if voice else {}
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
 
@@ -95,6 +113,7 @@ class Answer:
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
             cached_tokens=self.cached,
+            reasoning_tokens=self.text.reasoning_tokens,
         )
 
 
@@ -115,8 +134,13 @@ class Core:
         """Whether a step would compute anything."""
         return bool(self._running or self._queue)
 
-    def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+    def submit(
+        self, number: int, request: Generate, prompt: list[int], now_ns: int, voice: Voice | None = None
+    ) -> None:
+        """Take a request in, with the voice of an answer that may have parts.
+
+        Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`.
+        """
         if any(token >= self._model.size for token, _ in request.sampling.bias):
             raise InvalidRequest(
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
@@ -132,8 +156,13 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        self._queue.append(Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, now_ns))
+        grammar: Rules | None = None
+        if voice is not None and voice.lark is not None:
+            grammar = self._model.rules(voice.lark, voice.param)
+        elif request.json_schema:
+            grammar = self._model.grammar(request.json_schema)
+        request = structs.replace(request, tokens_max=tokens_max)
+        self._queue.append(Answer(number, request, prompt, grammar, now_ns, voice))
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; its slot is free at once."""
@@ -229,13 +258,13 @@ class Core:
         answer.wanted += 1
         text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
         end = None if reason is None else answer.end(reason, now_ns)
-        return Output(answer.number, [token], text, end, scores)
+        return Output(answer.number, [token], text, end, scores, answer.text.asides())
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
             return answer.text.finish(), "stop"
-        text = answer.text.feed(self._model.piece(token))
+        text = answer.text.feed(answer.markers.get(token) or self._model.piece(token))
         if last and not answer.text.stopped:
             text += answer.text.finish()
         if answer.text.stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from haif.base.conversation import ARGUMENTS, CALL, REASONING, Aside, merged
 from haif.base.errors import HaifError, Malformed
 from haif.base.sampling import Scores
 from haif.engine.frames import End, Output
@@ -24,6 +25,9 @@ class Mailbox:
     def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
         self._tokens_max = request.tokens_max
         self._fit = request.fit
+        self._chat = request.chat is not None
+        self._names = {tool.name for tool in request.tools.tools} if request.tools else set()
+        self._calling = False
         self._logprobs = request.logprobs
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
@@ -32,6 +36,7 @@ class Mailbox:
         self._tokens: list[int] = []
         self._text: list[str] = []
         self._scores: list[Scores] = []
+        self._asides: list[Aside] = []
         self._finished: Finished | None = None
         self._error: HaifError | None = None
         self.complete = False
@@ -43,9 +48,12 @@ class Mailbox:
             raise Malformed("it sent more tokens than were asked for")
         if not all(0 <= token < self._vocabulary for token in output.tokens):
             raise Malformed("it sent a token that the vocabulary does not have")
-        if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
+        told = len(output.text) + sum(len(aside.text) for aside in output.asides)
+        if told > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
             raise Malformed("it sent more text than its tokens can stand for")
         self._check_scores(output)
+        self._check_asides(output)
+        self._asides = merged([*self._asides, *output.asides])
         self._scores += output.scores
         self._tokens += output.tokens
         self._text.append(output.text)
@@ -62,9 +70,9 @@ class Mailbox:
     def take(self) -> Piece | Finished | None:
         """What there is: a piece, then the end, then None. None before the end means that nothing has arrived yet."""
         if self._tokens or any(self._text):
-            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores)
+            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores, self._asides)
             self._given += len(self._tokens)
-            self._tokens, self._text, self._scores = [], [], []
+            self._tokens, self._text, self._scores, self._asides = [], [], [], []
             return piece
         if self._error is not None:
             raise self._error
@@ -83,6 +91,13 @@ class Mailbox:
                 if len(each.piece) > _TOKEN_TEXT_MAX:
                     raise Malformed("it sent more bytes than a token can stand for")
 
+    def _check_asides(self, output: Output) -> None:
+        for aside in output.asides:
+            if aside.kind == CALL and aside.text in self._names:
+                self._calling = True
+            elif not (aside.kind == REASONING and self._chat) and not (aside.kind == ARGUMENTS and self._calling):
+                raise Malformed("it said something beside its text that nobody asked for")
+
     def _most(self, prompt_tokens: int) -> int:
         """How many tokens the answer may have."""
         return min(self._tokens_max, self._context_tokens - prompt_tokens) if self._fit else self._tokens_max
@@ -93,6 +108,7 @@ class Mailbox:
             end.completion_tokens != total
             or not 1 <= end.prompt_tokens <= self._context_tokens
             or not 0 <= end.cached_tokens < end.prompt_tokens
+            or not 0 <= end.reasoning_tokens <= (total if self._chat else 0)
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
@@ -107,4 +123,5 @@ class Mailbox:
             queued_ns=end.queued_ns,
             prefill_ns=end.prefill_ns,
             decode_ns=end.decode_ns,
+            reasoning_tokens=end.reasoning_tokens,
         )

@@ -15,6 +15,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
+from haif.base.conversation import Said
 from haif.base.errors import (
     ContextTooLong,
     Expired,
@@ -30,6 +31,7 @@ from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
+from haif.gateway.calls import check_asides, check_said
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
@@ -89,7 +91,6 @@ class Journey:
 
     def _restart(self) -> None:
         self._output = OutputHash()
-        self._text: list[str] = []
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
@@ -137,7 +138,7 @@ class Journey:
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
             raise Malformed("a token id does not fit in 32 bits", self._worker)
         self._chunks += 1
-        self._bytes += len(chunk.text)
+        self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
         if (
             self._output.tokens > allowed
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
@@ -145,7 +146,7 @@ class Journey:
         ):
             raise Oversize("the worker sends more than was asked for", self._worker)
         self._check_scores(chunk)
-        self._text.append(chunk.text)
+        check_asides(chunk.asides, self.ask.request, self.said, self._worker)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -169,6 +170,9 @@ class Journey:
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self._worker)
+        check_said(self.said, self.ask.request, signed.finish_reason, self._worker)
+        if not 0 <= end.reasoning_tokens <= (signed.completion_tokens if self.ask.kind == "chat" else 0):
+            raise Malformed("the worker counts more reasoning than there is", self._worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
@@ -185,9 +189,9 @@ class Journey:
         return not shown and self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
 
     @property
-    def text(self) -> str:
+    def said(self) -> Said:
         """The answer so far."""
-        return "".join(self._text)
+        return self._output.said
 
     @property
     def tokens(self) -> int:

@@ -229,7 +229,7 @@ class Worker:
         async with self._engine.generate(_generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -242,7 +242,9 @@ class Worker:
             engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output, span)
-        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
+        return End(
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
+        )
 
     def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -267,7 +269,7 @@ def _generate(ticket: Ticket) -> Generate:
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
-        chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
+        chat=request.chat,
         text=request.text,
         suffix=request.suffix,
         tokens_max=request.tokens_max,
@@ -278,4 +280,6 @@ def _generate(ticket: Ticket) -> Generate:
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
         fit=request.fit,
+        tools=request.tools,
+        settings=request.settings,
     )

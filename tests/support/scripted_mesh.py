@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from haif.base.conversation import Aside
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.gateway.service.mesh import Trip
@@ -29,12 +30,12 @@ class Hang:
     """The worker says nothing more."""
 
 
-Step = str | Hang | HaifError | Answer
+Step = str | Hang | HaifError | Answer | list[Aside]
 
 
 @dataclass
 class Attempt:
-    """What the worker does: texts (one token each), then the end, unless something else is written down."""
+    """What the worker does: texts and asides (one token each), then the end, unless something else is written down."""
 
     steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
     finish_reason: str = "stop"
@@ -130,7 +131,8 @@ class ScriptedMesh:
             elif isinstance(step, Answer):
                 yield step
             else:
-                chunk = Chunk(output.tokens, [output.tokens + 7], step)
+                text, asides = (step, []) if isinstance(step, str) else ("", step)
+                chunk = Chunk(output.tokens, [output.tokens + 7], text, [], asides)
                 output.add(chunk)
                 yield Answer(chunk=chunk)
         end = attempt.end(self._end(ticket, attempt, output))

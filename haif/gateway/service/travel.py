@@ -48,7 +48,7 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
-    return Settled(receipt.payload, proof, end.cached_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
 
 
 async def _attempt(

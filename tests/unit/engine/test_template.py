@@ -3,7 +3,7 @@ import pytest
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.engine.template import ChatTemplate
 
-TURNS = [("system", "Be brief."), ("user", "Hi")]
+TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
 def template(source):
