@@ -17,6 +17,7 @@ from haif.base.codec import Message
 from haif.base.conversation import Aside
 from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
+from haif.engine.profile import EXACT, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -28,6 +29,7 @@ class Load(Message, frozen=True):
     slots: int
     context_tokens: int  # per slot
     threads: int
+    profile: str = EXACT
 
 
 class Submit(Message, frozen=True):
@@ -55,7 +57,7 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded and the self-test was run."""
+    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness."""
 
     name: str
     architecture: str
@@ -65,6 +67,7 @@ class Ready(Message, frozen=True):
     has_chat_template: bool
     build: str
     exact: bool
+    recipe: Recipe = Recipe()
 
 
 class End(Message, frozen=True):
@@ -106,7 +109,10 @@ def refusal_of(number: int, refusal: Refusal) -> Refused:
 
 
 class Step(Message, frozen=True):
-    """One batch was computed. `refused`: answers that cannot go on."""
+    """One batch was computed. `refused`: answers that cannot go on.
+
+    `retold`: of each answer that was resumed, before all else of it: the tokens it was given, and their text.
+    """
 
     outputs: list[Output]
     refused: list[Refused]
@@ -114,6 +120,7 @@ class Step(Message, frozen=True):
     running: int
     queued: int
     kv_tokens: int
+    retold: list[Output] = field(default_factory=list)
 
 
 class Failed(Message, frozen=True):

@@ -17,7 +17,8 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from haif.base.errors import InvalidRequest
 from haif.engine.multiples import check_multiples
-from haif.engine.sampler import Floats, Logits
+from haif.engine.noise import Floats
+from haif.engine.sampler import Logits
 
 
 class Grammar:

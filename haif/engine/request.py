@@ -31,7 +31,8 @@ class Generate(Message, frozen=True):
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
     each place are told beside the chosen one; None for no logprobs at all. With `json_schema` the answer is JSON that
     fits it, or the beginning of such. What is computed for one scope is reused only in it, and what has none is not
-    reused. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused. A chat
+    reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
+    here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused. A chat
     may offer `tools`, and tell the template further `settings`.
     """
 
@@ -46,6 +47,7 @@ class Generate(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+    resumed: list[int] = field(default_factory=list)
     fit: bool = False
     tools: Toolbox | None = None
     settings: list[tuple[str, Setting]] = field(default_factory=list)
@@ -56,7 +58,8 @@ class Piece:
     """Tokens `first`, `first + 1`, … and the text they complete, which never ends inside a UTF-8 character.
 
     Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text. `scores` are
-    those of each token, where they were asked for. `asides` are what is said beside the text.
+    those of each token, where they were asked for. An answer that was resumed begins with one piece of just the tokens
+    it was given, without scores. `asides` are what is said beside the text.
     """
 
     first: int
@@ -139,6 +142,8 @@ def check(request: Generate) -> None:
     check_settings(request.settings)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    if len(request.resumed) > request.tokens_max:
+        raise InvalidRequest(f"{len(request.resumed)} tokens are given already, more than were asked for")
     if not 0 <= (request.logprobs or 0) <= limits.LOGPROBS_MAX:
         raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")
     check_sampling(request.sampling)

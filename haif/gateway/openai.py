@@ -18,6 +18,7 @@ import msgspec
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.confinement import stricter
 from haif.base.conversation import Setting, Toolbox, Turn
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
@@ -41,11 +42,16 @@ class Ask:
     include_usage: bool
     ignored: tuple[str, ...]
     choices: int = 1
+    sandbox_min: str = "none"  # the level that the worker's jail must have
     echo: str = ""  # what a text completion's answer begins with
 
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""
         return replace(self, request=structs.replace(self.request, scope=scope))
+
+    def confined(self, level: str) -> Ask:
+        """The same, in a jail of at least this level."""
+        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
 
 
 def parse_chat(body: bytes, nonce: Nonce) -> Ask:
@@ -97,6 +103,7 @@ def _ask(
     return Ask(
         kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
+        sandbox_min=(common.haif and common.haif.sandbox) or "none",
         choices=common.n or 1,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ last an `End`. The request body is opened only after its digest was found in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import field
@@ -49,10 +49,15 @@ class Request(Message, frozen=True):
 
 
 class Run(Message, frozen=True):
-    """The sealed `Reservation` and the encoded `Request` whose digest it names."""
+    """The sealed `Reservation` and the encoded `Request` whose digest it names.
+
+    `resumed` are the answer's first tokens, as many as the reservation says: another worker's, to go on after. The
+    worker tells them again in its first chunk, with the text it finds them to be.
+    """
 
     reservation: bytes
     request: bytes
+    resumed: list[int] = field(default_factory=list)
 
 
 class Chunk(Message, frozen=True):
@@ -122,13 +127,22 @@ class OutputHash:
         """How many tokens there are so far."""
         return len(self._tokens)
 
+    def ids(self) -> list[int]:
+        """The tokens so far."""
+        return list(self._tokens)
+
     def tokens_digest(self) -> Digest:
         """Over the token ids, each as four little-endian bytes."""
-        return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in self._tokens))
+        return tokens_digest(self._tokens)
 
     def text_digest(self) -> Digest:
         """`said_digest` of the whole answer."""
         return said_digest(self.said.text, self.said.reasoning, self.said.calls)
+
+
+def tokens_digest(tokens: Iterable[int]) -> Digest:
+    """How a receipt names tokens: over their ids, each as four little-endian bytes."""
+    return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in tokens))
 
 
 def said_digest(text: str, reasoning: str = "", calls: Sequence[tuple[str, str]] = ()) -> Digest:

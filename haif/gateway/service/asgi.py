@@ -162,6 +162,7 @@ class App:
             check_choices(admitted, ask.choices)
             self._charge(exchange, admitted.tenant, ask.choices - 1)
         ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
+        ask = ask.confined(admitted.tenant.sandbox_min)
         exchange.model = self._published(ask.model)
         inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
         await inference.answer()

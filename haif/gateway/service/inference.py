@@ -43,6 +43,8 @@ class Means:
     peer: PeerId
     stopping: asyncio.Future[None]
     keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS
+    first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
+    token_seconds: float = limits.TOKEN_SECONDS
 
 
 class Inference:
@@ -76,7 +78,9 @@ class Inference:
         name = names.inference_span(operation, self._model)
         with means.telemetry.span(name, parent=parent, attributes=self._attributes(operation)) as span:
             self._announce(span)
-            trip = Trip(Deadline.after(seconds, self._begun), span.traceparent)
+            trip = Trip(
+                Deadline.after(seconds, self._begun), span.traceparent, means.first_token_seconds, means.token_seconds
+            )
             try:
                 async with asyncio.timeout(seconds + _BACKSTOP_SECONDS):
                     await self._while_wanted(self._whole(trip) if not self._ask.stream else self._streamed(trip), span)
@@ -133,7 +137,7 @@ class Inference:
                 await deliver(choice, chunk)
 
             journey = self._journeys[choice]
-            settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take)
+            settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take, self._means.entropy)
             ahead.set()
             await ended(choice, settled)
             return settled

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from haif.base.conversation import Call, Said, Tool, Toolbox, Turn
+from haif.base.conversation import Call, Said, Tool, Toolbox, Turn, merged
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.engine.request import Piece
 from tests.support import templates
@@ -170,3 +170,26 @@ async def test_the_same_seed_gives_the_same_calls_beside_others(made):
         alone = (await ask(running, seed=3, **options))[0].calls
         crowd = await asyncio.gather(*(ask(running, seed=seed, **options) for seed in (1, 2, 3, 4)))
     assert crowd[2][0].calls == alone
+
+
+async def test_an_answer_resumed_after_any_of_its_tokens_says_the_same(made):
+    async def whole(running, **options):
+        tokens, parts = [], []
+        async with running.generate(request(chat=ASKED, tools=box, seed=5, **options)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Piece):
+                    tokens += piece.tokens
+                    parts += piece.asides
+                else:
+                    return tokens, merged(parts), piece
+        raise AssertionError
+
+    box = Toolbox([WEATHER], only="get_weather")
+    options = {"bias": [(CLOSED, 8.0)], "temperature": 1.0, "tokens_max": 400}
+    async with child(made("OPENED")) as running:
+        tokens, parts, end = await whole(running, **options)
+        assert {part.kind for part in parts} == {"reasoning", "call", "arguments"}
+        for cut in {1, 2, len(tokens) // 3, len(tokens) // 2, len(tokens) - 2, len(tokens) - 1, len(tokens)}:
+            again = await whole(running, resumed=tokens[:cut], **options)
+            assert again[:2] == (tokens, parts)
+            assert again[2].reasoning_tokens == end.reasoning_tokens

@@ -9,10 +9,11 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from haif.base import limits
 from haif.base.conversation import ARGUMENTS, CALL, REASONING, Aside, Call, Tool, Toolbox, Turn
-from haif.base.errors import Reason
+from haif.base.errors import ConnectionLost, Reason
 from haif.base.ids import JobId
 from haif.gateway.replies import call_id
 from haif.protocol.inference import Answer, Chunk
@@ -226,6 +227,34 @@ async def test_a_hostile_worker_cannot_make_calls_that_were_not_allowed(
     assert mesh.finalised == []
     dropped = Reason.OVERSIZE if options.get("max_tokens") else Reason.MALFORMED
     assert f'haif_dropped_total{{reason="{dropped}"}}' in house.metrics()
+
+
+PIECES = [[Aside(REASONING, "hm")], "I look.", [Aside(CALL, "get_weather")], [Aside(ARGUMENTS, '{"place":')],
+          [Aside(ARGUMENTS, '"Rome"}')], call("clock", "{}")]  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", range(1, len(PIECES)))
+async def test_an_answer_cut_in_a_call_or_thought_goes_on_elsewhere_as_if_nothing_had_happened(
+    house: Any, mesh: ScriptedMesh, cut: int
+) -> None:
+    mesh.attempts = [Attempt([*PIECES[:cut], ConnectionLost("gone")]), Attempt(PIECES[cut:])]
+    chunks = [chunk async for chunk in await house.chat(**ASKED, stream=True)]
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    calls = [each for delta in deltas for each in delta.tool_calls or ()]
+    assert [each.function.name for each in calls if each.function.name] == ["get_weather", "clock"]
+    assert "".join(each.function.arguments for each in calls) == '{"place":"Rome"}{}'
+    parts = [("get_weather", '{"place":"Rome"}'), ("clock", "{}")]
+    check_bundle(chunks[-1].model_extra["haif"], "I look.", "hm", parts)
+
+
+async def test_two_workers_that_hear_different_calls_in_the_same_tokens_are_not_believed(
+    house: Any, mesh: ScriptedMesh
+) -> None:
+    lies = Attempt(PIECES[3:], retold=lambda given: replace(given, asides=call("clock")))
+    mesh.attempts = [Attempt([*PIECES[:3], ConnectionLost("gone")]), lies, lies]
+    with pytest.raises(openai.APIError):
+        [chunk async for chunk in await house.chat(**ASKED, stream=True)]
+    assert mesh.finalised == []
 
 
 async def test_a_text_completion_has_no_asides(house: Any, mesh: ScriptedMesh) -> None:
