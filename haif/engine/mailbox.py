@@ -66,7 +66,7 @@ class Mailbox:
         self._check_text(output)
         self._check_scores(output)
         self._check_asides(output)
-        self._asides = merged([*self._asides, *output.asides])
+        self._asides += output.asides
         self._scores += output.scores
         self._tokens += output.tokens
         self._text.append(output.text)
@@ -85,7 +85,7 @@ class Mailbox:
         if retold is not None:
             return retold
         if self._tokens or any(self._text):
-            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores, self._asides)
+            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores, merged(self._asides))
             self._given += len(self._tokens)
             self._tokens, self._text, self._scores, self._asides = [], [], [], []
             return piece

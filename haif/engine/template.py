@@ -92,7 +92,8 @@ class ChatTemplate:
         except _FAULTS as error:
             raise Unsupported(f"the model's chat template cannot be used: {_words(error)}", param="messages") from None
         self.source = source
-        self.settings = frozenset(meta.find_undeclared_variables(environment.parse(source))) - _NOT_SETTINGS
+        named = meta.find_undeclared_variables(environment.parse(source))
+        self.settings = frozenset(named) - _NOT_SETTINGS - frozenset(environment.globals)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
     def render(
