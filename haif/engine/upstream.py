@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from haif.base import limits
+from haif.base.conversation import REASONING, Aside, Turn
 from haif.base.errors import (
     ContextTooLong,
     EngineDied,
@@ -59,12 +60,20 @@ def asking(request: Generate, model: str, context_tokens: int) -> tuple[str, byt
         schema = {"name": "answer", "strict": True, "schema": msgspec.Raw(request.json_schema.encode())}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.chat is not None:
-        body["messages"] = [{"role": role, "content": content} for role, content in request.chat]
+        body["messages"] = [_message(turn) for turn in request.chat]
         return "/chat/completions", msgspec.json.encode(body)
     body["prompt"] = request.text
     if request.suffix is not None:
         body["suffix"] = request.suffix
     return "/completions", msgspec.json.encode(body)
+
+
+def _message(turn: Turn) -> dict[str, str]:
+    if turn.calls or turn.call_id:
+        raise Unsupported("the server behind this worker is not asked about calls of functions", param="messages")
+    plain = {"role": turn.role, "content": turn.content}
+    more = {"name": turn.name, "reasoning_content": turn.reasoning}
+    return plain | {name: value for name, value in more.items() if value}
 
 
 def _check(request: Generate) -> None:
@@ -74,6 +83,11 @@ def _check(request: Generate) -> None:
         if field.name not in _HONOURED and getattr(request.sampling, field.name) != getattr(_PLAIN, field.name):
             param = _NAMES.get(field.name, field.name)
             raise Unsupported(f"the server behind this worker does not promise {param}", param=param)
+    if request.tools is not None:
+        raise Unsupported("the server behind this worker is not asked to call functions", param="tools")
+    if request.settings:
+        param = "chat_template_kwargs"
+        raise Unsupported("the server behind this worker does not promise what its template is told", param=param)
     if request.logprobs is not None:
         raise Unsupported("token ids of the server behind this worker are unknown, so there are no logprobs of them",
                           param="logprobs")  # fmt: skip
@@ -84,6 +98,7 @@ def _check(request: Generate) -> None:
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
     tool_calls: list[Any] | None = None
 
 
@@ -142,7 +157,7 @@ class AnswerReader:
         self._tokens_max, self._fit = request.tokens_max, request.fit
         self._line = bytearray()
         self._events = self._bytes = 0
-        self.tokens = 0
+        self.tokens = self._thoughts = 0
         self._reason: FinishReason | None = None
         self._usage: _Usage | None = None
         self._done = False
@@ -186,6 +201,7 @@ class AnswerReader:
             finish_reason=cast("FinishReason", self._reason), prompt_tokens=prompt,
             cached_tokens=min(max(0, cached), max(0, prompt - 1)), completion_tokens=self.tokens,
             submitted_ns=submitted_ns, queued_ns=0, prefill_ns=first_ns, decode_ns=max(0, last_ns - first_ns),
+            reasoning_tokens=self._thoughts,
         )  # fmt: skip
 
     def _event(self, raw: bytes) -> list[Piece]:
@@ -216,21 +232,23 @@ class AnswerReader:
         text = choice.text if choice.text is not None else choice.delta.content if choice.delta else None
         if choice.index != 0 or (choice.delta and choice.delta.tool_calls):
             raise Malformed("the server sent another kind of answer than was asked for")
-        if text and self._reason is not None:
+        thought = choice.delta.reasoning_content if choice.delta else None
+        if (text or thought) and self._reason is not None:
             raise Malformed("the server went on after the end of its answer")
         if choice.finish_reason is not None:
             if choice.finish_reason not in ("stop", "length"):
                 raise Malformed("the server ended its answer for a reason that nobody asked for")
             self._reason = cast("FinishReason", choice.finish_reason)
-        return [self._piece(text)] if text else []
+        return [self._piece(text or "", thought or "")] if text or thought else []
 
-    def _piece(self, text: str) -> Piece:
-        self._bytes += len(text)
+    def _piece(self, text: str, thought: str) -> Piece:
+        self._bytes += len(text) + len(thought)
         if self._bytes > self._tokens_max * limits.ANSWER_BYTES_PER_TOKEN_MAX:
             raise Oversize("the server sent more text than the tokens asked for can stand for")
         tokens = [NO_TOKEN] if self.tokens < self._tokens_max else []
-        piece = Piece(self.tokens, tokens, text, [])
+        piece = Piece(self.tokens, tokens, text, [], [Aside(REASONING, thought)] if thought else [])
         self.tokens += len(tokens)
+        self._thoughts += len(tokens) if thought else 0
         return piece
 
 

@@ -247,7 +247,7 @@ class Worker:
             async with engine.generate(generate(ticket)) as events:
                 async for event in events:
                     if isinstance(event, Piece):
-                        chunk = Chunk(event.first, event.tokens, event.text, event.scores)
+                        chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
                         output.add(chunk)
                         yield Answer(chunk=chunk)
                     else:
@@ -258,11 +258,13 @@ class Worker:
     ) -> End:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
-            engine=about.engine, sandbox=sandbox_of(about), verifiable=about.verifiable,
+            engine=about.engine, exact=about.exact, sandbox=sandbox_of(about), verifiable=about.verifiable,
             started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
-        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
+        return End(
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
+        )
 
     def _record(self, ticket: Ticket, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -288,7 +290,7 @@ def generate(ticket: Ticket) -> Generate:
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
-        chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
+        chat=request.chat,
         text=request.text,
         suffix=request.suffix,
         tokens_max=request.tokens_max,
@@ -300,4 +302,6 @@ def generate(ticket: Ticket) -> Generate:
         seed=terms.seed,
         resumed=ticket.resumed,
         fit=request.fit,
+        tools=request.tools,
+        settings=request.settings,
     )

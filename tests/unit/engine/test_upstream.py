@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from haif.base import limits
+from haif.base.conversation import REASONING, Aside, Tool, Toolbox, Turn
 from haif.base.errors import (
     ContextTooLong,
     EngineDied,
@@ -32,7 +33,7 @@ from tests.support.upstreams import DONE, HANG, MODEL, event, http, said, script
 
 JUDGED = {
     "id", "chat", "text", "tokens_max", "sampling", "stop", "seed", "suffix", "logprobs", "json_schema", "scope",
-    "resumed", "fit",
+    "resumed", "fit", "draft", "tools", "settings",
 }  # fmt: skip
 
 
@@ -76,6 +77,9 @@ def test_an_answer_as_long_as_fits_has_no_limit_in_a_chat_and_half_of_the_contex
         (request(repeat_penalty=1.1), "repeat_penalty"),
         (request(bias=[(1, 2.0)]), "logit_bias"),
         (request(logprobs=2), "logprobs"),
+        (request(chat=[("user", "x")], tools=Toolbox([Tool("f", None, "{}", strict=False)])), "tools"),
+        (request(chat=[("user", "x")], settings=[("enable_thinking", False)]), "chat_template_kwargs"),
+        (request(chat=[Turn("tool", "x", call_id="c")]), "messages"),
     ],
 )
 def test_what_such_a_server_does_not_promise_is_refused_and_named(what: Generate, param: str) -> None:
@@ -115,6 +119,15 @@ def test_pieces_count_as_tokens_without_ids_and_the_servers_own_count_adds_the_r
     assert ("stop", 7, 5, 2, 3) == (
         done.finish_reason, done.prompt_tokens, done.completion_tokens, done.prefill_ns, done.decode_ns,
     )  # fmt: skip
+
+
+def test_what_is_thought_comes_beside_the_text_and_is_counted() -> None:
+    thought = event(choices=[{"delta": {"reasoning_content": "hm"}}])
+    reader = AnswerReader(request())
+    first, second = reader.feed(thought + said("so", "stop") + usage(1, 2))
+    assert ([Aside(REASONING, "hm")], "") == (first.asides, first.text)
+    assert ([], "so") == (second.asides, second.text)
+    assert 1 == reader.finished(submitted_ns=0, first_ns=0, last_ns=0).reasoning_tokens
 
 
 def test_wherever_the_stream_is_cut_it_is_heard_the_same() -> None:
