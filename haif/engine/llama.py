@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import llama_cpp as api
@@ -54,7 +55,7 @@ def build() -> str:
 
 
 class Llama:
-    """A loaded model with one KV cache share per slot.
+    """A loaded model with a share of the KV cache for each slot, or `cells` for all of them.
 
     `descriptor` is an open file that was checked; it is read from its beginning and stays open.
     Raises `Unsupported` when llama.cpp cannot read it as a model that generates text token by token, `Misuse` when it
@@ -62,7 +63,14 @@ class Llama:
     """
 
     def __init__(
-        self, descriptor: int, *, slots: int, context_tokens: int, threads: int, recipe: Recipe = _PLAIN
+        self,
+        descriptor: int,
+        *,
+        slots: int,
+        context_tokens: int,
+        threads: int,
+        kv_tokens: int = 0,
+        recipe: Recipe = _PLAIN,
     ) -> None:
         api.llama_backend_init()
         self.recipe = recipe
@@ -71,6 +79,9 @@ class Llama:
         self.context_trained = int(api.llama_model_n_ctx_train(self._model))
         self.context_tokens = context_tokens or min(self.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
+        self.cells = (kv_tokens or slots * self.context_tokens) if recipe.unified else 0
+        if recipe.unified and self.cells < self.context_tokens:
+            raise Misuse(f"a KV cache of {self.cells} tokens does not hold one context of {self.context_tokens}")
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
         self._slots = slots
@@ -93,7 +104,7 @@ class Llama:
 
     def _open_context(self, slots: int, context_tokens: int, threads: int) -> Any:
         params = api.llama_context_default_params()
-        params.n_ctx = slots * -(-context_tokens // _CELLS) * _CELLS
+        params.n_ctx = _padded(self.cells) or slots * _padded(context_tokens)
         params.n_batch = params.n_ubatch = batch_tokens_max(slots)
         params.n_seq_max = slots
         params.n_outputs_max_per_seq = _PROBE_TOKENS
@@ -238,19 +249,26 @@ class Llama:
         api.llama_model_free(self._model)
 
 
-def climb(descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int) -> tuple[Llama, bool]:
+def climb(
+    descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int, kv_tokens: int = 0
+) -> tuple[Llama, bool]:
     """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
 
     Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
     """
+    build = partial(Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens)
     *rungs, last = PROFILES[profile]
     for recipe in rungs:
-        llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=recipe)
+        llama = build(recipe=recipe)
         if llama.exact():
             return llama, True
         llama.close()
-    llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=last)
+    llama = build(recipe=last)
     return llama, profile != FAST and llama.exact()
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _CELLS) * _CELLS
 
 
 def _load(descriptor: int, recipe: Recipe) -> Any:

@@ -7,8 +7,9 @@ in order of arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Demand(Protocol):
@@ -21,6 +22,21 @@ class Demand(Protocol):
     @property
     def computed(self) -> int:
         """How many of them are in the KV cache."""
+
+
+class Member(Protocol):
+    """An answer at work: `number` grows with the time it was asked for."""
+
+    @property
+    def number(self) -> int:
+        """Which it is."""
+
+    @property
+    def scope(self) -> bytes:
+        """Whose it is."""
+
+
+M = TypeVar("M", bound=Member)
 
 
 class Work(NamedTuple):
@@ -56,3 +72,13 @@ def schedule(sequences: Iterable[Demand], *, batch_tokens_max: int, prefill_toke
             decode.append(Work(place, start, length, last=length == missing))
             room -= length
     return decode
+
+
+def victim(running: Sequence[M]) -> M:
+    """Whom to preempt: of the scope with the most answers, the youngest; never the oldest of all.
+
+    So the oldest ends, then the next is the oldest: nobody is preempted for ever. Needs two answers at least.
+    """
+    count = Counter(each.scope for each in running)
+    oldest = min(each.number for each in running)
+    return max((each for each in running if each.number != oldest), key=lambda each: (count[each.scope], each.number))

@@ -158,6 +158,22 @@ async def test_the_profile_fast_answers_and_claims_no_exactness(tiny):
     assert [what.tokens_max for what in MIXED] == [end.completion_tokens for *_, end in found]
 
 
+async def test_more_answers_than_the_cache_holds_are_all_answered_in_full(tiny):
+    asks = [request("the", temperature=1.0, seed=seed, tokens_max=200) for seed in range(6)]
+    async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=700) as running:
+        found = await asyncio.gather(*(read(running, ask) for ask in asks))
+        assert [200] * 6 == [end.completion_tokens for *_, end in found]
+        now = running.statistics()
+    assert now.preemptions > 0
+    assert (700, 0) == (now.kv_tokens_max, now.queued)
+
+
+async def test_a_cache_smaller_than_one_context_is_refused(tiny):
+    with pytest.raises(Misuse, match="does not hold one context"):
+        async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=255):
+            pass
+
+
 async def test_an_end_of_text_token_ends_the_answer_and_has_no_text(tmp_path):
     model = build_tiny_model(tmp_path / "m.gguf", end_bias=4.0)
     async with engine(model) as running:

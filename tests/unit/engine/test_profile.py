@@ -39,6 +39,12 @@ def test_a_profile_nobody_knows_is_refused_by_name():
         check_settings(replace(SETTINGS, profile="quick"))
 
 
+def test_shares_of_a_fixed_size_cannot_be_made_fewer():
+    with pytest.raises(Misuse, match="leave kv_tokens at 0"):
+        check_settings(replace(SETTINGS, kv_tokens=100))
+    check_settings(replace(SETTINGS, profile=FAST, kv_tokens=100))
+
+
 def test_exact_native_without_its_build_says_how_to_make_it_and_fast_goes_without(monkeypatch, tmp_path):
     monkeypatch.setattr(rooms, "NATIVE", tmp_path / "none")
     with pytest.raises(Misuse, match="--native"):
