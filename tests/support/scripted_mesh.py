@@ -17,6 +17,7 @@ from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tok
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
@@ -53,12 +54,15 @@ class ScriptedMesh:
     """Implements `gateway.service.mesh.Mesh`."""
 
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    of_choice: dict[int, Attempt] = field(default_factory=dict)  # what happens to one of several choices instead
+    jobs_of: dict[JobId, int] = field(default_factory=dict)
     models: tuple[ModelCard, ...] = (CARD, ASLEEP)
     alter_reservation: Callable[[Reservation], Reservation] = lambda terms: terms
     finalise_error: HaifError | None = None
     jobs: dict[JobId, JobView] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
+    demands: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -76,7 +80,9 @@ class ScriptedMesh:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
         self.spoken.clear()
-        self.seeds.append(journey.ask.seed)
+        self.seeds.append(journey.submission(1.0).tenant_seed)
+        self.jobs_of[journey.job] = journey.choice
+        self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
 
     async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
@@ -115,7 +121,8 @@ class ScriptedMesh:
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
-        attempt = self.attempts[ticket.attempt - 1]
+        choice = self.jobs_of[ticket.reservation.payload.job]
+        attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
         answers = self._answers(ticket, attempt)
         try:
             yield answers
@@ -165,7 +172,7 @@ class ScriptedMesh:
                 output_tokens=output.tokens_digest(),
                 output_text=output.text_digest(),
                 engine="test-engine",
-                sandbox="none",
+                sandbox=Sandbox("none", ["seccomp"]),
                 started=1,
                 finished=2,
                 resumed=len(ticket.resumed),

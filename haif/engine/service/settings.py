@@ -32,8 +32,9 @@ class EngineSettings:
 
     `context_tokens` is per slot; 0 takes what the model was trained for, at most
     `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. `kv_tokens` is for all slots together, where the profile lets them share; 0
-    is enough for all of them at their longest, with less an answer may be preempted and go on later. With
-    `insecure_no_sandbox` the model is served even where no jail can be had; the level says so.
+    is enough for all of them at their longest, with less an answer may be preempted and go on later. Below the level
+    `sandbox_min` nothing is served; with `insecure_no_sandbox` the model is served even where no jail can be had, and
+    the level says so.
     """
 
     model: Path
@@ -43,7 +44,13 @@ class EngineSettings:
     threads: int
     profile: str = EXACT  # of `engine.profile`
     kv_tokens: int = 0
+    sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
+
+    @property
+    def demanded(self) -> str:
+        """The level (`base.confinement`) without which nothing is served."""
+        return "none" if self.insecure_no_sandbox else self.sandbox_min
 
 
 def check_settings(settings: EngineSettings) -> None:
