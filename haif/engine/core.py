@@ -21,6 +21,7 @@ from haif.engine.cache import Cache, Memory
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.noise import Desk
 from haif.engine.pace import Pace
+from haif.engine.passes import Span
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule, victim
@@ -28,9 +29,6 @@ from haif.engine.slots import Slot
 from haif.engine.text import TextStream
 
 Rows = npt.NDArray[np.float32]
-Span = tuple[
-    int, int, Sequence[int], bool
-]  # slot, position of the first token, tokens, whether logits of the last are due
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits

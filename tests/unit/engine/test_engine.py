@@ -59,7 +59,7 @@ async def test_an_answer_is_the_same_alone_and_batched_with_seven_others(tiny):
 @pytest.mark.parametrize("quantisation", ["F32", "F16", "Q8_0"])  # Llama repacks Q4_0 weights, which is not exact
 async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tmp_path, quantisation):
     model = build_tiny_model(tmp_path / "m.gguf", quantisation=quantisation, seed=3)
-    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, verbose=False)
+    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, flash_attn=True, verbose=False)
     prompt = direct.tokenize(b"once upon a time", add_bos=True)
     expected = [
         token for token, _ in zip(direct.generate(prompt, temp=0.0, repeat_penalty=1.0), range(40), strict=False)

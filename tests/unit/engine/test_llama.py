@@ -66,7 +66,7 @@ def tiny_file(tiny):
 SMALL = {"slots": 2, "context_tokens": 256, "threads": 1}
 
 
-@pytest.mark.parametrize(("holds", "rung", "exact"), [(0, 0, True), (1, 1, True), (9, 1, False)])
+@pytest.mark.parametrize(("holds", "rung", "exact"), [(0, 0, True), (1, 1, True), (9, 3, False)])
 def test_the_first_recipe_that_holds_is_taken_and_what_holds_is_said(tiny_file, monkeypatch, holds, rung, exact):
     verdicts = iter(range(9))
     monkeypatch.setattr(Llama, "exact", lambda _: next(verdicts) == holds)
@@ -82,17 +82,19 @@ def test_fast_shares_its_cells_and_claims_nothing(tiny_file, monkeypatch):
 
 
 @pytest.mark.parametrize("quantisation", ["F32", "Q8_0", "Q4_0"])
-def test_repacked_weights_are_exact_over_a_long_context_too(tmp_path, quantisation):
+@pytest.mark.parametrize("recipe", [Recipe(repack=True), Recipe(repack=True, flash=True)], ids=["repack", "flash"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_exact_recipes_are_exact_over_a_long_context_too(tmp_path, quantisation, recipe, threads):
     path = build_tiny_model(tmp_path / "m.gguf", quantisation=quantisation, layers=1)
     descriptor = os.open(path, os.O_RDONLY)
-    model = Llama(descriptor, slots=3, context_tokens=700, threads=2, recipe=Recipe(repack=True))
+    model = Llama(descriptor, slots=3, context_tokens=700, threads=threads, recipe=recipe)
     tokens = [(7 * place + 3) % model.size for place in range(600)]
     for start in range(0, 600, 200):
         whole = model.decode([(0, start, tokens[start : start + 200], True)]).tobytes()
     for start in range(0, 599, 120):
         model.decode([(slot, start, tokens[start : min(start + 120, 599)], False) for slot in (1, 2)])
     assert whole == model.decode([(1, 599, tokens[599:], True)]).tobytes()
-    assert whole == model.decode([(2, 599, tokens[599:], True), (0, 600, [5], True)])[0].tobytes()
+    assert whole == model.decode([(0, 600, [5], True), (2, 599, tokens[599:], True)])[1].tobytes()
     model.close()
 
 
