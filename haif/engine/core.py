@@ -7,7 +7,7 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +33,6 @@ Span = tuple[
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
-_NO_ROWS: Rows = np.empty((0, 0), np.float32)
 
 
 class Model(Protocol):
@@ -42,6 +41,10 @@ class Model(Protocol):
     @property
     def size(self) -> int:
         """How many tokens the vocabulary has."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether a batch of sequences costs each of them what the longest costs, so that prompts go by themselves."""
 
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
@@ -181,20 +184,21 @@ class Core:
         self._queue = deque(answer for answer in self._queue if answer.number != number)
         self._retold = [output for output in self._retold if output.number != number]
 
-    def step(self, clock_ns: Callable[[], int]) -> Step:
-        """Compute one batch and say what came of it."""
+    def step(self, clock_ns: Callable[[], int], cost_ns: Callable[[], int] = lambda: 0) -> Step:
+        """Compute one batch and say what came of it. `cost_ns`: processor time; without it prompts never wait."""
         retold, self._retold = self._retold, []
-        began = clock_ns()
-        self._join(began)
+        self._join(clock_ns())
         streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
         works = schedule(
             self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
         )
-        rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
-        now = clock_ns()
-        if works:
-            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
-        outputs, refused = self._collect(works, rows, now)
+        outputs: list[Output] = []
+        refused: list[Refused] = []
+        for batch, beside in self._batches(works, streams):
+            before = cost_ns()
+            rows = self._model.decode([_span(answer, work) for answer, work in batch])
+            self._pace.learn(beside, sum(work.length for _, work in batch) - beside, cost_ns() - before)
+            self._collect(batch, rows, clock_ns(), outputs, refused)
         return Step(
             outputs=outputs,
             refused=refused,
@@ -204,6 +208,12 @@ class Core:
             kv_tokens=sum(answer.computed for answer in self._running),
             retold=retold,
         )
+
+    def _batches(self, works: Sequence[Work], streams: int) -> Iterator[tuple[list[tuple[Answer, Work]], int]]:
+        """What to compute at once, and how many streams are in it: all, or streams and prompts apart."""
+        pairs = [(self._running[work.place], work) for work in works]
+        batches = ((pairs[:streams], streams), (pairs[streams:], 0)) if self._model.apart else ((pairs, streams),)
+        return ((batch, beside) for batch, beside in batches if batch)
 
     def _join(self, now_ns: int) -> None:
         while self._queue and len(self._running) < len(self._slots):
@@ -234,34 +244,27 @@ class Core:
         answer.slot, target.busy = target, True
         target.scope, target.tokens = answer.scope, answer.tokens
 
-    def _span(self, work: Work) -> Span:
-        answer = self._running[work.place]
-        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
-
-    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
-        outputs: list[Output] = []
-        refused: list[Refused] = []
-        ended: list[Answer] = []
+    def _collect(
+        self, batch: Sequence[tuple[Answer, Work]], rows: Rows, now_ns: int, outputs: list[Output],
+        refused: list[Refused],
+    ) -> None:  # fmt: skip
+        """Take in what was computed; answers that ended leave."""
         row = 0
-        for place, _, length, last in works:
-            answer = self._running[place]
-            answer.computed += length
+        for answer, work in batch:
+            answer.computed += work.length
             answer.slot.computed = answer.computed
-            if not last:
+            if not work.last:
                 continue
             row += 1
             try:
                 outputs.append(self._advance(answer, rows[row - 1], now_ns))
+                ended = outputs[-1].end is not None
             except Refusal as refusal:  # nothing can follow that fits the schema
                 refused.append(refusal_of(answer.number, refusal))
-                ended.append(answer)
-            else:
-                if outputs[-1].end is not None:
-                    ended.append(answer)
-        for answer in ended:
-            self._release(answer)
-            self._running.remove(answer)
-        return outputs, refused
+                ended = True
+            if ended:
+                self._release(answer)
+                self._running.remove(answer)
 
     def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
         """Sample one token and see whether the answer ends with it."""
@@ -301,6 +304,10 @@ class Core:
             slot.tokens, slot.computed = (), 0
         self._freed += 1
         slot.busy, slot.used = False, self._freed
+
+
+def _span(answer: Answer, work: Work) -> Span:
+    return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
 
 
 def batch_tokens_max(slots: int) -> int:

@@ -67,6 +67,7 @@ class Llama:
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
         self._slots = slots
+        self.apart = True  # each sequence has cells of its own, and all in a batch attend to as many as the longest has
         self.context = self._open_context(slots, self.context_tokens, threads)
         self._memory = api.llama_get_memory(self.context)
         self._batch = _Batch(batch_tokens_max(slots))
