@@ -210,10 +210,12 @@ class Core:
         )
 
     def _batches(self, works: Sequence[Work], streams: int) -> Iterator[tuple[list[tuple[Answer, Work]], int]]:
-        """What to compute at once, and how many streams are in it: all, or streams and prompts apart."""
+        """What to compute at once, by slot (see `slots`), and how many streams are in it: all, or prompts apart."""
         pairs = [(self._running[work.place], work) for work in works]
         batches = ((pairs[:streams], streams), (pairs[streams:], 0)) if self._model.apart else ((pairs, streams),)
-        return ((batch, beside) for batch, beside in batches if batch)
+        for batch, beside in batches:
+            if batch:
+                yield sorted(batch, key=lambda pair: pair[0].slot.number), beside
 
     def _join(self, now_ns: int) -> None:
         while self._queue and len(self._running) < len(self._slots):
