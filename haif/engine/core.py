@@ -189,9 +189,8 @@ class Core:
         retold, self._retold = self._retold, []
         self._join(clock_ns())
         streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
-        works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
-        )
+        room = self._pace.room(streams, prompts=len(self._running) - streams)
+        works = schedule(self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=room)
         outputs: list[Output] = []
         refused: list[Refused] = []
         for batch, beside in self._batches(works, streams):

@@ -27,14 +27,17 @@ class Pace:
         self._each: deque[float] = deque(maxlen=_KEPT)  # what one token more adds
         self._mixed = 0  # steps beside prompts since the last without
 
-    def room(self, streams: int) -> int:
-        """How many prompt tokens the next step may compute beside so many streams; now and then none."""
+    def room(self, streams: int, prompts: int = 1) -> int:
+        """How many prompt tokens the next step may compute beside so many streams; now and then none.
+
+        Each prompt that waits adds its share: where many wait and few run, most is gained by computing prompts.
+        """
         each = median(self._each or (0.0,))
         if not streams or each <= 0.0:
             return limits.PREFILL_CHUNK_TOKENS
         if self._mixed >= _PAUSE - 1:
             return 0
-        tokens = int((limits.PREFILL_SLOWDOWN - 1.0) * self._without(streams, each) / each)
+        tokens = int(prompts * (limits.PREFILL_SLOWDOWN - 1.0) * self._without(streams, each) / each)
         return max(limits.PREFILL_CHUNK_TOKENS_MIN, min(tokens, limits.PREFILL_CHUNK_TOKENS))
 
     def learn(self, streams: int, prompt_tokens: int, cost_ns: int) -> None:

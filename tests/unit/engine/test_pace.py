@@ -69,3 +69,8 @@ def test_when_everything_gets_slower_prompts_keep_their_share():
         room = pace.room(8)
         pace.learn(8, room, 3 * (20_000 + 1000 * (8 + room)))
     assert pace.room(8) in (0, 20, 21)
+
+
+def test_where_many_wait_and_few_run_prompts_get_more():
+    pace = taught(0, 1000, streams=16)
+    assert (12, 48, MOST) == (pace.room(16), pace.room(16, 4), pace.room(16, 40))
