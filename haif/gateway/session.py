@@ -50,6 +50,7 @@ from haif.protocol.inference import (
     tokens_digest,
 )
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
 from haif.protocol.sandbox import check_sandbox
@@ -119,7 +120,8 @@ class Journey:
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
             tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
             deadline_ms=int(seconds_left * 1000),
-            sandbox_min=self.ask.sandbox_min, execution=self.ask.execution or VERIFIABLE,
+            sandbox_min=self.ask.sandbox_min, prefixes=prefix_tags(self.ask.request),
+            execution=self.ask.execution or VERIFIABLE,
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:

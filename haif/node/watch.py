@@ -114,6 +114,7 @@ def watch_pool(telemetry: Telemetry, pool: Pool) -> None:
         telemetry.total(names.ENGINE_DEATHS, deaths)
         telemetry.total(names.ENGINE_PREFILL_TOKENS, prompt)
         telemetry.total(names.ENGINE_DECODE_TOKENS, answers)
+        telemetry.total(names.ENGINE_PREEMPTIONS, pool.preemptions)
         slots = sum(each.slots for each in busy)
         telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, sum(each.running for each in busy) / slots if slots else 0.0)
         telemetry.gauge(names.ENGINE_KV_TOKENS, sum(each.kv_tokens for each in busy))

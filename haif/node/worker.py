@@ -202,8 +202,8 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
-        profile=settings.profile, sandbox_min=settings.sandbox_min,
-        insecure_no_sandbox=settings.insecure_no_sandbox,
+        profile=settings.profile, kv_tokens=settings.kv_tokens,
+        sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
 
     def opened(*, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter) -> Engine:
@@ -213,5 +213,7 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
         header, size = header_of(model)
     except HaifError:  # the engine child will say what is wrong with it
         header, size = {}, model.manifest.payload.size
-    needed = needs(header, size, slots=settings.slots, context_tokens=settings.context_tokens)
+    needed = needs(
+        header, size, slots=settings.slots, context_tokens=settings.context_tokens, kv_tokens=settings.kv_tokens
+    )
     return Served(model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened, pinned=pinned)

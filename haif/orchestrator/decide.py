@@ -35,6 +35,7 @@ from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobF
 from haif.orchestrator.placement import Fleet, WorkerView, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.seeds import drawn_seed, given_seed
@@ -99,6 +100,7 @@ def submit(
         entropy,
         sandbox_min=demanded,
         execution=request.execution,
+        prefixes=request.prefixes,
     )
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
@@ -131,6 +133,8 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest("must fit into 64 bits", param="seed")
     if request.sandbox_min not in LEVELS:
         raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
+    if not are_tags(request.prefixes, limits.PREFIX_TAGS_MAX):
+        raise InvalidRequest(f"a request has at most {limits.PREFIX_TAGS_MAX} tags of 8 bytes", param="prefixes")
     if request.execution not in DEMANDS:
         raise InvalidRequest(f"must be one of {', '.join(DEMANDS)}", param="haif.execution")
     if request.deadline_ms <= 0:

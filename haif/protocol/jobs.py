@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base.codec import Message
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
@@ -37,7 +39,8 @@ class SubmitJob(Message, frozen=True):
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
     `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least, `execution`
-    (`base.execution`) whether it must be one that can be verified.
+    (`base.execution`) whether it must be one that can be verified. `prefixes` are tags (`protocol.prefixes`) of the
+    request's beginnings, the longest last: a worker that has them is preferred.
     """
 
     job: JobId
@@ -48,6 +51,7 @@ class SubmitJob(Message, frozen=True):
     tenant_seed: int | None
     deadline_ms: int
     sandbox_min: str = "none"
+    prefixes: list[bytes] = field(default_factory=list)
     execution: str = VERIFIABLE
 
 

@@ -36,9 +36,12 @@ class Needs:
         return self.file + self.cache + self.buffers
 
 
-def needs(header: Mapping[str, int | float | bool | str], size: int, *, slots: int, context_tokens: int) -> Needs:
-    """What a model file of `size` bytes with this header needs. `context_tokens` 0: as trained, within the default.
+def needs(
+    header: Mapping[str, int | float | bool | str], size: int, *, slots: int, context_tokens: int, kv_tokens: int = 0
+) -> Needs:
+    """What a model file of `size` bytes with this header needs.
 
+    `context_tokens` 0: as trained, within the default. `kv_tokens` that all slots share, 0: a whole context for each.
     What a header leaves out is taken for what the format says it then is, or for nothing.
     """
     family = str(header.get("general.architecture", ""))
@@ -48,7 +51,7 @@ def needs(header: Mapping[str, int | float | bool | str], size: int, *, slots: i
         return max(0, int(value)) if isinstance(value, int | float) else otherwise
 
     context = context_tokens or min(told("context_length"), limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
-    cells = slots * -(-context // _PAD) * _PAD
+    cells = -(-kv_tokens // _PAD) * _PAD if kv_tokens else slots * -(-context // _PAD) * _PAD
     width, heads = told("embedding_length"), max(1, told("attention.head_count", 1))
     sharing = told("attention.head_count_kv", heads)
     key, value = told("attention.key_length", width // heads), told("attention.value_length", width // heads)

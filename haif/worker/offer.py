@@ -26,10 +26,11 @@ def offer_of(standing: Standing, place: Place, certificate: bytes) -> Offer:
     )
 
 
-def load_of(standing: Standing) -> Load | None:
+def load_of(standing: Standing, hot: list[bytes]) -> Load | None:
     """The load; None for a model that no work is to be placed on now.
 
-    Who waits for the model to be loaded is queued, as far as an orchestrator is concerned.
+    Who waits for the model to be loaded is queued, as far as an orchestrator is concerned. `hot`: tags of beginnings
+    that its cache may have.
     """
     now = standing.statistics
     if not standing.is_offered or (standing.state is State.WARM and not (now and now.usable)):
@@ -41,6 +42,7 @@ def load_of(standing: Standing) -> Load | None:
         queued=(now.queued if now else 0) + standing.waiting,
         tokens_per_second=now.tokens_per_second if now else 0.0,
         sandbox=sandbox_of(standing.about or standing.sibling),
+        hot=hot if now else [],
         ready_seconds=standing.ready_seconds,
     )
 

@@ -46,6 +46,7 @@ class Standing:
     case: Case | None = None
     sibling: ModelInfo | None = None
     verifiable: bool = True
+    life: int = 0  # another number for each child; what one computed, the next has not
 
     @property
     def is_offered(self) -> bool:

@@ -170,7 +170,7 @@ class Upstream:
             slots=self._settings.slots, running=self._running, queued=self._asked - self._running, kv_tokens=0,
             kv_tokens_max=0, tokens_per_second=meter.rates(self._clock.now())[0], batch_tokens=0.0, steps=meter.steps,
             prompt_tokens=meter.prompt_tokens, cached_tokens=meter.cached_tokens,
-            completion_tokens=meter.completion_tokens, deaths=0, usable=self._alive.is_set(),
+            completion_tokens=meter.completion_tokens, preemptions=0, deaths=0, usable=self._alive.is_set(),
         )  # fmt: skip
 
 

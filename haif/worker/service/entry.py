@@ -63,6 +63,7 @@ class Entry:
     stage: str = ""
     percent: int = 0
     seconds: float = 0.0  # its last loading took
+    loads: int = 0
     about: ModelInfo | None = None
     meter: Meter = field(default_factory=Meter)
 
@@ -83,6 +84,7 @@ class Entry:
     def standing(self, *, fits: bool, case: Case | None, sibling: ModelInfo | None, ready_seconds: float) -> Standing:
         """How it stands; what the pool alone knows is told."""
         about, served = self.about, self.served
+        now = self.engine.statistics() if self.engine is not None else None
         return Standing(
             model=served.model, name=served.name, slots=served.slots,
             state=State.QUARANTINED if case else self.state, case=case, sibling=sibling,
@@ -90,5 +92,5 @@ class Entry:
             context_tokens=about.context_tokens if about else served.needs.context_tokens,
             stage=self.stage if self.state is State.LOADING else "", percent=self.percent,
             ready_seconds=ready_seconds, waiting=len(self.waiting), about=about,
-            statistics=self.engine.statistics() if self.engine is not None else None,
+            statistics=now, life=(self.loads << 20) + (now.deaths if now else 0),
         )  # fmt: skip

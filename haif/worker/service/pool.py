@@ -232,6 +232,7 @@ class Pool:
         if entry.served.needs.file:
             self._pace = max(entry.served.needs.file / max(entry.seconds, 1e-3), 1.0)
         self._loads += 1
+        entry.loads += 1
         self._now(entry, State.WARM)
 
     def _died(self, entry: Entry, cause: str, *, loading: bool = False) -> None:
@@ -377,6 +378,11 @@ class Pool:
     def counts(self) -> tuple[int, int, int]:
         """How often a model was loaded, unloaded, and how many children ended unasked."""
         return self._loads, self._unloads, self._deaths
+
+    @property
+    def preemptions(self) -> int:
+        """How often an answer gave its KV cells up for others, in all engines there were."""
+        return sum(entry.meter.preemptions for entry in self._entries.values())
 
     def tokens(self) -> tuple[int, int]:
         """Prompt tokens and answer tokens computed, by all engines there were."""

@@ -28,12 +28,14 @@ from haif.protocol import heartbeats, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
 from haif.worker.answer import prefix_scope, seal_receipt
+from haif.worker.hot import Hot
 from haif.worker.offer import load_of, offer_of, sandbox_of
 from haif.worker.service.pool import Pool
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
@@ -87,6 +89,7 @@ class Worker:
         self._offered: dict[ModelDigest, Offer] = {}
         self._news = asyncio.Event()
         self._redeemed = Redeemed()
+        self._hot = {model: Hot() for model in pool.models}
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
         self._heard = asyncio.Event()
@@ -197,7 +200,10 @@ class Worker:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
 
     def _loads(self) -> list[Load]:
-        return [] if self._draining else [load for each in self._pool.standings() if (load := load_of(each))]
+        if self._draining:
+            return []
+        loads = [(each, self._hot[each.model].tags(each.life)) for each in self._pool.standings()]
+        return [load for each, hot in loads if (load := load_of(each, hot))]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -261,6 +267,7 @@ class Worker:
             engine=about.engine, exact=about.exact, sandbox=sandbox_of(about), verifiable=about.verifiable,
             started=started, now=self._clock.wall(),
         )  # fmt: skip
+        self._hot[ticket.reservation.payload.model].add(prefix_tags(ticket.request))
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(
             done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens

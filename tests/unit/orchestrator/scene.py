@@ -59,7 +59,7 @@ def load(
     running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDigest = MODEL, sandbox: Sandbox = REDUCED,
     ready_seconds: float = 0.0,
 ) -> Load:  # fmt: skip
-    return Load(model, slots, running, queued, 0.0, sandbox, ready_seconds)
+    return Load(model, slots, running, queued, 0.0, sandbox, ready_seconds=ready_seconds)
 
 
 def offer(port: int = 4000, model: ModelDigest = MODEL, sandbox: Sandbox = REDUCED) -> Offer:
