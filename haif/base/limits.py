@@ -288,8 +288,25 @@ COMPLETION_TOKENS_DEFAULT: Final = 256
 COMPLETION_TOKENS_MAX: Final = 32_768
 
 # --- worker, orchestrator ---------------------------------------------------------------------------------------------
-HEARTBEAT_SECONDS: Final = 5.0
-HEARTBEAT_SILENCE_SECONDS: Final = 15.0  # a worker silent for this long gets no work
+HEARTBEAT_SECONDS: Final = 1.0
+HEARTBEAT_SILENCE_SECONDS: Final = 3.0  # a worker silent for this long gets no work
+BREAKER_FAILURES_IN_A_ROW: Final = 5  # of one worker and model: then it gets no work for a while; as Envoy
+BREAKER_SHARE: Final = 0.5  # or this share of its calls within a window
+BREAKER_CALLS_MIN: Final = 20  # if there were so many
+BREAKER_WINDOW_SECONDS: Final = 10.0
+BREAKER_OPEN_SECONDS: Final = 5.0  # the first time; doubled with each time that follows closely
+BREAKER_OPEN_SECONDS_MAX: Final = 60.0
+BREAKER_PROBE_SECONDS: Final = 1.0  # between two jobs that show whether it is well again
+BREAKERS_MAX: Final = 10_000  # workers and models with a history; the one longest without news is forgotten
+EJECTED_SHARE_MAX: Final = 0.5  # of the workers of a model: the others work whatever is said of them
+RETRY_SHARE: Final = 0.1  # retries a gateway may have for each job it submits
+RETRIES_PER_SECOND: Final = 10.0  # and besides: a worker that dies with all its streams is no storm
+RETRIES_AT_ONCE_MAX: Final = 100.0
+RETRY_BUDGETS_MAX: Final = 1024  # gateways whose budget is remembered
+POISON_DEATHS: Final = 3  # engines that died of one job: it gets no fourth
+PACE_JOBS: Final = 20  # over about so many jobs of a model the mean time of one is taken
+PACE_TOKENS_MIN: Final = 16  # shorter answers say nothing about how fast a worker is
+PACE_SLOW_FACTOR: Final = 4.0  # a token that took this many times the usual is as bad as a failure
 WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
 RESERVATION_TTL_MS: Final = 30_000  # a ticket is redeemed within this, or not at all
 RESERVATIONS_REMEMBERED_MAX: Final = 65_536  # tickets a worker remembers having redeemed
@@ -301,6 +318,7 @@ JOBS_ENDED_REMEMBERED_MAX: Final = 4096  # ended jobs kept in memory; older ones
 FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be reported this long after the deadline
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
+WAIT_SECONDS_MAX: Final = 60.0  # nobody is told to come back later than that: clients give up beyond two minutes
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 

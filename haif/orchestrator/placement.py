@@ -1,4 +1,8 @@
-"""Which worker gets the next attempt: the least loaded live one, ties broken at random.
+"""Which worker gets the next attempt: of two drawn from the least loaded live ones the one with less to do.
+
+Two draws, because several orchestrators know each other's placements only from the next heartbeats: always taking the
+least loaded would send them all to the same one (Mitzenmacher 2001, "The Power of Two Choices"). Passed over, as long
+as there are others: workers whose breaker is open, and those that lost an attempt and were not heard since.
 
 A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
 is what it reported, corrected by what we know better: the reservations that were made or ended since.
@@ -21,6 +25,7 @@ from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Verified
+from haif.orchestrator.brakes import Brakes
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
@@ -39,6 +44,8 @@ class WorkerView:
     slots: int
     load: int
     context_tokens: int
+    ejected: bool = False
+    doubted: bool = False
 
     @property
     def depth(self) -> float:
@@ -50,9 +57,18 @@ class WorkerView:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
 
+    def wait(self, job_seconds: float) -> float:
+        """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
+        return max(0, self.load - self.slots + 1) / self.slots * job_seconds
 
-def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes]) -> WorkerView:
-    """The least loaded worker that was not tried. Raises `NoWorker`, or `Overloaded` when all are full."""
+
+def choose(
+    views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes], job_seconds: float = 0.0
+) -> WorkerView:
+    """One of the least loaded workers that were not tried.
+
+    Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
+    """
     untried = [view for view in views if view.worker not in tried]
     if not untried:
         raise NoWorker(
@@ -61,10 +77,23 @@ def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Call
         )
     able = [view for view in untried if not view.is_full]
     if not able:
-        raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
-    least = min(view.depth for view in able)
-    best = [view for view in able if view.depth == least]
-    return best[int.from_bytes(entropy(8), "big") % len(best)]
+        wait = min(view.wait(job_seconds) for view in untried)
+        raise Overloaded(
+            "the queues of all workers of this model are full",
+            retry_after=min(max(limits.HEARTBEAT_SECONDS, wait), limits.WAIT_SECONDS_MAX),
+        )
+    admitted = [view for view in able if not view.ejected] or able
+    sound = [view for view in admitted if not view.doubted] or admitted
+    least = min(view.depth for view in sound)
+    near = [view for view in sound if view.depth <= least + 1 / view.slots]
+    return min(_two(near, entropy), key=lambda view: view.depth)
+
+
+def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:
+    """Two of them at random, in a random order; the only one, where there is but one."""
+    drawn = int.from_bytes(entropy(8), "big")
+    first = views.pop(drawn % len(views))
+    return [first, views[(drawn >> 32) % len(views)]] if views else [first]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +113,7 @@ class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
 
     workers_max: int = limits.WORKERS_MAX
+    brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
     _boots: dict[PeerId, BootId] = field(default_factory=dict)
@@ -106,6 +136,11 @@ class Fleet:
                 raise Overloaded(f"{self.workers_max} workers are alive here; join another orchestrator")
         shares = {load.model: _share(load, busy.get((worker, load.model), {}), wall) for load in heartbeat.loads}
         self._pulses[worker] = _Pulse(now, shares)
+        self.brakes.heard(worker)
+
+    def lost(self, worker: PeerId) -> None:
+        """Its last session with us ended: it gets no work until it is heard again."""
+        self._pulses.pop(worker, None)
 
     def offered(self, worker: PeerId, offer: Offer) -> None:
         """A worker offers a model, or offers it anew."""
@@ -118,13 +153,24 @@ class Fleet:
     def live(self, model: ModelDigest, busy: Busy, now: Instant) -> list[WorkerView]:
         """The workers that can be given work on this model."""
         views: list[WorkerView] = []
+        ejected = self.brakes.ejected([(worker, model) for worker in self._offers.get(model, {})], now)
         for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
             if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens))
+            views.append(
+                WorkerView(
+                    worker,
+                    offer.place,
+                    share.slots,
+                    load,
+                    offer.context_tokens,
+                    ejected=(worker, model) in ejected,
+                    doubted=self.brakes.is_doubted(worker),
+                )
+            )
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:

@@ -182,6 +182,10 @@ GATEWAY_RESUMED = Counter(
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+BREAKERS_OPEN = Gauge(
+    "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
+    (ORCHESTRATOR,),
+)  # fmt: skip
 PLACEMENTS = Counter("haif_placements_total", "Attempts placed on a worker.", (ORCHESTRATOR,))
 PLACEMENT_FAILURES = Counter(
     "haif_placement_failures_total", "Attempts for which no worker was found, by reason.", (ORCHESTRATOR,), (REASON,)

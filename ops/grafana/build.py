@@ -76,14 +76,18 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         )),
         Panel("Refused for quota", "reqps", "By the allowance that was used up.",
               rate("haif_gateway_rate_limited_total", "dimension")),
-        Panel("Attempts placed again", "reqps", "Attempts that failed before their first token.",
-              rate("haif_gateway_retries_total", "reason")),
+        Panel("Attempts placed again", "reqps", "Attempts that failed, and answers gone on with.", (
+            *named("placed again:", rate("haif_gateway_retries_total", "reason")),
+            *named("gone on with:", rate("haif_gateway_resumed_total", "reason")),
+        )),
     )),
     ("Orchestrator", (
         Panel("Jobs", "ops", "Jobs per second that went into each state.", rate("haif_job_transitions_total", "state")),
         Panel("Jobs open", "short", "Placed and not yet over.", level("haif_jobs_open")),
         Panel("Workers live", "short", "With a verified offer and a recent heartbeat, as each orchestrator sees it.",
               level("haif_workers_live", "instance")),
+        Panel("Breakers open", "short", "Workers that get no work on a model, or only probes.",
+              level("haif_breakers_open", "instance")),
         Panel("Placements", "ops", "Attempts placed, and those for which no worker was found.", (
             ("placed", f"sum(rate(haif_placements_total{RATE}))"),
             *named("failed:", rate("haif_placement_failures_total", "reason")),
