@@ -63,7 +63,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),
-        ("sandbox", said.sandbox),
+        ("sandbox", str(said.sandbox)),
         ("signature", "Ed25519 (COSE_Sign1): worker, orchestrator and gateway all verify"),
     ]
 

@@ -47,6 +47,12 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_usage: bool | None = None
 
 
+class Haif(msgspec.Struct, forbid_unknown_fields=True):
+    """What `haif` holds: demands that OpenAI has no word for."""
+
+    sandbox: Literal["none", "reduced", "full"] | None = None
+
+
 class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What both kinds of request may say."""
 
@@ -64,6 +70,7 @@ class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: _REPEAT | None = None
     max_tokens: _TOKENS | None = None
+    haif: Haif | None = None
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.confinement import stricter
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
@@ -37,11 +38,16 @@ class Ask:
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
+    sandbox_min: str = "none"  # the level that the worker's jail must have
     echo: str = ""  # what a text completion's answer begins with
 
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""
         return replace(self, request=structs.replace(self.request, scope=scope))
+
+    def confined(self, level: str) -> Ask:
+        """The same, in a jail of at least this level."""
+        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
 
 
 def parse_chat(body: bytes, nonce: Nonce) -> Ask:
@@ -86,6 +92,7 @@ def _ask(
     return Ask(
         kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
+        sandbox_min=(common.haif and common.haif.sandbox) or "none",
     )  # fmt: skip
 
 

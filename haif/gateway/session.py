@@ -17,6 +17,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
+from haif.base.confinement import suffices
 from haif.base.errors import (
     ContextTooLong,
     Expired,
@@ -38,6 +39,7 @@ from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_reque
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
+from haif.protocol.sandbox import check_sandbox
 
 # The request itself is at fault: every other worker would say the same.
 _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
@@ -99,6 +101,7 @@ class Journey:
         return SubmitJob(
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
             tokens_max=self.ask.request.tokens_max, tenant_seed=self.ask.seed, deadline_ms=int(seconds_left * 1000),
+            sandbox_min=self.ask.sandbox_min,
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
@@ -187,6 +190,11 @@ class Journey:
             raise Malformed("the worker says one thing and signs another", self._worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
+        check_sandbox(signed.sandbox, self._worker)
+        if not suffices(signed.sandbox.level, self.ask.sandbox_min):
+            raise WrongState(
+                f"the worker signed that it ran this in a jail of level {signed.sandbox.level}", self._worker
+            )
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
         return receipt

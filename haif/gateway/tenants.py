@@ -15,6 +15,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
+from haif.base.confinement import LEVELS
 from haif.base.errors import InvalidRequest, OverQuota, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest
@@ -29,11 +30,12 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.TENANT_NAME_CH
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who may ask, how often: `rpm` requests per minute, `burst` at once."""
+    """Who may ask, how often: `rpm` requests per minute, `burst` at once; and the least level of jail that will do."""
 
     name: str
     rpm: int
     burst: int
+    sandbox_min: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def check_tenant(tenant: Tenant) -> Tenant:
         )
     if not 1 <= tenant.rpm <= 1_000_000 or not 1 <= tenant.burst <= 1_000_000:
         raise InvalidRequest("--rpm and --burst must be between 1 and 1,000,000")
+    if tenant.sandbox_min not in LEVELS:
+        raise InvalidRequest(f"--sandbox-min must be one of {', '.join(LEVELS)}")
     return tenant
 
 

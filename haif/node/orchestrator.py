@@ -32,6 +32,7 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
             )
             for model in models
         ),
+        sandbox_min=settings.sandbox_min,
     )
     async with (
         open_ground(settings, listen=True) as ground,

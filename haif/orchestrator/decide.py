@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
+from haif.base.confinement import LEVELS, stricter, suffices
 from haif.base.errors import (
     BadSignature,
     EngineDied,
@@ -77,8 +78,11 @@ class Decision:
 def submit(
     state: State, fleet: Fleet, request: SubmitJob, gateway: PeerId, *,
     past: Job | None, catalogue: Mapping[str, CatalogueEntry], identity: Identity, now: Moment, entropy: Entropy,
+    sandbox_min: str = "none",
 ) -> Decision:  # fmt: skip
     """Place a new job. `past` is a job of this id that ended so long ago that the state forgot it.
+
+    `sandbox_min` is what the operator demands of every worker's jail; a job may demand more.
 
     Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Overloaded`, `NoWorker`, or `WrongState` for an id in use.
     """
@@ -89,24 +93,27 @@ def submit(
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
-    worker = _first_worker(state, fleet, model.digest, request.deadline_ms / 1000, now, entropy)
+    demanded = stricter(request.sandbox_min, sandbox_min)
+    worker = _first_worker(state, fleet, model.digest, demanded, request.deadline_ms / 1000, now, entropy)
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
         seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
+        sandbox_min=demanded,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
 
 
 def _first_worker(
-    state: State, fleet: Fleet, model: ModelDigest, patience: float, now: Moment, entropy: Entropy
+    state: State, fleet: Fleet, model: ModelDigest, sandbox_min: str, patience: float, now: Moment, entropy: Entropy
 ) -> WorkerView:
     """Refuse at once, saying when to come back, whom the queues would keep waiting until nobody wants the answer."""
     job_seconds = fleet.brakes.seconds(model)
-    worker = choose(fleet.live(model, state.busy, now.instant), (), entropy, job_seconds)
+    live = fleet.live(model, state.busy, now.instant)
+    worker = choose(live, (), entropy, sandbox_min=sandbox_min, job_seconds=job_seconds)
     wait = worker.wait(job_seconds)
     if wait >= patience:
         raise Overloaded(
@@ -133,6 +140,8 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
     if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
         raise InvalidRequest("must fit into 64 bits", param="seed")
+    if request.sandbox_min not in LEVELS:
+        raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
     if request.deadline_ms <= 0:
         raise Timeout("there is no time left for this job")
 
@@ -223,9 +232,11 @@ def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Ent
         raise Overloaded("so much fails now that retries would only add to it", retry_after=limits.HEARTBEAT_SECONDS)
     live = fleet.live(job.model_digest, state.busy, now.instant)
     tried = {attempt.worker for attempt in job.attempts}
-    if all(view.worker in tried for view in live):  # who failed before may be well again; not who failed just now
+    if all(
+        view.worker in tried for view in live if suffices(view.sandbox, job.sandbox_min)
+    ):  # who failed before may be well again; not who failed just now
         tried = {job.attempt.worker}
-    return choose(live, tried, entropy, fleet.brakes.seconds(job.model_digest))
+    return choose(live, tried, entropy, sandbox_min=job.sandbox_min, job_seconds=fleet.brakes.seconds(job.model_digest))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class JobSubmitted(Message, frozen=True):
     seed_proof: bytes
     deadline: int
     at: int
+    sandbox_min: str = "none"
 
 
 class AttemptReserved(Message, frozen=True):

@@ -52,6 +52,7 @@ class Job:
     seed: Seed
     seed_proof: bytes
     deadline: int
+    sandbox_min: str
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""

@@ -35,6 +35,7 @@ class SubmitJob(Message, frozen=True):
     """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
+    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least.
     """
 
     job: JobId
@@ -44,6 +45,7 @@ class SubmitJob(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     deadline_ms: int
+    sandbox_min: str = "none"
 
 
 class RetryJob(Message, frozen=True):

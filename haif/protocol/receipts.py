@@ -16,6 +16,7 @@ from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.jobs import Reservation
+from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import check_seed
 
 
@@ -38,7 +39,7 @@ class Receipt(Message, frozen=True):
     output_tokens: Digest
     output_text: Digest
     engine: str  # build and execution profile, as the engine reports it
-    sandbox: str
+    sandbox: Sandbox  # what confined that engine
     started: int
     finished: int
     resumed: int = 0

@@ -13,6 +13,7 @@ from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
+from haif.protocol.sandbox import Sandbox
 
 
 def prefix_scope(gateway: PeerId, scope: bytes) -> bytes:
@@ -28,7 +29,7 @@ def seal_receipt(
     resumed: Sequence[int],
     *,
     engine: str,
-    sandbox: str,
+    sandbox: Sandbox,
     started: WallTime,
     now: WallTime,
 ) -> bytes:

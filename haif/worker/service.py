@@ -19,7 +19,7 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
-from haif.engine.request import Finished, Generate, Piece
+from haif.engine.request import Finished, Generate, ModelInfo, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
@@ -28,6 +28,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.protocol.sandbox import Sandbox
 from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
@@ -140,7 +141,7 @@ class Worker:
             place=self._way.place(),
             context_tokens=about.context_tokens,
             slots=self._engine.statistics().slots,
-            sandbox=about.sandbox,
+            sandbox=_sandbox(about),
             engine=about.engine,
             certificate=self._wire.certificate,
         )
@@ -182,7 +183,8 @@ class Worker:
         now = self._engine.statistics()
         if self._draining or not now.usable:
             return []  # nothing is placed here then
-        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
+        sandbox = _sandbox(self._engine.model)
+        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second, sandbox)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class Worker:
         about = self._engine.model
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
-            engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+            engine=about.engine, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
@@ -261,6 +263,10 @@ class Worker:
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
+
+
+def _sandbox(about: ModelInfo) -> Sandbox:
+    return Sandbox(about.sandbox, list(about.missing))
 
 
 def generate(ticket: Ticket) -> Generate:

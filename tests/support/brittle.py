@@ -32,6 +32,7 @@ from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run
 from haif.protocol.jobs import FailJob, FinaliseJob, JobView, ModelCard, RetryJob
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
+from haif.protocol.sandbox import Sandbox
 from haif.telemetry.service import Telemetry
 from haif.worker.answer import seal_receipt
 from haif.worker.service import generate
@@ -141,7 +142,7 @@ class Worker:
                         continue
                     receipt = seal_receipt(
                         WORKERS[self.peer], ticket.reservation, output, found, ticket.resumed,
-                        engine="babble", sandbox="none", started=desk.wall, now=desk.wall,
+                        engine="babble", sandbox=Sandbox("none", ["seccomp"]), started=desk.wall, now=desk.wall,
                     )  # fmt: skip
                     yield Answer(end=End(found.finish_reason, found.prompt_tokens, 0, output.tokens, receipt))
         finally:

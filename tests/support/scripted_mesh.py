@@ -17,6 +17,7 @@ from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tok
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
@@ -59,6 +60,7 @@ class ScriptedMesh:
     jobs: dict[JobId, JobView] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
+    demands: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -77,6 +79,7 @@ class ScriptedMesh:
         self.traceparents.append(trip.traceparent)
         self.spoken.clear()
         self.seeds.append(journey.ask.seed)
+        self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
 
     async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
@@ -165,7 +168,7 @@ class ScriptedMesh:
                 output_tokens=output.tokens_digest(),
                 output_text=output.text_digest(),
                 engine="test-engine",
-                sandbox="none",
+                sandbox=Sandbox("none", ["seccomp"]),
                 started=1,
                 finished=2,
                 resumed=len(ticket.resumed),

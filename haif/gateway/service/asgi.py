@@ -145,6 +145,7 @@ class App:
         check_body(exchange.headers)
         ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
         ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
+        ask = ask.confined(admitted.tenant.sandbox_min)
         exchange.model = self._published(ask.model)
         inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
         await inference.answer()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from functools import partial
 from typing import Any
 
 import openai
@@ -35,6 +36,7 @@ from haif.gateway.tenants import Tenant
 from haif.protocol.inference import Answer, Chunk
 from haif.protocol.jobs import JobView
 from haif.protocol.receipts import check_bundle
+from haif.protocol.sandbox import Sandbox
 from tests.support.scripted_mesh import MODEL, STRANGER, WORKER, Attempt, Hang, ScriptedMesh
 
 BODY: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -412,6 +414,7 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(alter=lambda receipt: replace(receipt, attempt=9)),
         Attempt(alter=lambda receipt: replace(receipt, prompt_tokens=99)),
         Attempt(alter=lambda receipt: replace(receipt, finish_reason="tired")),
+        Attempt(alter=lambda receipt: replace(receipt, sandbox=Sandbox("full", ["seccomp"]))),
         Attempt(end=lambda end: replace(end, receipt=end.receipt[:-1] + bytes([end.receipt[-1] ^ 1]))),
         Attempt(end=lambda end: replace(end, receipt=b"")),
         Attempt(end=lambda _: None),
@@ -431,6 +434,27 @@ async def test_an_answer_that_does_not_verify_is_never_done(house: Any, mesh: Sc
     assert '"error"' in text
     assert mesh.finalised == []
     assert len(mesh.failures) == 1
+
+
+_JAILS = (Sandbox("none", ["seccomp"]), Sandbox("reduced", ["cgroups"]), Sandbox("full", []))
+
+
+@pytest.mark.parametrize(("demanded", "attempt"), [("none", 1), ("reduced", 2), ("full", 3)])
+async def test_a_jail_that_is_demanded_is_passed_on_and_looked_for_in_the_receipt(
+    house: Any, mesh: ScriptedMesh, demanded: str, attempt: int
+) -> None:
+    mesh.attempts = [Attempt(alter=partial(replace, sandbox=said)) for said in _JAILS]
+    assert (await house.post(BODY | {"haif": {"sandbox": demanded}})).status_code == 200
+    assert [demanded] == mesh.demands
+    assert mesh.finalised[0].payload.attempt == attempt
+
+
+async def test_a_tenant_may_have_a_demand_of_its_own_and_a_request_more(house: Any, mesh: ScriptedMesh) -> None:
+    _, key = await house.store.create(Tenant("careful", 60, 60, "reduced"))
+    mesh.attempts = [Attempt(alter=partial(replace, sandbox=_JAILS[2]))]
+    for asked in ({}, {"haif": {"sandbox": "none"}}, {"haif": {"sandbox": "full"}}):
+        assert (await house.post(BODY | asked, authorization=f"Bearer {key}")).status_code == 200
+    assert ["reduced", "reduced", "full"] == mesh.demands
 
 
 async def test_a_receipt_by_another_worker_is_counted_and_refused(house: Any, mesh: ScriptedMesh) -> None:

@@ -50,6 +50,7 @@ from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
+from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
@@ -183,7 +184,7 @@ class Peers:
         terms = ticket.payload
         receipt = Receipt(
             terms.job, terms.attempt, terms.gateway, ticket.digest, terms.request_digest, terms.model, 5, 2, "stop",
-            output.tokens_digest(), output.text_digest(), "engine", "none", 1, 2,
+            output.tokens_digest(), output.text_digest(), "engine", Sandbox("none", ["seccomp"]), 1, 2,
         )  # fmt: skip
         yield codec.encode(Answer(end=End("stop", 5, 0, 2, seal(WORKER, Domain.RECEIPT, receipt))))
 

@@ -35,6 +35,13 @@ def refusal(parse: Any, **changes: Any) -> tuple[str | None, str]:
     return problem.param, problem.code
 
 
+def test_a_jail_may_be_demanded_and_nothing_else_of_haif() -> None:
+    assert ["none", "full"] == [chat().sandbox_min, chat(haif={"sandbox": "full"}).sandbox_min]
+    assert completion(haif={"sandbox": "reduced"}).sandbox_min == "reduced"
+    assert refusal(chat, haif={"sandbox": "padded"}) == ("haif.sandbox", "invalid_value")
+    assert refusal(chat, haif={"worker": "x"})[0] == "haif.worker"
+
+
 # --- what is honoured -------------------------------------------------------------------------------------------------
 
 

@@ -29,10 +29,12 @@ from tests.unit.orchestrator.scene import (
     ANNE,
     BOB,
     CLEO,
+    FULL,
     GATEWAY,
     MODEL,
     ORCHESTRATOR,
     OTHER_GATEWAY,
+    REDUCED,
     REQUEST,
     WORKERS,
     Desk,
@@ -86,6 +88,21 @@ def test_asking_twice_gives_the_same_ticket() -> None:
     desk.pass_time(5)
     assert desk.submit(submission(deadline_ms=55_000)) == first
     assert len(desk.happened) == 2
+
+
+@pytest.mark.parametrize(("asked", "operator"), [("full", "none"), ("none", "full"), ("full", "full")])
+def test_a_demand_for_a_jail_holds_for_every_attempt(asked: str, operator: str) -> None:
+    desk = Desk().staffed(ANNE, sandbox=REDUCED).staffed(BOB, CLEO, sandbox=FULL)
+    first = ticket(desk.submit(submission(sandbox_min=asked), sandbox_min=operator))
+    second = ticket(desk.retry(RetryJob(JOB, 1, "timeout")))
+    assert {first.worker, second.worker} == {BOB, CLEO}
+    third = ticket(desk.retry(RetryJob(JOB, 2, "timeout")))
+    assert third.worker == first.worker  # rather one that failed before than one without such a jail
+
+
+def test_a_demand_that_is_no_level_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="none, reduced, full"):
+        Desk().staffed().submit(submission(sandbox_min="dungeon"))
 
 
 @pytest.mark.parametrize(

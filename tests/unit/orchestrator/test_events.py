@@ -22,7 +22,7 @@ SEED = st.none() | st.integers(-(1 << 63), (1 << 63) - 1)
 ANY_EVENT = st.one_of(
     st.builds(
         JobSubmitted, ids(JobId), ids(PeerId), TEXT, TEXT, ids(ModelDigest), ids(Digest), COUNT, SEED, ids(Seed),
-        st.binary(max_size=80), COUNT, COUNT,
+        st.binary(max_size=80), COUNT, COUNT, TEXT,
     ),
     st.builds(
         AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT,
@@ -40,10 +40,10 @@ GOLDEN = {
         request_digest=Digest(b"r" * 32), tokens_max=16, tenant_seed=-1, seed=Seed(b"s" * 32), seed_proof=b"p",
         deadline=9, at=1,
     ): (
-        "019cc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
+        "019dc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
         "67676767a3616461a474696e79c4206d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6dc42072"
         "7272727272727272727272727272727272727272727272727272727272727210ffc420737373737373737373737373737373"
-        "7373737373737373737373737373737373c401700901"
+        "7373737373737373737373737373737373c401700901a46e6f6e65"
     ),
     AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2): (
         "029ac410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"

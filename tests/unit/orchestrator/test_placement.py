@@ -15,7 +15,8 @@ from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
-from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
+from haif.protocol.sandbox import Sandbox
+from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, FULL, MODEL, REDUCED, counting, load, offer
 
 START = Instant(1000.0)
 WALL = WallTime(1_700_000_000_000)
@@ -25,8 +26,8 @@ MANY = [PeerId(bytes([n]) * 32) for n in range(1, 8)]
 TOPIC = offer_topic(NET, MODEL)
 
 
-def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024)
+def view(worker: PeerId, taken: int, slots: int = 4, *, sandbox: str = "reduced") -> WorkerView:
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024, sandbox)
 
 
 def fleet(*workers: PeerId) -> Fleet:
@@ -89,9 +90,25 @@ def test_full_queues_are_overload_not_absence() -> None:
         (99.0, 60.0),
     ):
         with pytest.raises(Overloaded) as caught:
-            choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting(), job_seconds)
+            choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting(), job_seconds=job_seconds)
         assert caught.value.retry_after == wait
     assert choose([view(ANNE, 3 + limits.WORKER_QUEUE_MAX)], (), counting()).worker == ANNE
+
+
+def test_a_jail_that_is_demanded_counts_before_the_load() -> None:
+    views = [view(ANNE, 0), view(BOB, 3, sandbox="full"), view(CLEO, 0, sandbox="none")]
+    assert choose(views, (), counting(), sandbox_min="full").worker == BOB
+    assert choose(views, {BOB}, counting(), sandbox_min="reduced").worker == ANNE
+    with pytest.raises(NoWorker, match="'full', as is demanded"):
+        choose(views, {BOB}, counting(), sandbox_min="full")
+
+
+def test_a_worker_is_as_confined_as_the_weaker_of_its_words() -> None:
+    for offered, beaten, level in ((FULL, REDUCED, "reduced"), (REDUCED, FULL, "reduced"), (FULL, FULL, "full")):
+        known = Fleet()
+        known.offered(ANNE, offer(sandbox=offered))
+        known.hear(ANNE, Heartbeat([load(sandbox=beaten)]), {}, START, WALL)
+        assert [level] == [view.sandbox for view in known.live(MODEL, {}, START)]
 
 
 # --- who is live ------------------------------------------------------------------------------------------------------
@@ -201,8 +218,9 @@ LIES = {
     "negative queue": [load(0, -1)],
     "a model twice": [load(), load()],
     "too many models": [load(model=ModelDigest(n.to_bytes(32, "big"))) for n in range(limits.HEARTBEAT_LOADS_MAX + 1)],
-    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"))],
-    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"))],
+    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"), REDUCED)],
+    "an impossible jail": [load(sandbox=Sandbox("full", ["seccomp"]))],
+    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"), REDUCED)],
 }
 
 
@@ -238,6 +256,7 @@ def test_an_offer_that_holds_is_taken() -> None:
         (record(body=b"junk"), Malformed),
         (record(offer(port=0)), Malformed),
         (record(offer(port=70_000)), Malformed),
+        (record(offer(sandbox=Sandbox("padded", ["cell"]))), Malformed),
     ],
 )
 def test_an_offer_that_does_not_hold_is_refused(found: Verified[Record], error: type[Exception]) -> None:

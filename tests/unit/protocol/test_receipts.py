@@ -13,6 +13,7 @@ from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.protocol.inference import Chunk, OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, check_receipt
+from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import drawn_seed
 
 ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -27,7 +28,7 @@ TERMS = Reservation(
 RESERVATION = open_sealed(Reservation, Domain.RESERVATION, seal(ORCHESTRATOR, Domain.RESERVATION, TERMS))
 RECEIPT = Receipt(
     TERMS.job, 1, GATEWAY.peer, RESERVATION.digest, TERMS.request_digest, TERMS.model, 9, 3, "stop",
-    OUTPUT.tokens_digest(), OUTPUT.text_digest(), "engine", "process", 10, 20,
+    OUTPUT.tokens_digest(), OUTPUT.text_digest(), "engine", Sandbox("reduced", ["cgroups"]), 10, 20,
 )  # fmt: skip
 
 
