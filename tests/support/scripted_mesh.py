@@ -66,6 +66,7 @@ class ScriptedMesh:
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)  # the text of each token of the answer
+    gate: asyncio.Event | None = None  # where there is one, the worker waits for it
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,6 +131,8 @@ class ScriptedMesh:
 
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
+        if self.gate is not None:
+            await self.gate.wait()
         output = OutputHash()
         del self.spoken[len(ticket.resumed) :]
         if ticket.resumed:

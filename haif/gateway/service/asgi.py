@@ -18,10 +18,12 @@ from haif.base.ids import JobId, Nonce
 from haif.gateway import openai
 from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
+from haif.gateway.once import REPLAYED, Kept, Keyed, keyed
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
+from haif.gateway.service.requests import Requests
 from haif.gateway.service.tenants import LiveDirectory
 from haif.telemetry import names
 
@@ -43,9 +45,10 @@ class _Route:
 class App:
     """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
 
-    def __init__(self, *, means: Means, tenants: LiveDirectory) -> None:
+    def __init__(self, *, means: Means, tenants: LiveDirectory, requests: Requests) -> None:
         self._means = means
         self._tenants = tenants
+        self._requests = requests
         self._open = 0
         self._draining = False
         self._empty = asyncio.Event()
@@ -143,12 +146,31 @@ class App:
     async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
-        ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        body = await exchange.body()
+        ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
         ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
         ask = ask.confined(admitted.tenant.sandbox_min)
         exchange.model = self._published(ask.model)
         inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
-        await inference.answer()
+        request = keyed(self._requests.secret, admitted.tenant.name, exchange.headers, exchange.path, body)
+        if request is None:
+            await inference.answer()
+        else:
+            await self._once(exchange, request, inference)
+
+    async def _once(self, exchange: Exchange, request: Keyed, inference: Inference) -> None:
+        """Answer a request under an Idempotency-Key, or give it the answer it had."""
+        async with self._requests.once(request, inference.job, self._means.mesh) as before:
+            if before is not None:
+                exchange.out.append(REPLAYED)
+                await exchange.reply(before.body, status=before.status, kind=before.kind)
+                return
+
+            async def keep(body: bytes) -> None:
+                await self._requests.answered(request, inference.job, Kept(exchange.status, exchange.kind, body))
+
+            exchange.keep(keep)
+            await inference.answer_for_later()
 
     # --- models and jobs ----------------------------------------------------------------------------------------------
 

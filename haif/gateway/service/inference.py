@@ -55,6 +55,17 @@ class Inference:
         self._envelope = Envelope(self._job, ask, created=means.clock.wall() // 1000)
         self._stream = Stream(self._envelope)
         self._first: Instant | None = None
+        self._listener_matters = True
+
+    @property
+    def job(self) -> JobId:
+        """As which job it is answered."""
+        return self._job
+
+    async def answer_for_later(self) -> None:
+        """Answer, also if the tenant hangs up: it will come back for the answer."""
+        self._listener_matters = False
+        await self.answer()
 
     async def answer(self) -> None:
         """Answer while the tenant listens, at most until its deadline."""
@@ -80,6 +91,9 @@ class Inference:
         try:
             ends: list[asyncio.Future[Any]] = [working, watching, self._means.stopping]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not self._listener_matters:
+                ends.remove(watching)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 self._record(working.result(), span)
             elif watching.done():

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from haif.gateway.service import TENANTS_SCHEMA, Front, TenantStore
+from haif.gateway.service import REQUESTS_SCHEMA, TENANTS_SCHEMA, Front, Requests, TenantStore
 from haif.gateway.tenants import Tenant
 from haif.runtime.clock import SystemClock, entropy
 from haif.storage.service import Database
@@ -25,6 +25,7 @@ class House:
     mesh: ScriptedMesh
     front: Front
     store: TenantStore
+    requests: Requests
     telemetry: Telemetry
     key: str
     client: openai.AsyncOpenAI
@@ -61,6 +62,8 @@ async def open_house(
             Telemetry(role="gateway", instance="test", spans=folder / "spans.sqlite", otlp=None)
         )
         database = await stack.enter_async_context(Database(folder / "tenants.sqlite", TENANTS_SCHEMA))
+        kept = await stack.enter_async_context(Database(folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True))
+        requests = Requests(kept, b"s" * 32, SystemClock())
         store = TenantStore(database, clock=SystemClock(), entropy=entropy)
         _, key = await store.create(Tenant("acme", rpm, burst))
         front = await stack.enter_async_context(
@@ -70,6 +73,7 @@ async def open_house(
                 mesh=mesh,
                 peer=GATEWAY.peer,
                 tenants=database,
+                requests=requests,
                 telemetry=telemetry,
                 clock=SystemClock(),
                 entropy=entropy,
@@ -83,7 +87,7 @@ async def open_house(
             )
         )
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{host}:{port}"))
-        yield House(mesh, front, store, telemetry, key, client, http)
+        yield House(mesh, front, store, requests, telemetry, key, client, http)
 
 
 @pytest.fixture
