@@ -16,7 +16,16 @@ from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
 from haif.gateway import openai
-from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
+from haif.gateway.admission import (
+    Admitted,
+    charge,
+    check_body,
+    check_choices,
+    check_quota,
+    check_room,
+    key_of,
+    quota_headers,
+)
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.once import REPLAYED, Kept, Keyed, keyed
 from haif.gateway.openai import Ask
@@ -25,6 +34,7 @@ from haif.gateway.service.exchange import Disconnected, Exchange, Message, Recei
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.requests import Requests
 from haif.gateway.service.tenants import LiveDirectory
+from haif.gateway.tenants import Tenant
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
@@ -121,9 +131,13 @@ class App:
     async def _admit(self, exchange: Exchange) -> Admitted:
         check_room(self._open - 1, self._draining)
         tenant = await self._tenants.tenant_of(key_of(exchange.headers))
-        admitted = charge(tenant, self._tenants.directory, self._means.clock.now())
+        return self._charge(exchange, tenant, 1)
+
+    def _charge(self, exchange: Exchange, tenant: Tenant, requests: int) -> Admitted:
+        admitted = charge(tenant, self._tenants.directory, self._means.clock.now(), requests)
+        exchange.out = [each for each in exchange.out if not each[0].startswith(b"x-ratelimit-")]
         exchange.out += quota_headers(admitted)
-        check_quota(admitted)
+        check_quota(admitted, requests)
         return admitted
 
     async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
@@ -148,6 +162,9 @@ class App:
         check_body(exchange.headers)
         body = await exchange.body()
         ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
+        if ask.choices > 1:
+            check_choices(admitted, ask.choices)
+            self._charge(exchange, admitted.tenant, ask.choices - 1)
         ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
         ask = ask.confined(admitted.tenant.sandbox_min)
         exchange.model = self._published(ask.model)
@@ -160,14 +177,14 @@ class App:
 
     async def _once(self, exchange: Exchange, request: Keyed, inference: Inference) -> None:
         """Answer a request under an Idempotency-Key, or give it the answer it had."""
-        async with self._requests.once(request, inference.job, self._means.mesh) as before:
+        async with self._requests.once(request, inference.jobs, self._means.mesh) as before:
             if before is not None:
                 exchange.out.append(REPLAYED)
                 await exchange.reply(before.body, status=before.status, kind=before.kind)
                 return
 
             async def keep(body: bytes) -> None:
-                await self._requests.answered(request, inference.job, Kept(exchange.status, exchange.kind, body))
+                await self._requests.answered(request, inference.jobs, Kept(exchange.status, exchange.kind, body))
 
             exchange.keep(keep)
             await inference.answer_for_later()

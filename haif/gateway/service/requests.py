@@ -19,7 +19,7 @@ from haif.storage.service import Database
 REQUESTS_SCHEMA: Final = (
     """
     CREATE TABLE requests (
-        name BLOB PRIMARY KEY, tenant TEXT NOT NULL, content BLOB NOT NULL, job BLOB NOT NULL, at INTEGER NOT NULL,
+        name BLOB PRIMARY KEY, tenant TEXT NOT NULL, content BLOB NOT NULL, jobs BLOB NOT NULL, at INTEGER NOT NULL,
         answered INTEGER NOT NULL, answer BLOB
     ) STRICT;
     CREATE INDEX requests_by_time ON requests (at);
@@ -28,11 +28,14 @@ REQUESTS_SCHEMA: Final = (
 )
 _ENDED: Final = "failed"
 
+Jobs = tuple[JobId, ...]
+"""The jobs of one request: one for each choice, at least one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     content: Digest
-    job: JobId
+    jobs: Jobs
     answered: bool
     answer: bytes | None
 
@@ -47,40 +50,43 @@ class Requests:
         self._open: set[Digest] = set()  # being answered by this process: bounded as its open requests are
 
     @asynccontextmanager
-    async def once(self, request: Keyed, job: JobId, mesh: Mesh) -> AsyncIterator[Kept | None]:
-        """The answer this request had; or None, and whoever is in the block answers it, as `job`.
+    async def once(self, request: Keyed, jobs: Jobs, mesh: Mesh) -> AsyncIterator[Kept | None]:
+        """The answer this request had; or None, and whoever is in the block answers it, as `jobs`.
 
         Raises `Rejected`: it is another request than came under this key first, it is being answered, or it was
         answered and the answer is gone. If the block ends without `answered`, the request may be answered anew once
-        its job is known to have failed. Raises `Overloaded` when a tenant has used too many keys.
+        all its jobs are known to have failed. Raises `Overloaded` when a tenant has used too many keys.
         """
         if request.name in self._open:
             known = await self._find(request.name)
-            raise reused() if known and known.content != request.content else in_progress(known.job if known else job)
+            if known is not None and known.content != request.content:
+                raise reused()
+            raise in_progress((known.jobs if known else jobs)[0])
         self._open.add(request.name)
         try:
-            yield await self._before(request, job, mesh)
+            yield await self._before(request, jobs, mesh)
         finally:
             self._open.discard(request.name)
 
-    async def answered(self, request: Keyed, job: JobId, answer: Kept) -> None:
+    async def answered(self, request: Keyed, jobs: Jobs, answer: Kept) -> None:
         """The request was answered so. A long answer is not kept, nor are older ones beyond a tenant's share."""
-        sealed = seal_answer(request, job, answer) if len(answer.body) <= limits.ANSWER_KEPT_BYTES_MAX else None
+        sealed = seal_answer(request, jobs[0], answer) if len(answer.body) <= limits.ANSWER_KEPT_BYTES_MAX else None
         await self._database.write(lambda connection: _answered(connection, request, sealed))
 
-    async def _before(self, request: Keyed, job: JobId, mesh: Mesh) -> Kept | None:
+    async def _before(self, request: Keyed, jobs: Jobs, mesh: Mesh) -> Kept | None:
         now = self._clock.wall()
-        known = await self._database.write(lambda connection: _take(connection, request, job, now))
+        known = await self._database.write(lambda connection: _take(connection, request, jobs, now))
         if known is None:
             return None
         if known.content != request.content:
             raise reused()
         if known.answer is not None:
-            return open_answer(request, known.job, known.answer)
+            return open_answer(request, known.jobs[0], known.answer)
         if known.answered:
-            raise answer_lost(known.job)
-        await self._check_failed(known.job, mesh)
-        await self._database.write(lambda connection: _take_over(connection, request, job))
+            raise answer_lost(known.jobs[0])
+        for each in known.jobs:
+            await self._check_failed(each, mesh)
+        await self._database.write(lambda connection: _take_over(connection, request, jobs))
         return None
 
     async def _check_failed(self, job: JobId, mesh: Mesh) -> None:
@@ -94,14 +100,15 @@ class Requests:
         return _row(rows[0]) if rows else None
 
 
-_SELECT: Final = "SELECT content, job, answered, answer FROM requests"
+_SELECT: Final = "SELECT content, jobs, answered, answer FROM requests"
 
 
 def _row(found: tuple[Any, ...]) -> _Row:
-    return _Row(Digest(found[0]), JobId(found[1]), bool(found[2]), found[3])
+    jobs = tuple(JobId(found[1][start : start + JobId.size]) for start in range(0, len(found[1]), JobId.size))
+    return _Row(Digest(found[0]), jobs, bool(found[2]), found[3])
 
 
-def _take(connection: sqlite3.Connection, request: Keyed, job: JobId, now: WallTime) -> _Row | None:
+def _take(connection: sqlite3.Connection, request: Keyed, jobs: Jobs, now: WallTime) -> _Row | None:
     """What is known of the request; or None, and from now on it is."""
     connection.execute("DELETE FROM requests WHERE at < ?", (now - limits.IDEMPOTENCY_MS,))
     found = connection.execute(f"{_SELECT} WHERE name = ?", (request.name,)).fetchone()
@@ -112,13 +119,13 @@ def _take(connection: sqlite3.Connection, request: Keyed, job: JobId, now: WallT
         raise Overloaded(f"{count} Idempotency-Keys were used within a day; ask without one", retry_after=60.0)
     connection.execute(
         "INSERT INTO requests VALUES (?, ?, ?, ?, ?, 0, NULL)",
-        (request.name, request.tenant, request.content, job, now),
+        (request.name, request.tenant, request.content, b"".join(jobs), now),
     )
     return None
 
 
-def _take_over(connection: sqlite3.Connection, request: Keyed, job: JobId) -> None:
-    connection.execute("UPDATE requests SET job = ? WHERE name = ?", (job, request.name))
+def _take_over(connection: sqlite3.Connection, request: Keyed, jobs: Jobs) -> None:
+    connection.execute("UPDATE requests SET jobs = ? WHERE name = ?", (b"".join(jobs), request.name))
 
 
 def _answered(connection: sqlite3.Connection, request: Keyed, sealed: bytes | None) -> None:

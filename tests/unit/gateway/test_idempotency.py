@@ -113,7 +113,7 @@ async def test_after_a_crash_only_a_job_that_failed_for_certain_runs_again(
     async with open_house(tmp_path, mesh) as house:
         waiting = asyncio.create_task(ask(house))
         await mesh.running.wait()
-        (job,) = [JobId(row[0]) for row in await house.requests._database.read("SELECT job FROM requests")]
+        (job,) = [JobId(row[0]) for row in await house.requests._database.read("SELECT jobs FROM requests")]
     await asyncio.gather(waiting, return_exceptions=True)
     mesh.jobs[job] = view(job, state)
     mesh.attempts = [Attempt()]
@@ -132,6 +132,19 @@ async def test_answers_survive_a_restart(tmp_path: Path, mesh: ScriptedMesh) -> 
     async with open_house(tmp_path, mesh) as house:
         assert (await ask(house)).text == first.text
     assert len(mesh.finalised) == 1
+
+
+async def test_a_request_for_several_choices_runs_again_only_if_all_of_them_failed(
+    house: House, mesh: ScriptedMesh
+) -> None:
+    mesh.attempts = [Attempt([EngineDied("killed")])]
+    assert (await ask(house, body=BODY | {"n": 2})).status_code == 503
+    ((jobs,),) = await house.requests._database.read("SELECT jobs FROM requests")
+    first, second = JobId(jobs[:16]), JobId(jobs[16:])
+    mesh.jobs = {first: view(first, "failed"), second: view(second, "finalised")}
+    reply = await ask(house, body=BODY | {"n": 2})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "idempotency_answer_lost")
+    assert mesh.finalised == []
 
 
 async def test_while_nobody_knows_what_became_of_a_job_it_does_not_run_again(
