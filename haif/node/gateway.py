@@ -8,7 +8,7 @@ from pathlib import Path
 
 from haif import config
 from haif.base.errors import Misuse
-from haif.gateway.service import REQUESTS_SCHEMA, TENANTS_SCHEMA, Gateway, GatewaySettings
+from haif.gateway.service import LETTERS_SCHEMA, REQUESTS_SCHEMA, TENANTS_SCHEMA, Gateway, GatewaySettings
 from haif.node.ground import open_ground
 from haif.node.settings import address_text, peers
 from haif.runtime import disk
@@ -29,13 +29,14 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         open_ground(settings, listen=False) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Database(ground.folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True) as requests,
+        Database(ground.folder / "letters.sqlite", LETTERS_SCHEMA) as letters,
         Gateway(
             settings=GatewaySettings(
                 host=settings.host, port=settings.http_port, orchestrators=orchestrators,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
             ),
             identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
-            requests=requests, secret=_secret(ground.folder / "requests.key"),
+            requests=requests, letters=letters, secret=_secret(ground.folder / "requests.key"),
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
     ):  # fmt: skip

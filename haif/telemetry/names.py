@@ -88,6 +88,7 @@ CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
+REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
 HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
 CIRCUIT: Final = Label("outcome", "whether both ends came; `haif_dropped_total` says why not", ("joined", "failed"))
 QUERY: Final = Label(
@@ -176,6 +177,12 @@ GATEWAY_RESUMED = Counter(
     "haif_gateway_resumed_total", "Of these, answers that another worker went on with in their middle.", (GATEWAY,),
     (REASON,),
 )  # fmt: skip
+
+DLQ_LETTERS = Gauge("haif_dlq_letters", "Requests that failed for good and wait for somebody to look.", (GATEWAY,))
+DLQ_OLDEST_SECONDS = Gauge("haif_dlq_oldest_seconds", "For how long the oldest of them has waited.", (GATEWAY,))
+DLQ_REDRIVEN = Counter(
+    "haif_dlq_redriven_total", "Dead letters that were run again, by what came of it.", (GATEWAY,), (REDRIVE,)
+)
 
 # --- orchestrator -----------------------------------------------------------------------------------------------------
 

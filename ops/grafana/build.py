@@ -80,6 +80,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             *named("placed again:", rate("haif_gateway_retries_total", "reason")),
             *named("gone on with:", rate("haif_gateway_resumed_total", "reason")),
         )),
+        Panel("Dead letters", "short", "Requests that failed for good; `haif dlq ls` lists them.",
+              level("haif_dlq_letters", "instance")),
+        Panel("Age of the oldest dead letter", "s", "For how long nobody has looked.",
+              level("haif_dlq_oldest_seconds", "instance")),
+        Panel("Dead letters run again", "reqps", "By what came of it.", rate("haif_dlq_redriven_total", "outcome")),
     )),
     ("Orchestrator", (
         Panel("Jobs", "ops", "Jobs per second that went into each state.", rate("haif_job_transitions_total", "state")),

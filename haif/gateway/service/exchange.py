@@ -9,6 +9,7 @@ from typing import Any
 from haif.base import limits
 from haif.gateway.admission import Headers, too_large
 from haif.gateway.errors import Problem, Rejected
+from haif.gateway.letters import Letter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +31,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.client: tuple[str, int] | None = scope.get("client")
         self.headers: Headers = dict(scope["headers"])
+        self.letter: Letter | None = scope.get("haif.letter")  # it is a dead letter that is run again
         self.request_id = request_id
         self.out: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.model = "unknown"  # as metrics may name it

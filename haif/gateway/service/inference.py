@@ -16,6 +16,7 @@ from haif.base.clock import Clock, Deadline, Instant
 from haif.base.errors import Overloaded, Timeout
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
+from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.gateway.replies import KEEPALIVE, Choice, Envelope, Settled, Stream, done
 from haif.gateway.service.exchange import Exchange
@@ -75,6 +76,11 @@ class Inference:
     def jobs(self) -> tuple[JobId, ...]:
         """As which jobs it is answered: one for each choice."""
         return tuple(journey.job for journey in self._journeys)
+
+    @property
+    def history(self) -> list[Try]:
+        """What was tried and failed."""
+        return [each for journey in self._journeys for each in journey.history]
 
     async def answer_for_later(self) -> None:
         """Answer, also if the tenant hangs up: it will come back for the answer."""
