@@ -144,8 +144,8 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Any:
     stop(running)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_stream_whose_worker_dies_or_stops_is_the_stream_that_would_have_come(
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_stream_whose_worker_dies_stops_or_leaves_is_the_stream_that_would_have_come(
     hasty: Mesh, number: signal.Signals, tmp_path: Path
 ) -> None:
     asked = {"model": hasty.first_card["model"], "messages": STORY, "max_tokens": 400, "temperature": 1.2, "seed": 7}

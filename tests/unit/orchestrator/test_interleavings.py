@@ -18,6 +18,7 @@ from tests.unit.orchestrator.scene import GATEWAY, OTHER_GATEWAY, WORKERS, Desk,
 
 JOBS = st.integers(1, 4)
 GATEWAYS = st.sampled_from([GATEWAY, GATEWAY, GATEWAY, OTHER_GATEWAY])
+REASONS = st.sampled_from(["timeout", "connection_lost", "engine_died"])
 ATTEMPTS = st.integers(0, limits.ATTEMPTS_MAX + 1)
 
 
@@ -43,9 +44,9 @@ class Interleavings(RuleBasedStateMachine):
             return  # the service would read it from the journal
         self.attempt(lambda: self.desk.submit(submission(job, tenant_seed=seed, deadline_ms=ms), gateway))
 
-    @rule(job=JOBS, attempt=ATTEMPTS, gateway=GATEWAYS)
-    def retry(self, job, attempt, gateway) -> None:
-        self.attempt(lambda: self.desk.retry(RetryJob(submission(job).job, attempt, "timeout"), gateway))
+    @rule(job=JOBS, attempt=ATTEMPTS, gateway=GATEWAYS, tokens=st.sampled_from([0, 0, 3, 6]), reason=REASONS)
+    def retry(self, job, attempt, gateway, tokens, reason) -> None:
+        self.attempt(lambda: self.desk.retry(RetryJob(submission(job).job, attempt, reason, tokens), gateway))
 
     @rule(data=st.data(), gateway=GATEWAYS, tokens=st.sampled_from([5, 5, 6]))
     def finalise(self, data, gateway, tokens) -> None:
