@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from haif import config
-from haif.artifacts.service import StoredModel
+from haif.artifacts.service import StoredModel, check_header
 from haif.base.errors import Misuse
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings
@@ -29,6 +29,7 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
     if not honoured:
         raise Misuse("a worker serves only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
     model = model_store(settings).find(settings.model)
+    check_header(model.path)
     async with (
         open_ground(settings, listen=True) as ground,
         _engine(settings, model, ground.clock) as engine,
