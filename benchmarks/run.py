@@ -10,7 +10,10 @@ from pathlib import Path
 from benchmarks.mesh import machine
 
 RESULTS = Path(__file__).parent / "results"
-ALL = ("mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "nat")
+ALL = (
+    "mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "failover",
+    "nat",
+)  # fmt: skip
 
 
 def main() -> int:

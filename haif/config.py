@@ -132,6 +132,15 @@ class GatewaySettings(Common):
 
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator to submit jobs to")
     http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
+    first_token_ms: int = _setting(
+        int(limits.FIRST_TOKEN_SECONDS * 1000), "milliseconds after which another worker takes over from a silent one"
+    )
+    token_ms: int = _setting(int(limits.TOKEN_SECONDS * 1000), "the same between two tokens of an answer")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.first_token_ms and self.token_ms):
+            raise Misuse("--first-token-ms and --token-ms: a worker needs more than 0 milliseconds for a token")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -312,7 +312,7 @@ HEARTBEAT_SILENCE_SECONDS: Final = 15.0  # a worker silent for this long gets no
 WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
 RESERVATION_TTL_MS: Final = 30_000  # a ticket is redeemed within this, or not at all
 RESERVATIONS_REMEMBERED_MAX: Final = 65_536  # tickets a worker remembers having redeemed
-ATTEMPTS_MAX: Final = 3  # workers tried for one job
+ATTEMPTS_MAX: Final = 5  # workers tried for one job, over all of its stream
 JOB_SECONDS_DEFAULT: Final = 120.0
 JOBS_OPEN_MAX: Final = 10_000
 WORKERS_MAX: Final = 10_000
@@ -343,6 +343,10 @@ TENANT_KEYS_MAX: Final = 20_000  # keys that are not revoked, over all tenants
 TENANT_REFRESH_SECONDS: Final = 1.0  # how often the gateway looks for new and revoked keys
 TENANT_STALE_SECONDS: Final = 4.0  # older knowledge of keys is refreshed before it is used: revocation within 5 s
 MODELS_REFRESH_SECONDS: Final = 1.0  # how often the gateway asks what can be asked for
+FIRST_TOKEN_SECONDS: Final = 60.0  # a worker that sent no token by then is given up: long prompts on slow machines
+TOKEN_SECONDS: Final = 10.0  # and one that was silent for this long between two; another's prompt may take seconds
+RETRY_SECONDS_FIRST: Final = 0.05  # before a third attempt, at most; doubled for each further one
+RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
@@ -369,3 +373,7 @@ DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; bey
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
+
+# --- proof ------------------------------------------------------------------------------------------------------------
+TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
+EVIDENCE_BETS_MAX: Final = 64  # begun at different audits of one worker and remembered: those that won most

@@ -67,8 +67,8 @@ class Llama:
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
         self._slots = slots
-        self._context = self._open_context(slots, self.context_tokens, threads)
-        self._memory = api.llama_get_memory(self._context)
+        self.context = self._open_context(slots, self.context_tokens, threads)
+        self._memory = api.llama_get_memory(self.context)
         self._batch = _Batch(batch_tokens_max(slots))
         self._logits = _LogitsView(self.size)
         self._read_vocabulary()
@@ -195,10 +195,10 @@ class Llama:
         return self._run(due)
 
     def _run(self, due: int) -> Rows:
-        status = api.llama_decode(self._context, self._batch.batch)
+        status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
-        return self._logits.rows(api.llama_get_logits(self._context), due)
+        return self._logits.rows(api.llama_get_logits(self.context), due)
 
     def exact(self) -> bool:
         """Self-test: are tokens computed one by one the same bits as in one go, beside a neighbour?"""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import field
+
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.errors import InvalidRequest
@@ -28,7 +30,8 @@ class Generate(Message, frozen=True):
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
     each place are told beside the chosen one; None for no logprobs at all. With
     `json_schema` the answer is JSON that fits it, or the beginning of such. What is computed for one scope is reused
-    only in it, and what has none is not reused.
+    only in it, and what has none is not reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on
+    after them as if they had been chosen here.
     """
 
     id: JobId
@@ -42,6 +45,7 @@ class Generate(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+    resumed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Piece:
     """Tokens `first`, `first + 1`, … and the text they complete, which never ends inside a UTF-8 character.
 
     Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text. `scores` are
-    those of each token, where they were asked for.
+    those of each token, where they were asked for. An answer that was resumed begins with one piece of just the tokens
+    it was given, without scores.
     """
 
     first: int
@@ -125,6 +130,8 @@ def check(request: Generate) -> None:
         _check_chat(request.chat)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    if len(request.resumed) > request.tokens_max:
+        raise InvalidRequest(f"{len(request.resumed)} tokens are given already, more than were asked for")
     if not 0 <= (request.logprobs or 0) <= limits.LOGPROBS_MAX:
         raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")
     check_sampling(request.sampling)

@@ -4,7 +4,9 @@
 2. placed     the ticket must be this orchestrator's, for this job, this request and this gateway
 3. answer     chunks in order and within the bounds that were asked for
 4. end        the receipt must be the reserved worker's and name exactly the answer that was received
-5. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
+5. failed     another worker goes on after the tokens there are; what it tells again must be what came before. If the
+              worker broke the protocol, its tokens are worth nothing: then another starts over, or, if the tenant has
+              seen some, the tenant is told
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from haif.base.errors import (
     InvalidRequest,
     Malformed,
     Oversize,
+    PeerFault,
     Unsupported,
     WrongState,
 )
@@ -32,7 +35,7 @@ from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
@@ -46,12 +49,14 @@ _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 class Ticket:
     """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
 
-    `certificate` is said to be that of the worker's static key; empty if unknown.
+    `certificate` is said to be that of the worker's static key; empty if unknown. `resumed` are the answer's tokens
+    that the worker is to go on after.
     """
 
     reservation: Verified[Reservation]
     place: Place
     certificate: bytes
+    resumed: tuple[int, ...] = ()
 
     @property
     def orchestrator(self) -> PeerId:
@@ -86,10 +91,10 @@ class Journey:
 
     def _restart(self) -> None:
         self._output = OutputHash()
-        self._text: list[str] = []
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
+        self._untold = False  # the worker has yet to tell what it was given
 
     def submission(self, seconds_left: float) -> SubmitJob:
         """What the orchestrator is told."""
@@ -109,21 +114,38 @@ class Journey:
             raise WrongState("the reservation repeats an attempt that failed", orchestrator)
         if stated.tokens_max > self.ask.request.tokens_max:
             raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
+        if stated.resumed != self.tokens:
+            raise WrongState("the reservation is to go on after another number of tokens than there are", orchestrator)
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
-        self._restart()
-        self.ticket = Ticket(reservation, placed.place, placed.certificate)
+        self._chunks = 0
+        self._untold = self.tokens > 0
+        self.ticket = Ticket(reservation, placed.place, placed.certificate, tuple(self._output.ids()))
         return self.ticket
 
-    def take(self, answer: Answer) -> Chunk | End:
-        """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
+    def take(self, answer: Answer) -> Chunk | End | None:
+        """What the next message of the worker adds; None for what it tells again.
+
+        Raises `Malformed` or `Oversize` for what no honest worker sends.
+        """
         if (answer.chunk is None) == (answer.end is None):
             raise Malformed("an answer is either a chunk or the end", self._worker)
+        if self._untold:
+            self._told_again(answer.chunk)
+            return None
         if answer.chunk is not None:
             self._add(answer.chunk)
             return answer.chunk
         assert answer.end is not None
         return answer.end
+
+    def _told_again(self, chunk: Chunk | None) -> None:
+        """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
+        if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
+            raise Malformed("the worker did not begin with the tokens it was given", self._worker)
+        if chunk.text != self.text:
+            raise Malformed("two workers disagree about the text of the same tokens", self._worker)
+        self._untold = False
 
     def _add(self, chunk: Chunk) -> None:
         allowed = self.ask.request.tokens_max
@@ -142,7 +164,6 @@ class Journey:
         ):
             raise Oversize("the worker sends more than was asked for", self._worker)
         self._check_scores(chunk)
-        self._text.append(chunk.text)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -158,9 +179,10 @@ class Journey:
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
         assert self.ticket is not None, "there is no end without a beginning"
+        earlier = tokens_digest(self.ticket.resumed) if self.ticket.resumed else None
         receipt = check_receipt(
             end.receipt, self.ticket.reservation,
-            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens,
+            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens, earlier,
         )  # fmt: skip
         said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
         signed = receipt.payload
@@ -177,16 +199,24 @@ class Journey:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
         return receipt
 
-    def may_retry(self, error: HaifError) -> bool:
-        """Whether another worker may try: nothing was shown to the tenant, and the request is not to blame."""
+    def failed(self, error: HaifError) -> bool:
+        """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
-        shown = self.ask.stream and self._output.tokens > 0
-        return not shown and self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+        if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
+            if self.shown:
+                return False
+            self._restart()
+        return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the tenant may have seen a part of the answer."""
+        return self.ask.stream and self.tokens > 0
 
     @property
     def text(self) -> str:
         """The answer so far."""
-        return "".join(self._text)
+        return self._output.text
 
     @property
     def tokens(self) -> int:
@@ -198,8 +228,13 @@ class Journey:
         return self.ticket.worker if self.ticket else None
 
 
-def blames_worker(error: HaifError) -> HaifError:
-    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission."""
+def blames_worker(error: HaifError, ticket: Ticket) -> HaifError:
+    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission.
+
+    Nor is it the tenant's fault if a worker cannot go on where another one began.
+    """
     if isinstance(error, Forbidden):
         return WrongState(f"the worker refused the reservation: {error.message}")
+    if ticket.resumed and isinstance(error, _TENANTS_OWN):
+        return WrongState(f"the worker could not go on with the answer: {error.message}")
     return error

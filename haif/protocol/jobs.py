@@ -49,17 +49,23 @@ class SubmitJob(Message, frozen=True):
 
 
 class RetryJob(Message, frozen=True):
-    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker."""
+    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker.
+
+    `tokens` of the answer came and hold: the next attempt goes on after them.
+    """
 
     job: JobId
     attempt: int
     reason: str
+    tokens: int = 0
 
 
 class Reservation(Message, frozen=True):
     """The ticket, sealed by the orchestrator: this gateway may run this job once on this worker until `expires`.
 
-    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more.
+    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
+    show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
+    tokens of the answer came from earlier attempts: the worker goes on after them.
     """
 
     job: JobId
@@ -70,9 +76,12 @@ class Reservation(Message, frozen=True):
     request_digest: Digest
     tokens_max: int
     seed: Seed
+    tenant_seed: int | None
+    seed_proof: bytes
     issued: int
     expires: int
     deadline: int
+    resumed: int = 0
 
 
 class Placed(Message, frozen=True):

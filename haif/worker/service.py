@@ -228,7 +228,7 @@ class Worker:
     async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
         started = self._clock.wall()
         output = OutputHash()
-        async with self._engine.generate(_generate(ticket)) as events:
+        async with self._engine.generate(generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
                     chunk = Chunk(event.first, event.tokens, event.text, event.scores)
@@ -240,15 +240,15 @@ class Worker:
     def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
         about = self._engine.model
         receipt = seal_receipt(
-            self._identity, ticket.reservation, output, done,
+            self._identity, ticket.reservation, output, done, ticket.resumed,
             engine=about.engine, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
-        self._record(done, output, span)
+        self._record(done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
-    def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
+    def _record(self, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
-        span.set(names.OUTPUT_TOKENS, output.tokens)
+        span.set(names.OUTPUT_TOKENS, tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
         times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
         for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
@@ -262,14 +262,15 @@ class Worker:
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
-        self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
 
 
 def _sandbox(about: ModelInfo) -> Sandbox:
     return Sandbox(about.sandbox, list(about.missing))
 
 
-def _generate(ticket: Ticket) -> Generate:
+def generate(ticket: Ticket) -> Generate:
+    """What the engine is asked for by the holder of this ticket."""
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
@@ -283,4 +284,5 @@ def _generate(ticket: Ticket) -> Generate:
         json_schema=request.json_schema,
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
+        resumed=ticket.resumed,
     )

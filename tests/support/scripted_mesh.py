@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 import msgspec
 
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
-from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.ids import JobId, ModelDigest
 from haif.gateway.service.mesh import Trip
 from haif.gateway.session import Journey, Ticket
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tokens_digest
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -35,13 +36,17 @@ Step = str | Hang | HaifError | Answer
 
 @dataclass
 class Attempt:
-    """What the worker does: texts (one token each), then the end, unless something else is written down."""
+    """What the worker does: texts (one token each), then the end, unless something else is written down.
+
+    A later attempt goes on after the texts that came, having told them again.
+    """
 
     steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
     finish_reason: str = "stop"
     signer: Identity = WORKER
     alter: Callable[[Receipt], Receipt] = lambda receipt: receipt
     end: Callable[[End], End | None] = lambda end: end
+    retold: Callable[[Chunk], Chunk] = lambda chunk: chunk
 
 
 @dataclass
@@ -60,6 +65,7 @@ class ScriptedMesh:
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
+    spoken: list[str] = field(default_factory=list)  # the text of each token of the answer
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +77,7 @@ class ScriptedMesh:
         if not known[journey.ask.model].workers:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
+        self.spoken.clear()
         self.seeds.append(journey.ask.seed)
         self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
@@ -93,10 +100,13 @@ class ScriptedMesh:
                 model=MODEL,
                 request_digest=journey.digest,
                 tokens_max=journey.ask.request.tokens_max,
-                seed=Seed(bytes(32)),
+                seed=given_seed(0),
+                tenant_seed=0,
+                seed_proof=b"",
                 issued=now,
                 expires=now + 30_000,
                 deadline=now + 60_000,
+                resumed=journey.tokens,
             )
         )
         return journey.placed(
@@ -121,6 +131,11 @@ class ScriptedMesh:
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
         output = OutputHash()
+        del self.spoken[len(ticket.resumed) :]
+        if ticket.resumed:
+            given = Chunk(0, list(ticket.resumed), "".join(self.spoken))
+            output.add(given)
+            yield Answer(chunk=attempt.retold(given))
         for step in attempt.steps:
             if isinstance(step, Hang):
                 await asyncio.Event().wait()
@@ -131,6 +146,7 @@ class ScriptedMesh:
             else:
                 chunk = Chunk(output.tokens, [output.tokens + 7], step)
                 output.add(chunk)
+                self.spoken.append(step)
                 yield Answer(chunk=chunk)
         end = attempt.end(self._end(ticket, attempt, output))
         if end is not None:
@@ -155,6 +171,8 @@ class ScriptedMesh:
                 sandbox=Sandbox("none", ["seccomp"]),
                 started=1,
                 finished=2,
+                resumed=len(ticket.resumed),
+                earlier=tokens_digest(ticket.resumed) if ticket.resumed else None,
             )
         )
         return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))

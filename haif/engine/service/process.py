@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -23,6 +24,7 @@ from haif.engine.frames import (
     FrameReader,
     Load,
     Order,
+    Output,
     Ready,
     Refused,
     Report,
@@ -262,19 +264,25 @@ class Process(asyncio.Protocol):
             if not 0 <= value <= most:
                 raise Malformed(f"a count of {value} where at most {most} is possible")
         self.last = step
+        for output in step.retold:
+            self._deliver(output, Mailbox.retell)
         for output in step.outputs:
-            stream = self._answer(output.number)
-            if stream is not None:
-                stream.mailbox.put(output)
-                if output.end is not None:
-                    del self.answers[output.number]
-                    self._settled = not self.answers
-                    self._meter.prompt_tokens += output.end.prompt_tokens
-                    self._meter.cached_tokens += output.end.cached_tokens
-                stream.wake()
+            self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
+
+    def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
+        stream = self._answer(output.number)
+        if stream is None:
+            return
+        take(stream.mailbox, output)
+        if output.end is not None:
+            del self.answers[output.number]
+            self._settled = not self.answers
+            self._meter.prompt_tokens += output.end.prompt_tokens
+            self._meter.cached_tokens += output.end.cached_tokens
+        stream.wake()
 
     def _refused(self, refused: Refused) -> None:
         error = from_reason(refused.reason, refused.message[:400])

@@ -16,7 +16,7 @@ from haif.gateway.openai import Ask
 from haif.gateway.replies import KEEPALIVE, Envelope, Settled, Stream
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.mesh import Mesh, Trip
-from haif.gateway.service.travel import travel
+from haif.gateway.service.travel import Deliver, travel
 from haif.gateway.session import Journey
 from haif.protocol.inference import Chunk
 from haif.telemetry import names
@@ -36,6 +36,8 @@ class Means:
     peer: PeerId
     stopping: asyncio.Future[None]
     keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS
+    first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
+    token_seconds: float = limits.TOKEN_SECONDS
 
 
 class Inference:
@@ -62,7 +64,9 @@ class Inference:
         name = names.inference_span(operation, self._model)
         with means.telemetry.span(name, parent=parent, attributes=self._attributes(operation)) as span:
             self._announce(span)
-            trip = Trip(Deadline.after(seconds, self._begun), span.traceparent)
+            trip = Trip(
+                Deadline.after(seconds, self._begun), span.traceparent, means.first_token_seconds, means.token_seconds
+            )
             try:
                 async with asyncio.timeout(seconds + _BACKSTOP_SECONDS):
                     await self._while_wanted(self._whole(trip) if not self._ask.stream else self._streamed(trip), span)
@@ -93,16 +97,20 @@ class Inference:
         async def keep(_: Chunk) -> None:
             """Nothing: the journey keeps the text, and nothing is shown before it is whole."""
 
-        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, keep)
+        settled = await self._travel(trip, keep)
         self._name_worker()
         await self._exchange.reply(self._envelope.whole(self._journey.text, settled, self._journey.scores))
         return settled
 
     async def _streamed(self, trip: Trip) -> Settled:
-        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, self._deliver)
+        settled = await self._travel(trip, self._deliver)
         opening = b"" if self._first else await self._open()
         await self._exchange.end_stream(opening + self._stream.last(settled))
         return settled
+
+    async def _travel(self, trip: Trip, deliver: Deliver) -> Settled:
+        means = self._means
+        return await travel(self._journey, means.mesh, trip, means.telemetry, deliver, means.entropy)
 
     async def _deliver(self, chunk: Chunk) -> None:
         if not (chunk.text or chunk.scores):

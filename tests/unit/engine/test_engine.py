@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -28,6 +29,9 @@ from haif.engine.sandbox import ENVIRONMENT
 from haif.engine.sandbox.layers import LAYERS, REQUIRED, level
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import build_tiny_model
+
+PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
+"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
 
 MIXED = [
     request("the", temperature=1.0, seed=1, tokens_max=40),
@@ -68,13 +72,14 @@ async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tm
 
 
 async def scored(running, what):
-    """Every token of an answer with its logprobs, and its end."""
+    """Every token that was computed of an answer, with its logprobs, and its end."""
     pieces = []
     async with running.generate(what) as stream:
         async for piece in stream:
             if not isinstance(piece, Piece):
                 return pieces, piece
-            pieces += zip(piece.tokens, piece.scores, strict=True)
+            if piece.first or not what.resumed:
+                pieces += itertools.zip_longest(piece.tokens, piece.scores)
     raise AssertionError("no end")
 
 
@@ -96,6 +101,37 @@ async def test_a_prompt_whose_beginning_was_computed_before_has_the_same_answer(
     lengths = [end.prompt_tokens for _, end in alone]
     assert all(end.cached_tokens >= lengths[0] - 1 for _, end in (*again[1:3], *copied[:3]))
     assert 64 <= copied[3][1].cached_tokens < lengths[3]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0, "logprobs": 2, "tokens_max": 20},
+        {
+            "temperature": 1.5,
+            "repeat_penalty": 1.3,
+            "frequency_penalty": 1.0,
+            "presence_penalty": 0.5,
+            "tokens_max": 24,
+        },
+        {"temperature": 1.0, "tokens_max": 300, "json_schema": PERSON},
+        {"temperature": 0.0, "stop": ["the a"], "scope": b"a", "tokens_max": 24},
+    ],
+)
+async def test_an_answer_goes_on_elsewhere_to_the_last_bit(tiny, options):
+    async with engine(tiny, context_tokens=1024) as first, engine(tiny, context_tokens=1024, slots=2) as second:
+        told, end = await scored(first, request(seed=9, **options))
+        text = (await read(first, request(seed=9, **options)))[1]
+        tokens = [token for token, _ in told]
+        for cut in {1, 2, len(told) // 2, len(told) - 1, len(told)}:
+            asked = request(seed=9, resumed=tokens[:cut], **options)
+            async with second.generate(asked) as pieces:
+                begun = await anext(pieces)
+                assert (0, tokens[:cut], []) == (begun.first, begun.tokens, begun.scores)
+                assert text.startswith(begun.text)
+            assert (tokens, text) == (found := await read(second, asked))[:2]
+            assert (end.finish_reason, end.completion_tokens) == (found[2].finish_reason, found[2].completion_tokens)
+            assert told[cut:] == (await scored(second, asked))[0]
 
 
 async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
@@ -260,10 +296,6 @@ async def test_refusals_of_the_child_reach_the_caller_and_hurt_nobody_else(tmp_p
             await read(running, request(chat=[("user", "x")]))
         assert 24 == (await read(running, request()))[2].completion_tokens
         assert 0 == running.statistics().deaths
-
-
-PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
-"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
 
 
 async def test_an_answer_fits_its_schema_inside_the_jail_and_others_beside_it_are_as_ever(tiny):

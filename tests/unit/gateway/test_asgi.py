@@ -339,20 +339,71 @@ async def test_an_attempt_that_fails_before_its_first_token_is_tried_elsewhere(
     assert f'haif_gateway_retries_total{{reason="{Reason.ENGINE_DIED}"}} 1.0' in house.metrics()
 
 
-async def test_an_answer_that_nobody_saw_yet_is_started_over(house: Any, mesh: ScriptedMesh) -> None:
-    mesh.attempts = [Attempt(["half an ans", EngineDied("killed")]), Attempt(["whole"])]
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_worker_that_dies_in_an_answer_is_taken_over_from(house: Any, mesh: ScriptedMesh, stream: bool) -> None:
+    mesh.attempts = [
+        Attempt(["one ", "two ", EngineDied("killed")]), Attempt([ConnectionLost("gone")]), Attempt(["three"]),
+    ]  # fmt: skip
+    reply = await house.post(BODY | {"stream": stream})
+    if stream:
+        *told, last, done = events(reply.text)
+        assert [each["choices"][0]["delta"]["content"] for each in told] == ["", "one ", "two ", "three"]
+        assert done == "[DONE]"
+        proof = last["haif"]
+    else:
+        assert reply.json()["choices"][0]["message"]["content"] == "one two three"
+        proof = reply.json()["haif"]
+    said = check_bundle(proof, "one two three").receipt.payload
+    assert (said.attempt, said.resumed, said.completion_tokens) == (3, 2, 3)
+    assert f'haif_gateway_resumed_total{{reason="{Reason.ENGINE_DIED}"}} 1.0' in house.metrics()
+
+
+async def test_a_worker_that_falls_silent_in_an_answer_is_taken_over_from(a_house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["one ", Hang()]), Attempt([Hang()]), Attempt(["two"])]
+    async with a_house(first_token_seconds=0.05, token_seconds=0.05) as house:
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in await house.chat(stream=True)])
+    assert text == "one two"
+    assert [Reason.TIMEOUT, Reason.TIMEOUT] == mesh.retried
+    assert mesh.cancelled.is_set()
+
+
+async def test_an_answer_of_a_liar_that_nobody_saw_yet_is_started_over(house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["half an ans", Answer(chunk=Chunk(5, [1], "gap"))]), Attempt(["whole"])]
     assert (await house.chat()).choices[0].message.content == "whole"
+    assert mesh.finalised[0].payload.resumed == 0
+
+
+@pytest.mark.parametrize(
+    "retold",
+    [
+        lambda chunk: replace(chunk, text="One "), lambda chunk: replace(chunk, tokens=[8]),
+        lambda chunk: replace(chunk, first=1), lambda chunk: replace(chunk, tokens=[*chunk.tokens, 9]),
+    ],
+)  # fmt: skip
+async def test_a_worker_that_tells_another_beginning_is_not_believed(
+    house: Any, mesh: ScriptedMesh, retold: Any
+) -> None:
+    mesh.attempts = [Attempt(["one ", EngineDied("killed")]), Attempt(["LIE"], retold=retold), Attempt(["two"])]
+    text = (await house.post(BODY | {"stream": True})).text
+    assert "LIE" not in text
+    assert mesh.finalised[0].payload.attempt == 3
+    assert f'haif_dropped_total{{reason="{Reason.MALFORMED}"}} 1.0' in house.metrics()
+
+
+async def test_a_worker_that_cannot_go_on_is_not_the_tenants_fault(house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["one ", EngineDied("killed")]), Attempt([ContextTooLong("mine is small")]), Attempt()]
+    assert "[DONE]" in (await house.post(BODY | {"stream": True})).text
 
 
 async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(house: Any, mesh: ScriptedMesh) -> None:
-    mesh.attempts = [Attempt(["half", ConnectionLost("gone")]), Attempt()]
+    mesh.attempts = [Attempt(["half", ConnectionLost("gone")])]
     *_, half, error = events((await house.post(BODY | {"stream": True})).text)
     assert half["choices"][0]["delta"]["content"] == "half"
     assert (error["error"]["code"], set(error["error"])) == ("worker_lost", {"message", "type", "param", "code"})
     with pytest.raises(openai.APIError, match="gone"):
         [chunk async for chunk in await house.chat(stream=True)]
     assert mesh.failures == [(1, "connection_lost")] * 2
-    assert mesh.retried == []
+    assert mesh.retried == ["connection_lost"] * 2
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from haif.base.errors import (
     UnknownModel,
     WrongState,
 )
-from haif.base.ids import JobId, NetId, Nonce, PeerId, Seed
+from haif.base.ids import JobId, NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.base.sampling import Sampling
 from haif.gateway.openai import Ask
@@ -51,6 +51,7 @@ from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
 from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
@@ -139,8 +140,8 @@ class Peers:
     def _ticket(self, attempt: int) -> Placed:
         body, now = self.submitted, CLOCK.wall()
         terms = Reservation(
-            body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
-            now, now + 30_000, now + 60_000,
+            body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, given_seed(0),
+            0, b"", now, now + 30_000, now + 60_000,
         )  # fmt: skip
         return Placed(
             seal(self.signer, Domain.RESERVATION, self.alter(terms)), Place((self.worker_address,)),
@@ -201,7 +202,7 @@ class Net:
         async def keep(_: Chunk) -> None:
             pass
 
-        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep)
+        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep, entropy)
         return self.journey.text, settled.proof
 
     def heard(self, kind: type) -> list:

@@ -74,6 +74,7 @@ def receipt(placed: Placed, *, by: Identity | None = None, **changed: object) ->
         "reservation": evidence_digest(placed.reservation), "request": stated.request_digest, "model": stated.model,
         "prompt_tokens": 3, "completion_tokens": 5, "finish_reason": "stop", "output_tokens": Digest(b"t" * 32),
         "output_text": Digest(b"x" * 32), "engine": "test engine", "sandbox": REDUCED, "started": 1, "finished": 2,
+        "resumed": stated.resumed, "earlier": Digest(b"e" * 32) if stated.resumed else None,
     }  # fmt: skip
     return seal(by or WORKERS[stated.worker], Domain.RECEIPT, Receipt(**(fields | changed)))  # type: ignore[arg-type]
 

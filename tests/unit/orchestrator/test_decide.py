@@ -223,11 +223,43 @@ def test_after_the_last_attempt_the_job_fails_for_good() -> None:
     desk.submit(submission())
     for attempt in range(1, limits.ATTEMPTS_MAX):
         desk.retry(RetryJob(JOB, attempt, "timeout"))
-    with pytest.raises(NoWorker, match="3 workers were tried"):
+    with pytest.raises(NoWorker, match=f"{limits.ATTEMPTS_MAX} attempts were made"):
         desk.retry(RetryJob(JOB, limits.ATTEMPTS_MAX, "timeout"))
     assert desk.happened[-1] == JobFailed(JOB, "no_worker", desk.wall)
     assert desk.state.ended[JOB].state is JobState.FAILED
     assert desk.state.busy == {}
+
+
+def test_who_failed_before_may_try_again_where_all_were_tried_but_not_who_failed_just_now() -> None:
+    desk = Desk().staffed(ANNE, BOB)
+    tickets = [ticket(desk.submit(submission()))]
+    tickets += [ticket(desk.retry(RetryJob(JOB, attempt, "timeout", attempt))) for attempt in (1, 2, 3)]
+    assert len({tickets[0].worker, tickets[1].worker}) == 2
+    assert [each.worker for each in tickets[2:]] == [tickets[0].worker, tickets[1].worker]
+    assert [each.resumed for each in tickets] == [0, 1, 2, 3]
+
+
+def test_an_attempt_goes_on_after_so_many_tokens_and_its_receipt_says_so() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    second = desk.retry(RetryJob(JOB, 1, "connection_lost", 5))
+    assert desk.retry(RetryJob(JOB, 1, "connection_lost", 5)) == second
+    with pytest.raises(WrongState, match="another number of tokens"):
+        desk.retry(RetryJob(JOB, 1, "connection_lost", 4))
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(second, receipt(second, resumed=0)))
+    with pytest.raises(BadSignature, match="counts tokens"):
+        desk.finalise(ending(second, receipt(second, completion_tokens=4)))
+    desk.finalise(ending(second))
+    assert desk.state.ended[JOB].attempt.resumed == 5
+
+
+@pytest.mark.parametrize("tokens", [-1, 17])
+def test_nobody_holds_more_tokens_than_were_asked_for(tokens: int) -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    with pytest.raises(InvalidRequest):
+        desk.retry(RetryJob(JOB, 1, "timeout", tokens))
 
 
 def test_without_another_worker_the_job_fails_for_good() -> None:

@@ -68,6 +68,7 @@ class Scene:
         fields: dict[str, Any] = {
             "job": JobId(entropy(16)), "attempt": 1, "gateway": GATEWAY.peer, "worker": WORKER.peer,
             "model": self.model, "request_digest": request_digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
+            "tenant_seed": None, "seed_proof": b"",
             "issued": now, "expires": now + 30_000, "deadline": now + 60_000,
         }  # fmt: skip
         return codec.encode(Run(seal(signer, Domain.RESERVATION, Reservation(**(fields | changes))), body))
