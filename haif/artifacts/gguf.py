@@ -25,6 +25,7 @@ _SCALARS: Final[Mapping[int, struct.Struct]] = {
                          (10, "Q"), (11, "q"), (12, "d"))
 }  # fmt: skip
 _BOOL, _STRING, _ARRAY = 7, 8, 9
+_UNIQUE: Final = "tokenizer.ggml.tokens"
 
 # type: elements and bytes of a block
 _BLOCKS: Final[Mapping[int, tuple[int, int]]] = {
@@ -202,6 +203,15 @@ class _Reader:
         except UnicodeDecodeError:
             self.refuse(f"{key} is no UTF-8")
 
+    def _texts(self, key: str, count: int) -> None:
+        seen: set[bytes] = set()
+        for _ in range(count):
+            text = self.string(limits.GGUF_STRING_BYTES_MAX, key).partition(b"\0")[0]  # as llama.cpp takes it
+            if key == _UNIQUE and text:  # llama.cpp names the empty ones itself
+                if text in seen:
+                    self.refuse(f"{key} has a text twice, and llama.cpp ends its process over that")
+                seen.add(text)
+
     def _scalar(self, kind: int, key: str) -> int | float | bool:
         if kind not in _SCALARS:
             self.refuse(f"{key} is of type {kind}, which is not known")
@@ -217,8 +227,7 @@ class _Reader:
         kind = self.number(4, f"the type in {key}")
         count = self.count(8, limits.GGUF_ARRAY_MAX, f"elements of {key}")
         if kind == _STRING:
-            for _ in range(count):
-                self.string(limits.GGUF_STRING_BYTES_MAX, key)
+            self._texts(key, count)
             return Array(kind, count)
         if kind not in _SCALARS:
             self.refuse(f"{key} is an array of type {kind}, which cannot be")

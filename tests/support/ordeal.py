@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -95,8 +96,9 @@ def _written(data: bytes, path: Path) -> EngineSettings:
 
 
 def _kind_of(message: str) -> str:
-    """A message without the numbers and names that make each its own."""
-    words = "".join("#" if letter.isdigit() else letter for letter in message)
+    """A message without the numbers and folders that make each its own."""
+    words = re.sub(r"/\S*/", "", message)  # where llama.cpp was built
+    words = "".join("#" if letter.isdigit() else letter for letter in words)
     while "##" in words:
         words = words.replace("##", "#")
     return words[:160]

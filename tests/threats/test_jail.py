@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -257,6 +258,15 @@ async def test_a_python_error_after_the_seal_is_told_with_its_words(tiny):
     async with engine(tiny, program=lie) as running:
         with pytest.raises(EngineDied, match="KeyError: 'no such thing'"):
             await read(running, request())
+
+
+def oom_score_of(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+async def test_when_memory_runs_out_the_engine_is_the_first_to_go(tiny):
+    async with engine(tiny) as running:
+        assert 1000 == oom_score_of(running._child._engine) > oom_score_of("self")
 
 
 SPY = """

@@ -43,6 +43,7 @@ def seal(parent: int, files: frozenset[int], model_bytes: int, *, insecure: bool
     jail.add("no other files", lambda: _close_others(files))
     jail.add("clean environment", _check_environment)
     jail.add("rlimits", lambda: _limit_resources(model_bytes))
+    _die_first(jail)
     jail.add("no new privileges", privileges.gain_nothing)
     jail.add("not root", privileges.become_nobody)
     privileges.traceable(True)  # until the maps of the namespace are written
@@ -61,7 +62,7 @@ def seal(parent: int, files: frozenset[int], model_bytes: int, *, insecure: bool
     os.close(birth.life)
     jail.add("not traceable", lambda: privileges.traceable(False))
     jail.add("landlock", lambda: jail.notes.extend(landlock.deny_all()))
-    jail.missing["cgroups"] = "HAIF sets none up"
+    jail.missing["cgroups"] = "not to be seen from inside"  # the worker looks
     jail.add("seccomp", lambda: seccomp.restrict(birth.handover))
     return jail.statement(birth.pid)
 
@@ -133,6 +134,15 @@ def _limit_resources(model_bytes: int) -> None:
     privileges.limit(resource.RLIMIT_NOFILE, limits.ENGINE_FILES_MAX)
     privileges.limit(resource.RLIMIT_MEMLOCK, 0)
     privileges.limit(resource.RLIMIT_AS, limits.ENGINE_LOAD_BYTES_BASE + 3 * model_bytes)
+
+
+def _die_first(jail: _Jail) -> None:
+    """When memory runs out, the kernel is to end this process and not its worker."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - no further module
+            score.write("1000")
+    except OSError as error:
+        jail.notes.append(f"the kernel may end the worker first when memory runs out ({error.strerror})")
 
 
 def _die_with(parent: int) -> None:

@@ -39,7 +39,7 @@ from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.sandbox import ENVIRONMENT
 from haif.engine.service.causes import explain, oom_kills
-from haif.engine.service.jail import Exertion, processor_seconds, verify
+from haif.engine.service.jail import Exertion, processor_seconds, verify, with_cgroups
 from haif.engine.service.settings import EngineSettings, context_tokens
 
 CHILD_PROGRAM: Final = (
@@ -106,7 +106,7 @@ class Process(asyncio.Protocol):
 
     async def sealed(self) -> Sealed:
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""
-        sealed = await self._first(self._sealed)
+        sealed = with_cgroups(await self._first(self._sealed))
         assert self._process is not None
         verify(sealed, monitor=self._process.pid, demanded=self._settings.demanded)
         self._engine = sealed.pid

@@ -150,6 +150,16 @@ def test_numbers_that_no_model_has_are_refused(whole, key, value, why):
     assert why in refused(changed)
 
 
+def test_a_vocabulary_has_no_text_twice(whole):
+    """Found by hostile models: llama.cpp asserts it, and its process ends."""
+    one, other = [each for each in fields(whole) if each.of == "tokenizer.ggml.tokens" and each.what == "element"][5:7]
+    twice = whole[other.place : other.place + other.size]
+    assert "has a text twice" in refused(Model(whole).changed(one, twice))
+    assert "has a text twice" in refused(Model(whole).retold(one, twice + b"\0x")), "llama.cpp stops at the zero"
+    empty = Model(whole).retold(one, b"")
+    assert 512 == shape_of(read(empty)).vocabulary
+
+
 @pytest.mark.parametrize("missing", ["general.architecture", "llama.block_count", "tokenizer.ggml.tokens"])
 def test_what_every_model_has_must_be_there(whole, missing):
     (field,) = [each for each in fields(whole) if each.what == "key" and each.of == missing]
