@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from haif.base.confinement import suffices
 from haif.base.errors import EngineDied, InvalidRequest, Unsupported
 from haif.engine.sandbox import ENVIRONMENT, calls, policy
 from haif.engine.sandbox.layers import LAYERS, REQUIRED
+from haif.protocol.sandbox import check_sandbox
+from haif.worker.service import _sandbox
 from tests.support import attacks
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import TEMPLATE, build_tiny_model
@@ -356,3 +359,23 @@ def test_no_process_of_the_jail_outlives_another(tiny, which):
                 os.close(end)
         finally:
             worker.kill()
+
+
+ELSEWHERE = """
+import os, sys
+sys.path += sys.argv.pop(1).split(os.pathsep)
+from haif.engine import child
+sys.platform = "darwin"  # llama.cpp is loaded already
+child.main()
+"""
+
+
+async def test_elsewhere_than_on_linux_nothing_is_served_unless_the_operator_says_so_and_the_offer_says_it(tiny):
+    with pytest.raises(EngineDied, match="HAIF's jail needs Linux"):
+        await engine(tiny, program=ELSEWHERE).__aenter__()
+    async with engine(tiny, program=ELSEWHERE, insecure_no_sandbox=True) as running:
+        said, missing = _sandbox(running.model), running.model.missing
+        assert 24 == (await read(running, request()))[2].completion_tokens
+    check_sandbox(said, None)
+    assert ("none", ["every layer"], set(LAYERS)) == (said.level, said.missing, set(missing))
+    assert not suffices(said.level, "reduced"), "whoever demands a jail is not served there"
