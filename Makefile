@@ -2,13 +2,16 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo up test test-slow sim-night fuzz mutants soak check bench lock clean
+.PHONY: help setup native demo up test test-slow sim-night fuzz mutants soak soak-engine check bench bench-peers lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## virtual environment, locked dependencies, llama.cpp (skips what is done)
 	@python3 tools/setup.py
+
+native: setup ## llama.cpp once more, for this machine's own instructions (profiles exact-native and fast)
+	@python3 tools/setup.py --native
 
 demo: setup ## a whole mesh on loopback answers one question, shows the receipt, and stops
 	@.venv/bin/haif demo
@@ -38,6 +41,12 @@ mutants: setup ## a thousand hostile model files through the reader and the jail
 
 soak: setup ## an hour of strangers, churn, floods and nonsense on real sockets; fails where anything grows
 	@$(PY) -m benchmarks.soak
+
+soak-engine: setup ## ten thousand short requests of every kind through an engine; fails where memory or descriptors grow
+	@$(PY) -m benchmarks.engine_soak
+
+bench-peers: setup ## HAIF's engine beside llama.cpp's own programs, which are built first (ten minutes, once)
+	@$(PY) -m benchmarks.run engines
 
 bench: setup ## the figures of the README, measured here; prints the table
 	@$(PY) -m benchmarks.run

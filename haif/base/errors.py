@@ -253,13 +253,15 @@ LEAVES: tuple[type[HaifError], ...] = (
 BY_REASON: dict[Reason, type[HaifError]] = {leaf.reason: leaf for leaf in LEAVES}
 
 
-def from_reason(code: str, message: str, retry_after: float | None = None) -> HaifError:
+def from_reason(code: str, message: str, retry_after: float | None = None, param: str | None = None) -> HaifError:
     """The error a peer's reply names. A code we do not know is a `Malformed`: unknown means no."""
     try:
         leaf = BY_REASON[Reason(code)]
     except ValueError:
         return Malformed(f"the peer answered with the unknown error code {code[:40]!r}: {message}")
-    if issubclass(leaf, Refusal | Unavailable):
+    if issubclass(leaf, Refusal):
+        return leaf(message, param=param, retry_after=retry_after)
+    if issubclass(leaf, Unavailable):
         return leaf(message, retry_after=retry_after)
     return leaf(message)
 

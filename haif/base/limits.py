@@ -58,6 +58,7 @@ TRAFFIC_WEIGHTS: Final = (
 SOCKET_UNSENT_BYTES: Final = 128 << 10  # what the system may hold of ours unsent: tokens never wait behind more bulk
 SOCKET_READ_BYTES: Final = 128 << 10  # taken from a socket at once: more is not faster, and the next one waits
 METHOD_BYTES_MAX: Final = 64
+PARAMETER_CHARACTERS_MAX: Final = 128  # of the path of a parameter that a peer refused
 ERROR_MESSAGE_CHARACTERS_MAX: Final = 1024
 SESSIONS_PER_PEER_MAX: Final = 8  # one peer cannot take all sessions of a listener
 DRAIN_SECONDS: Final = 1.0  # running calls get this long when a node stops
@@ -251,7 +252,8 @@ ENGINE_FRAME_BYTES_MAX: Final = 2 << 20  # one message between worker and engine
 ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long
 ENGINE_CONTEXT_TOKENS_DEFAULT: Final = 4096  # per slot, for models trained for more: memory grows with it
 ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
-PREFILL_CHUNK_TOKENS: Final = 256  # a long prompt never holds up running streams for longer than this
+PREFILL_CHUNK_TOKENS: Final = 256  # prompt tokens of one step; fewer beside running streams (engine/pace.py)
+PREFILL_SLOWDOWN: Final = 1.75  # running streams' steps take so much longer while prompts are computed; 2 with jitter
 JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
 PREFIX_COPY_TOKENS_MIN: Final = 64  # copying the KV cells of a running answer costs about as much as computing these
 STOP_STRINGS_MAX: Final = 4  # as OpenAI's API
@@ -303,7 +305,7 @@ TEMPLATE_BYTES_MAX: Final = 256 << 10  # source of a chat template; the longest 
 TEMPLATE_SECONDS_MAX: Final = 1.0  # rendering a prompt takes about a millisecond
 PROMPT_BYTES_MAX: Final = 1 << 20  # a rendered prompt
 MODEL_TEXT_BYTES_MAX: Final = 128  # a name or another short text from a model's file
-COMPLETION_TOKENS_DEFAULT: Final = 256
+COMPLETION_TOKENS_UNSAID_MAX: Final = 4096  # of an answer that was given no limit: 120 s at 34 tokens a second
 COMPLETION_TOKENS_MAX: Final = 32_768
 
 # --- worker, orchestrator ---------------------------------------------------------------------------------------------
@@ -349,6 +351,7 @@ RETRY_SECONDS_FIRST: Final = 0.05  # before a third attempt, at most; doubled fo
 RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
+CHOICES_MAX: Final = 8  # `n` of one request: each is a job of its own and counts as a request of its tenant
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
 # --- telemetry --------------------------------------------------------------------------------------------------------

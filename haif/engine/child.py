@@ -73,7 +73,9 @@ class Child:
 
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
-        self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
+        self._llama, self._exact = llama.climb(
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
+        )
         self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
 
@@ -87,7 +89,7 @@ class Child:
             return refusal  # text completions work all the same; a chat gets this answer
 
     def ready(self) -> Ready:
-        """Test the engine and describe it."""
+        """What was loaded, and how it is computed."""
         return Ready(
             name=self._llama.metadata("general.name"),
             architecture=self._llama.metadata("general.architecture"),
@@ -96,7 +98,8 @@ class Child:
             context_trained=self._llama.context_trained,
             has_chat_template=isinstance(self._template, ChatTemplate),
             build=llama.build(),
-            exact=self._llama.exact(),
+            exact=self._exact,
+            recipe=self._llama.recipe,
         )
 
     def serve(self) -> NoReturn:

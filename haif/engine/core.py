@@ -12,12 +12,14 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.noise import Desk
+from haif.engine.pace import Pace
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
@@ -113,6 +115,7 @@ class Core:
         self._batch_tokens_max = batch_tokens_max(slots)
         self._slots = [Slot(number) for number in range(slots)]
         self._desk = Desk()
+        self._pace = Pace()
         self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
@@ -130,16 +133,18 @@ class Core:
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
                 param="logit_bias",
             )
-        if len(prompt) + request.tokens_max > self._context_tokens:
+        room = self._context_tokens - len(prompt)
+        tokens_max = min(request.tokens_max, max(room, 1)) if request.fit else request.tokens_max
+        if tokens_max > room:
             raise ContextTooLong(
-                f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
+                f"the prompt has {len(prompt)} tokens and the answer may have {tokens_max}, together more than the "
                 f"context of {self._context_tokens}: shorten the prompt or ask for less",
                 param="max_tokens",
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
         grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, request, prompt, grammar, self._desk, now_ns)
+        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
@@ -179,12 +184,18 @@ class Core:
     def step(self, clock_ns: Callable[[], int]) -> Step:
         """Compute one batch and say what came of it."""
         retold, self._retold = self._retold, []
-        self._join(clock_ns())
+        began = clock_ns()
+        self._join(began)
+        streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
         works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
+            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
         )
+        works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
         rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
-        outputs, refused = self._collect(works, rows, clock_ns())
+        now = clock_ns()
+        if works:
+            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
+        outputs, refused = self._collect(works, rows, now)
         return Step(
             outputs=outputs,
             refused=refused,

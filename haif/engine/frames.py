@@ -16,6 +16,7 @@ from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
+from haif.engine.profile import EXACT, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -27,6 +28,7 @@ class Load(Message, frozen=True):
     slots: int
     context_tokens: int  # per slot
     threads: int
+    profile: str = EXACT
 
 
 class Submit(Message, frozen=True):
@@ -54,7 +56,7 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded and the self-test was run."""
+    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness."""
 
     name: str
     architecture: str
@@ -64,6 +66,7 @@ class Ready(Message, frozen=True):
     has_chat_template: bool
     build: str
     exact: bool
+    recipe: Recipe = Recipe()
 
 
 class End(Message, frozen=True):

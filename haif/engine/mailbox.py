@@ -23,6 +23,7 @@ class Mailbox:
 
     def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
         self._tokens_max = request.tokens_max
+        self._fit = request.fit
         self._logprobs = request.logprobs
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
@@ -105,6 +106,10 @@ class Mailbox:
                 if len(each.piece) > _TOKEN_TEXT_MAX:
                     raise Malformed("it sent more bytes than a token can stand for")
 
+    def _most(self, prompt_tokens: int) -> int:
+        """How many tokens the answer may have."""
+        return min(self._tokens_max, self._context_tokens - prompt_tokens) if self._fit else self._tokens_max
+
     def _checked(self, end: End, total: int) -> Finished:
         durations = (end.queued_ns, end.prefill_ns, end.decode_ns)
         if (
@@ -112,7 +117,7 @@ class Mailbox:
             or not 1 <= end.prompt_tokens <= self._context_tokens
             or not 0 <= end.cached_tokens < end.prompt_tokens
             or end.finish_reason not in {"stop", "length"}
-            or (end.finish_reason == "length" and total != self._tokens_max)
+            or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
         ):
             raise Malformed("its account of a finished answer does not add up")

@@ -28,10 +28,10 @@ class Generate(Message, frozen=True):
 
     With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
-    each place are told beside the chosen one; None for no logprobs at all. With
-    `json_schema` the answer is JSON that fits it, or the beginning of such. What is computed for one scope is reused
-    only in it, and what has none is not reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on
-    after them as if they had been chosen here.
+    each place are told beside the chosen one; None for no logprobs at all. With `json_schema` the answer is JSON that
+    fits it, or the beginning of such. What is computed for one scope is reused only in it, and what has none is not
+    reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
+    here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused.
     """
 
     id: JobId
@@ -46,6 +46,7 @@ class Generate(Message, frozen=True):
     json_schema: str | None = None
     scope: bytes = b""
     resumed: list[int] = field(default_factory=list)
+    fit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from haif.base.errors import (
     Unsupported,
     WrongState,
 )
+from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
@@ -77,11 +78,15 @@ class Ticket:
 class Journey:
     """What is known of one request between its parsing and its answer."""
 
-    def __init__(self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId) -> None:
+    def __init__(
+        self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId, choice: int = 0, encoded: bytes | None = None
+    ) -> None:
+        """`encoded` is the request where somebody has encoded it already."""
         self.ask = ask
         self.job = job
         self.tenant = tenant
-        self.encoded = encode_request(ask.request)
+        self.choice = choice
+        self.encoded = encode_request(ask.request) if encoded is None else encoded
         if len(self.encoded) > limits.MESSAGE_BYTES_MAX - limits.EVIDENCE_BYTES_MAX:  # the ticket travels with it
             raise too_large()
         self.digest: Digest = request_digest(self.encoded)
@@ -100,7 +105,8 @@ class Journey:
         """What the orchestrator is told."""
         return SubmitJob(
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
-            tokens_max=self.ask.request.tokens_max, tenant_seed=self.ask.seed, deadline_ms=int(seconds_left * 1000),
+            tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
+            deadline_ms=int(seconds_left * 1000),
             sandbox_min=self.ask.sandbox_min,
         )  # fmt: skip
 
@@ -197,6 +203,9 @@ class Journey:
             )
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+        request = self.ask.request
+        if signed.finish_reason == "length" and self.tokens < request.tokens_max and not request.fit:
+            raise Malformed("the worker ends an answer for its length that may be longer", self._worker)
         return receipt
 
     def failed(self, error: HaifError) -> bool:
@@ -226,6 +235,14 @@ class Journey:
     @property
     def _worker(self) -> PeerId | None:
         return self.ticket.worker if self.ticket else None
+
+
+def choice_seed(seed: int | None, choice: int) -> int | None:
+    """The tenant's seed for one of several choices: its own for the first, so that it is what `n = 1` would give."""
+    if seed is None or choice == 0:
+        return seed
+    material = digest("haif v1 choice seed", seed.to_bytes(8, "little", signed=True), bytes([choice]))
+    return int.from_bytes(material[:8], "little", signed=True)
 
 
 def blames_worker(error: HaifError, ticket: Ticket) -> HaifError:

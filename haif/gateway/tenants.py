@@ -119,26 +119,26 @@ class Directory:
             raise KeyRevoked("this API key was revoked; ask the operator for a new one")
         return found.tenant
 
-    def take(self, tenant: Tenant, now: Instant) -> Answer:
-        """One request of this tenant. The answer says whether it may go on."""
+    def take(self, tenant: Tenant, now: Instant, requests: int = 1) -> Answer:
+        """So many requests of this tenant. The answer says whether they may go on."""
         capacity, rate = float(tenant.burst), tenant.rpm / 60
         bucket = self._buckets.get(tenant.name)
         if bucket is None:
             bucket = Bucket.full(capacity=capacity, rate=rate, now=now)
         elif bucket.capacity != capacity or bucket.rate != rate:
             bucket = bucket.resized(capacity=capacity, rate=rate, now=now)
-        self._buckets[tenant.name], answer = bucket.take(1.0, now)
+        self._buckets[tenant.name], answer = bucket.take(float(requests), now)
         return answer
 
     def __len__(self) -> int:
         return len(self._keys)
 
 
-def over_quota(tenant: Tenant, answer: Answer) -> OverQuota:
-    """The refusal of a request for which the bucket is empty."""
+def over_quota(tenant: Tenant, answer: Answer, requests: int = 1) -> OverQuota:
+    """The refusal of requests that the bucket does not hold."""
     return OverQuota(
         f"Rate limit reached for {tenant.name} on requests per minute: limit {tenant.rpm} with bursts of "
-        f"{tenant.burst}, requested 1. Please try again in {answer.retry_after:.3f}s.",
+        f"{tenant.burst}, requested {requests}. Please try again in {answer.retry_after:.3f}s.",
         retry_after=answer.retry_after,
     )
 

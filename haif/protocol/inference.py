@@ -32,9 +32,10 @@ class Request(Message, frozen=True):
 
     `nonce` keeps the digest of a short prompt from being guessed. With `suffix`, the answer is what belongs between
     `text` and it. `stop` strings end the answer and are not part of it. `logprobs`: how many of the likeliest tokens
-    of each place are told beside the chosen one; nil for none at all. With `json_schema`
-    the answer is JSON that fits it, or the beginning of such. What a worker computed for one `scope` it
-    may use again for requests of the same gateway and scope, and for nobody else's: a gateway has one for each tenant.
+    of each place are told beside the chosen one; nil for none at all. With `json_schema` the answer is JSON that fits
+    it, or the beginning of such. What a worker computed for one `scope` it may use again for requests of the same
+    gateway and scope, and for nobody else's: a gateway has one for each tenant. With `fit` an answer ends where the
+    context does; without, `tokens_max` that do not fit into it are refused.
     """
 
     nonce: Nonce
@@ -47,6 +48,7 @@ class Request(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+    fit: bool = False
 
 
 class Run(Message, frozen=True):

@@ -286,4 +286,5 @@ def generate(ticket: Ticket) -> Generate:
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
         resumed=ticket.resumed,
+        fit=request.fit,
     )

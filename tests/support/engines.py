@@ -45,6 +45,7 @@ def engine(
     program=CHILD_PROGRAM,
     digest=None,
     insecure_no_sandbox=False,
+    **settings,
 ) -> Engine:
     return Engine(
         EngineSettings(
@@ -54,6 +55,7 @@ def engine(
             context_tokens=context_tokens,
             threads=1,
             insecure_no_sandbox=insecure_no_sandbox,
+            **settings,
         ),
         clock=SystemClock(),
         entropy=os.urandom,

@@ -54,6 +54,8 @@ class ScriptedMesh:
     """Implements `gateway.service.mesh.Mesh`."""
 
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    of_choice: dict[int, Attempt] = field(default_factory=dict)  # what happens to one of several choices instead
+    jobs_of: dict[JobId, int] = field(default_factory=dict)
     models: tuple[ModelCard, ...] = (CARD, ASLEEP)
     alter_reservation: Callable[[Reservation], Reservation] = lambda terms: terms
     finalise_error: HaifError | None = None
@@ -78,7 +80,8 @@ class ScriptedMesh:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
         self.spoken.clear()
-        self.seeds.append(journey.ask.seed)
+        self.seeds.append(journey.submission(1.0).tenant_seed)
+        self.jobs_of[journey.job] = journey.choice
         self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
 
@@ -118,7 +121,8 @@ class ScriptedMesh:
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
-        attempt = self.attempts[ticket.attempt - 1]
+        choice = self.jobs_of[ticket.reservation.payload.job]
+        attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
         answers = self._answers(ticket, attempt)
         try:
             yield answers

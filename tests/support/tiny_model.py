@@ -37,7 +37,7 @@ def build_tiny_model(
     kind = gguf.GGMLQuantizationType[quantisation]
     writer = gguf.GGUFWriter(str(path), "llama")
     _header(writer, layers, width, heads, feed_forward, vocabulary, context)
-    _vocabulary(writer, vocabulary, template)
+    write_vocabulary(writer, vocabulary, template)
     random = np.random.default_rng(seed)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
@@ -95,7 +95,7 @@ def _header(
     writer.add_vocab_size(vocabulary)
 
 
-def _vocabulary(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
+def write_vocabulary(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
     kinds = gguf.TokenType
     tokens: list[tuple[str, kinds]] = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
     tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]

@@ -37,10 +37,9 @@ from haif.engine.frames import (
 from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
-from haif.engine.sandbox import ENVIRONMENT
 from haif.engine.service.causes import explain, oom_kills
 from haif.engine.service.jail import Exertion, processor_seconds, verify, with_cgroups
-from haif.engine.service.settings import EngineSettings, context_tokens
+from haif.engine.service.settings import EngineSettings, context_tokens, environment
 
 CHILD_PROGRAM: Final = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); from haif.engine.child import main; main()"
@@ -97,7 +96,8 @@ class Process(asyncio.Protocol):
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
-                pass_fds=(orders_in, reports_out, model), env=ENVIRONMENT, start_new_session=True,
+                pass_fds=(orders_in, reports_out, model), start_new_session=True,
+                env=environment(self._settings.profile),
             )  # fmt: skip
         finally:
             os.close(orders_in)
@@ -115,7 +115,7 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads)))
+        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads, settings.profile)))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
@@ -285,10 +285,10 @@ class Process(asyncio.Protocol):
         stream.wake()
 
     def _refused(self, refused: Refused) -> None:
-        error = from_reason(refused.reason, refused.message[:400])
+        param = refused.param and refused.param[: limits.PARAMETER_CHARACTERS_MAX]
+        error = from_reason(refused.reason, refused.message[:400], param=param)
         if not isinstance(error, Refusal):
             raise Malformed(f"{refused.reason[:40]!r} is no reason to refuse a request")
-        error.param = refused.param
         stream = self._answer(refused.number)
         if stream is not None:
             del self.answers[refused.number]

@@ -16,13 +16,23 @@ from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
 from haif.gateway import openai
-from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
+from haif.gateway.admission import (
+    Admitted,
+    charge,
+    check_body,
+    check_choices,
+    check_quota,
+    check_room,
+    key_of,
+    quota_headers,
+)
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.tenants import LiveDirectory
+from haif.gateway.tenants import Tenant
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
@@ -118,9 +128,13 @@ class App:
     async def _admit(self, exchange: Exchange) -> Admitted:
         check_room(self._open - 1, self._draining)
         tenant = await self._tenants.tenant_of(key_of(exchange.headers))
-        admitted = charge(tenant, self._tenants.directory, self._means.clock.now())
+        return self._charge(exchange, tenant, 1)
+
+    def _charge(self, exchange: Exchange, tenant: Tenant, requests: int) -> Admitted:
+        admitted = charge(tenant, self._tenants.directory, self._means.clock.now(), requests)
+        exchange.out = [each for each in exchange.out if not each[0].startswith(b"x-ratelimit-")]
         exchange.out += quota_headers(admitted)
-        check_quota(admitted)
+        check_quota(admitted, requests)
         return admitted
 
     async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
@@ -144,6 +158,9 @@ class App:
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
         ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        if ask.choices > 1:
+            check_choices(admitted, ask.choices)
+            self._charge(exchange, admitted.tenant, ask.choices - 1)
         ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
         ask = ask.confined(admitted.tenant.sandbox_min)
         exchange.model = self._published(ask.model)

@@ -66,10 +66,10 @@ class Even:
             raise InvalidRequest("nothing fits after 6")
 
 
-def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, resumed=(), **options):
+def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, fit=False, resumed=(), **options):
     return Generate(
         JobId(bytes(16)), None, "-", tokens_max, Sampling(0.0, **options), list(stop), Seed(bytes(32)),
-        logprobs=logprobs, scope=scope, json_schema=json_schema, resumed=list(resumed),
+        logprobs=logprobs, scope=scope, json_schema=json_schema, fit=fit, resumed=list(resumed),
     )  # fmt: skip
 
 
@@ -145,11 +145,29 @@ def test_cancelling_frees_the_slot_before_the_next_step():
     assert {2: ([6, 7], "67")} == run(engine)[0]
 
 
+def test_a_batch_has_its_slots_in_order_whoever_came_first():
+    engine, model = core(slots=3)
+    for number, length in enumerate((1, 9, 9)):
+        engine.submit(number, request(length), [0], 0)
+    engine.step(lambda: 0)
+    engine.submit(3, request(9), [0], 0)
+    run(engine, 2)
+    assert [(0, 1), (1, 1), (2, 1)] == model.batches[-1]
+
+
 def test_prompt_and_answer_must_fit_the_context():
     engine, _ = core(context=10)
     engine.submit(1, request(5), [0] * 5, 0)
     with pytest.raises(ContextTooLong, match="context of 10"):
         engine.submit(2, request(5), [0] * 6, 0)
+
+
+def test_an_answer_without_a_limit_of_its_own_ends_where_the_context_does():
+    engine, _ = core(context=10)
+    engine.submit(1, request(20, fit=True), [0] * 8, 0)
+    assert ({1: ([1, 2], "12")}, {1: ("length", 8, 2)}) == run(engine)
+    with pytest.raises(ContextTooLong, match="context of 10"):
+        engine.submit(2, request(20, fit=True), [0] * 10, 0)
 
 
 def test_the_queue_is_bounded():

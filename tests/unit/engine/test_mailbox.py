@@ -28,6 +28,13 @@ def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
     assert box.complete
 
 
+@pytest.mark.parametrize(("prompt", "total"), [(48, 1), (47, 2)])
+def test_a_shortened_answer_has_no_more_tokens_than_the_context_leaves(prompt, total):
+    box = Mailbox(structs.replace(REQUEST, fit=True), vocabulary=100, context_tokens=50, submitted_ns=9)
+    with pytest.raises(Malformed, match="add up"):
+        box.put(Output(0, [1] * total, "a", End("length", prompt, total, 1, 2, 3, 0)))
+
+
 def test_a_failure_comes_after_what_arrived_before_it():
     box = mailbox()
     box.put(Output(0, [1], "a", None))

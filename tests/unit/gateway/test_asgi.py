@@ -233,8 +233,8 @@ async def test_an_unknown_model_is_not_found_and_one_without_workers_is_unavaila
 
 async def test_an_option_that_cannot_be_honoured_is_a_bad_request_that_names_it(house: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await house.chat(n=2)
-    assert (caught.value.param, caught.value.code) == ("n", "unsupported_parameter")
+        await house.chat(store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
     assert f'haif_dropped_total{{reason="{Reason.UNSUPPORTED}"}} 1.0' in house.metrics()
 
 
@@ -425,11 +425,12 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(["a", Answer(chunk=Chunk(1, [1] * 300, "b"))]),
         Attempt(["a", Answer(chunk=Chunk(1, [1], "b" * 200_000))]),
         Attempt([""] * 600),
+        Attempt(finish_reason="length"),
     ],
 )
 async def test_an_answer_that_does_not_verify_is_never_done(house: Any, mesh: ScriptedMesh, attempt: Attempt) -> None:
     mesh.attempts = [attempt]
-    text = (await house.post(BODY | {"stream": True})).text
+    text = (await house.post(BODY | {"stream": True, "max_tokens": 256})).text
     assert "[DONE]" not in text
     assert '"error"' in text
     assert mesh.finalised == []

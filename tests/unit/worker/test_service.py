@@ -228,6 +228,7 @@ async def test_what_the_engine_refuses_reaches_the_gateway_by_its_reason(model: 
         with pytest.raises(ContextTooLong) as caught:
             await at.run(at.ticket(asked(text="the " * 2000)))
         assert caught.value.reason is Reason.CONTEXT_TOO_LONG
+        assert caught.value.param == "max_tokens"
 
 
 async def test_a_gateway_that_leaves_frees_the_slot(model: Path) -> None:
