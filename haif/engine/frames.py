@@ -16,7 +16,7 @@ from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
-from haif.engine.profile import EXACT, Recipe
+from haif.engine.profile import EXACT, KV_TYPES, Offload, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -29,6 +29,8 @@ class Load(Message, frozen=True):
     context_tokens: int  # per slot
     threads: int
     profile: str = EXACT
+    kv: str = KV_TYPES[0]
+    offload: Offload = Offload()
 
 
 class Submit(Message, frozen=True):

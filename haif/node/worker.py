@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from haif import config
 from haif.artifacts.service import StoredModel, check_header
 from haif.base.errors import Misuse
+from haif.engine.profile import Offload
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings
 from haif.node.ground import open_ground
@@ -54,7 +55,8 @@ async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: Sy
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
         profile=settings.profile, sandbox_min=settings.sandbox_min,
-        insecure_no_sandbox=settings.insecure_no_sandbox,
+        insecure_no_sandbox=settings.insecure_no_sandbox, kv=settings.kv_type,
+        offload=Offload(settings.gpu_layers, settings.split_mode, settings.main_gpu),
     )  # fmt: skip
     async with Engine(chosen, clock=clock, entropy=entropy, on_died=died) as engine:
         yield engine

@@ -91,7 +91,8 @@ class Process(asyncio.Protocol):
             self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders_out, "wb", 0))
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
             _, self._words = await loop.connect_read_pipe(_Words, os.fdopen(words_in, "rb", 0))
-            numbers = (os.getpid(), orders_in, reports_out, model, int(self._settings.insecure_no_sandbox))
+            flags = (int(self._settings.insecure_no_sandbox), int(self._settings.offload.layers > 0))
+            numbers = (os.getpid(), orders_in, reports_out, model, *flags)
             arguments = (_search_path(), *map(str, numbers))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
@@ -115,7 +116,9 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads, settings.profile)))
+        self._send(Order(load=Load(
+            settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv, settings.offload,
+        )))  # fmt: skip
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
