@@ -117,6 +117,10 @@ class WorkerSettings(Common):
     profile: str = _setting(
         "exact", "exact: same bits in any batch, on any machine; exact-native: on such machines; fast: bits may vary"
     )
+    kv_tokens: int = _setting(
+        0,
+        "tokens in the KV cache of the profile fast; 0: for all slots at their longest; with less, answers may wait",
+    )
     kv_type: str = _setting("f16", "f16, or q8_0 with profile fast: the numbers of the KV cache, in half the memory")
     gpu_layers: int = _setting(
         0, "layers computed on GPUs, where llama.cpp was built for them; needs profile fast and --insecure-no-sandbox"

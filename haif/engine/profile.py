@@ -38,8 +38,8 @@ class Recipe(Message, frozen=True):
     """What determines the numbers beside build, format and instructions.
 
     `repack`: weights are rearranged for kernels that take several rows at once. `flash`: attention without a matrix of
-    scores. `tiled`: products by tiles. `unified`: one KV cache for all sequences instead of a share for each. `kv`: the
-    type of its numbers.
+    scores, exact where each slot has its share of the cache (`passes`). `tiled`: products by tiles. `unified`: one KV
+    cache for all sequences instead of a share for each. `kv`: the type of its numbers.
     """
 
     repack: bool = False
@@ -50,7 +50,7 @@ class Recipe(Message, frozen=True):
     offload: Offload = Offload()
 
 
-_LADDER: Final = (Recipe(repack=True), Recipe())
+_LADDER: Final = (Recipe(repack=True, flash=True), Recipe(flash=True), Recipe(repack=True), Recipe())
 PROFILES: Final[Mapping[str, tuple[Recipe, ...]]] = {
     EXACT: _LADDER,
     EXACT_NATIVE: _LADDER,
@@ -66,8 +66,8 @@ def native(profile: str) -> bool:
 def numerics(build: str, recipe: Recipe, threads: int) -> str:
     """A short digest of everything but the model that the numbers depend on: equal digests, comparable results.
 
-    Threads count where attention is split among them.
+    Threads count where attention may be split among them.
     """
-    shares = str(threads) if recipe.flash else "any"
+    shares = str(threads) if recipe.flash and recipe.unified else "any"
     text = f"{build}; {recipe!r}; threads {shares}"
     return digest("haif v1 numerics", text.encode()).hex()[:16]
