@@ -17,6 +17,7 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import HaifError, Malformed, Misuse
 from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
+from haif.engine.profile import Offload
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings, Upstream, UpstreamSettings, server_at
 from haif.node.ground import Ground, open_ground
@@ -202,7 +203,8 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
-        profile=settings.profile, kv_tokens=settings.kv_tokens,
+        profile=settings.profile, kv_tokens=settings.kv_tokens, kv=settings.kv_type,
+        offload=Offload(settings.gpu_layers, settings.split_mode, settings.main_gpu),
         sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
 

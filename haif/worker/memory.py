@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from haif.artifacts.gguf import Array, Value
 from haif.base import limits
 
 _PAD: Final = 256  # tokens to a multiple of which llama.cpp rounds a context up
@@ -36,9 +37,7 @@ class Needs:
         return self.file + self.cache + self.buffers
 
 
-def needs(
-    header: Mapping[str, int | float | bool | str], size: int, *, slots: int, context_tokens: int, kv_tokens: int = 0
-) -> Needs:
+def needs(header: Mapping[str, Value], size: int, *, slots: int, context_tokens: int, kv_tokens: int = 0) -> Needs:
     """What a model file of `size` bytes with this header needs.
 
     `context_tokens` 0: as trained, within the default. `kv_tokens` that all slots share, 0: a whole context for each.
@@ -63,5 +62,5 @@ def needs(
     return Needs(size, cache, limits.ENGINE_BYTES_BASE + 4 * values, context)
 
 
-def _number(value: float | bool | str) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+def _number(value: Value) -> int:
+    return value.count if isinstance(value, Array) else int(value) if isinstance(value, int | float) else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from haif.engine.request import ModelInfo
-from haif.engine.sandbox.layers import LAYERS
 from haif.protocol.heartbeats import Load
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
@@ -48,5 +47,7 @@ def load_of(standing: Standing, hot: list[bytes]) -> Load | None:
 
 
 def sandbox_of(about: ModelInfo | None) -> Sandbox:
-    """The jail around an engine; before any child of this worker has said which it has, none."""
-    return Sandbox(about.sandbox, list(about.missing)) if about else Sandbox("none", list(LAYERS))
+    """What is said of the jail; where there is none at all, or none known yet, in two words instead of every layer."""
+    if about is None:
+        return Sandbox("none", ["every layer"])
+    return Sandbox(about.sandbox, list(about.missing) if about.enforced else ["every layer"])

@@ -687,7 +687,7 @@ class Files:
     def take(self, case: tuple[int, bytes]) -> None:
         door, data = case
         with suppress(*BLAMED, Misuse):
-            (read_invitation, lambda raw: read_header(BytesIO(raw).read), read_request)[door](data)
+            (read_invitation, lambda raw: read_header(BytesIO(raw), len(raw)), read_request)[door](data)
 
 
 def _header(rng: Random) -> bytes:

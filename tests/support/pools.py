@@ -21,8 +21,14 @@ CLOCK = SystemClock()
 def served(model: Path, *, slots=4, context_tokens=512, pinned=False, program=CHILD_PROGRAM, digest=None) -> Served:
     """A model under its file's name, its needs told from its header."""
     chosen = EngineSettings(model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1)
+    size = model.stat().st_size
     with model.open("rb") as file:
-        needed = needs(read_header(file.read), model.stat().st_size, slots=slots, context_tokens=context_tokens)
+        needed = needs(
+            read_header(file, size).metadata,
+            size,
+            slots=slots,
+            context_tokens=context_tokens,
+        )
 
     def opened(**told: Any) -> Engine:
         return Engine(chosen, clock=CLOCK, entropy=entropy, program=program, **told)

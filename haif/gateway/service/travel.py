@@ -10,6 +10,7 @@ from haif.base import limits
 from haif.base.errors import (
     ConnectionLost,
     Dropped,
+    EngineDied,
     HaifError,
     Malformed,
     ModelLoading,
@@ -83,7 +84,7 @@ async def _again(journey: Journey, error: HaifError, mesh: Mesh, trip: Trip, tel
     try:
         with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
             ticket = await mesh.retry(journey, error.reason, trip)
-    except (NoWorker, Overloaded) as refusal:
+    except (NoWorker, Overloaded, EngineDied) as refusal:
         if journey.shown or isinstance(error, ModelLoading):
             raise error from refusal
         raise

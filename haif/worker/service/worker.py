@@ -119,7 +119,7 @@ class Worker:
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
                 await asyncio.gather(*(self._dht.withdraw(self._topic(model)) for model in self._offered))
         except (HaifError, TimeoutError) as failed:
-            # Nobody could be told; the offer expires and the silence is noticed within 15 s.
+            # Nobody could be told; the offer expires and the silence is noticed within 3 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
         await self._scope.aclose()
 
