@@ -6,6 +6,7 @@ Whether a recipe gives the same bits alone and in a batch is not believed but tr
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -25,7 +26,8 @@ from haif.engine.profile import FAST, PROFILES, Recipe
 Rows = npt.NDArray[np.float32]
 
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
-_PROBE_TOKENS: Final = 16  # computed in several ways by the self-test
+_ROWS: Final = limits.DRAFT_TOKENS_AHEAD + 1  # logits that one sequence may ask for in one batch
+_PROBE_TOKENS: Final = _ROWS  # computed in several ways by the self-test
 _PROBE_CONTEXT: Final = 64  # tokens before them: more than a kernel adds up at once
 _LOG_ERROR: Final = 4
 _V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
@@ -111,7 +113,7 @@ class Llama:
         params.n_ctx = _padded(self.cells) or slots * _padded(context_tokens)
         params.n_batch = params.n_ubatch = batch_tokens_max(slots)
         params.n_seq_max = slots
-        params.n_outputs_max_per_seq = _PROBE_TOKENS
+        params.n_outputs_max_per_seq = _ROWS
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
             api.LLAMA_FLASH_ATTN_TYPE_AUTO if self.recipe.flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -216,15 +218,20 @@ class Llama:
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
         if not self._apart:
-            return self._run(self._batch.fill(spans))
+            return self._run(spans)
         order = passes(spans)
         if len(order) == 1:
             return self._pass(order[0])
-        found = np.empty((len(spans), self.size), np.float32)
+        due = [span[3] for span in spans]
+        next_row = list(itertools.accumulate(due, initial=0))
+        found: Rows = np.empty((next_row[-1], self.size), np.float32)
         for pieces in order:
-            found[[piece.place for piece in pieces if piece.span[3]]] = self._pass(pieces)
-        due: Rows = found[[place for place, span in enumerate(spans) if span[3]]]
-        return due
+            row, rows = 0, self._pass(pieces)
+            for place, (*_, count) in pieces:
+                found[next_row[place] : next_row[place] + count] = rows[row : row + count]
+                next_row[place] += count
+                row += count
+        return found
 
     def _pass(self, pieces: Sequence[Piece]) -> Rows:
         """Compute some spans where no single token may be alone."""
@@ -232,13 +239,14 @@ class Llama:
         added: list[Span] = []
         if self._threads > 1 and len(spans[0][2]) == 1:
             beside = companions(spans, self._slots)
-            added = [(slot, api.llama_memory_seq_pos_max(self._memory, slot) + 1, [0], False) for slot in beside]
-        rows = self._run(self._batch.fill(sorted([*spans, *added], key=lambda span: span[0])))
+            added = [(slot, api.llama_memory_seq_pos_max(self._memory, slot) + 1, [0], 0) for slot in beside]
+        rows = self._run(sorted([*spans, *added], key=lambda span: span[0]))
         for slot, position, *_ in added:
             api.llama_memory_seq_rm(self._memory, slot, position, -1)
         return rows
 
-    def _run(self, due: int) -> Rows:
+    def _run(self, spans: Sequence[Span]) -> Rows:
+        due = self._batch.fill(spans)
         status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
@@ -249,9 +257,9 @@ class Llama:
         if self._apart and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
             return False  # a companion could not be forgotten
         before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)
-        self.decode([(0, 0, before, False)])
+        self.decode([(0, 0, before, 0)])
         places = range(_PROBE_CONTEXT, _PROBE_CONTEXT + _PROBE_TOKENS)
-        rows = (self.decode([(0, place, [token], True)]) for place, token in zip(places, tokens, strict=True))
+        rows = (self.decode([(0, place, [token], 1)]) for place, token in zip(places, tokens, strict=True))
         singly = b"".join(row.tobytes() for row in rows)
         together = self._probe(before, tokens, ((0, _PROBE_TOKENS),))
         return singly == together == self._probe(before, tokens, _PROBE_CHUNKS)
@@ -263,11 +271,11 @@ class Llama:
         """The first slot's logits for `tokens` after `before`, with a neighbour at the same in each batch."""
         neighbours = range(min(2, self._slots))
         self._forget_all()
-        self.decode([(slot, 0, before, False) for slot in neighbours])
+        self.decode([(slot, 0, before, 0) for slot in neighbours])
         found = b""
         for start, stop in chunks:
-            spans = [(slot, _PROBE_CONTEXT + start, tokens[start:stop], True) for slot in neighbours]
-            found += self._run(self._batch.fill(spans, every=True))[: stop - start].tobytes()
+            spans = [(slot, _PROBE_CONTEXT + start, tokens[start:stop], stop - start) for slot in neighbours]
+            found += self.decode(spans)[: stop - start].tobytes()
         self._forget_all()
         return found
 
@@ -340,19 +348,19 @@ class _Batch:
             logits=ctypes.cast(self._due.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def fill(self, spans: Sequence[Span], *, every: bool = False) -> int:
-        """Write the spans; how many rows of logits they ask for. `every`: of every token, not only of the last."""
+    def fill(self, spans: Sequence[Span]) -> int:
+        """Write the spans; how many rows of logits they ask for."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         due: list[bool] = []
-        for slot, start, these, last in spans:
+        for slot, start, these, wanted in spans:
             count = len(these)
             tokens += these
             positions += range(start, start + count)
             slots += [slot] * count
-            due += [every] * (count - 1)
-            due.append(last)
+            due += [False] * (count - wanted)
+            due += [True] * wanted
         count = len(tokens)
         assert 0 < count <= self._size, "llama.cpp aborts the process on a larger batch"
         self._tokens[:count] = tokens

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-Span = tuple[
-    int, int, Sequence[int], bool
-]  # slot, position of the first token, tokens, whether logits of the last are due
+Span = tuple[int, int, Sequence[int], int]  # slot, position of the first token, tokens; logits of so many last are due
 
 ROWS_MAX: Final = 63  # of one sequence in a pass
 ALONE_FROM: Final = 256  # position from which a token may not be alone: llama.cpp looks at cells 256 at a time
@@ -52,7 +50,7 @@ def _cut(group: list[Piece]) -> Iterable[list[Piece]]:
     for part in range(parts):
         begin, end = length * part // parts, length * (part + 1) // parts
         yield [
-            Piece(place, (slot, start + begin, tokens[begin:end], due and end == length))
+            Piece(place, (slot, start + begin, tokens[begin:end], max(0, end - max(begin, length - due))))
             for place, (slot, start, tokens, due) in group
         ]
 
