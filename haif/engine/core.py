@@ -128,8 +128,8 @@ class Answer:
         while self.draft and self.wanted < end:
             self.tokens.append(self.draft.popleft())
 
-    def put_back(self) -> None:
-        """Take what is not sure from behind what is: the answer begins again with all that is sure."""
+    def draw_in(self) -> None:
+        """Take what is not sure off again: it is computed later, if at all."""
         self.draft.extendleft(reversed(self.tokens[self.sure :]))
         del self.tokens[self.sure :]
 
@@ -308,7 +308,7 @@ class Core:
             answer = victim(self._running)
             self._cache.release(answer.slot, keep=False)
             self._running.remove(answer)
-            answer.put_back()
+            answer.draw_in()
             self._queue.appendleft(answer)
             preempted += 1
 
