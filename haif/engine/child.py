@@ -113,7 +113,7 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                self._pipe.send(Report(step=self._core.step(time.monotonic_ns)))
+                self._pipe.send(Report(step=self._core.step(time.monotonic_ns, time.process_time_ns)))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:

@@ -88,10 +88,11 @@ class Llama:
             raise Misuse(f"a KV cache of {self.cells} tokens does not hold one context of {self.context_tokens}")
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
-        self._apart = recipe.flash and not recipe.unified  # exactness then is a matter of `passes`
-        self._slots = max(slots, 2 * self._apart)  # two, for a companion
+        self.apart = not recipe.unified  # with cells of their own, all in a batch attend to as many as the longest has
+        self._in_passes = recipe.flash and not recipe.unified  # exactness then is a matter of `passes`
+        self._slots = max(slots, 2 * self._in_passes)  # two, for a companion
         self._threads = threads
-        self.context = self._open_context(self._slots, self.context_tokens + self._apart, threads)
+        self.context = self._open_context(self._slots, self.context_tokens + self._in_passes, threads)
         self._memory = api.llama_get_memory(self.context)
         self._batch = _Batch(batch_tokens_max(slots))
         self._logits = _LogitsView(self.size)
@@ -221,7 +222,7 @@ class Llama:
 
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
-        if not self._apart:
+        if not self._in_passes:
             return self._run(spans)
         order = passes(spans)
         if len(order) == 1:
@@ -258,7 +259,7 @@ class Llama:
 
     def exact(self) -> bool:
         """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?"""
-        if self._apart and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
+        if self._in_passes and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
             return False  # a companion could not be forgotten
         before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)
         self.decode([(0, 0, before, 0)])
