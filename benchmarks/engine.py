@@ -212,10 +212,10 @@ def main() -> None:
             path, digest, slots=8, context_tokens=CONTEXT, threads=options.threads, profile=options.profile
         )
         rows = asyncio.run(measure(settings, tokens=options.tokens, rounds=options.rounds))
+        print("| streams | T | direct tokens/s | engine tokens/s | ratio | ratio by processor time |")
+        print("\n".join(["|---|---|---|---|---|---|", *rows]))
         long = dataclasses.replace(settings, slots=2, context_tokens=PREFIX + 256)
         fresh, again, reused, of = asyncio.run(reuse(long, options.rounds))
-    print("| streams | T | direct tokens/s | engine tokens/s | ratio | ratio by processor time |")
-    print("\n".join(["|---|---|---|---|---|---|", *rows]))
     print(f"\na prompt of {of} tokens: {fresh:.3f} s; one with {reused} of them seen before: {again:.4f} s, ", end="")
     print(f"{1 - again / fresh:.1%} less\n\n| tokens known | " + " | ".join(OPTIONS) + " |")
     print("|---" * (1 + len(OPTIONS)) + "|")

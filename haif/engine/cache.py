@@ -65,14 +65,10 @@ class Cache:
             self._memory.copy(source.number, target.number)
             if self._cells is not None:
                 self._cells.share(source.number, target.number)
-        if length and self._memory.keep(target.number, length):
-            if self._cells is not None:
-                self._cells.cut(target.number, length)
-        else:
+        if not (length and self.cut(target, length)):
             self._forget(target)
-            length = 0
-        target.busy, target.computed, target.scope, target.tokens = True, length, scope, tokens
-        return target, length
+        target.busy, target.scope, target.tokens = True, scope, tokens
+        return target, target.computed
 
     def computed(self, slot: Slot, count: int) -> None:
         """A slot has `count` more tokens in its cells."""
@@ -81,16 +77,13 @@ class Cache:
             self._cells.grow(slot.number, count)
 
     def cut(self, slot: Slot, count: int) -> int:
-        """Give up all cells of a slot but those of its first `count` tokens; how many it has then: so many or none."""
-        if self._memory.keep(slot.number, count):
-            slot.computed = count
-            if self._cells is not None:
-                self._cells.cut(slot.number, count)
-        else:
-            tokens = slot.tokens
-            self._forget(slot)
-            slot.tokens = tokens
-        return slot.computed
+        """A slot keeps its first `count` tokens only, or none where the model cannot cut; how many it keeps."""
+        if not self._memory.keep(slot.number, count):
+            count = 0
+        slot.computed = count
+        if self._cells is not None:
+            self._cells.cut(slot.number, count)
+        return count
 
     def release(self, slot: Slot, *, keep: bool) -> None:
         """An answer left its slot. `keep` what is there for later, as long as nobody needs the place."""

@@ -358,10 +358,11 @@ class Core:
         for logits in rows:
             output, wrong = self._sample(answer, logits, now_ns)
             outputs.append(output)
+            if wrong:
+                self._take_back(answer)
             if output.end is not None:
                 return True
             if wrong:
-                self._take_back(answer)
                 break
         answer.look_ahead()
         return False

@@ -6,10 +6,10 @@ Whether a recipe gives the same bits alone and in a batch is not believed but tr
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any, Final
 
 import llama_cpp as api
@@ -240,18 +240,19 @@ class Llama:
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
         if not self._in_passes:
-            return self._run(self._batch.fill(spans))
+            return self._run(spans)
         order = passes(spans)
         if len(order) == 1:
             return self._pass(order[0])
-        begins = [0, *accumulate(span[3] for span in spans)]
-        found = np.empty((begins[-1], self.size), np.float32)
+        due = [span[3] for span in spans]
+        next_row = list(itertools.accumulate(due, initial=0))
+        found: Rows = np.empty((next_row[-1], self.size), np.float32)
         for pieces in order:
-            rows, row = self._pass(pieces), 0
-            for place, (*_, due) in pieces:
-                found[begins[place] : begins[place] + due] = rows[row : row + due]
-                begins[place] += due
-                row += due
+            row, rows = 0, self._pass(pieces)
+            for place, (*_, count) in pieces:
+                found[next_row[place] : next_row[place] + count] = rows[row : row + count]
+                next_row[place] += count
+                row += count
         return found
 
     def _pass(self, pieces: Sequence[Piece]) -> Rows:
@@ -261,12 +262,13 @@ class Llama:
         if self._threads > 1 and len(spans[0][2]) == 1:
             beside = companions(spans, self._slots)
             added = [(slot, api.llama_memory_seq_pos_max(self._memory, slot) + 1, [0], 0) for slot in beside]
-        rows = self._run(self._batch.fill(sorted([*spans, *added], key=lambda span: span[0])))
+        rows = self._run(sorted([*spans, *added], key=lambda span: span[0]))
         for slot, position, *_ in added:
             api.llama_memory_seq_rm(self._memory, slot, position, -1)
         return rows
 
-    def _run(self, due: int) -> Rows:
+    def _run(self, spans: Sequence[Span]) -> Rows:
+        due = self._batch.fill(spans)
         status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")

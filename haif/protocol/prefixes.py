@@ -1,6 +1,6 @@
 """How the beginnings of a request are named, so that it can be placed where they were computed before.
 
-    h 0 = hash(scope),   h n = hash(h n-1, the n-th message),   tag n = the first 8 bytes of h n
+    h 0 = hash(scope, tools, settings)    h n = hash(h n-1, the n-th message)    tag n = the first 8 bytes of h n
 
 The gateway sends a request's tags when it asks for a place, a worker tells in its heartbeats the tags of what it
 computed lately, and the orchestrator compares. Who knows the scope (the gateway, and a worker that was given a request
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.hashing import digest
 from haif.protocol.inference import Request
 
@@ -30,7 +30,8 @@ def prefix_tags(request: Request) -> list[bytes]:
     if not request.scope or request.suffix is not None:
         return []
     tags: list[bytes] = []
-    size, chain = 0, digest("haif v1 prefix", request.scope)
+    tools = b"" if request.tools is None else codec.encode(request.tools)
+    size, chain = 0, digest("haif v1 prefix", request.scope, tools, repr(request.settings).encode())
     for part in _parts(request):
         size += len(part)
         chain = digest("haif v1 prefix", chain, part)
@@ -48,8 +49,7 @@ def are_tags(tags: list[bytes], most: int) -> bool:
 
 def _parts(request: Request) -> Iterator[bytes]:
     if request.chat is not None:
-        for turn in request.chat:
-            yield f"{turn.role}\0{turn.content}".encode()
+        yield from map(codec.encode, request.chat)
         return
     text, start, end = request.text or "", 0, 512
     while start < len(text):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from haif.base import codec
 from haif.base.clock import Deadline
+from haif.base.conversation import Turn
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
@@ -35,7 +36,7 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import inference, jobs
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run, Turn
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run
 from haif.protocol.jobs import (
     FailJob,
     FinaliseJob,

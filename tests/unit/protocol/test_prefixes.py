@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base import limits
+from haif.base.conversation import Tool, Toolbox, Turn
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
-from haif.protocol.inference import Request, Turn
+from haif.protocol.inference import Request
 from haif.protocol.prefixes import are_tags, prefix_tags
 
 SYSTEM = Turn("system", "You bake bread. " * 20)
@@ -44,6 +45,16 @@ def test_tags_tell_nobody_anything_without_the_scope() -> None:
 def test_what_is_short_or_to_be_filled_in_has_none() -> None:
     assert [] == prefix_tags(request([Turn("user", "hello")]))
     assert [] == prefix_tags(request(text="x" * 1000, suffix="y"))
+
+
+def test_tools_and_settings_come_before_everything() -> None:
+    tools = Toolbox([Tool("bake", None, "{}", strict=False)])
+    tags = [
+        prefix_tags(request(TALK, tools=each, settings=told))
+        for each, told in ((None, []), (tools, []), (tools, [("x", 1)]))
+    ]
+    assert not set(tags[0]) & set(tags[1])
+    assert not set(tags[1]) & set(tags[2])
 
 
 def test_a_role_cannot_pass_for_content() -> None:
