@@ -48,8 +48,8 @@ def plain_kademlia() -> Iterator[None]:
     """Lookups that ask the k closest and nobody else; buckets of k that belong to whoever came first."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(node_module, "Extent", return_value=Extent()))
-        stack.enter_context(mock.patch.object(RoutingTable, "widen", lambda *_: None))
-        stack.enter_context(mock.patch.object(Bucket, "outdrawn", lambda *_: None))
+        stack.enter_context(mock.patch.object(RoutingTable, "widen", return_value=None))
+        stack.enter_context(mock.patch.object(Bucket, "outdrawn", return_value=None))
         yield
 
 
