@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import haif
 from haif.base.errors import (
@@ -25,7 +25,7 @@ from haif.base.errors import (
     Unavailable,
     UnknownModel,
 )
-from haif.cli import audit, chat, demo, dht, doctor, keys, model, net, network, receipt, roles, sim, tenant, up
+from haif.cli import audit, chat, demo, dht, dlq, doctor, keys, model, net, network, receipt, roles, sim, tenant, up
 
 EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
     (Misuse, 2),
@@ -44,7 +44,15 @@ EXIT_CODE_HELP = "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that suggests the verb that was probably meant."""
+    """argparse that suggests the verb or the flag that was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse here what this verb does not know; argparse would leave it to the root, which knows no flags."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"{unknown[0]!r} means nothing here." + (f" Did you mean {close[0]}?" if close else ""))
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what to do, and leave with 2."""
@@ -61,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     tree = Parser(prog="haif", description=haif.__doc__, epilog=EXIT_CODE_HELP)
     tree.add_argument("--version", action="version", version=f"haif {haif.__version__}")
     commands = tree.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (up, demo, chat, roles, model, tenant, receipt, audit, keys, network, dht, net, sim, doctor):
+    for group in (up, demo, chat, roles, model, tenant, dlq, receipt, audit, keys, network, dht, net, sim, doctor):
         group.add(commands)
     version = commands.add_parser("version", help="print the version of HAIF and of what it runs on")
     version.add_argument("--json", action="store_true", help="as one JSON object")

@@ -21,7 +21,8 @@ from typing import Final, NoReturn
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
 from haif.engine import llama
-from haif.engine.core import Core
+from haif.engine.chats import Chats
+from haif.engine.core import Core, Voice
 from haif.engine.frames import (
     Failed,
     FrameReader,
@@ -35,7 +36,7 @@ from haif.engine.frames import (
     frame,
     refusal_of,
 )
-from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
+from haif.engine.prompt import infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
@@ -73,9 +74,15 @@ class Child:
 
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
-        self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
-        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
+        self._llama, self._exact = llama.climb(
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
+            kv_tokens=load.kv_tokens, kv=load.kv, offload=load.offload,
+        )  # fmt: skip
+        self._core = Core(
+            self._llama, slots=load.slots, context_tokens=self._llama.context_tokens, cells=self._llama.cells
+        )
         self._template = self._read_template()
+        self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()
@@ -87,7 +94,7 @@ class Child:
             return refusal  # text completions work all the same; a chat gets this answer
 
     def ready(self) -> Ready:
-        """Test the engine and describe it."""
+        """What was loaded, and how it is computed."""
         return Ready(
             name=self._llama.metadata("general.name"),
             architecture=self._llama.metadata("general.architecture"),
@@ -96,7 +103,8 @@ class Child:
             context_trained=self._llama.context_trained,
             has_chat_template=isinstance(self._template, ChatTemplate),
             build=llama.build(),
-            exact=self._llama.exact(),
+            exact=self._exact,
+            recipe=self._llama.recipe,
         )
 
     def serve(self) -> NoReturn:
@@ -105,7 +113,7 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                self._pipe.send(Report(step=self._core.step(time.monotonic_ns)))
+                self._pipe.send(Report(step=self._core.step(time.monotonic_ns, time.process_time_ns)))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:
@@ -115,27 +123,22 @@ class Child:
 
     def _submit(self, submit: Submit) -> None:
         try:
-            prompt = self._tokens(submit.request)
-            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
+            prompt, voice = self._prepared(submit.request)
+            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns(), voice)
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
-    def _tokens(self, request: Generate) -> list[int]:
+    def _prepared(self, request: Generate) -> tuple[list[int], Voice | None]:
+        voice = None
         if request.suffix is not None:
             tokens = infill_tokens(request.text or "", request.suffix, self._llama)
         elif request.chat is None:
             tokens = text_tokens(request.text or "", self._llama)
         else:
-            tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)
+            tokens, voice = self._chats.prepared(request)
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="prompt")
-        return tokens
-
-    def _render(self, turns: Turns) -> str:
-        if not isinstance(self._template, ChatTemplate):
-            raise self._template or Unsupported("this model has no chat template", param="messages")
-        with _time_limit(limits.TEMPLATE_SECONDS_MAX):
-            return self._template.render(turns)
+        return tokens, voice
 
 
 @contextmanager
@@ -169,21 +172,21 @@ def rehearse() -> None:
     for codec in ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode-escape", "raw-unicode-escape"):
         codecs.lookup(codec)
     with suppress(Unsupported):
-        ChatTemplate(_REHEARSAL, bos="", eos="").render([("user", "<b>\u00e9</b>&amp;")])
+        ChatTemplate(_REHEARSAL, bos="", eos="").render([{"role": "user", "content": "<b>\u00e9</b>&amp;"}])
     format_exc()
 
 
 def main() -> NoReturn:
-    """Arguments: the parent's process id, the descriptors of orders, reports and model, and 1 to do without a jail.
+    """Arguments: the parent's process id, the descriptors of orders, reports and model; 1 without a jail; 1 with GPUs.
 
     After the seal no file can be opened, so everything that Python loads at first use is used before.
     """
-    parent, orders, reports, model, insecure = map(int, sys.argv[1:6])
+    parent, orders, reports, model, insecure, gpu = map(int, sys.argv[1:7])
     llama.set_log(lambda text: os.write(2, text.encode()))
     pipe = Pipe(orders, reports)
     rehearse()
     files = frozenset({orders, reports, model})
-    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure))
+    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure), gpu=bool(gpu))
     pipe.send(Report(sealed=Sealed(list(told.enforced), dict(told.missing), list(told.notes), told.pid)))
     load = pipe.orders(wait=True)[0].load
     assert load is not None, "the first order is to load"

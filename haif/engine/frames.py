@@ -14,8 +14,11 @@ from msgspec import field
 
 from haif.base import codec, limits
 from haif.base.codec import Message
+from haif.base.conversation import Aside
 from haif.base.errors import Oversize, Refusal
+from haif.base.ids import Digest
 from haif.base.sampling import Scores
+from haif.engine.profile import EXACT, KV_TYPES, Offload, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -27,6 +30,10 @@ class Load(Message, frozen=True):
     slots: int
     context_tokens: int  # per slot
     threads: int
+    profile: str = EXACT
+    kv_tokens: int = 0  # of all slots together; 0: as many as their contexts have
+    kv: str = KV_TYPES[0]
+    offload: Offload = Offload()
 
 
 class Submit(Message, frozen=True):
@@ -54,7 +61,7 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded and the self-test was run."""
+    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness."""
 
     name: str
     architecture: str
@@ -64,6 +71,7 @@ class Ready(Message, frozen=True):
     has_chat_template: bool
     build: str
     exact: bool
+    recipe: Recipe = Recipe()
 
 
 class End(Message, frozen=True):
@@ -76,16 +84,22 @@ class End(Message, frozen=True):
     prefill_ns: int
     decode_ns: int
     cached_tokens: int
+    reasoning_tokens: int = 0
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer; `scores` of each token, where they were asked for."""
+    """What one step added to one answer; `scores` of each token, where they were asked for; `asides` from its text.
+
+    `rows`: digests of the logits of windows that it completes (`engine.witness`), the last one with the end.
+    """
 
     number: int
     tokens: list[int]
     text: str
     end: End | None
     scores: list[Scores] = field(default_factory=list)
+    rows: list[Digest] = field(default_factory=list)
+    asides: list[Aside] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True):
@@ -103,7 +117,10 @@ def refusal_of(number: int, refusal: Refusal) -> Refused:
 
 
 class Step(Message, frozen=True):
-    """One batch was computed. `refused`: answers that cannot go on."""
+    """One batch was computed. `refused`: answers that cannot go on.
+
+    `retold`: of each answer that was resumed, before all else of it: the tokens it was given, and their text.
+    """
 
     outputs: list[Output]
     refused: list[Refused]
@@ -111,6 +128,8 @@ class Step(Message, frozen=True):
     running: int
     queued: int
     kv_tokens: int
+    preempted: int = 0  # answers that gave their cells up, and wait
+    retold: list[Output] = field(default_factory=list)
 
 
 class Failed(Message, frozen=True):

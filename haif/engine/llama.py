@@ -1,31 +1,39 @@
-"""llama.cpp by its low-level API, set up so that its results are exact: the same bits alone or in a batch.
+"""llama.cpp by its low-level API, set up by the recipe of an execution profile.
 
-The canonical recipe: no repacked weights, no GPU, no flash attention, no tiled matrix product, no shared KV cache, f16
-keys and values, and a build without llamafile's kernels. Whether it held is not believed but tried at every start
-(`exact`).
+Whether a recipe gives the same bits alone and in a batch is not believed but tried at every start (`climb`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any, Final
 
 import llama_cpp as api
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
-from haif.engine.core import Span, batch_tokens_max
+from haif.engine.core import batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
+from haif.engine.passes import Piece, Span, companions, passes
+from haif.engine.profile import FAST, KV_TYPES, NO_OFFLOAD, PROFILES, Offload, Recipe
 
 Rows = npt.NDArray[np.float32]
 
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
-_PROBE_TOKENS: Final = 16  # length of the self-test
+_ROWS: Final = limits.DRAFT_TOKENS_AHEAD + 1  # logits that one sequence may ask for in one batch
+_PROBE_TOKENS: Final = _ROWS  # computed in several ways by the self-test
+_PROBE_CONTEXT: Final = 64  # tokens before them: more than a kernel adds up at once
 _LOG_ERROR: Final = 4
+_V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
+_PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
+_PLAIN: Final = Recipe()
 _TOKEN_CONTROL: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 
 _log_callback: Any = None
@@ -45,30 +53,48 @@ def set_log(write: Callable[[str], object]) -> None:
 
 def build() -> str:
     """What the library itself says it was built with."""
-    flags = re.findall(r"(\w+) = 1", api.llama_print_system_info().decode(errors="replace"))
-    return f"llama-cpp-python/{api.__version__} cpu {'+'.join(flags).lower()}"
+    flags = re.findall(r"(\w+) = 1", api.llama_print_system_info().decode(errors="replace").lower())
+    if set(flags) >= _V3:
+        flags = ["x86-64-v3", *(flag for flag in flags if flag not in _V3)]
+    return f"llama-cpp-python/{api.__version__} cpu {'+'.join(flags)}"
 
 
 class Llama:
-    """A loaded model with one KV cache share per slot.
+    """A loaded model with a share of the KV cache for each slot, or `cells` for all of them.
 
     `descriptor` is an open file that was checked; it is read from its beginning and stays open.
     Raises `Unsupported` when llama.cpp cannot read it as a model that generates text token by token, `Misuse` when it
     was not trained for `context_tokens` or they do not fit into memory.
     """
 
-    def __init__(self, descriptor: int, *, slots: int, context_tokens: int, threads: int) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        slots: int,
+        context_tokens: int,
+        threads: int,
+        kv_tokens: int = 0,
+        recipe: Recipe = _PLAIN,
+    ) -> None:
         api.llama_backend_init()
-        self._model = _load(descriptor)
+        self.recipe = recipe
+        self._model = _load(descriptor, recipe)
         self._vocabulary = api.llama_model_get_vocab(self._model)
         self.context_trained = int(api.llama_model_n_ctx_train(self._model))
         self.context_tokens = context_tokens or min(self.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
+        self.cells = (kv_tokens or slots * self.context_tokens) if recipe.unified else 0
+        if recipe.unified and self.cells < self.context_tokens:
+            raise Misuse(f"a KV cache of {self.cells} tokens does not hold one context of {self.context_tokens}")
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
-        self._slots = slots
-        self._context = self._open_context(slots, self.context_tokens, threads)
-        self._memory = api.llama_get_memory(self._context)
+        self.apart = not recipe.unified  # with cells of their own, all in a batch attend to as many as the longest has
+        self._in_passes = recipe.flash and not recipe.unified  # exactness then is a matter of `passes`
+        self._slots = max(slots, 2 * self._in_passes)  # two, for a companion
+        self._threads = threads
+        self.context = self._open_context(self._slots, self.context_tokens + self._in_passes, threads)
+        self._memory = api.llama_get_memory(self.context)
         self._batch = _Batch(batch_tokens_max(slots))
         self._logits = _LogitsView(self.size)
         self._read_vocabulary()
@@ -86,15 +112,17 @@ class Llama:
 
     def _open_context(self, slots: int, context_tokens: int, threads: int) -> Any:
         params = api.llama_context_default_params()
-        params.n_ctx = slots * -(-context_tokens // _CELLS) * _CELLS
+        params.n_ctx = _padded(self.cells) or slots * _padded(context_tokens)
         params.n_batch = params.n_ubatch = batch_tokens_max(slots)
         params.n_seq_max = slots
-        params.n_outputs_max_per_seq = _PROBE_TOKENS
+        params.n_outputs_max_per_seq = _ROWS
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.type_k = params.type_v = api.GGML_TYPE_F16
-        params.kv_unified = False
-        params.offload_kqv = params.op_offload = False
+        params.flash_attn_type = (
+            api.LLAMA_FLASH_ATTN_TYPE_AUTO if self.recipe.flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = _KV_TYPES[self.recipe.kv]
+        params.kv_unified = self.recipe.unified
+        params.offload_kqv = params.op_offload = bool(self.recipe.offload.layers)
         context = api.llama_init_from_model(self._model, params)
         if not context:
             raise Misuse(f"llama.cpp could not make a context of {slots} times {context_tokens} tokens: use fewer")
@@ -167,6 +195,10 @@ class Llama:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
         return self._grammars.compile(schema)
 
+    def rules(self, lark: str, param: str) -> Grammar:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+        return self._grammars.parse(lark, param)
+
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""
         api.llama_memory_seq_rm(self._memory, slot, -1, -1)
@@ -187,44 +219,159 @@ class Llama:
         api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def decode(self, spans: Sequence[Span]) -> Rows:
-        """Compute one batch; the logits that are due, one row each, in order. Valid until the next call.
+        """Compute one batch, slots ascending; the logits that are due, one row each, in order, until the next call.
 
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
-        due = self._batch.fill(spans)
-        return self._run(due)
+        if not self._in_passes:
+            return self._run(self._batch.fill(spans))
+        order = passes(spans)
+        if len(order) == 1:
+            return self._pass(order[0])
+        begins = [0, *accumulate(span[3] for span in spans)]
+        found = np.empty((begins[-1], self.size), np.float32)
+        for pieces in order:
+            rows, row = self._pass(pieces), 0
+            for place, (*_, due) in pieces:
+                found[begins[place] : begins[place] + due] = rows[row : row + due]
+                begins[place] += due
+                row += due
+        return found
+
+    def _pass(self, pieces: Sequence[Piece]) -> Rows:
+        """Compute some spans where no single token may be alone."""
+        spans = [piece.span for piece in pieces]
+        added: list[Span] = []
+        if self._threads > 1 and len(spans[0][2]) == 1:
+            beside = companions(spans, self._slots)
+            added = [(slot, api.llama_memory_seq_pos_max(self._memory, slot) + 1, [0], 0) for slot in beside]
+        rows = self._run(self._batch.fill(sorted([*spans, *added], key=lambda span: span[0])))
+        for slot, position, *_ in added:
+            api.llama_memory_seq_rm(self._memory, slot, position, -1)
+        return rows
 
     def _run(self, due: int) -> Rows:
-        status = api.llama_decode(self._context, self._batch.batch)
+        status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
-        return self._logits.rows(api.llama_get_logits(self._context), due)
+        return self._logits.rows(api.llama_get_logits(self.context), due)
 
     def exact(self) -> bool:
-        """Self-test: are tokens computed one by one the same bits as in one go, beside a neighbour?"""
-        count = min(_PROBE_TOKENS, self.size)
-        tokens = [(7 * place + 1) % self.size for place in range(count)]
-        singly = b"".join(self.decode([(0, place, [token], True)]).tobytes() for place, token in enumerate(tokens))
-        self.forget(0)
-        spans: list[Span] = [(slot, 0, tokens, True) for slot in range(min(2, self._slots))]
-        together = self._run(self._batch.fill(spans, every=True))[:count].tobytes()
-        for slot, *_ in spans:
+        """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?"""
+        if self._in_passes and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
+            return False  # a companion could not be forgotten
+        before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)
+        self.decode([(0, 0, before, 0)])
+        places = range(_PROBE_CONTEXT, _PROBE_CONTEXT + _PROBE_TOKENS)
+        rows = (self.decode([(0, place, [token], 1)]) for place, token in zip(places, tokens, strict=True))
+        singly = b"".join(row.tobytes() for row in rows)
+        together = self._probe(before, tokens, ((0, _PROBE_TOKENS),))
+        return singly == together == self._probe(before, tokens, _PROBE_CHUNKS)
+
+    def _probe_tokens(self, count: int) -> list[int]:
+        return [(7 * place + 1) % self.size for place in range(count)]
+
+    def _probe(self, before: list[int], tokens: list[int], chunks: Iterable[tuple[int, int]]) -> bytes:
+        """The first slot's logits for `tokens` after `before`, with a neighbour at the same in each batch."""
+        neighbours = range(min(2, self._slots))
+        self._forget_all()
+        self.decode([(slot, 0, before, 0) for slot in neighbours])
+        found = b""
+        for start, stop in chunks:
+            spans = [(slot, _PROBE_CONTEXT + start, tokens[start:stop], stop - start) for slot in neighbours]
+            found += self.decode(spans)[: stop - start].tobytes()
+        self._forget_all()
+        return found
+
+    def _forget_all(self) -> None:
+        for slot in range(self._slots):
             self.forget(slot)
-        return singly == together
+
+    def close(self) -> None:
+        """Give its memory back."""
+        api.llama_free(self.context)
+        api.llama_model_free(self._model)
 
 
-def _load(descriptor: int) -> Any:
+def climb(
+    descriptor: int,
+    profile: str,
+    *,
+    slots: int,
+    context_tokens: int,
+    threads: int,
+    kv_tokens: int = 0,
+    kv: str = KV_TYPES[0],
+    offload: Offload = NO_OFFLOAD,
+) -> tuple[Llama, bool]:
+    """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
+
+    Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
+    """
+    build = partial(Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens)
+    *rungs, last = (replace(recipe, kv=kv, offload=offload) for recipe in PROFILES[profile])
+    for recipe in rungs:
+        llama = build(recipe=recipe)
+        if llama.exact():
+            return llama, True
+        llama.close()
+    llama = build(recipe=last)
+    return llama, profile != FAST and llama.exact()
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _CELLS) * _CELLS
+
+
+def _load(descriptor: int, recipe: Recipe) -> Any:
     params = api.llama_model_default_params()
-    params.n_gpu_layers = 0
+    _offload(params, recipe.offload)
     params.load_mode = api.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = False
+    params.use_extra_bufts = recipe.repack
     libc = ctypes.CDLL(None)
     libc.fdopen.restype = ctypes.c_void_p
     stream = libc.fdopen(descriptor, b"rb")
+    if stream:
+        libc.rewind(ctypes.c_void_p(stream))  # it may have been read before, by another recipe
     model = api.llama_model_load_from_file_ptr(stream, params) if stream else None
     if not model:
         raise Unsupported("llama.cpp cannot read this file as a model, though it is the file its digest names")
     return model
+
+
+def supports_offload() -> bool:
+    """Whether this build can compute layers on a GPU."""
+    return bool(api.llama_supports_gpu_offload())
+
+
+def devices() -> list[str]:
+    """What llama.cpp can compute on here, as its backends name it."""
+    library: Any = api.llama_cpp._lib  # noqa: SLF001 - the binding leaves these out
+    library.ggml_backend_dev_get.restype = ctypes.c_void_p
+    found = []
+    for number in range(library.ggml_backend_dev_count()):
+        device = ctypes.c_void_p(library.ggml_backend_dev_get(ctypes.c_size_t(number)))
+        words = []
+        for ask in (library.ggml_backend_dev_name, library.ggml_backend_dev_description):
+            ask.restype = ctypes.c_char_p
+            words.append((ask(device) or b"").decode(errors="replace"))
+        found.append(": ".join(words))
+    return found
+
+
+_SPLITS: Final = {
+    "layer": api.LLAMA_SPLIT_MODE_LAYER, "row": api.LLAMA_SPLIT_MODE_ROW, "none": api.LLAMA_SPLIT_MODE_NONE,
+}  # fmt: skip
+_KV_TYPES: Final = {"f16": api.GGML_TYPE_F16, "q8_0": api.GGML_TYPE_Q8_0}
+
+
+def _offload(params: Any, wanted: Offload) -> None:
+    if wanted.layers and not supports_offload():
+        raise Misuse(
+            "this build of llama.cpp computes nothing on a GPU: build llama-cpp-python with a GPU backend "
+            "(CMAKE_ARGS=-DGGML_CUDA=on), or leave out --gpu-layers; `haif doctor` lists what it sees"
+        )
+    params.n_gpu_layers, params.split_mode, params.main_gpu = wanted.layers, _SPLITS[wanted.split], wanted.main_gpu
 
 
 class _Batch:
@@ -248,19 +395,19 @@ class _Batch:
             logits=ctypes.cast(self._due.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def fill(self, spans: Sequence[Span], *, every: bool = False) -> int:
-        """Write the spans; how many rows of logits they ask for. `every`: of every token, not only of the last."""
+    def fill(self, spans: Sequence[Span]) -> int:
+        """Write the spans; how many rows of logits they ask for."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         due: list[bool] = []
-        for slot, start, these, last in spans:
+        for slot, start, these, wanted in spans:
             count = len(these)
             tokens += these
             positions += range(start, start + count)
             slots += [slot] * count
-            due += [every] * (count - 1)
-            due.append(last)
+            due += [False] * (count - wanted)
+            due += [True] * wanted
         count = len(tokens)
         assert 0 < count <= self._size, "llama.cpp aborts the process on a larger batch"
         self._tokens[:count] = tokens

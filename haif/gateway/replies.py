@@ -8,15 +8,20 @@ framing as in the HTML standard, section 9.2.
 from __future__ import annotations
 
 import base64
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from haif.base.conversation import CALL, REASONING, Aside, Said
+from haif.base.hashing import digest
 from haif.base.ids import JobId
 from haif.base.sampling import Scores
 from haif.gateway.likelihoods import chat_logprobs, text_logprobs
 from haif.gateway.openai import Ask
+from haif.protocol.inference import Chunk
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
 
@@ -37,21 +42,52 @@ class Settled:
     receipt: Receipt
     proof: dict[str, str]
     cached_tokens: int
+    reasoning_tokens: int = 0
 
-    @property
-    def usage(self) -> dict[str, Any]:
-        """The `usage` object: what the worker signed, and, by its word alone, how much of the prompt it reused."""
-        prompt, completion = self.receipt.prompt_tokens, self.receipt.completion_tokens
-        details = {"cached_tokens": self.cached_tokens}
-        return {
-            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-            "prompt_tokens_details": details,
-        }  # fmt: skip
+
+def usage(settled: Sequence[Settled]) -> dict[str, Any]:
+    """The `usage` object: what the workers signed for, and, by their word alone, what was reused and what reasoning.
+
+    It is the sum over the choices, prompts included: what their receipts add up to.
+    """
+    prompt = sum(each.receipt.prompt_tokens for each in settled)
+    completion = sum(each.receipt.completion_tokens for each in settled)
+    return {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in settled)},
+        "completion_tokens_details": {"reasoning_tokens": sum(each.reasoning_tokens for each in settled)},
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole answer: what it says, its scores where they were asked for, and its receipt."""
+
+    said: Said
+    scores: list[Scores]
+    settled: Settled
+
+    def message(self) -> dict[str, Any]:
+        """The `message` of a chat's choice."""
+        calls = self.said.calls
+        message: dict[str, Any] = {"role": "assistant", "content": self.said.text, "refusal": None}
+        if self.said.reasoning:
+            message["reasoning_content"] = self.said.reasoning
+        if calls:
+            message["content"] = self.said.text or None
+            message["tool_calls"] = [
+                {
+                    "id": call_id(self.settled.receipt.job, place), "type": "function",
+                    "function": {"name": name, "arguments": arguments},
+                }
+                for place, (name, arguments) in enumerate(calls)
+            ]  # fmt: skip
+        return message
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all parts of one answer share. `created` in seconds since the epoch."""
+    """What all parts of one reply share; `job` is that of its first choice. `created` in seconds since the epoch."""
 
     job: JobId
     ask: Ask
@@ -62,17 +98,30 @@ class Envelope:
         """The answer's id, made from the job's."""
         return f"{'chatcmpl' if self.ask.kind == 'chat' else 'cmpl'}-{self.job}"
 
-    def whole(self, text: str, settled: Settled, scores: list[Scores]) -> bytes:
-        """The body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0, "finish_reason": settled.receipt.finish_reason}
-        choice["logprobs"] = self.logprobs(scores, len(self.ask.echo))
-        if self.ask.kind == "chat":
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
-        else:
-            choice["text"] = self.ask.echo + text
+    def whole(self, choices: Sequence[Choice]) -> bytes:
+        """The body of a reply that is not streamed. One choice's receipt is the reply's, several have each its own."""
         head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
-        head["system_fingerprint"] = fingerprint(settled.receipt)
-        return _json({**head, "choices": [choice], "usage": settled.usage, "haif": settled.proof})
+        settled = [choice.settled for choice in choices]
+        body = {
+            **head, "system_fingerprint": fingerprint(settled[0].receipt), "usage": usage(settled),
+            "choices": [self._choice(index, choice) for index, choice in enumerate(choices)],
+        }  # fmt: skip
+        if len(choices) == 1:
+            body["haif"] = settled[0].proof
+        else:
+            for shown, each in zip(body["choices"], settled, strict=True):
+                shown["haif"] = each.proof
+        return _json(body)
+
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        reason = finish_reason(choice.settled, calls=bool(choice.said.calls))
+        shown: dict[str, Any] = {"index": index, "finish_reason": reason}
+        shown["logprobs"] = self.logprobs(choice.scores, len(self.ask.echo))
+        if self.ask.kind == "chat":
+            shown["message"] = choice.message()
+        else:
+            shown["text"] = self.ask.echo + choice.said.text
+        return shown
 
     def logprobs(self, scores: list[Scores], offset: int) -> dict[str, Any] | None:
         """The `logprobs` of a choice whose text so far has `offset` characters, where they were asked for."""
@@ -89,10 +138,14 @@ class Envelope:
 
 
 class Stream:
-    """Encodes the events of one answer."""
+    """Encodes the events of one choice."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, index: int = 0, job: JobId | None = None) -> None:
+        """`job` is the choice's own, where it is not the envelope's."""
         self._envelope = envelope
+        self._index = index
+        self._job = job or envelope.job
+        self._calls = 0
         self._echo = envelope.ask.echo
         self._offset = len(envelope.ask.echo)
         self._chat = envelope.ask.kind == "chat"
@@ -102,13 +155,16 @@ class Stream:
         usage = b',"usage":null' if self._include_usage else b""
         delta = b'"delta":{"content":' if self._chat else b'"text":'
         close = b"}" if self._chat else b""
-        self._before = b"data: " + opened + b',"choices":[{"index":0,' + delta
+        self._before = b"data: " + opened + b',"choices":[{"index":%d,' % index + delta
         self._after = close + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
 
-    def first(self) -> bytes:
-        """The event that says who speaks; of a text completion the echoed prompt, if that was asked for."""
+    def first(self, *, text: bool = True) -> bytes:
+        """The event that says who speaks; of a text completion the echoed prompt, if that was asked for.
+
+        `text`: whether the answer begins with some.
+        """
         if self._chat:
-            return self._event({"role": "assistant", "content": "", "refusal": None}, None)
+            return self._event({"role": "assistant", "content": "" if text else None, "refusal": None}, None)
         return self.text(self._echo) if self._echo else b""
 
     def text(self, text: str, scores: list[Scores] | None = None) -> bytes:
@@ -119,23 +175,60 @@ class Stream:
         self._offset += len(text)
         return self._event({"content": text} if self._chat else text, None, logprobs)
 
+    def chunk(self, chunk: Chunk) -> bytes:
+        """The events of what came: first what stands beside the text, if it is reasoning, last if it is calls."""
+        reasoning = b"".join(map(self._aside, (aside for aside in chunk.asides if aside.kind == REASONING)))
+        text = self.text(chunk.text, chunk.scores) if chunk.text or chunk.scores else b""
+        return reasoning + text + b"".join(map(self._aside, (each for each in chunk.asides if each.kind != REASONING)))
+
+    def _aside(self, aside: Aside) -> bytes:
+        if aside.kind == REASONING:
+            return self._event({"reasoning_content": aside.text}, None)
+        call: dict[str, Any] = {"function": {"arguments": aside.text}}
+        if aside.kind == CALL:
+            self._calls += 1
+            call = {
+                "id": call_id(self._job, self._calls - 1), "type": "function",
+                "function": {"name": aside.text, "arguments": ""},
+            }  # fmt: skip
+        return self._event({"tool_calls": [{"index": self._calls - 1, **call}]}, None)
+
     def last(self, settled: Settled) -> bytes:
-        """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
-        ends = self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
-        if self._include_usage:
-            usage = {**self._head, "choices": [], "usage": settled.usage}
-            ends += b"data: " + _json(usage) + b"\n\n"
-        return ends + DONE
+        """The event that ends the choice: the reason and the proof."""
+        reason = finish_reason(settled, calls=self._calls > 0)
+        return self._event({} if self._chat else "", reason, haif=settled.proof)
 
     def _event(
         self, delta: dict[str, Any] | str, finish_reason: str | None, logprobs: Any = None, **more: Any
     ) -> bytes:
-        choice: dict[str, Any] = {"index": 0, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice: dict[str, Any] = {"index": self._index, "logprobs": logprobs, "finish_reason": finish_reason}
         choice |= {"delta": delta} if self._chat else {"text": delta}
         body = {**self._head, "choices": [choice], **more}
         if self._include_usage:
             body["usage"] = None
         return b"data: " + _json(body) + b"\n\n"
+
+
+def done(envelope: Envelope, settled: Sequence[Settled]) -> bytes:
+    """What ends a stream: usage if it was asked for, and [DONE]."""
+    if not envelope.ask.include_usage:
+        return DONE
+    return b"data: " + _json({**envelope.chunk_head(), "choices": [], "usage": usage(settled)}) + b"\n\n" + DONE
+
+
+def finish_reason(settled: Settled, *, calls: bool) -> str:
+    """Why an answer ended, in OpenAI's words."""
+    reason = settled.receipt.finish_reason
+    return "tool_calls" if calls and reason == "stop" else reason
+
+
+def call_id(job: JobId, place: int) -> str:
+    """The id of a call: nine letters and digits, as some chat templates want them."""
+    number = int.from_bytes(digest("haif v1 call id", job, bytes([place]))[:8], "big")
+    return "".join(_LETTERS[number // 62**power % 62] for power in range(9))
+
+
+_LETTERS: Final = string.ascii_letters + string.digits
 
 
 def fingerprint(receipt: Receipt) -> str:

@@ -4,7 +4,9 @@
 2. placed     the ticket must be this orchestrator's, for this job, this request and this gateway
 3. answer     chunks in order and within the bounds that were asked for
 4. end        the receipt must be the reserved worker's and name exactly the answer that was received
-5. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
+5. failed     another worker goes on after the tokens there are; what it tells again must be what came before. If the
+              worker broke the protocol, its tokens are worth nothing: then another starts over, or, if the tenant has
+              seen some, the tenant is told
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
+from haif.base.confinement import suffices
+from haif.base.conversation import Said
 from haif.base.errors import (
     ContextTooLong,
     Expired,
@@ -23,18 +27,24 @@ from haif.base.errors import (
     InvalidRequest,
     Malformed,
     Oversize,
+    PeerFault,
     Unsupported,
     WrongState,
 )
+from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
+from haif.gateway.calls import check_asides, check_said
+from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
+from haif.protocol.sandbox import check_sandbox
 
 # The request itself is at fault: every other worker would say the same.
 _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
@@ -44,12 +54,14 @@ _TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 class Ticket:
     """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
 
-    `certificate` is said to be that of the worker's static key; empty if unknown.
+    `certificate` is said to be that of the worker's static key; empty if unknown. `resumed` are the answer's tokens
+    that the worker is to go on after.
     """
 
     reservation: Verified[Reservation]
     place: Place
     certificate: bytes
+    resumed: tuple[int, ...] = ()
 
     @property
     def orchestrator(self) -> PeerId:
@@ -70,30 +82,37 @@ class Ticket:
 class Journey:
     """What is known of one request between its parsing and its answer."""
 
-    def __init__(self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId) -> None:
+    def __init__(
+        self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId, choice: int = 0, encoded: bytes | None = None
+    ) -> None:
+        """`encoded` is the request where somebody has encoded it already."""
         self.ask = ask
         self.job = job
         self.tenant = tenant
-        self.encoded = encode_request(ask.request)
+        self.choice = choice
+        self.encoded = encode_request(ask.request) if encoded is None else encoded
         if len(self.encoded) > limits.MESSAGE_BYTES_MAX - limits.EVIDENCE_BYTES_MAX:  # the ticket travels with it
             raise too_large()
         self.digest: Digest = request_digest(self.encoded)
         self.ticket: Ticket | None = None
+        self.history: list[Try] = []
         self._gateway = gateway
         self._restart()
 
     def _restart(self) -> None:
         self._output = OutputHash()
-        self._text: list[str] = []
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
+        self._untold = False  # the worker has yet to tell what it was given
 
     def submission(self, seconds_left: float) -> SubmitJob:
         """What the orchestrator is told."""
         return SubmitJob(
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
-            tokens_max=self.ask.request.tokens_max, tenant_seed=self.ask.seed, deadline_ms=int(seconds_left * 1000),
+            tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
+            deadline_ms=int(seconds_left * 1000),
+            sandbox_min=self.ask.sandbox_min, prefixes=prefix_tags(self.ask.request),
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
@@ -106,21 +125,40 @@ class Journey:
             raise WrongState("the reservation repeats an attempt that failed", orchestrator)
         if stated.tokens_max > self.ask.request.tokens_max:
             raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
+        if stated.resumed != self.tokens:
+            raise WrongState("the reservation is to go on after another number of tokens than there are", orchestrator)
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
-        self._restart()
-        self.ticket = Ticket(reservation, placed.place, placed.certificate)
+        self._chunks = 0
+        self._untold = self.tokens > 0
+        self.ticket = Ticket(reservation, placed.place, placed.certificate, tuple(self._output.ids()))
         return self.ticket
 
-    def take(self, answer: Answer) -> Chunk | End:
-        """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
+    def take(self, answer: Answer) -> Chunk | End | None:
+        """What the next message of the worker adds; None for what it tells again.
+
+        Raises `Malformed` or `Oversize` for what no honest worker sends.
+        """
         if (answer.chunk is None) == (answer.end is None):
             raise Malformed("an answer is either a chunk or the end", self._worker)
+        if self._untold:
+            self._told_again(answer.chunk)
+            return None
         if answer.chunk is not None:
             self._add(answer.chunk)
             return answer.chunk
         assert answer.end is not None
         return answer.end
+
+    def _told_again(self, chunk: Chunk | None) -> None:
+        """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
+        if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
+            raise Malformed("the worker did not begin with the tokens it was given", self._worker)
+        again = Said()
+        again.add(chunk.text, chunk.asides)
+        if (again.text, again.reasoning, again.calls) != (self.said.text, self.said.reasoning, self.said.calls):
+            raise Malformed("two workers disagree about the text of the same tokens", self._worker)
+        self._untold = False
 
     def _add(self, chunk: Chunk) -> None:
         allowed = self.ask.request.tokens_max
@@ -131,7 +169,7 @@ class Journey:
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
             raise Malformed("a token id does not fit in 32 bits", self._worker)
         self._chunks += 1
-        self._bytes += len(chunk.text)
+        self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
         if (
             self._output.tokens > allowed
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
@@ -139,7 +177,7 @@ class Journey:
         ):
             raise Oversize("the worker sends more than was asked for", self._worker)
         self._check_scores(chunk)
-        self._text.append(chunk.text)
+        check_asides(chunk.asides, self.ask.request, self.said, self._worker)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -155,30 +193,52 @@ class Journey:
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
         assert self.ticket is not None, "there is no end without a beginning"
+        earlier = tokens_digest(self.ticket.resumed) if self.ticket.resumed else None
         receipt = check_receipt(
             end.receipt, self.ticket.reservation,
-            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens,
+            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens, earlier,
         )  # fmt: skip
         said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self._worker)
+        check_said(self.said, self.ask.request, signed.finish_reason, self._worker)
+        if not 0 <= end.reasoning_tokens <= (signed.completion_tokens if self.ask.kind == "chat" else 0):
+            raise Malformed("the worker counts more reasoning than there is", self._worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
+        check_sandbox(signed.sandbox, self._worker)
+        if not suffices(signed.sandbox.level, self.ask.sandbox_min):
+            raise WrongState(
+                f"the worker signed that it ran this in a jail of level {signed.sandbox.level}", self._worker
+            )
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+        request = self.ask.request
+        if signed.finish_reason == "length" and self.tokens < request.tokens_max and not request.fit:
+            raise Malformed("the worker ends an answer for its length that may be longer", self._worker)
         return receipt
 
-    def may_retry(self, error: HaifError) -> bool:
-        """Whether another worker may try: nothing was shown to the tenant, and the request is not to blame."""
+    def failed(self, error: HaifError) -> bool:
+        """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
-        shown = self.ask.stream and self._output.tokens > 0
-        return not shown and self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+        if not isinstance(error, _TENANTS_OWN):
+            self.history.append(Try(self.ticket.attempt, self.ticket.worker, error.reason.value, self.tokens))
+        if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
+            if self.shown:
+                return False
+            self._restart()
+        return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
 
     @property
-    def text(self) -> str:
+    def shown(self) -> bool:
+        """Whether the tenant may have seen a part of the answer."""
+        return self.ask.stream and self.tokens > 0
+
+    @property
+    def said(self) -> Said:
         """The answer so far."""
-        return "".join(self._text)
+        return self._output.said
 
     @property
     def tokens(self) -> int:
@@ -190,8 +250,21 @@ class Journey:
         return self.ticket.worker if self.ticket else None
 
 
-def blames_worker(error: HaifError) -> HaifError:
-    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission."""
+def choice_seed(seed: int | None, choice: int) -> int | None:
+    """The tenant's seed for one of several choices: its own for the first, so that it is what `n = 1` would give."""
+    if seed is None or choice == 0:
+        return seed
+    material = digest("haif v1 choice seed", seed.to_bytes(8, "little", signed=True), bytes([choice]))
+    return int.from_bytes(material[:8], "little", signed=True)
+
+
+def blames_worker(error: HaifError, ticket: Ticket) -> HaifError:
+    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission.
+
+    Nor is it the tenant's fault if a worker cannot go on where another one began.
+    """
     if isinstance(error, Forbidden):
         return WrongState(f"the worker refused the reservation: {error.message}")
+    if ticket.resumed and isinstance(error, _TENANTS_OWN):
+        return WrongState(f"the worker could not go on with the answer: {error.message}")
     return error

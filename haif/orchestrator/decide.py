@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
+from haif.base.confinement import LEVELS, stricter, suffices
 from haif.base.errors import (
     BadSignature,
+    EngineDied,
     Forbidden,
     HaifError,
     InvalidRequest,
     NoWorker,
     Overloaded,
+    Reason,
     Timeout,
     UnknownModel,
     WrongState,
 )
-from haif.base.hashing import digest
 from haif.base.ids import ModelDigest, PeerId, Seed
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
@@ -34,8 +36,10 @@ from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobF
 from haif.orchestrator.placement import Fleet, WorkerView, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.seeds import drawn_seed, given_seed
 
 Entropy = Callable[[int], bytes]
 
@@ -75,8 +79,11 @@ class Decision:
 def submit(
     state: State, fleet: Fleet, request: SubmitJob, gateway: PeerId, *,
     past: Job | None, catalogue: Mapping[str, CatalogueEntry], identity: Identity, now: Moment, entropy: Entropy,
+    sandbox_min: str = "none",
 ) -> Decision:  # fmt: skip
     """Place a new job. `past` is a job of this id that ended so long ago that the state forgot it.
+
+    `sandbox_min` is what the operator demands of every worker's jail; a job may demand more.
 
     Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Overloaded`, `NoWorker`, or `WrongState` for an id in use.
     """
@@ -87,15 +94,35 @@ def submit(
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
-    worker = choose(fleet.live(model.digest, state.busy, now.instant), (), entropy)
+    demanded = stricter(request.sandbox_min, sandbox_min)
+    worker = _first_worker(state, fleet, model.digest, demanded, request, now, entropy)
+    seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
-        seed=_seed(request.tenant_seed, entropy),
+        seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
+        sandbox_min=demanded,
     )  # fmt: skip
-    reserved = _reserve(submitted, 1, worker, identity, now.wall)
+    reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
+
+
+def _first_worker(
+    state: State, fleet: Fleet, model: ModelDigest, sandbox_min: str, request: SubmitJob, now: Moment, entropy: Entropy
+) -> WorkerView:
+    """Refuse at once, saying when to come back, whom the queues would keep waiting until nobody wants the answer."""
+    patience = request.deadline_ms / 1000
+    job_seconds = fleet.brakes.seconds(model)
+    live = fleet.live(model, state.busy, now.instant)
+    worker = choose(live, (), entropy, sandbox_min=sandbox_min, prefixes=request.prefixes, job_seconds=job_seconds)
+    wait = worker.wait(job_seconds)
+    if wait >= patience:
+        raise Overloaded(
+            f"a slot for this model is free in about {wait:.0f} s, and the answer is wanted within {patience:.0f} s",
+            retry_after=min(wait, limits.WAIT_SECONDS_MAX),
+        )
+    return worker
 
 
 def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
@@ -115,6 +142,10 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
     if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
         raise InvalidRequest("must fit into 64 bits", param="seed")
+    if request.sandbox_min not in LEVELS:
+        raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
+    if not are_tags(request.prefixes, limits.PREFIX_TAGS_MAX):
+        raise InvalidRequest(f"a request has at most {limits.PREFIX_TAGS_MAX} tags of 8 bytes", param="prefixes")
     if request.deadline_ms <= 0:
         raise Timeout("there is no time left for this job")
 
@@ -129,14 +160,14 @@ def _model(catalogue: Mapping[str, CatalogueEntry], name: str) -> CatalogueEntry
     return entry
 
 
-def _seed(given: int | None, entropy: Entropy) -> Seed:
-    if given is None:
-        return Seed(entropy(Seed.size))
-    return Seed(digest("haif v1 seed", given.to_bytes(8, "little", signed=True)))
+def _seed(request: SubmitJob, identity: Identity) -> tuple[Seed, bytes]:
+    if request.tenant_seed is None:
+        return drawn_seed(identity, request.job, request.request_digest)
+    return given_seed(request.tenant_seed), b""
 
 
 def _reserve(
-    job: JobSubmitted | Job, attempt: int, worker: WorkerView, identity: Identity, now: WallTime
+    job: JobSubmitted | Job, attempt: int, resumed: int, worker: WorkerView, identity: Identity, now: WallTime
 ) -> AttemptReserved:
     """The sealed ticket for one attempt. It lives for `limits.RESERVATION_TTL_MS`, or until the job's deadline."""
     expires = min(now + limits.RESERVATION_TTL_MS, job.deadline)
@@ -144,12 +175,13 @@ def _reserve(
     ticket = Reservation(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
-        issued=now, expires=expires, deadline=job.deadline,
+        tenant_seed=job.tenant_seed, seed_proof=job.seed_proof, issued=now, expires=expires, deadline=job.deadline,
+        resumed=resumed,
     )  # fmt: skip
     sealed = seal(identity, Domain.RESERVATION, ticket)
     return AttemptReserved(
         job=ticket.job, attempt=attempt, worker=worker.worker, host=host, port=port,
-        reservation=sealed, digest=evidence_digest(sealed), expires=expires, at=now,
+        reservation=sealed, digest=evidence_digest(sealed), expires=expires, resumed=resumed, at=now,
     )  # fmt: skip
 
 
@@ -160,34 +192,55 @@ def retry(
     state: State, fleet: Fleet, request: RetryJob, gateway: PeerId, *,
     past: Job | None, identity: Identity, now: Moment, entropy: Entropy,
 ) -> Decision:  # fmt: skip
-    """Give up the latest attempt and place the next, on a worker not tried. Without one, the job fails for good.
+    """Give up the latest attempt and place the next, on a worker not tried, or at least not just now.
 
-    The answer is then the refusal: `NoWorker`, `Overloaded` or `Timeout`. Raises `WrongState`, `Forbidden` or
-    `InvalidRequest` when there is nothing to retry.
+    Without one, the job fails for good.
+
+    The answer is then the refusal: `NoWorker`, `Overloaded`, `Timeout` or `EngineDied`. Raises `WrongState`,
+    `Forbidden` or `InvalidRequest` when there is nothing to retry.
     """
     job = _owned(state, request, gateway, past)
     check_reason(request.reason)
+    if not 0 <= request.tokens <= job.tokens_max:
+        raise InvalidRequest(f"an answer of this job has 0 to {job.tokens_max} tokens", param="tokens")
     if not job.is_open:
         raise WrongState(f"the job is over: {job.state.value}", gateway)
     if 1 <= request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
+        if request.tokens != job.attempt.resumed:
+            raise WrongState("this attempt was placed before, to go on after another number of tokens", gateway)
         return Decision((), _placed(job.attempt, fleet, job.model_digest))
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
+        _check_poison(job, request.reason)
         worker = _next_worker(state, fleet, job, now, entropy)
-    except (NoWorker, Overloaded, Timeout) as refusal:
+    except (NoWorker, Overloaded, Timeout, EngineDied) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
-    reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
+    reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
+
+
+def _check_poison(job: Job, reason: str) -> None:
+    """Return if engines may still be risked on this job. Raises `EngineDied`."""
+    deaths = [*(attempt.failure for attempt in job.attempts), reason].count(Reason.ENGINE_DIED.value)
+    if deaths >= limits.POISON_DEATHS:
+        raise EngineDied(f"{deaths} engines died while they computed this answer; no other is risked on it")
 
 
 def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
     if now.wall >= job.deadline:
         raise Timeout("the job's deadline has passed")
     if len(job.attempts) >= limits.ATTEMPTS_MAX:
-        raise NoWorker(f"{limits.ATTEMPTS_MAX} workers were tried and failed", retry_after=limits.HEARTBEAT_SECONDS)
+        raise NoWorker(f"{limits.ATTEMPTS_MAX} attempts were made and failed", retry_after=limits.HEARTBEAT_SECONDS)
+    if not fleet.brakes.may_retry(job.gateway, now.instant):
+        raise Overloaded("so much fails now that retries would only add to it", retry_after=limits.HEARTBEAT_SECONDS)
+    live = fleet.live(job.model_digest, state.busy, now.instant)
     tried = {attempt.worker for attempt in job.attempts}
-    return choose(fleet.live(job.model_digest, state.busy, now.instant), tried, entropy)
+    if all(
+        view.worker in tried for view in live if suffices(view.sandbox, job.sandbox_min)
+    ):  # who failed before may be well again; not who failed just now
+        tried = {job.attempt.worker}
+    return choose(live, tried, entropy, sandbox_min=job.sandbox_min, job_seconds=fleet.brakes.seconds(job.model_digest))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -209,7 +262,7 @@ def finalise(state: State, request: FinaliseJob, gateway: PeerId, *, past: Job |
     receipt = _check_receipt(job, request.receipt)
     _check_countersignature(job, receipt, request.countersignature)
     event = JobFinalised(
-        job=job.id, attempt=receipt.payload.attempt, receipt=request.receipt,
+        job=job.id, attempt=receipt.payload.attempt, tokens=receipt.payload.completion_tokens, receipt=request.receipt,
         countersignature=request.countersignature, at=now,
     )  # fmt: skip
     return Decision((event,), Finalised(job.id))
@@ -223,9 +276,12 @@ def _check_receipt(job: Job, evidence: bytes) -> Verified[Receipt]:
     receipt = checked.payload
     if (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
-    ) != (job.id, attempt.number, job.gateway, attempt.digest, job.request_digest, job.model_digest):  # fmt: skip
+        receipt.resumed,
+    ) != (
+        job.id, attempt.number, job.gateway, attempt.digest, job.request_digest, job.model_digest, attempt.resumed,
+    ):  # fmt: skip
         raise BadSignature("the receipt is not for this attempt of this job", attempt.worker)
-    if not 0 <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
+    if not attempt.resumed <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
         raise BadSignature("the receipt counts tokens that cannot be", attempt.worker)
     return checked
 

@@ -15,7 +15,7 @@ from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 
 
 class JobSubmitted(Message, frozen=True):
-    """A gateway asked for a job, and it was taken on. `seed` determines its sampling, on whichever worker."""
+    """A gateway asked for a job, and it was taken on. `seed` (`protocol.seeds`) determines its sampling."""
 
     job: JobId
     gateway: PeerId
@@ -26,12 +26,17 @@ class JobSubmitted(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     seed: Seed
+    seed_proof: bytes
     deadline: int
     at: int
+    sandbox_min: str = "none"
 
 
 class AttemptReserved(Message, frozen=True):
-    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name."""
+    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name.
+
+    It goes on after the answer's first `resumed` tokens.
+    """
 
     job: JobId
     attempt: int
@@ -41,6 +46,7 @@ class AttemptReserved(Message, frozen=True):
     reservation: bytes
     digest: Digest
     expires: int
+    resumed: int
     at: int
 
 
@@ -54,10 +60,14 @@ class AttemptFailed(Message, frozen=True):
 
 
 class JobFinalised(Message, frozen=True):
-    """The end: an answer was received. The worker's sealed receipt, and the gateway's signature under it."""
+    """The end: an answer of `tokens` tokens was received.
+
+    The worker's sealed receipt, and the gateway's signature under it.
+    """
 
     job: JobId
     attempt: int
+    tokens: int
     receipt: bytes
     countersignature: bytes
     at: int

@@ -1,4 +1,11 @@
-"""Which worker gets the next attempt: the least loaded live one, ties broken at random.
+"""Which worker gets the next attempt: of two drawn from the least loaded live ones the one with less to do.
+
+Two draws, because several orchestrators know each other's placements only from the next heartbeats: always taking the
+least loaded would send them all to the same one (Mitzenmacher 2001, "The Power of Two Choices"). Passed over, as long
+as there are others: workers whose breaker is open, and those that lost an attempt and were not heard since.
+
+One that says it computed the request's beginning before counts as less loaded, by `limits.PREFIX_DEPTH` at most: so a
+conversation stays where it is cached, and a worker cannot draw more than that to itself by what it says.
 
 A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
 is what it reported, corrected by what we know better: the reservations that were made or ended since.
@@ -18,14 +25,18 @@ from dataclasses import dataclass, field
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
+from haif.base.confinement import LEVELS, suffices
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Verified
+from haif.orchestrator.brakes import Brakes
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
+from haif.protocol.sandbox import check_sandbox
 
 Busy = Mapping[Post, Mapping[JobId, int]]
 
@@ -39,6 +50,10 @@ class WorkerView:
     slots: int
     load: int
     context_tokens: int
+    sandbox: str  # the weaker level of what it says in offer and heartbeat
+    hot: frozenset[bytes] = frozenset()  # tags of beginnings it computed lately
+    ejected: bool = False
+    doubted: bool = False
 
     @property
     def depth(self) -> float:
@@ -50,27 +65,70 @@ class WorkerView:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
 
+    def wait(self, job_seconds: float) -> float:
+        """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
+        return max(0, self.load - self.slots + 1) / self.slots * job_seconds
 
-def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes]) -> WorkerView:
-    """The least loaded worker that was not tried. Raises `NoWorker`, or `Overloaded` when all are full."""
+
+def choose(
+    views: Sequence[WorkerView],
+    tried: Collection[PeerId],
+    entropy: Callable[[int], bytes],
+    *,
+    sandbox_min: str = "none",
+    prefixes: Sequence[bytes] = (),
+    job_seconds: float = 0.0,
+) -> WorkerView:
+    """One of the least loaded workers that were not tried and whose jail is good enough; one with the beginning first.
+
+    Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
+    """
     untried = [view for view in views if view.worker not in tried]
-    if not untried:
+    confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
+    if untried and not confined:
+        raise NoWorker(
+            f"no live worker of this model says that its engine's sandbox is {sandbox_min!r}, as is demanded",
+            retry_after=limits.HEARTBEAT_SECONDS,
+        )
+    if not confined:
         raise NoWorker(
             "no other live worker offers this model" if tried else "no live worker offers this model",
             retry_after=limits.HEARTBEAT_SECONDS,
         )
-    able = [view for view in untried if not view.is_full]
+    able = [view for view in confined if not view.is_full]
     if not able:
-        raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
-    least = min(view.depth for view in able)
-    best = [view for view in able if view.depth == least]
-    return best[int.from_bytes(entropy(8), "big") % len(best)]
+        wait = min(view.wait(job_seconds) for view in confined)
+        raise Overloaded(
+            "the queues of all workers of this model are full",
+            retry_after=min(max(limits.HEARTBEAT_SECONDS, wait), limits.WAIT_SECONDS_MAX),
+        )
+    admitted = [view for view in able if not view.ejected] or able
+    sound = [view for view in admitted if not view.doubted] or admitted
+    costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in sound}
+    least = min(costs.values())
+    near = [view for view in sound if costs[view.worker] <= least + 1 / view.slots]
+    return min(_two(near, entropy), key=lambda view: costs[view.worker])
+
+
+def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:
+    """Two of them at random, in a random order; the only one, where there is but one."""
+    drawn = int.from_bytes(entropy(8), "big")
+    first = views.pop(drawn % len(views))
+    return [first, views[(drawn >> 32) % len(views)]] if views else [first]
+
+
+def _known(prefixes: Sequence[bytes], hot: Collection[bytes]) -> float:
+    """The share of a request's beginnings that somebody has: they have all up to the longest that they have."""
+    longest = max((place for place, tag in enumerate(prefixes, start=1) if tag in hot), default=0)
+    return longest / max(1, len(prefixes))
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
     slots: int
     correction: int
+    sandbox: str
+    hot: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +142,7 @@ class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
 
     workers_max: int = limits.WORKERS_MAX
+    brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
     _boots: dict[PeerId, BootId] = field(default_factory=dict)
@@ -106,6 +165,11 @@ class Fleet:
                 raise Overloaded(f"{self.workers_max} workers are alive here; join another orchestrator")
         shares = {load.model: _share(load, busy.get((worker, load.model), {}), wall) for load in heartbeat.loads}
         self._pulses[worker] = _Pulse(now, shares)
+        self.brakes.heard(worker)
+
+    def lost(self, worker: PeerId) -> None:
+        """Its last session with us ended: it gets no work until it is heard again."""
+        self._pulses.pop(worker, None)
 
     def offered(self, worker: PeerId, offer: Offer) -> None:
         """A worker offers a model, or offers it anew."""
@@ -118,13 +182,20 @@ class Fleet:
     def live(self, model: ModelDigest, busy: Busy, now: Instant) -> list[WorkerView]:
         """The workers that can be given work on this model."""
         views: list[WorkerView] = []
+        ejected = self.brakes.ejected([(worker, model) for worker in self._offers.get(model, {})], now)
         for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
             if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens))
+            sandbox = min(offer.sandbox.level, share.sandbox, key=LEVELS.index)
+            views.append(
+                WorkerView(
+                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
+                    ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
+                )
+            )  # fmt: skip
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
@@ -153,7 +224,9 @@ def _is_silent(pulse: _Pulse, now: Instant) -> bool:
 def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
     reported = load.running + load.queued
     settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
-    return _Share(load.slots, reported - min(max(reported, settled), len(ours)))
+    return _Share(
+        load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level, frozenset(load.hot)
+    )
 
 
 def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
@@ -167,8 +240,11 @@ def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
             raise Malformed(f"a worker has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {load.slots}", worker)
         if load.running < 0 or load.queued < 0:
             raise Malformed("a heartbeat counts fewer requests than none", worker)
+        if not are_tags(load.hot, limits.HOT_PREFIXES_MAX):
+            raise Malformed(f"a heartbeat names at most {limits.HOT_PREFIXES_MAX} beginnings, of 8 bytes each", worker)
         if not 0 <= load.tokens_per_second < float("inf"):
             raise Malformed("a heartbeat's tokens per second are no number", worker)
+        check_sandbox(load.sandbox, worker)
 
 
 def check_offer(
@@ -187,6 +263,7 @@ def check_offer(
     offer = codec.decode(Offer, stated.body)
     if offer.model != model:
         raise WrongState("the offer is of another model than its topic", owner)
+    check_sandbox(offer.sandbox, owner)
     ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
     if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
         raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)

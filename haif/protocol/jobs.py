@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base.codec import Message
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.protocol.reach import Place
@@ -35,6 +37,8 @@ class SubmitJob(Message, frozen=True):
     """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
+    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least. `prefixes` are tags
+    (`protocol.prefixes`) of the request's beginnings, the longest last: a worker that has them is preferred.
     """
 
     job: JobId
@@ -44,20 +48,28 @@ class SubmitJob(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     deadline_ms: int
+    sandbox_min: str = "none"
+    prefixes: list[bytes] = field(default_factory=list)
 
 
 class RetryJob(Message, frozen=True):
-    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker."""
+    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker.
+
+    `tokens` of the answer came and hold: the next attempt goes on after them.
+    """
 
     job: JobId
     attempt: int
     reason: str
+    tokens: int = 0
 
 
 class Reservation(Message, frozen=True):
     """The ticket, sealed by the orchestrator: this gateway may run this job once on this worker until `expires`.
 
-    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more.
+    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
+    show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
+    tokens of the answer came from earlier attempts: the worker goes on after them.
     """
 
     job: JobId
@@ -68,9 +80,12 @@ class Reservation(Message, frozen=True):
     request_digest: Digest
     tokens_max: int
     seed: Seed
+    tenant_seed: int | None
+    seed_proof: bytes
     issued: int
     expires: int
     deadline: int
+    resumed: int = 0
 
 
 class Placed(Message, frozen=True):

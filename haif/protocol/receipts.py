@@ -7,19 +7,26 @@ itself prove that the model was run honestly: that takes recomputation (audits).
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Malformed
-from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol.inference import said_digest
 from haif.protocol.jobs import Reservation
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import check_seed
 
 
 class Receipt(Message, frozen=True):
-    """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch."""
+    """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch.
+
+    Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
+    this worker, which vouches for what follows them and for the text of all. `transcript` commits to the logits that
+    those which follow were chosen from (`proof.transcript`); nil where the engine does not claim to be exact.
+    """
 
     job: JobId
     attempt: int
@@ -33,9 +40,12 @@ class Receipt(Message, frozen=True):
     output_tokens: Digest
     output_text: Digest
     engine: str  # build and execution profile, as the engine reports it
-    sandbox: str
+    sandbox: Sandbox  # what confined that engine
     started: int
     finished: int
+    resumed: int = 0
+    earlier: Digest | None = None
+    transcript: Digest | None = None
 
 
 class Countersignature(Message, frozen=True):
@@ -46,22 +56,24 @@ class Countersignature(Message, frozen=True):
 
 
 def check_receipt(
-    evidence: bytes, reservation: Verified[Reservation], output_tokens: Digest, output_text: Digest, tokens: int
-) -> Verified[Receipt]:
+    evidence: bytes, reservation: Verified[Reservation], output_tokens: Digest, output_text: Digest, tokens: int,
+    earlier: Digest | None = None,
+) -> Verified[Receipt]:  # fmt: skip
     """The receipt, once it is the reserved worker's and names this reservation and exactly this output.
 
-    Raises `Malformed`, `Oversize` or `BadSignature`.
+    `earlier`: the digest of the tokens that the answer was resumed after, if it was. Raises `Malformed`, `Oversize`
+    or `BadSignature`.
     """
     ticket = reservation.payload
     checked = open_sealed(Receipt, Domain.RECEIPT, evidence, signer=ticket.worker)
     receipt = checked.payload
     wanted = (
         ticket.job, ticket.attempt, ticket.gateway, reservation.digest, ticket.request_digest, ticket.model,
-        output_tokens, output_text, tokens,
+        output_tokens, output_text, tokens, ticket.resumed, earlier,
     )  # fmt: skip
     stated = (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
-        receipt.output_tokens, receipt.output_text, receipt.completion_tokens,
+        receipt.output_tokens, receipt.output_text, receipt.completion_tokens, receipt.resumed, receipt.earlier,
     )  # fmt: skip
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)
@@ -92,11 +104,14 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
     }
 
 
-def check_bundle(fields: Mapping[str, object], text: str | None = None) -> CheckedBundle:
+def check_bundle(
+    fields: Mapping[str, object], text: str | None = None, reasoning: str = "", calls: Sequence[tuple[str, str]] = ()
+) -> CheckedBundle:
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
-    `text`, when given, is the answer as the tenant has it; it must be the one the receipt names. Raises `Malformed`,
-    `Oversize` or `BadSignature`. Who the signers are is for the caller to judge: anyone can make keys.
+    `text`, when given, is the answer as the tenant has it, with its reasoning and its calls (name, arguments), where it
+    has any; it must be the one the receipt names. Raises `Malformed`, `Oversize`, `BadSignature`, or `BadProof` where
+    the seed was chosen. Who the signers are is for the caller to judge: anyone can make keys.
     """
     if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
@@ -106,16 +121,20 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     hand = open_sealed(
         Countersignature, Domain.COUNTERSIGNATURE, _evidence(labels["countersignature"]), receipt.payload.gateway
     )
+    check_seed(reservation)
     said, terms = receipt.payload, reservation.payload
-    if (said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, receipt.signer) != (
-        reservation.digest, terms.job, terms.attempt, terms.gateway, terms.request_digest, terms.model, terms.worker,
+    if (
+        said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, said.resumed, receipt.signer,
+    ) != (
+        reservation.digest, terms.job, terms.attempt, terms.gateway, terms.request_digest, terms.model, terms.resumed,
+        terms.worker,
     ):  # fmt: skip
         raise BadSignature("the receipt and the reservation are about different jobs", receipt.signer)
     if (hand.payload.job, hand.payload.receipt) != (said.job, receipt.digest):
         raise BadSignature("the countersignature is under another receipt", hand.signer)
     if bundle(receipt, reservation, hand.evidence) != labels:
         raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
-    if text is not None and digest("haif v1 output text", text.encode()) != said.output_text:
+    if text is not None and said_digest(text, reasoning, calls) != said.output_text:
         raise BadSignature("the receipt is for another answer than this text", receipt.signer)
     return CheckedBundle(reservation, receipt, hand)
 

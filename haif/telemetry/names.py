@@ -88,6 +88,7 @@ CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
+REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
 HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
 CIRCUIT: Final = Label("outcome", "whether both ends came; `haif_dropped_total` says why not", ("joined", "failed"))
 QUERY: Final = Label(
@@ -170,15 +171,28 @@ GATEWAY_RATE_LIMITED = Counter(
     "haif_gateway_rate_limited_total", "Requests refused because an allowance was used up.", (GATEWAY,), (DIMENSION,)
 )
 GATEWAY_RETRIES = Counter(
-    "haif_gateway_retries_total", "Attempts that failed before their first token and were placed again.", (GATEWAY,),
+    "haif_gateway_retries_total", "Attempts that failed and were placed again, elsewhere.", (GATEWAY,), (REASON,),
+)  # fmt: skip
+GATEWAY_RESUMED = Counter(
+    "haif_gateway_resumed_total", "Of these, answers that another worker went on with in their middle.", (GATEWAY,),
     (REASON,),
 )  # fmt: skip
+
+DLQ_LETTERS = Gauge("haif_dlq_letters", "Requests that failed for good and wait for somebody to look.", (GATEWAY,))
+DLQ_OLDEST_SECONDS = Gauge("haif_dlq_oldest_seconds", "For how long the oldest of them has waited.", (GATEWAY,))
+DLQ_REDRIVEN = Counter(
+    "haif_dlq_redriven_total", "Dead letters that were run again, by what came of it.", (GATEWAY,), (REDRIVE,)
+)
 
 # --- orchestrator -----------------------------------------------------------------------------------------------------
 
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+BREAKERS_OPEN = Gauge(
+    "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
+    (ORCHESTRATOR,),
+)  # fmt: skip
 PLACEMENTS = Counter("haif_placements_total", "Attempts placed on a worker.", (ORCHESTRATOR,))
 PLACEMENT_FAILURES = Counter(
     "haif_placement_failures_total", "Attempts for which no worker was found, by reason.", (ORCHESTRATOR,), (REASON,)
@@ -206,6 +220,9 @@ ENGINE_PREFILL_TOKENS = Counter("haif_engine_prefill_tokens_total", "Prompt toke
 ENGINE_DECODE_TOKENS = Counter("haif_engine_decode_tokens_total", "Tokens generated.", (WORKER,))
 ENGINE_BATCH_OCCUPANCY = Gauge(
     "haif_engine_batch_occupancy_ratio", "Sequences being computed, as a share of the slots.", (WORKER,)
+)
+ENGINE_PREEMPTIONS = Counter(
+    "haif_engine_preemptions_total", "Answers that gave their KV cells up for others and went on later.", (WORKER,)
 )
 ENGINE_KV_TOKENS = Gauge("haif_engine_kv_tokens", "Tokens held in the KV cache.", (WORKER,))
 SANDBOX_LAYER = Gauge("haif_sandbox_layer", "1 where the layer is enforced, 0 where it is not.", (WORKER,), (LAYER,))

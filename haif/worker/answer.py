@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
-from haif.base.ids import ModelDigest, PeerId
+from haif.base.ids import Digest, ModelDigest, PeerId
 from haif.engine.request import Finished
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
-from haif.protocol.inference import OutputHash
+from haif.proof.transcript import root, windows
+from haif.protocol.inference import OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
+from haif.protocol.sandbox import Sandbox
 
 
 def prefix_scope(gateway: PeerId, scope: bytes) -> bytes:
@@ -23,13 +27,19 @@ def seal_receipt(
     reservation: Verified[Reservation],
     output: OutputHash,
     finished: Finished,
+    resumed: Sequence[int],
     *,
     engine: str,
-    sandbox: str,
+    exact: bool,
+    sandbox: Sandbox,
     started: WallTime,
     now: WallTime,
 ) -> bytes:
-    """The sealed receipt for an answer: which request, which model, which output, by which build."""
+    """The sealed receipt for an answer: which request, which model, which output, by which build.
+
+    `resumed` are the tokens of the output that this worker was given. Where the engine is `exact`, the receipt commits
+    to the logits that the others were chosen from.
+    """
     terms = reservation.payload
     receipt = Receipt(
         job=terms.job,
@@ -47,5 +57,12 @@ def seal_receipt(
         sandbox=sandbox,
         started=started,
         finished=now,
+        resumed=len(resumed),
+        earlier=tokens_digest(resumed) if resumed else None,
+        transcript=_transcript(output, finished, len(resumed)) if exact else None,
     )
     return seal(identity, Domain.RECEIPT, receipt)
+
+
+def _transcript(output: OutputHash, finished: Finished, resumed: int) -> Digest:
+    return root(windows(resumed, output.token_ids[resumed:], finished.rows))

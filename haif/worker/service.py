@@ -19,7 +19,7 @@ from haif.base.clock import Clock, WallTime
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
-from haif.engine.request import Finished, Generate, Piece
+from haif.engine.request import Finished, Generate, ModelInfo, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
@@ -27,12 +27,15 @@ from haif.protocol import heartbeats, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.protocol.sandbox import Sandbox
 from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
 from haif.worker.answer import prefix_scope, seal_receipt
+from haif.worker.hot import Hot
 from haif.worker.ticket import Redeemed, Ticket, check_ticket
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
@@ -84,6 +87,7 @@ class Worker:
         self._entropy = entropy
         self._offered: Offer | None = None
         self._redeemed = Redeemed()
+        self._hot = Hot()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
         self._heard = asyncio.Event()
@@ -112,7 +116,7 @@ class Worker:
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
                 await self._dht.withdraw(self._topic)
         except (HaifError, TimeoutError) as failed:
-            # Nobody could be told; the offer expires and the silence is noticed within 15 s.
+            # Nobody could be told; the offer expires and the silence is noticed within 3 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
         await self._scope.aclose()
 
@@ -140,7 +144,7 @@ class Worker:
             place=self._way.place(),
             context_tokens=about.context_tokens,
             slots=self._engine.statistics().slots,
-            sandbox=about.sandbox,
+            sandbox=_sandbox(about),
             engine=about.engine,
             certificate=self._wire.certificate,
         )
@@ -182,7 +186,9 @@ class Worker:
         now = self._engine.statistics()
         if self._draining or not now.usable:
             return []  # nothing is placed here then
-        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
+        sandbox = _sandbox(self._engine.model)
+        hot = self._hot.tags(now.deaths)
+        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second, sandbox, hot)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -226,10 +232,10 @@ class Worker:
     async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
         started = self._clock.wall()
         output = OutputHash()
-        async with self._engine.generate(_generate(ticket)) as events:
+        async with self._engine.generate(generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -238,15 +244,18 @@ class Worker:
     def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
         about = self._engine.model
         receipt = seal_receipt(
-            self._identity, ticket.reservation, output, done,
-            engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+            self._identity, ticket.reservation, output, done, ticket.resumed,
+            engine=about.engine, exact=about.exact, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
-        self._record(done, output, span)
-        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
+        self._hot.add(prefix_tags(ticket.request))
+        self._record(done, output.tokens - len(ticket.resumed), span)
+        return End(
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
+        )
 
-    def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
+    def _record(self, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
-        span.set(names.OUTPUT_TOKENS, output.tokens)
+        span.set(names.OUTPUT_TOKENS, tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
         times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
         for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
@@ -260,14 +269,20 @@ class Worker:
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
-        self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
 
 
-def _generate(ticket: Ticket) -> Generate:
+def _sandbox(about: ModelInfo) -> Sandbox:
+    """What is said of the jail; where there is none at all, in two words instead of every layer's name."""
+    return Sandbox(about.sandbox, list(about.missing) if about.enforced else ["every layer"])
+
+
+def generate(ticket: Ticket) -> Generate:
+    """What the engine is asked for by the holder of this ticket."""
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
-        chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
+        chat=request.chat,
         text=request.text,
         suffix=request.suffix,
         tokens_max=request.tokens_max,
@@ -277,4 +292,8 @@ def _generate(ticket: Ticket) -> Generate:
         json_schema=request.json_schema,
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
+        resumed=ticket.resumed,
+        fit=request.fit,
+        tools=request.tools,
+        settings=request.settings,
     )

@@ -4,6 +4,7 @@
 2. It names this worker, the gateway at the other end of this session, and the model served here.
 3. It is neither expired nor redeemed before.
 4. The request is the one whose digest the reservation names, and stays within its token limit.
+5. There are as many tokens to go on after as the reservation says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from haif.base import codec, limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadSignature, Expired, Forbidden, InvalidRequest, Replayed, WrongState
+from haif.base.errors import BadSignature, Expired, Forbidden, InvalidRequest, Malformed, Replayed, WrongState
 from haif.base.ids import JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol import inference
@@ -24,10 +25,11 @@ from haif.protocol.jobs import Reservation
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A reservation that holds, and the request it was made for."""
+    """A reservation that holds, the request it was made for, and the answer's tokens that there are already."""
 
     reservation: Verified[Reservation]
     request: Request
+    resumed: list[int]
 
 
 def check_ticket(
@@ -53,7 +55,11 @@ def check_ticket(
         raise InvalidRequest(f"the reservation allows {terms.tokens_max} tokens", param="max_tokens")
     if (request.chat is None) == (request.text is None):
         raise InvalidRequest("a request holds either a chat or a text")
-    return Ticket(reservation, request)
+    if len(run.resumed) != terms.resumed:
+        raise WrongState(f"the reservation is to go on after {terms.resumed} tokens, not {len(run.resumed)}", gateway)
+    if not all(0 <= token < limits.VOCABULARY_MAX for token in run.resumed):
+        raise Malformed("no vocabulary has a token with such an id", gateway)
+    return Ticket(reservation, request, run.resumed)
 
 
 class Redeemed:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.conftest import Mesh, haif, start, stop, until
 from tests.support.prometheus import missing_series
+from tests.support.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.xdist_group("mesh")
 STORY: list[Any] = [{"role": "user", "content": "Tell me a long story about the river."}]
@@ -134,6 +135,43 @@ def test_a_killed_worker_never_hangs_its_client(fragile: Mesh) -> None:
     assert one_answer(fragile).choices
 
 
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A mesh whose gateway waits for a token only so long: long enough for a busy machine, short for a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAIF_GATEWAY_TOKEN_MS", "4000")
+        running = start(tmp_path_factory.mktemp("hasty"), "--workers", "2")
+    yield running
+    stop(running)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_stream_whose_worker_dies_stops_or_leaves_is_the_stream_that_would_have_come(
+    hasty: Mesh, number: signal.Signals, tmp_path: Path
+) -> None:
+    asked = {"model": hasty.first_card["model"], "messages": STORY, "max_tokens": 400, "temperature": 1.2, "seed": 7}
+    with hasty.client(timeout=60) as client:
+        whole = client.chat.completions.create(**asked).choices[0].message.content
+        stream = client.chat.completions.create(**asked, stream=True)
+        chunks = [next(iter(stream)) for _ in range(5)]
+        peer = str(stream.response.headers["x-haif-worker"])
+        (at_work,) = [role for role in hasty.roles("worker") if role["peer"] == peer]
+        os.kill(at_work["pid"], number)
+        chunks += stream
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    proof = chunks[-1].model_extra["haif"]
+    if number is signal.SIGSTOP:
+        os.kill(at_work["pid"], signal.SIGKILL)  # the supervisor starts it again
+    hasty.until_back(at_work["name"], at_work["pid"])
+    assert text == whole
+    assert proof["worker"] != peer
+    (tmp_path / "receipt.json").write_text(json.dumps(proof))
+    (tmp_path / "answer.txt").write_text(text)
+    told = haif("receipt", "verify", str(tmp_path / "receipt.json"), "--text", str(tmp_path / "answer.txt"))
+    assert told.returncode == 0
+    assert "came from a worker that failed and signed nothing" in told.stdout
+
+
 def _drain(stream: Any) -> str:
     """Read to the end: "finished" if the answer is whole, "error" if the client was told."""
     finished = False
@@ -173,10 +211,19 @@ def test_a_restarted_orchestrator_forgets_no_finished_job(fragile: Mesh) -> None
 
 def test_a_restarted_gateway_is_where_its_tenants_know_it(fragile: Mesh) -> None:
     (old,) = fragile.roles("gateway")
+    before = keyed_answer(fragile)
     fragile.kill(old)
     fragile.until_back("gateway", old["pid"])
     assert fragile.card["gateway"] == fragile.first_card["gateway"]
     assert one_answer(fragile).choices
+    assert keyed_answer(fragile) == before  # nothing runs twice for one Idempotency-Key
+
+
+def keyed_answer(mesh: Mesh) -> str:
+    with mesh.client(max_retries=3) as client:
+        return client.chat.completions.create(
+            model=mesh.first_card["model"], messages=STORY, max_tokens=20, extra_headers={"Idempotency-Key": "one"}
+        ).model_dump_json()
 
 
 def test_an_interrupt_stops_everything(tmp_path: Path, begin: Callable[..., Mesh]) -> None:
@@ -227,7 +274,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_model_says_so_and_leaves_nothing_running(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
-    path.write_bytes(b"GGUF" + bytes(4096))
+    raw = build_tiny_model(tmp_path / "whole.gguf", layers=1).read_bytes()
+    path.write_bytes(raw.replace(b"blk.0.attn_q", b"blk.0.attn_x"))  # its form holds, and llama.cpp misses a tensor
     began = time.time()
     told = haif("up", "--model", str(path), "--workers", "1", "--state", str(tmp_path / "state"))
     assert told.returncode == 5

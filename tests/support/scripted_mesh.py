@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from haif.base.conversation import Aside, merged
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
-from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.ids import JobId, ModelDigest
 from haif.gateway.service.mesh import Trip
 from haif.gateway.session import Journey, Ticket
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tokens_digest
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -29,18 +32,22 @@ class Hang:
     """The worker says nothing more."""
 
 
-Step = str | Hang | HaifError | Answer
+Step = str | Hang | HaifError | Answer | list[Aside]
 
 
 @dataclass
 class Attempt:
-    """What the worker does: texts (one token each), then the end, unless something else is written down."""
+    """What the worker does: texts and asides (one token each), then the end, unless something else is written down.
+
+    A later attempt goes on after what came, having told it again.
+    """
 
     steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
     finish_reason: str = "stop"
     signer: Identity = WORKER
     alter: Callable[[Receipt], Receipt] = lambda receipt: receipt
     end: Callable[[End], End | None] = lambda end: end
+    retold: Callable[[Chunk], Chunk] = lambda chunk: chunk
 
 
 @dataclass
@@ -48,16 +55,21 @@ class ScriptedMesh:
     """Implements `gateway.service.mesh.Mesh`."""
 
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    of_choice: dict[int, Attempt] = field(default_factory=dict)  # what happens to one of several choices instead
+    jobs_of: dict[JobId, int] = field(default_factory=dict)
     models: tuple[ModelCard, ...] = (CARD, ASLEEP)
     alter_reservation: Callable[[Reservation], Reservation] = lambda terms: terms
     finalise_error: HaifError | None = None
     jobs: dict[JobId, JobView] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
+    demands: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
+    spoken: dict[JobId, list[tuple[str, list[Aside]]]] = field(default_factory=dict)  # token by token
+    gate: asyncio.Event | None = None  # where there is one, the worker waits for it
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +81,9 @@ class ScriptedMesh:
         if not known[journey.ask.model].workers:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
-        self.seeds.append(journey.ask.seed)
+        self.seeds.append(journey.submission(1.0).tenant_seed)
+        self.jobs_of[journey.job] = journey.choice
+        self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
 
     async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
@@ -90,10 +104,13 @@ class ScriptedMesh:
                 model=MODEL,
                 request_digest=journey.digest,
                 tokens_max=journey.ask.request.tokens_max,
-                seed=Seed(bytes(32)),
+                seed=given_seed(0),
+                tenant_seed=0,
+                seed_proof=b"",
                 issued=now,
                 expires=now + 30_000,
                 deadline=now + 60_000,
+                resumed=journey.tokens,
             )
         )
         return journey.placed(
@@ -105,7 +122,8 @@ class ScriptedMesh:
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
-        attempt = self.attempts[ticket.attempt - 1]
+        choice = self.jobs_of[ticket.reservation.payload.job]
+        attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
         answers = self._answers(ticket, attempt)
         try:
             yield answers
@@ -117,7 +135,16 @@ class ScriptedMesh:
 
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
+        if self.gate is not None:
+            await self.gate.wait()
         output = OutputHash()
+        spoken = self.spoken.setdefault(ticket.reservation.payload.job, [])
+        del spoken[len(ticket.resumed) :]
+        if ticket.resumed:
+            asides = merged([aside for _, asides in spoken for aside in asides])
+            given = Chunk(0, list(ticket.resumed), "".join(text for text, _ in spoken), [], asides)
+            output.add(given)
+            yield Answer(chunk=attempt.retold(given))
         for step in attempt.steps:
             if isinstance(step, Hang):
                 await asyncio.Event().wait()
@@ -126,8 +153,10 @@ class ScriptedMesh:
             elif isinstance(step, Answer):
                 yield step
             else:
-                chunk = Chunk(output.tokens, [output.tokens + 7], step)
+                text, asides = (step, []) if isinstance(step, str) else ("", step)
+                chunk = Chunk(output.tokens, [output.tokens + 7], text, [], asides)
                 output.add(chunk)
+                spoken.append((text, asides))
                 yield Answer(chunk=chunk)
         end = attempt.end(self._end(ticket, attempt, output))
         if end is not None:
@@ -149,9 +178,11 @@ class ScriptedMesh:
                 output_tokens=output.tokens_digest(),
                 output_text=output.text_digest(),
                 engine="test-engine",
-                sandbox="none",
+                sandbox=Sandbox("none", ["seccomp"]),
                 started=1,
                 finished=2,
+                resumed=len(ticket.resumed),
+                earlier=tokens_digest(ticket.resumed) if ticket.resumed else None,
             )
         )
         return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))

@@ -20,10 +20,18 @@ from haif.base.clock import Clock
 from haif.base.errors import DigestMismatch, EngineDied, HaifError, Misuse, Overloaded
 from haif.engine.frames import Ready, Sealed
 from haif.engine.meter import Meter
+from haif.engine.profile import numerics
 from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
 from haif.engine.sandbox.layers import level, residual
 from haif.engine.service.process import CHILD_PROGRAM, Process
-from haif.engine.service.settings import EngineSettings, check_settings, context_tokens, digest_of, open_model
+from haif.engine.service.settings import (
+    EngineSettings,
+    check_settings,
+    context_tokens,
+    digest_of,
+    kv_tokens,
+    open_model,
+)
 
 __all__ = ["CHILD_PROGRAM", "Engine", "EngineSettings"]
 
@@ -117,13 +125,14 @@ class Engine:
             running=running,
             queued=outstanding - running,
             kv_tokens=last.kv_tokens if last else 0,
-            kv_tokens_max=self._settings.slots * (self._model.context_tokens if self._model else 0),
+            kv_tokens_max=kv_tokens(self._settings, self._model.context_tokens if self._model else 0),
             tokens_per_second=tokens_per_second,
             batch_tokens=batch_tokens,
             steps=meter.steps,
             prompt_tokens=meter.prompt_tokens,
             cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
+            preemptions=meter.preemptions,
             deaths=self._deaths,
             usable=child is not None and not child.stalled(),
         )
@@ -166,8 +175,10 @@ class Engine:
         finally:
             self._child = None
             self._alive.clear()
-            await _to_the_end(child.close())
-            os.close(descriptor)
+            try:
+                await _to_the_end(child.close())
+            finally:
+                os.close(descriptor)  # also when we were told to stop meanwhile
 
     async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
         found = await asyncio.to_thread(digest_of, descriptor)
@@ -198,6 +209,7 @@ async def _to_the_end(work: Coroutine[None, None, None]) -> None:
 def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
     most = limits.MODEL_TEXT_BYTES_MAX
     exact = "bit-exact" if ready.exact else "not bit-exact"
+    numbers = numerics(ready.build, ready.recipe, settings.threads)
     return ModelInfo(
         name=ready.name[:most],
         architecture=ready.architecture[:most],
@@ -206,7 +218,7 @@ def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelIn
         context_trained=ready.context_trained,
         context_tokens=context_tokens(settings, ready),
         has_chat_template=ready.has_chat_template,
-        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
+        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; numerics {numbers}; {SAMPLER}",
         exact=ready.exact,
         sandbox=level(sealed.enforced),
         enforced=tuple(sealed.enforced),

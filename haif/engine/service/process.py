@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeVar
@@ -24,6 +24,7 @@ from haif.engine.frames import (
     FrameReader,
     Load,
     Order,
+    Output,
     Ready,
     Refused,
     Report,
@@ -36,9 +37,9 @@ from haif.engine.frames import (
 from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
-from haif.engine.sandbox import ENVIRONMENT
-from haif.engine.service.jail import Idleness, verify
-from haif.engine.service.settings import EngineSettings, context_tokens
+from haif.engine.service.causes import explain, oom_kills
+from haif.engine.service.jail import Exertion, processor_seconds, verify, with_cgroups
+from haif.engine.service.settings import EngineSettings, context_tokens, environment, kv_tokens
 
 CHILD_PROGRAM: Final = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); from haif.engine.child import main; main()"
@@ -60,8 +61,10 @@ class Process(asyncio.Protocol):
         self._clock = clock
         self._meter = meter
         self._heard = clock.now()
+        self._settled = True  # all that was asked was answered to its end
         self._longest = 0.0  # time from one report to the next, while one was owed
-        self._idleness = Idleness()
+        self._exertion = Exertion(settings.threads)
+        self._oom_kills = oom_kills()
         self._engine = 0
         self._next = 0
         self._vocabulary = self._context = 0
@@ -88,12 +91,14 @@ class Process(asyncio.Protocol):
             self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders_out, "wb", 0))
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
             _, self._words = await loop.connect_read_pipe(_Words, os.fdopen(words_in, "rb", 0))
-            numbers = (os.getpid(), orders_in, reports_out, model, int(self._settings.insecure_no_sandbox))
+            flags = (int(self._settings.insecure_no_sandbox), int(self._settings.offload.layers > 0))
+            numbers = (os.getpid(), orders_in, reports_out, model, *flags)
             arguments = (_search_path(), *map(str, numbers))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
-                pass_fds=(orders_in, reports_out, model), env=ENVIRONMENT, start_new_session=True,
+                pass_fds=(orders_in, reports_out, model), start_new_session=True,
+                env=environment(self._settings.profile),
             )  # fmt: skip
         finally:
             os.close(orders_in)
@@ -102,16 +107,20 @@ class Process(asyncio.Protocol):
 
     async def sealed(self) -> Sealed:
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""
-        sealed = await self._first(self._sealed)
+        sealed = with_cgroups(await self._first(self._sealed))
         assert self._process is not None
-        verify(sealed, monitor=self._process.pid, allowed=self._settings.insecure_no_sandbox)
+        verify(sealed, monitor=self._process.pid, demanded=self._settings.demanded)
         self._engine = sealed.pid
         return sealed
 
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads)))
+        load = Load(
+            settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens,
+            settings.kv, settings.offload,
+        )  # fmt: skip
+        self._send(Order(load=load))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
@@ -130,6 +139,7 @@ class Process(asyncio.Protocol):
             submitted_ns=submitted_ns,
         )
         self.answers[number] = stream = Stream(mailbox)
+        self._settled = False
         self._send(Order(submit=Submit(number, request)))
         return number, stream
 
@@ -141,11 +151,15 @@ class Process(asyncio.Protocol):
     async def watch(self) -> HaifError:
         """Wait for the end; why it came."""
         while not self._silent.done():
-            await asyncio.wait((self._silent,), timeout=limits.ENGINE_SILENCE_SECONDS / 8)
+            await asyncio.wait((self._silent,), timeout=limits.ENGINE_LOOK_SECONDS)
             if self.answers and self._clock.now() - self._heard > limits.ENGINE_SILENCE_SECONDS:
                 self._condemn(f"it owed an answer and said nothing for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
-            if self._idleness.suspicious(self._clock.now(), self._next, self._engine, busy=bool(self.answers)):
-                self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
+            accusation = self._exertion.accuse(
+                self._clock.now(), processor_seconds(self._engine), asked=self._next, busy=bool(self.answers),
+                settled=self._settled,
+            )  # fmt: skip
+            if accusation:
+                self._condemn(accusation)
         return await self._cause()
 
     def stalled(self) -> bool:
@@ -186,7 +200,9 @@ class Process(asyncio.Protocol):
             _kill(process)
             await process.wait()
         if self._error is None:
-            self._error = EngineDied(f"the engine child ended: {_explain(process.returncode or 0, await words.end)}")
+            killed = oom_kills() > self._oom_kills
+            cause = explain(process.returncode or 0, await words.end, oom_killed=killed)
+            self._error = EngineDied(f"the engine child ended: {cause}")
         self._fail_all(self._error)
         return self._error
 
@@ -206,15 +222,20 @@ class Process(asyncio.Protocol):
         """Read reports; a child that sends anything it may not is killed."""
         if self._error is not None:
             return
+        try:
+            for body in self._frames.feed(data):
+                report = decode_report(body)
+                if _says_something(report):
+                    self._take_note()
+                self._hear(report)
+        except (Malformed, Oversize) as fault:
+            self._condemn(f"it broke the protocol: {fault.message}")
+
+    def _take_note(self) -> None:
         now = self._clock.now()
         if self.answers:
             self._longest = max(self._longest, now - self._heard)
         self._heard = now
-        try:
-            for body in self._frames.feed(data):
-                self._hear(decode_report(body))
-        except (Malformed, Oversize) as fault:
-            self._condemn(f"it broke the protocol: {fault.message}")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         """The child closed its end, or is gone."""
@@ -242,33 +263,43 @@ class Process(asyncio.Protocol):
         for value, most in (
             (step.batch_tokens, slots + limits.PREFILL_CHUNK_TOKENS),
             (step.running, slots),
-            (step.queued, limits.ENGINE_QUEUE_MAX),
-            (step.kv_tokens, slots * context),
+            (step.queued, limits.ENGINE_QUEUE_MAX + slots),  # those that were preempted among them
+            (step.kv_tokens, kv_tokens(self._settings, context)),
+            (step.preempted, slots),
         ):
             if not 0 <= value <= most:
                 raise Malformed(f"a count of {value} where at most {most} is possible")
         self.last = step
+        for output in step.retold:
+            self._deliver(output, Mailbox.retell)
         for output in step.outputs:
-            stream = self._answer(output.number)
-            if stream is not None:
-                stream.mailbox.put(output)
-                if output.end is not None:
-                    del self.answers[output.number]
-                    self._meter.prompt_tokens += output.end.prompt_tokens
-                    self._meter.cached_tokens += output.end.cached_tokens
-                stream.wake()
+            self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
+        self._meter.preemptions += step.preempted
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
+    def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
+        stream = self._answer(output.number)
+        if stream is None:
+            return
+        take(stream.mailbox, output)
+        if output.end is not None:
+            del self.answers[output.number]
+            self._settled = not self.answers
+            self._meter.prompt_tokens += output.end.prompt_tokens
+            self._meter.cached_tokens += output.end.cached_tokens
+        stream.wake()
+
     def _refused(self, refused: Refused) -> None:
-        error = from_reason(refused.reason, refused.message[:400])
+        param = refused.param and refused.param[: limits.PARAMETER_CHARACTERS_MAX]
+        error = from_reason(refused.reason, refused.message[:400], param=param)
         if not isinstance(error, Refusal):
             raise Malformed(f"{refused.reason[:40]!r} is no reason to refuse a request")
-        error.param = refused.param
         stream = self._answer(refused.number)
         if stream is not None:
             del self.answers[refused.number]
+            self._settled = not self.answers
             stream.fail(error)
 
     def _answer(self, number: int) -> Stream | None:
@@ -319,6 +350,12 @@ class Stream:
             await self._arrived.wait()
 
 
+def _says_something(report: Report) -> bool:
+    """Whether it is more than a step in which nothing happened: those would be a way to be silent unnoticed."""
+    step = report.step
+    return step is None or bool(step.batch_tokens or step.outputs or step.refused)
+
+
 def _search_path() -> str:
     """Where the child finds this package and its libraries."""
     package = str(Path(__file__).resolve().parents[3])
@@ -344,22 +381,3 @@ class _Words(asyncio.Protocol):
 def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-
-
-_SIGNALS: Final = {
-    signal.SIGKILL: "by the operating system for want of memory, or by somebody",
-    signal.SIGABRT: "llama.cpp stopped itself at a state it does not handle",
-    signal.SIGSEGV: "a memory fault in native code",
-    signal.SIGSYS: "its jail forbids a system call that it tried",
-}
-
-
-def _explain(status: int, words: bytes) -> str:
-    """An exit status and last words as a sentence."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        cause = f"killed by {name}" + (f" ({_SIGNALS[signal.Signals(-status)]})" if -status in _SIGNALS else "")
-    else:
-        cause = f"it exited with status {status}"
-    lines = words.decode(errors="replace").strip().splitlines()
-    return f"{cause}; its last words: {lines[-1][:300]}" if lines else cause

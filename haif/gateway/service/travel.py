@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.base import limits
+from haif.base.errors import ConnectionLost, Dropped, EngineDied, HaifError, Malformed, NoWorker, Overloaded, PeerFault
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
+from haif.gateway.service.patience import Patience
 from haif.gateway.session import Journey, Ticket, blames_worker
+from haif.policy.backoff import full_jitter
 from haif.protocol.inference import Answer, Chunk, End
 from haif.protocol.receipts import bundle
 from haif.telemetry import names
@@ -16,11 +21,14 @@ from haif.telemetry.service import Telemetry
 Deliver = Callable[[Chunk], Awaitable[None]]
 
 
-async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Settled:
+async def travel(
+    journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver, entropy: Callable[[int], bytes]
+) -> Settled:
     """Bring back an answer whose receipt was verified and whose end is recorded.
 
-    Chunks go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`. However else this
-    ends, cancelled included, the worker's stream is closed and the failure reported. Raises the error that ended it.
+    Chunks go to `deliver` as they come, each token once: after a failed attempt the next worker goes on where it ended,
+    as long as `journey.failed` allows. However else this ends, cancelled included, the worker's stream is closed and
+    the failure reported. Raises the error that ended it.
     """
     reason = "cancelled"
     try:
@@ -33,11 +41,11 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
                 break
             except HaifError as error:
                 _note(error, ticket, telemetry)
-                if not journey.may_retry(error):
+                if not journey.failed(error):
                     raise
                 telemetry.count(names.GATEWAY_RETRIES, reason=error.reason.value)
-                with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
-                    ticket = await mesh.retry(journey, error.reason, trip)
+                await asyncio.sleep(_pause(ticket.attempt, entropy))
+                ticket = await _again(journey, error, mesh, trip, telemetry)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
             countersignature = await mesh.finalise(ticket, receipt, trip)
         reason = ""
@@ -48,7 +56,28 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
-    return Settled(receipt.payload, proof, end.cached_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
+
+
+def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:
+    """The first time at once: a tenant is waiting, and one failed worker is no storm."""
+    if attempt == 1:
+        return 0.0
+    return full_jitter(attempt - 1, entropy, first=limits.RETRY_SECONDS_FIRST, most=limits.RETRY_SECONDS_MAX)
+
+
+async def _again(journey: Journey, error: HaifError, mesh: Mesh, trip: Trip, telemetry: Telemetry) -> Ticket:
+    """The ticket of the next attempt. To a tenant who has seen a part, that nobody is left means: it broke off."""
+    try:
+        with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
+            ticket = await mesh.retry(journey, error.reason, trip)
+    except (NoWorker, Overloaded, EngineDied) as refusal:
+        if journey.shown:
+            raise error from refusal
+        raise
+    if ticket.resumed:
+        telemetry.count(names.GATEWAY_RESUMED, reason=error.reason.value)
+    return ticket
 
 
 async def _attempt(
@@ -59,25 +88,30 @@ async def _attempt(
         names.MODEL_DIGEST: str(ticket.reservation.payload.model),
     }  # fmt: skip
     with telemetry.span(names.SPAN_STREAM, parent=trip.traceparent, attributes=attributes) as span:
-        inner = Trip(trip.deadline, span.traceparent)
+        inner = replace(trip, traceparent=span.traceparent)
         try:
             async with mesh.run(ticket, journey.encoded, inner) as answers:
-                return await _hear_out(journey, answers, deliver)
+                return await _hear_out(journey, answers, trip, deliver)
         except HaifError as error:
-            raise blames_worker(error) from error
+            raise blames_worker(error, ticket) from error
 
 
-async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], deliver: Deliver) -> End:
+async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], trip: Trip, deliver: Deliver) -> End:
     """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
     end: End | None = None
-    async for answer in answers:
-        if end is not None:
-            raise Malformed("the worker goes on after the end of its answer")
-        taken = journey.take(answer)
-        if isinstance(taken, End):
-            end = taken
-        else:
-            await deliver(taken)
+    async with Patience(trip.first_token_seconds) as patience:
+        patience.wait()
+        async for answer in answers:
+            patience.heard()
+            if end is not None:
+                raise Malformed("the worker goes on after the end of its answer")
+            taken = journey.take(answer)
+            if isinstance(taken, End):
+                end = taken
+            elif taken is not None:
+                patience.seconds = trip.token_seconds
+                await deliver(taken)
+            patience.wait()
     if end is None:
         raise ConnectionLost("the worker ended its answer without a receipt")
     return end

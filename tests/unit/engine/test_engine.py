@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -29,6 +30,9 @@ from haif.engine.sandbox.layers import LAYERS, REQUIRED, level
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import build_tiny_model
 
+PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
+"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
+
 MIXED = [
     request("the", temperature=1.0, seed=1, tokens_max=40),
     request("a", temperature=0.7, top_p=0.9, seed=2, tokens_max=33),
@@ -55,7 +59,7 @@ async def test_an_answer_is_the_same_alone_and_batched_with_seven_others(tiny):
 @pytest.mark.parametrize("quantisation", ["F32", "F16", "Q8_0"])  # Llama repacks Q4_0 weights, which is not exact
 async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tmp_path, quantisation):
     model = build_tiny_model(tmp_path / "m.gguf", quantisation=quantisation, seed=3)
-    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, verbose=False)
+    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, flash_attn=True, verbose=False)
     prompt = direct.tokenize(b"once upon a time", add_bos=True)
     expected = [
         token for token, _ in zip(direct.generate(prompt, temp=0.0, repeat_penalty=1.0), range(40), strict=False)
@@ -68,13 +72,14 @@ async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tm
 
 
 async def scored(running, what):
-    """Every token of an answer with its logprobs, and its end."""
+    """Every token that was computed of an answer, with its logprobs, and its end."""
     pieces = []
     async with running.generate(what) as stream:
         async for piece in stream:
             if not isinstance(piece, Piece):
                 return pieces, piece
-            pieces += zip(piece.tokens, piece.scores, strict=True)
+            if piece.first or not what.resumed:
+                pieces += itertools.zip_longest(piece.tokens, piece.scores)
     raise AssertionError("no end")
 
 
@@ -98,6 +103,55 @@ async def test_a_prompt_whose_beginning_was_computed_before_has_the_same_answer(
     assert 64 <= copied[3][1].cached_tokens < lengths[3]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0, "logprobs": 2, "tokens_max": 20},
+        {
+            "temperature": 1.5,
+            "repeat_penalty": 1.3,
+            "frequency_penalty": 1.0,
+            "presence_penalty": 0.5,
+            "tokens_max": 24,
+        },
+        {"temperature": 1.0, "tokens_max": 300, "json_schema": PERSON},
+        {"temperature": 0.0, "stop": ["the a"], "scope": b"a", "tokens_max": 24},
+    ],
+)
+async def test_an_answer_goes_on_elsewhere_to_the_last_bit(tiny, options):
+    async with engine(tiny, context_tokens=1024) as first, engine(tiny, context_tokens=1024, slots=2) as second:
+        told, end = await scored(first, request(seed=9, **options))
+        text = (await read(first, request(seed=9, **options)))[1]
+        tokens = [token for token, _ in told]
+        for cut in {1, 2, len(told) // 2, len(told) - 1, len(told)}:
+            asked = request(seed=9, resumed=tokens[:cut], **options)
+            async with second.generate(asked) as pieces:
+                begun = await anext(pieces)
+                assert (0, tokens[:cut], []) == (begun.first, begun.tokens, begun.scores)
+                assert text.startswith(begun.text)
+            assert (tokens, text) == (found := await read(second, asked))[:2]
+            assert (end.finish_reason, end.completion_tokens) == (found[2].finish_reason, found[2].completion_tokens)
+            assert told[cut:] == (await scored(second, asked))[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 1.0}, {"temperature": 1.0, "tokens_max": 300, "json_schema": PERSON}]
+)
+async def test_a_draft_changes_how_long_an_answer_takes_and_not_a_bit_of_it(tiny, options):
+    async with engine(tiny, context_tokens=1024) as running:
+        tokens, text, end = await read(running, request(seed=9, **options))
+        whole = running.statistics().steps
+        for draft in (tokens, tokens[:9], [*tokens[:20], tokens[20] ^ 1, *tokens[21:]], [7] * len(tokens)):
+            before = running.statistics().steps
+            again = await read(running, request(seed=9, draft=draft, **options))
+            assert (tokens, text, end.rows, end.finish_reason) == (*again[:2], again[2].rows, again[2].finish_reason)
+            if draft == tokens:
+                assert running.statistics().steps - before < whole / 4
+        other = await read(running, request(seed=10, **options))
+        assert len(end.rows) == -(-len(tokens) // limits.TRANSCRIPT_WINDOW_TOKENS)
+        assert end.rows != other[2].rows
+
+
 async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
     async with engine(tiny, context_tokens=500) as running:
         model = running.model
@@ -109,8 +163,33 @@ async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
     assert set(LAYERS) == {*model.enforced, *model.missing}
     assert REQUIRED <= set(model.enforced)
     assert len(model.missing) == len(model.residual)
-    assert "profile exact, bit-exact; haif-sampler-v1" in model.engine
-    assert len(model.engine) < 160
+    assert "profile exact, bit-exact; numerics " in model.engine
+    assert model.engine.endswith("; haif-sampler-v1")
+    assert len(model.engine) < 200
+
+
+async def test_the_profile_fast_answers_and_claims_no_exactness(tiny):
+    async with engine(tiny, profile="fast") as running:
+        assert not running.model.exact
+        assert "profile fast, not bit-exact; numerics " in running.model.engine
+        found = await asyncio.gather(*(read(running, what) for what in MIXED))
+    assert [what.tokens_max for what in MIXED] == [end.completion_tokens for *_, end in found]
+
+
+async def test_more_answers_than_the_cache_holds_are_all_answered_in_full(tiny):
+    asks = [request("the", temperature=1.0, seed=seed, tokens_max=200) for seed in range(6)]
+    async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=700) as running:
+        found = await asyncio.gather(*(read(running, ask) for ask in asks))
+        assert [200] * 6 == [end.completion_tokens for *_, end in found]
+        now = running.statistics()
+    assert now.preemptions > 0
+    assert (700, 0) == (now.kv_tokens_max, now.queued)
+
+
+async def test_a_cache_smaller_than_one_context_is_refused(tiny):
+    with pytest.raises(Misuse, match="does not hold one context"):
+        async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=255):
+            pass
 
 
 async def test_an_end_of_text_token_ends_the_answer_and_has_no_text(tmp_path):
@@ -262,10 +341,6 @@ async def test_refusals_of_the_child_reach_the_caller_and_hurt_nobody_else(tmp_p
         assert 0 == running.statistics().deaths
 
 
-PERSON = """{"type":"object","additionalProperties":false,"required":["name","age"],
-"properties":{"name":{"enum":["ann","bob"]},"age":{"type":"integer","minimum":0,"maximum":99}}}"""
-
-
 async def test_an_answer_fits_its_schema_inside_the_jail_and_others_beside_it_are_as_ever(tiny):
     async with engine(tiny, context_tokens=1024) as running:
         alone = [(await read(running, what))[:2] for what in MIXED[:4]]
@@ -302,11 +377,11 @@ async def lie(tiny, what, died=None):
     return caught.value.message
 
 
-STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], [], 1, {running}, 0, 1))"
+STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end}, [], {rows})], [], 1, {running}, 0, 1))"
 
 
-def step(number=0, tokens="[1]", end=None, running=1):
-    return f"say({STEP.format(number=number, tokens=tokens, end=end, running=running)})"
+def step(number=0, tokens="[1]", end=None, running=1, rows="[]"):
+    return f"say({STEP.format(number=number, tokens=tokens, end=end, running=running, rows=rows)})"
 
 
 @pytest.mark.parametrize(
@@ -324,7 +399,10 @@ def step(number=0, tokens="[1]", end=None, running=1):
         (step(tokens="[100]"), "vocabulary"),
         (step(tokens="[1] * 25"), "more tokens than were asked"),
         (step(running=99), "at most 8"),
-        (step(end="End('length', 1, 1, 0, 0, 0, 0)"), "does not add up"),
+        (step(end="End('length', 1, 1, 0, 0, 0, 0)", rows="[b'r' * 32]"), "does not add up"),
+        (step(end="End('stop', 1, 1, 0, 0, 0, 0)"), "does not add up"),
+        (step(rows="[b'r' * 32] * 9"), "more digests"),
+        (step(rows="[b'r']"), "not a Report"),
         ("say(Report(refused=Refused(0, 'engine_died', 'x', None)))", "no reason to refuse"),
         ("say(Report(refused=Refused(0, 'nonsense', 'x', None)))", "no reason to refuse"),
         ("os.abort()", "SIGABRT"),
@@ -338,12 +416,12 @@ async def test_a_child_that_breaks_the_protocol_is_killed_and_the_cause_told(tin
 
 async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.2)
-    assert "said nothing" in await lie(tiny, "time.sleep(100)")
+    assert "said nothing" in await lie(tiny, "sleep(100)")
 
 
 async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_STALL_SECONDS", 0.05)
-    late = "time.sleep(2); " + step(end="End('stop', 1, 1, 0, 0, 0, 0)", running=0)
+    late = "sleep(2); " + step(end="End('stop', 1, 1, 0, 0, 0, 0)", running=0, rows="[b'r' * 32]")
     async with engine(tiny, program=LIAR.replace("LIE", late)) as running:
         assert running.statistics().usable
         answer = asyncio.create_task(read(running, request()))
@@ -357,7 +435,7 @@ async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypa
 
 
 async def test_a_child_that_computes_though_it_owes_nothing_is_killed(tiny, monkeypatch):
-    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 0.4)  # it was cancelled
     causes = asyncio.Queue()
     program = LIAR.replace("LIE", "any(None for _ in iter(int, 1))")
     async with engine(tiny, program=program, died=causes.put_nowait) as running:
@@ -377,7 +455,7 @@ async def test_a_child_that_floods_its_error_stream_is_heard_to_the_end_and_no_m
     [
         ("import sys; sys.exit('no such library')", "no such library"),
         ("import os, sys; os.write(int(sys.argv[4]), b'\\xff\\xff\\xff\\xff'); os.read(int(sys.argv[3]), 1)", "limit"),
-        ("import os, time; os.read(0, 1); time.sleep(100)", "in time"),
+        ("import os, select; select.poll().poll(100_000)", "in time"),
         (LIAR.replace("seal(parent", "unsealed(parent"), "did not: .*CapEff"),
     ],
 )

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base import limits
+from haif.base.conversation import Turn
 from haif.base.errors import HaifError, InvalidRequest, Reason, Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling, check_sampling
 from haif.gateway.errors import Rejected, problem_of
 from haif.gateway.openai import Ask, parse_chat, parse_completion
-from haif.protocol.inference import Request, Turn
+from haif.protocol.inference import Request
 
 NONCE = Nonce(b"n" * 16)
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -35,12 +37,20 @@ def refusal(parse: Any, **changes: Any) -> tuple[str | None, str]:
     return problem.param, problem.code
 
 
+def test_a_jail_may_be_demanded_and_nothing_else_of_haif() -> None:
+    assert ["none", "full"] == [chat().sandbox_min, chat(haif={"sandbox": "full"}).sandbox_min]
+    assert completion(haif={"sandbox": "reduced"}).sandbox_min == "reduced"
+    assert refusal(chat, haif={"sandbox": "padded"}) == ("haif.sandbox", "invalid_value")
+    assert refusal(chat, haif={"worker": "x"})[0] == "haif.worker"
+
+
 # --- what is honoured -------------------------------------------------------------------------------------------------
 
 
 def test_the_smallest_chat_has_the_documented_defaults() -> None:
     ask = chat()
-    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, limits.COMPLETION_TOKENS_DEFAULT, Sampling(), [])
+    most = limits.COMPLETION_TOKENS_UNSAID_MAX
+    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, most, Sampling(), [], fit=True)
     assert (ask.kind, ask.model, ask.seed, ask.stream, ask.include_usage, ask.ignored) == (
         "chat", "tiny", None, False, False, (),
     )  # fmt: skip
@@ -102,6 +112,12 @@ def test_a_completion_has_a_text_and_no_chat() -> None:
     assert completion(prompt=["Once"]).request == completion().request
 
 
+def test_several_choices_are_honoured_and_best_of_only_where_it_asks_for_nothing() -> None:
+    assert (chat(n=3).choices, completion(n=2, best_of=2).choices) == (3, 2)
+    assert chat(n=3).request == chat().request
+    assert refusal(completion, n=2, best_of=3) == ("best_of", "unsupported_parameter")
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_both_names_of_the_token_limit_are_honoured(name: str) -> None:
     assert chat(**{name: 9}).request.tokens_max == 9
@@ -151,10 +167,9 @@ def test_hints_are_ignored_and_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]), ("n", 2), ("n", True),
-        ("reasoning_effort", "low"),
+        ("functions", [{}]),
         ("audio", {"voice": "x"}),
-        ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"), ("reasoning_effort", "high"),
+        ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"),
         ("verbosity", "low"), ("prediction", {}), ("web_search_options", {}), ("wibble", 1), ("wibble", None),
         ("prompt", "x"), ("echo", True), ("suffix", "x"),
     ],
@@ -192,6 +207,7 @@ def test_a_completion_refuses_what_it_cannot_honour(name: str, value: Any) -> No
         ("logit_bias", {"5": 101}, "invalid_value"), ("logit_bias", {str(n): 1 for n in range(1025)}, "invalid_value"),
         ("logit_bias", {"٣": 1}, "invalid_value"),
         ("top_k", -1, "invalid_value"), ("min_p", 2, "invalid_value"), ("repeat_penalty", 0, "invalid_value"),
+        ("n", 0, "invalid_value"), ("n", limits.CHOICES_MAX + 1, "invalid_value"), ("n", True, "invalid_type"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_a_400_that_names_it(name: str, value: Any, code: str) -> None:
@@ -201,14 +217,22 @@ def test_a_wrong_value_is_a_400_that_names_it(name: str, value: Any, code: str) 
 @pytest.mark.parametrize(
     ("message", "param", "code"),
     [
-        ({"role": "tool", "content": "x"}, "messages[0].role", "unsupported_parameter"),
+        ({"role": "tool", "content": "x"}, "messages[0].tool_call_id", "invalid_value"),
+        ({"role": "tool", "content": "x", "tool_call_id": "c"}, "messages[0].tool_call_id", "invalid_value"),
+        ({"role": "function", "content": "x"}, "messages[0].role", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "tool_call_id": "c"}, "messages[0].tool_call_id", "invalid_value"),
         ({"role": "wizard", "content": "x"}, "messages[0].role", "unsupported_parameter"),
         ({"role": 5, "content": "x"}, "messages[0].role", "invalid_type"),
         ({"role": "user"}, "messages[0].content", "missing_required_parameter"),
         ({"content": "x"}, "messages[0].role", "missing_required_parameter"),
         ({"role": "user", "content": None}, "messages[0].content", "invalid_type"),
-        ({"role": "user", "content": "x", "name": "bob"}, "messages[0].name", "unsupported_parameter"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "name": "b b"}, "messages[0].name", "invalid_value"),
+        ({"role": "user", "content": "x", "tool_calls": [CALL]}, "messages[0].tool_calls", "invalid_value"),
+        ({"role": "assistant", "content": None}, "messages[0].content", "invalid_type"),
+        (
+            {"role": "assistant", "content": "x", "tool_calls": [{}]},
+            "messages[0].tool_calls[0].id", "missing_required_parameter",
+        ),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type", "unsupported_content"),
         ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content[0].text", "missing_required_parameter"),
         ("hi", "messages[0]", "invalid_type"),

@@ -1,8 +1,10 @@
 """Work goes to the least loaded live worker, and nobody can talk himself into the list or to its top."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
@@ -14,17 +16,20 @@ from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
-from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
+from haif.protocol.sandbox import Sandbox
+from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, FULL, MODEL, REDUCED, counting, load, offer
 
 START = Instant(1000.0)
 WALL = WallTime(1_700_000_000_000)
 OTHER_MODEL = ModelDigest(b"q" * 32)
 NET = NetId(b"n" * 32)
+MANY = [PeerId(bytes([n]) * 32) for n in range(1, 8)]
 TOPIC = offer_topic(NET, MODEL)
 
 
-def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024)
+def view(worker: PeerId, taken: int, slots: int = 4, *, sandbox: str = "reduced", hot: bytes = b"") -> WorkerView:
+    tags = frozenset(bytes([tag]) for tag in hot)
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024, sandbox, tags)
 
 
 def fleet(*workers: PeerId) -> Fleet:
@@ -65,10 +70,78 @@ def test_a_worker_that_was_tried_is_not_chosen_again() -> None:
     assert caught.value.retry_after == limits.HEARTBEAT_SECONDS
 
 
+def test_several_orchestrators_that_know_the_same_do_not_all_choose_the_same() -> None:
+    entropy = counting()
+    views = [view(worker, taken) for worker, taken in zip(MANY, (0, 1, 1, 1, 1, 1, 3), strict=True)]
+    chosen = Counter(choose(views, (), entropy).worker for _ in range(600))
+    assert chosen[MANY[0]] < 300  # it has least to do, and is drawn in two of six cases
+    assert chosen[MANY[6]] == 0
+
+
+def test_who_failed_is_passed_over_while_there_are_others() -> None:
+    ejected, doubted = replace(view(ANNE, 0), ejected=True), replace(view(BOB, 0), doubted=True)
+    assert choose([ejected, doubted, view(CLEO, 4)], (), counting()).worker == CLEO
+    assert choose([ejected, doubted], (), counting()).worker == BOB
+    assert choose([ejected], (), counting()).worker == ANNE
+
+
 def test_full_queues_are_overload_not_absence() -> None:
-    with pytest.raises(Overloaded):
-        choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting())
+    for job_seconds, wait in (
+        (0.0, limits.HEARTBEAT_SECONDS),
+        (2.0, 2.0 * (limits.WORKER_QUEUE_MAX + 1) / 4),
+        (99.0, 60.0),
+    ):
+        with pytest.raises(Overloaded) as caught:
+            choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting(), job_seconds=job_seconds)
+        assert caught.value.retry_after == wait
     assert choose([view(ANNE, 3 + limits.WORKER_QUEUE_MAX)], (), counting()).worker == ANNE
+
+
+PREFIXES = (b"1", b"2")
+
+
+def test_who_has_the_beginning_is_preferred_up_to_half_its_slots() -> None:
+    for taken, expected in ((0, ANNE), (1, ANNE), (3, BOB)):
+        views = [view(ANNE, taken, hot=b"12"), view(BOB, 0, hot=b"9")]
+        assert choose(views, (), counting(), prefixes=PREFIXES).worker == expected
+
+
+def test_the_longer_beginning_counts_more() -> None:
+    views = [view(ANNE, 1, hot=b"2"), view(BOB, 1, hot=b"1"), view(CLEO, 1)]
+    assert choose(views, (), counting(), prefixes=PREFIXES).worker == ANNE
+    assert choose(views[1:], (), counting(), prefixes=PREFIXES).worker == BOB
+
+
+def test_a_beginning_is_no_reason_to_go_to_a_full_worker_or_back_to_one_that_failed() -> None:
+    views = [view(ANNE, 4 + limits.WORKER_QUEUE_MAX, hot=b"12"), view(BOB, 4)]
+    assert choose(views, (), counting(), prefixes=PREFIXES).worker == BOB
+    assert choose([view(ANNE, 0, hot=b"12"), view(BOB, 4)], {ANNE}, counting(), prefixes=PREFIXES).worker == BOB
+
+
+def test_what_a_heartbeat_says_is_hot_is_seen_by_placement_and_bounded() -> None:
+    found = fleet(ANNE)
+    hot = [bytes([n]) * 8 for n in range(limits.HOT_PREFIXES_MAX)]
+    found.hear(ANNE, Heartbeat([structs.replace(load(), hot=hot)]), {}, START, WALL)
+    assert [frozenset(hot)] == [view.hot for view in found.live(MODEL, {}, START)]
+    for bad in ([*hot, b"8 bytes."], [b"7 bytes"]):
+        with pytest.raises(Malformed, match="beginnings"):
+            found.hear(ANNE, Heartbeat([structs.replace(load(), hot=bad)]), {}, START, WALL)
+
+
+def test_a_jail_that_is_demanded_counts_before_the_load() -> None:
+    views = [view(ANNE, 0), view(BOB, 3, sandbox="full"), view(CLEO, 0, sandbox="none")]
+    assert choose(views, (), counting(), sandbox_min="full").worker == BOB
+    assert choose(views, {BOB}, counting(), sandbox_min="reduced").worker == ANNE
+    with pytest.raises(NoWorker, match="'full', as is demanded"):
+        choose(views, {BOB}, counting(), sandbox_min="full")
+
+
+def test_a_worker_is_as_confined_as_the_weaker_of_its_words() -> None:
+    for offered, beaten, level in ((FULL, REDUCED, "reduced"), (REDUCED, FULL, "reduced"), (FULL, FULL, "full")):
+        known = Fleet()
+        known.offered(ANNE, offer(sandbox=offered))
+        known.hear(ANNE, Heartbeat([load(sandbox=beaten)]), {}, START, WALL)
+        assert [level] == [view.sandbox for view in known.live(MODEL, {}, START)]
 
 
 # --- who is live ------------------------------------------------------------------------------------------------------
@@ -84,7 +157,7 @@ def test_a_worker_needs_both_an_offer_and_a_heartbeat() -> None:
     assert known.live_count(START) == 1
 
 
-def test_a_worker_is_gone_after_fifteen_seconds_of_silence() -> None:
+def test_a_worker_is_gone_after_three_seconds_of_silence() -> None:
     known = fleet(ANNE)
     known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
     assert loads(known, {}, Instant(START + limits.HEARTBEAT_SILENCE_SECONDS - 0.01)) == {ANNE: 0}
@@ -124,11 +197,11 @@ def test_an_offer_that_was_withdrawn_makes_nobody_live_and_one_that_was_made_ane
 def test_the_number_of_workers_is_bounded_and_silent_ones_make_room() -> None:
     known = Fleet(workers_max=2)
     known.hear(ANNE, Heartbeat([load()]), {}, START, WALL)
-    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 10), WALL)
+    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 2), WALL)
     with pytest.raises(Overloaded):
-        known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 11), WALL)
-    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 12), WALL)
-    known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 16), WALL)
+        known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 2.5), WALL)
+    known.hear(BOB, Heartbeat([load()]), {}, Instant(START + 3), WALL)
+    known.hear(CLEO, Heartbeat([load()]), {}, Instant(START + 3.5), WALL)
 
 
 # --- how loaded -------------------------------------------------------------------------------------------------------
@@ -178,8 +251,9 @@ LIES = {
     "negative queue": [load(0, -1)],
     "a model twice": [load(), load()],
     "too many models": [load(model=ModelDigest(n.to_bytes(32, "big"))) for n in range(limits.HEARTBEAT_LOADS_MAX + 1)],
-    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"))],
-    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"))],
+    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"), REDUCED)],
+    "an impossible jail": [load(sandbox=Sandbox("full", ["seccomp"]))],
+    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"), REDUCED)],
 }
 
 
@@ -215,6 +289,7 @@ def test_an_offer_that_holds_is_taken() -> None:
         (record(body=b"junk"), Malformed),
         (record(offer(port=0)), Malformed),
         (record(offer(port=70_000)), Malformed),
+        (record(offer(sandbox=Sandbox("padded", ["cell"]))), Malformed),
     ],
 )
 def test_an_offer_that_does_not_hold_is_refused(found: Verified[Record], error: type[Exception]) -> None:

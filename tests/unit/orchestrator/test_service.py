@@ -104,10 +104,12 @@ async def test_failed_attempts_move_on_until_none_is_left(tmp_path: Path) -> Non
         first = ticket(await gateway.submit(submission()))
         second = ticket(await gateway.retry(RetryJob(first.job, 1, "connection_lost")))
         assert {first.worker, second.worker} == {ANNA.peer, BEN.peer}
-        with pytest.raises(NoWorker, match="no other live worker"):
-            await gateway.retry(RetryJob(first.job, 2, "engine_died"))
+        for attempt in range(2, limits.ATTEMPTS_MAX):
+            await gateway.retry(RetryJob(first.job, attempt, "timeout"))
+        with pytest.raises(NoWorker, match="attempts were made"):
+            await gateway.retry(RetryJob(first.job, limits.ATTEMPTS_MAX, "timeout"))
         view = await gateway.show(first.job)
-        assert (view.state, view.reason, view.attempts) == ("failed", "no_worker", 2)
+        assert (view.state, view.reason, view.attempts) == ("failed", "no_worker", limits.ATTEMPTS_MAX)
         assert home.metric('haif_placement_failures_total{reason="no_worker"}') == 1
 
 
@@ -241,6 +243,25 @@ async def test_a_worker_that_drains_or_falls_silent_gets_no_more_work(tmp_path: 
         assert await gateway.live_workers() == 0
         await ben.beat(load())
         assert await gateway.live_workers() == 1
+
+
+async def test_a_worker_whose_session_ends_gets_no_more_work_from_that_moment(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, working(home, ANNA, BEN) as (gateway, anna, ben):
+        anna.session.close()
+        await gateway.wait_for_workers(1)
+        assert ticket(await gateway.submit(submission())).worker == BEN.peer
+        ben.session.close()
+        await gateway.wait_for_workers(0)
+
+
+async def test_a_worker_that_fails_again_and_again_is_passed_over(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, working(home, ANNA, BEN) as (gateway, _, _):
+        for job in range(100):
+            worker = ticket(await gateway.submit(submission(job))).worker
+            await gateway.fail(FailJob(submission(job).job, 1, "engine_died" if worker == ANNA.peer else "cancelled"))
+            if home.orchestrator.statistics().breakers_open:
+                break
+        assert ticket(await gateway.submit(submission(500))).worker == BEN.peer
 
 
 async def test_a_worker_that_withdraws_its_offer_gets_no_more_work(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import check_receipt
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
@@ -68,6 +69,7 @@ class Scene:
         fields: dict[str, Any] = {
             "job": JobId(entropy(16)), "attempt": 1, "gateway": GATEWAY.peer, "worker": WORKER.peer,
             "model": self.model, "request_digest": request_digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
+            "tenant_seed": None, "seed_proof": b"",
             "issued": now, "expires": now + 30_000, "deadline": now + 60_000,
         }  # fmt: skip
         return codec.encode(Run(seal(signer, Domain.RESERVATION, Reservation(**(fields | changes))), body))
@@ -207,6 +209,15 @@ async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path)
         assert 'haif_worker_requests_total{outcome="ok"} 1.0' in at.telemetry.exposition().decode()
 
 
+async def test_beginnings_that_were_computed_are_told_in_the_next_heartbeat(model: Path) -> None:
+    async with scene(model) as at:
+        assert [[]] == [load.hot for load in at.heard[0].loads]
+        request = asked(text="once upon a time " * 20, scope=b"a tenant's")
+        await at.run(at.ticket(request))
+        assert [prefix_tags(request)] == [load.hot for load in at.worker._loads()]
+        assert prefix_tags(request)
+
+
 async def test_a_ticket_is_redeemed_once_even_if_the_answer_was_lost(model: Path) -> None:
     async with scene(model) as at:
         argument = at.ticket(asked())
@@ -227,6 +238,7 @@ async def test_what_the_engine_refuses_reaches_the_gateway_by_its_reason(model: 
         with pytest.raises(ContextTooLong) as caught:
             await at.run(at.ticket(asked(text="the " * 2000)))
         assert caught.value.reason is Reason.CONTEXT_TOO_LONG
+        assert caught.value.param == "max_tokens"
 
 
 async def test_a_gateway_that_leaves_frees_the_slot(model: Path) -> None:
