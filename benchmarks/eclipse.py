@@ -21,6 +21,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import PeerId
 from haif.dht import node as node_module
+from haif.dht.bucket import Bucket
 from haif.dht.contact import Contact
 from haif.dht.lookup import Extent
 from haif.dht.size import KEY_SPACE, NetworkSize
@@ -45,11 +46,10 @@ CASES: tuple[tuple[str, Sybils], ...] = (
 @contextmanager
 def plain_kademlia() -> Iterator[None]:
     """Lookups that ask the k closest and nobody else; buckets of k that belong to whoever came first."""
-    nothing: dict[str, object] = {"widen": lambda *_: None, "_outdrawn": lambda *_: None}
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(node_module, "Extent", return_value=Extent()))
-        for name, function in nothing.items():
-            stack.enter_context(mock.patch.object(RoutingTable, name, function))
+        stack.enter_context(mock.patch.object(RoutingTable, "widen", return_value=None))
+        stack.enter_context(mock.patch.object(Bucket, "outdrawn", return_value=None))
         yield
 
 

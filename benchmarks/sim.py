@@ -44,6 +44,7 @@ from haif.testing.world import World
 
 RECORDS = 20
 PROCESSES = 2
+SETTLING_SECONDS = 600.0  # until nobody judges the size of the network by what it was while it grew
 MET = 3 * limits.DHT_K  # of each bucket, in a life of an hour or more
 NEAR_KNOWN = 0.7  # of those in buckets within the fence: 600 simulated nodes knew 0.71 when grown, 0.90 after 4 hours
 Read = tuple[Figures, float, str]
@@ -89,6 +90,7 @@ def main(nodes: int, readings: int, seed: int) -> None:
     cpu = time.process_time()
     stage = Stage(seed=seed, nodes=nodes, signatures=KeyedHashes())
     stage.grow()
+    stage.world.run(seconds=SETTLING_SECONDS)
     STAGES.append(stage)
     print(f"{nodes} nodes, k = {limits.DHT_K}, alpha = {limits.DHT_ALPHA}, {readings} reads; seed {seed}")
     print(

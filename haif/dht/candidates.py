@@ -11,13 +11,14 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from haif.base import limits
 from haif.base.ids import PeerId
 from haif.dht.contact import Contact
 from haif.dht.diversity import Scope, networks
 
+_STRETCH_MAX: Final = 3.0  # times k that are asked at once, however many are silent
 Wants = Callable[[Contact], bool]
 
 
@@ -51,12 +52,17 @@ class Candidate:
 
 
 class Candidates:
-    """All of one lookup. `region`: the distance within which everybody counts; `exempt`: whose networks do not."""
+    """All of one lookup. `region`: the distance within which everybody counts; `exempt`: whose networks do not.
 
-    def __init__(self, region: int, exempt: Scope) -> None:
+    `hurries`: where many are silent, so many more are in the closest set at once as it will take to hear k of them.
+    They would be asked in any case, but one timeout after the other.
+    """
+
+    def __init__(self, region: int, exempt: Scope, *, hurries: bool = False) -> None:
         self.known: dict[Contact, Candidate] = {}
         self.answers: dict[PeerId, Answer] = {}
-        self._region, self._exempt = region, exempt
+        self._region, self._exempt, self._hurries = region, exempt, hurries
+        self._silent = 0  # late, or failed
         self._order: list[tuple[int, Contact, Candidate]] = []
         self._peers: set[PeerId] = set()
         self._twins: set[PeerId] = set()  # named at several addresses
@@ -77,15 +83,28 @@ class Candidates:
 
     def answered(self, candidate: Candidate, answer: Answer) -> None:
         """A candidate has answered, perhaps late."""
-        if candidate.state is not State.ASKED or answer.contact.peer in self._twins:
+        if candidate.state is not State.ASKED or answer.contact.peer in self._twins or self._stretch > 1:
             self._closest = None
+        self._silent -= candidate.state is State.SLOW
         candidate.state = State.ANSWERED
         self.answers[answer.contact.peer] = answer
 
     def fell(self, candidate: Candidate, state: State) -> None:
         """A candidate is late, or has failed: it takes nobody's place any more."""
+        self._silent += candidate.state is not State.SLOW
         candidate.state = state
         self._closest = None
+
+    @property
+    def _stretch(self) -> float:
+        """How many must be asked to hear one."""
+        heard = len(self.answers)
+        return min((heard + self._silent) / max(heard, 1), _STRETCH_MAX) if self._hurries and self._silent else 1.0
+
+    @property
+    def parallel(self) -> int:
+        """How many may be in flight where the way is known: the closest set at once."""
+        return int(limits.DHT_K * self._stretch)
 
     def closest(self, wants: Wants | None = None) -> list[Candidate]:
         """The closest set: those who have not failed, nearest first. With `wants`, only those inside who are wanted."""
@@ -105,7 +124,7 @@ class Candidates:
         """The k closest, one of each network, and those inside, two of each; and the distance where that ended."""
         chosen: list[Candidate] = []
         taken: dict[bytes, int] = {}
-        twins, count = self._twins, 0
+        twins, count, weight = self._twins, 0.0, 1 / self._stretch
         for distance, contact, candidate in self._order:
             inside = distance < region
             if not inside and (count >= limits.DHT_K or wants is not None):
@@ -123,7 +142,8 @@ class Candidates:
                 continue
             if state is not State.SLOW:  # one past its timeout takes nobody's place
                 taken[network] = of_network + 1
-                count += of_network == 0
+                if of_network == 0:
+                    count += 1 if state is State.ANSWERED else weight
             chosen.append(candidate)
         return chosen, 1 << 256
 

@@ -79,7 +79,7 @@ class Lookup:
         self._region = extent.region if extent.thorough else 0
         self._watchful = extent.thorough or extent.broad  # whether it matters who has named whom
         self._verdict: bool | None = None  # whether the closest set has answered; None: to be looked at again
-        self._candidates = Candidates(self._region, extent.exempt)
+        self._candidates = Candidates(self._region, extent.exempt, hurries=prompt)
         self._known, self._answers = self._candidates.known, self._candidates.answers
         self._spent: Iterable[Candidate] = ()  # a closest set with nobody left to ask
         self._in_flight = 0
@@ -177,7 +177,8 @@ class Lookup:
         self.add(contact)
         candidate = self._known.get(contact)
         if candidate is not None and candidate.state is State.NEW:
-            candidate.state = State.SLOW  # it holds no slot
+            candidate.state = State.ASKED
+            self._in_flight += 1
             self._waiting += 1
             self.answered(contact, reply)
 
@@ -189,6 +190,8 @@ class Lookup:
             self._verdict = None
             if self._watchful:
                 self._crowd.silent(contact)
+            if self._prompt:
+                self._witnesses.slow(contact)
             self._in_flight -= 1
 
     def failed(self, contact: Contact) -> None:
@@ -236,7 +239,7 @@ class Lookup:
 
     @property
     def _window(self) -> int:
-        return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else limits.DHT_K
+        return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else self._candidates.parallel
 
     @property
     def _complete(self) -> bool:

@@ -195,11 +195,7 @@ class Node:
 
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
-        if self._around[0] != self.table.changes:
-            own = int.from_bytes(self.id, "big")
-            near = [(node_id(contact.peer) ^ own, contact) for contact in self.table.closest(own, 2 * limits.DHT_K)]
-            self._around = self.table.changes, self.size.around(near)
-        return self.size.nodes(self._around[1], now)
+        return self.size.nodes(self._shown_around(), now)
 
     def gauge(self, now: Instant) -> None:
         """Look up a random target in the background, to learn how dense the network is."""
@@ -268,6 +264,8 @@ class Node:
             self._answerer.watchers.forget_lapsed(now)
             for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
                 self._refresh(prefix, now)
+            if self.size.is_doubtful(self._shown_around(), now):
+                self.gauge(now)
 
     def _on_query(self, datagram: Datagram, source: Address, now: Instant) -> None:
         query = messages.read_query(datagram)
@@ -302,6 +300,14 @@ class Node:
         self.counters.dropped[dropped.reason] += 1
         if len(self._events) < limits.DHT_EVENTS_MAX:
             self._events.append(dropped)
+
+    def _shown_around(self) -> float:
+        """What our own neighbourhood shows of the network's size; worked out when the table has changed."""
+        if self._around[0] != self.table.changes:
+            own = int.from_bytes(self.id, "big")
+            near = [(node_id(contact.peer) ^ own, contact) for contact in self.table.closest(own, 2 * limits.DHT_K)]
+            self._around = self.table.changes, self.size.around(near)
+        return self._around[1]
 
     # --- operations ---------------------------------------------------------------------------------------------------
 

@@ -128,13 +128,17 @@ class Find:
     @property
     def done(self) -> bool:
         """Whether nothing is left to ask or to wait for. To be read after `asks`."""
-        spent = self._sent >= limits.LOOKUP_QUERIES_MAX
-        return self._looked and not self._active and not self._slow and (spent or not self._queue)
+        return self._is_over()
 
     def event(self) -> Event:
         """What came out."""
         contacts = tuple(answer.contact for answer in self.lookup.nearest())
         return Found(self.number, contacts, self.lookup.queries)
+
+    def _is_over(self, *, waiting_for_the_late: bool = True) -> bool:
+        spent = self._sent >= limits.LOOKUP_QUERIES_MAX
+        waits = self._active or (waiting_for_the_late and self._slow)
+        return self._looked and not waits and (spent or not self._queue)
 
     def _close(self, ask: Ask) -> None:
         self._active.discard(ask)

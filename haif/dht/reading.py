@@ -1,7 +1,8 @@
 """Reading from the directory: whoever holds records of the topic is asked for them while the lookup still goes on.
 
 A read ends when everybody of the closest set has been heard who answers in time; whoever does not is passed over as
-soon as k others have answered, because each record is kept by more than k nodes. It ends earlier only where the topic
+soon as k others have answered, because each record is kept by more than k nodes; so is a holder that is late with its
+records once k, and four for each that is late, have given all of theirs. It ends earlier only where the topic
 can have but one record: an immutable value is settled by the first node that gives it, what has one owner (a presence,
 a mutable value) by the third (`limits.DHT_BETA`) that gives the same newest record. Only what is signed by that owner
 counts, so whoever gives false records, others' records or none delays nothing and ends nothing; three holders together
@@ -29,6 +30,8 @@ from haif.identity.keys import Verify
 from haif.identity.signing import Verified
 from haif.protocol.records import RULES, Record, RecordKind, contradict, open_record
 
+_EARLY_MAX = 2 * limits.DHT_K  # asked for records before the lookup has ended; a topic should have 25 holders
+_HEARD_PER_LATE = 4  # holders that have given all they have, for each that is passed over
 _HAVE_MAX = 64  # records a query can name; a node holds no more of one topic
 
 
@@ -52,6 +55,7 @@ class Gather(Find):
         super().__init__(number, lookup, purpose)
         self._net, self._wall, self._report, self._verify = net, wall, report, verify
         self._asked: set[PeerId] = set()  # for records, before the lookup ended
+        self._read: set[PeerId] = set()  # who has given all of its records
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
         self._sole = b""  # the short name of the newest record, where the topic can have but one
@@ -68,12 +72,15 @@ class Gather(Find):
     @property
     def done(self) -> bool:
         """Whether enough was read. To be read after `asks`."""
-        return len(self._givers) >= self._quorum or super().done
+        if len(self._givers) >= self._quorum:
+            return True
+        few_late = limits.DHT_K <= len(self._read) >= _HEARD_PER_LATE * len(self._slow)
+        return self._is_over(waiting_for_the_late=not (self._hurries and few_late))
 
     def answered(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
         """A query was answered; whoever holds records is asked for them at once."""
         super().answered(ask, peer, reply)
-        if ask.command is Command.FIND and reply.held > 0 and self._hurries and len(self._asked) < limits.DHT_K:
+        if ask.command is Command.FIND and reply.held > 0 and self._hurries and len(self._asked) < _EARLY_MAX:
             self._asked.add(peer)
             self._queue.append(self._get(Contact(peer, ask.address), reply.token))
 
@@ -98,6 +105,8 @@ class Gather(Find):
         fresh = sum([self._consider(data, peer) for data in reply.records])
         if reply.more and fresh:
             self._queue.append(ask)  # each page must bring something new, so this ends
+        else:
+            self._read.add(peer)
 
     def _consider(self, data: bytes, holder: PeerId) -> bool:
         name = short(data)

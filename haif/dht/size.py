@@ -26,6 +26,7 @@ from haif.dht.contact import Contact
 from haif.dht.diversity import Scope, networks
 
 KEY_SPACE = 1 << 256
+_DOUBTFUL = 2  # times fewer nodes is more than chance does: 20 neighbours show the number to a quarter
 _COUNTED_MIN = limits.DHT_K // 2
 _NETWORKS_MAX = limits.NETWORK_SAMPLES_MAX * limits.DHT_K
 
@@ -69,6 +70,13 @@ class NetworkSize:
             self._samples.popleft()
             self._verdict = None
         return len(self._samples) < limits.NETWORK_SAMPLES_MIN
+
+    def is_doubtful(self, around: float, now: Instant) -> bool:
+        """Whether few samples show far fewer nodes than our neighbourhood does: perhaps there were, when they were new.
+
+        To believe them costs queries, and is safe; so others should be taken soon.
+        """
+        return self.needs_samples(now) and self._among(few=True) < around / _DOUBTFUL
 
     def nodes(self, around: float, now: Instant) -> float:
         """The estimate now, given what our own neighbourhood shows (`around`)."""

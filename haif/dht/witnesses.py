@@ -19,6 +19,7 @@ from haif.dht.contact import Contact
 class _Shell:
     known: list[tuple[int, Contact]] = field(default_factory=list)  # not asked yet, the lowest lot first
     pending: dict[Contact, None] = field(default_factory=dict)
+    late: set[Contact] = field(default_factory=set)  # of these; another is drawn in its stead
     answered: int = 0
     failed: int = 0
 
@@ -41,12 +42,18 @@ class Witnesses:
         Those whom nobody reliable named come last, and after `limits.DHT_WITNESSES_MAX` that did not answer, none.
         """
         for number, shell in self._shells.items():
-            missing = wanted(1 << (number - 1)) - shell.answered - len(shell.pending)
+            missing = wanted(1 << (number - 1)) - shell.answered - len(shell.pending) + len(shell.late)
             if missing > 0 and shell.known and shell.failed < limits.DHT_WITNESSES_MAX:
                 for lot, contact in sorted(shell.known, key=lambda each: doubt(each[1]))[:missing]:
                     shell.known.remove((lot, contact))
                     shell.pending[contact] = None
             yield from shell.pending
+
+    def slow(self, contact: Contact) -> None:
+        """A contact is past its timeout."""
+        shell = self._of.get(contact)
+        if shell is not None and contact in shell.pending:
+            shell.late.add(contact)
 
     def answered(self, contact: Contact) -> None:
         """A contact answered, drawn or not."""
@@ -69,4 +76,5 @@ class Witnesses:
         if shell is None or contact not in shell.pending:
             return None
         del shell.pending[contact]
+        shell.late.discard(contact)
         return shell

@@ -3,6 +3,7 @@
 import pytest
 
 from haif.dht import node as node_module
+from haif.dht.bucket import Bucket
 from haif.dht.lookup import Extent
 from haif.dht.table import RoutingTable
 from haif.testing.siege import Age, Result, Siege, Sybils
@@ -27,7 +28,7 @@ def plain(*_: object) -> Extent:
 def test_plain_kademlia_finds_no_record_behind_twenty_ground_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_module, "Extent", plain)
     monkeypatch.setattr(RoutingTable, "widen", nothing)
-    monkeypatch.setattr(RoutingTable, "_outdrawn", nothing)
+    monkeypatch.setattr(Bucket, "outdrawn", nothing)
     result = attack(count=20, regions=AT_THE_KEY)
     assert result.holders == 0
     assert result.found < 0.1  # a reader may be what the record's owner believed to be close

@@ -10,6 +10,7 @@ from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id, pack_contacts
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Reply
+from haif.dht.witnesses import Witnesses
 
 TARGET = Digest(bytes(32))
 OWN = PeerId(b"o" * 32)
@@ -313,3 +314,33 @@ def test_hops_are_counted_from_our_own_table() -> None:
     assert lookup.done
     assert lookup.hops == 3
     assert Lookup(TARGET, [], OWN).hops == 0
+
+
+def in_flight_after_silence(*, prompt: bool) -> int:
+    """How many are on their way when five have answered and ten are past their timeouts."""
+    lookup = Lookup(TARGET, contacts(100), OWN, prompt=prompt)
+    first = lookup.asks()
+    for ask in first[:5]:
+        lookup.answered(who(ask), reply([]))
+    second = lookup.asks()
+    late = [*first[5:], *second[:5]]
+    for ask in late:
+        lookup.slow(who(ask))
+    return len(second) - 5 + len(lookup.asks())
+
+
+def test_where_many_are_silent_a_prompt_lookup_asks_as_many_more_at_once_as_it_will_take() -> None:
+    assert in_flight_after_silence(prompt=False) == limits.DHT_K - 5  # with the five who answered, k
+    assert in_flight_after_silence(prompt=True) in {45, 46}  # three times fifteen: one in three answers
+
+
+def test_a_prompt_lookup_draws_another_witness_for_one_that_is_late() -> None:
+    witnesses, known = Witnesses(), contacts(5)
+    for number, contact in enumerate(known):
+        witnesses.add(1 << 200, contact, number)
+    assert list(witnesses.drawn(lambda _: 3, lambda _: (False, 0))) == known[:3]
+    witnesses.slow(known[0])
+    assert list(witnesses.drawn(lambda _: 3, lambda _: (False, 0))) == known[:4]
+    witnesses.answered(known[0])  # after all
+    witnesses.answered(known[1])
+    assert list(witnesses.drawn(lambda _: 3, lambda _: (False, 0))) == known[2:4]

@@ -8,7 +8,7 @@ from haif.base.clock import WallTime
 from haif.base.errors import Dropped, Reason
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, pack_contacts
-from haif.dht.lookup import Ask, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Reply
 from haif.dht.reading import Gather
 from haif.identity import keys
@@ -112,3 +112,27 @@ def test_what_is_wanted_of_several_is_not_in_the_list_of_what_need_not_be_sent()
     other, gets, _ = read(TOPIC, [record()])
     give(other, gets[0], record(kind=RecordKind.OFFER, topic=TOPIC))
     assert len(other._list()) == 8
+
+
+def is_over_with(late: int) -> bool:
+    """Whether a read ends in which all thirty hold something, and so many are late with it."""
+    everywhere = Extent(region=1 << 256, thorough=True)
+    gather = Gather(
+        1, Lookup(TOPIC, HOLDERS, PeerId(bytes(32)), everywhere, prompt=True), (), net=NET, wall=lambda: WALL,
+        report=print, verify=keys.verify,
+    )  # fmt: skip
+    while asks := gather.asks():
+        for ask in asks:
+            if ask.command is Command.FIND:
+                gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16, held=1))
+            elif late:
+                gather.slow(ask)
+                late -= 1
+            else:
+                give(gather, ask, record(kind=RecordKind.OFFER, topic=TOPIC))
+    return gather.done
+
+
+def test_a_holder_that_is_late_with_its_records_is_passed_over_once_k_and_four_for_each_have_given_theirs() -> None:
+    assert len(HOLDERS) == 30
+    assert [late for late in range(12) if is_over_with(late)] == [0, 1, 2, 3, 4, 5, 6]

@@ -182,3 +182,16 @@ def test_addresses_of_one_machine_count_singly_where_they_are_exempt() -> None:
     ]
     for exempt, nodes in ((Scope.NOTHING, 2), (Scope.LOOPBACK, 500)):
         assert nodes_by(NetworkSize(exempt=exempt), found, NOW) == pytest.approx(nodes)
+
+
+def test_few_samples_that_show_far_fewer_than_the_neighbourhood_are_doubted_until_there_are_five() -> None:
+    size = NetworkSize()
+    assert not size.is_doubtful(1000, NOW)
+    size.sampled(evenly(100), NOW)
+    assert size.is_doubtful(1000, NOW)
+    assert not size.is_doubtful(150, NOW)
+    for _ in range(limits.NETWORK_SAMPLES_MIN - 1):
+        assert nodes_by(size, evenly(1000), NOW) == pytest.approx(100), "doubted, and believed"
+        size.sampled(evenly(1000), NOW)
+    assert not size.is_doubtful(1000, NOW)
+    assert nodes_by(size, evenly(1000), NOW) == pytest.approx(1000)
