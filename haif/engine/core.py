@@ -7,7 +7,8 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
@@ -24,12 +26,12 @@ from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.slots import Slot, choose
+from haif.engine.speech import Speech
 from haif.engine.text import TextStream
+from haif.engine.witness import Witness
 
 Rows = npt.NDArray[np.float32]
-Span = tuple[
-    int, int, Sequence[int], bool
-]  # slot, position of the first token, tokens, whether logits of the last are due
+Span = tuple[int, int, Sequence[int], int]  # slot, position of the first token, tokens; logits of so many last are due
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
@@ -67,24 +69,49 @@ class Model(Protocol):
     def grammar(self, schema: str) -> Rules:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
 
+    def rules(self, lark: str, param: str) -> Rules:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an answer with parts is told apart, the texts of the control tokens that mark them, and perhaps a grammar."""
+
+    speech: Speech
+    markers: Mapping[int, bytes]
+    lark: str | None = None
+    param: str = "tools"
+
 
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache.
 
-    The first `resumed` of those that were sampled were sampled elsewhere.
+    The first `resumed` of those that were sampled were sampled elsewhere. Behind the first `sure` may stand some of the
+    `draft`: tokens somebody says will be sampled. They are computed in one go and kept as far as they are sampled
+    indeed, so that they make an answer cheaper and never another one.
     """
 
     __slots__ = (
-        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed", "sampler",
-        "scope", "slot", "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
+        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number", "prompt_tokens",
+        "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max",
+        "witness",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, desk: Desk, now_ns: int
+        self,
+        number: int,
+        request: Generate,
+        prompt: list[int],
+        grammar: Rules | None,
+        desk: Desk,
+        now_ns: int,
+        voice: Voice | None = None,
     ) -> None:
         self.number = number
         self.tokens = prompt
-        self.prompt_tokens = self.wanted = len(prompt)
+        self.prompt_tokens = self.sure = len(prompt)
+        self.draft = deque(request.draft)
+        self.witness = Witness()
         self.tokens_max = request.tokens_max
         self.computed = self.cached = self.resumed = 0
         self.scope = request.scope
@@ -92,20 +119,49 @@ class Answer:
         self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
         self.logprobs = request.logprobs
-        self.text = TextStream(request.stop)
+        self.text = voice.speech if voice else TextStream(request.stop)
+        self.markers: Mapping[int, bytes] = voice.markers if voice else {}
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many tokens there are to compute."""
+        return len(self.tokens)
+
+    def due(self, start: int, length: int) -> int:
+        """Of how many of these tokens, the last ones, logits are due."""
+        return max(0, start + length - max(start, self.sure - 1))
+
+    def look_ahead(self) -> None:
+        """Put some of the draft behind what is sure, once the rest is on its way."""
+        end = min(self.sure + limits.DRAFT_TOKENS_AHEAD, self.prompt_tokens + self.tokens_max)
+        while self.draft and self.wanted < end:
+            self.tokens.append(self.draft.popleft())
+
+    def take(self, token: int) -> bool:
+        """The token that was sampled is sure now. Whether another one stood there: then all behind it is void."""
+        ahead = self.sure < self.wanted
+        if not ahead:
+            self.tokens.append(self.draft.popleft() if self.draft else token)
+        wrong = self.tokens[self.sure] != token
+        if wrong:
+            self.tokens[self.sure :] = [token]
+            self.draft.clear()
+        self.sure += 1
+        return wrong and ahead
 
     def end(self, reason: str, now_ns: int) -> End:
         """What is said last."""
         return End(
             finish_reason=reason,
             prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.wanted - self.prompt_tokens,
+            completion_tokens=self.sure - self.prompt_tokens,
             queued_ns=self.started_ns - self.submitted_ns,
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
             cached_tokens=self.cached,
+            reasoning_tokens=self.text.reasoning_tokens,
         )
 
 
@@ -129,13 +185,20 @@ class Core:
         """Whether a step would compute anything, or say something."""
         return bool(self._running or self._queue or self._retold)
 
-    def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+    def submit(
+        self, number: int, request: Generate, prompt: list[int], now_ns: int, voice: Voice | None = None
+    ) -> None:
+        """Take a request in, with the voice of an answer that may have parts.
+
+        Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`.
+        """
         if any(token >= self._model.size for token, _ in request.sampling.bias):
             raise InvalidRequest(
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
                 param="logit_bias",
             )
+        if any(token >= self._model.size for token in request.draft):
+            raise InvalidRequest("the draft has a token that the vocabulary does not have", param="draft")
         room = self._context_tokens - len(prompt)
         tokens_max = min(request.tokens_max, max(room, 1)) if request.fit else request.tokens_max
         if tokens_max > room:
@@ -146,8 +209,13 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
+        grammar: Rules | None = None
+        if voice is not None and voice.lark is not None:
+            grammar = self._model.rules(voice.lark, voice.param)
+        elif request.json_schema:
+            grammar = self._model.grammar(request.json_schema)
+        request = structs.replace(request, tokens_max=tokens_max)
+        answer = Answer(number, request, prompt, grammar, self._desk, now_ns, voice)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
@@ -166,12 +234,12 @@ class Core:
             told, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
             text += told
         answer.tokens = [*answer.tokens, *given]
-        answer.wanted += len(given)
+        answer.sure += len(given)
         answer.resumed = len(given)
         if reason is not None:
             answer.started_ns = answer.first_ns = now_ns
         end = None if reason is None else answer.end(reason, now_ns)
-        self._retold.append(Output(answer.number, list(given), text, end))
+        self._retold.append(Output(answer.number, list(given), text, end, asides=merged(answer.text.asides())))
         return end is not None
 
     def cancel(self, number: int) -> None:
@@ -221,6 +289,7 @@ class Core:
             answer = self._next()
             self._settle(answer)
             answer.started_ns = now_ns
+            answer.look_ahead()
             self._running.append(answer)
 
     def _next(self) -> Answer:
@@ -249,42 +318,61 @@ class Core:
         self, batch: Sequence[tuple[Answer, Work]], rows: Rows, now_ns: int, outputs: list[Output],
         refused: list[Refused],
     ) -> None:  # fmt: skip
-        """Take in what was computed; answers that ended leave."""
+        """Take in what was computed; answers that are over leave."""
         row = 0
         for answer, work in batch:
+            due = answer.due(work.start, work.length)
             answer.computed += work.length
             answer.slot.computed = answer.computed
-            if not work.last:
-                continue
-            row += 1
             try:
-                outputs.append(self._advance(answer, rows[row - 1], now_ns))
-                ended = outputs[-1].end is not None
+                over = self._advance(answer, rows[row : row + due], now_ns, outputs)
             except Refusal as refusal:  # nothing can follow that fits the schema
                 refused.append(refusal_of(answer.number, refusal))
-                ended = True
-            if ended:
+                over = True
+            row += due
+            if over:
                 self._release(answer)
                 self._running.remove(answer)
 
-    def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
-        """Sample one token and see whether the answer ends with it."""
-        place = answer.wanted - answer.prompt_tokens
+    def _advance(self, answer: Answer, rows: Rows, now_ns: int, outputs: list[Output]) -> bool:
+        """Sample a token of each row, until the draft turns out wrong; whether the answer is over."""
+        for logits in rows:
+            output, wrong = self._sample(answer, logits, now_ns)
+            outputs.append(output)
+            if output.end is not None:
+                return True
+            if wrong:
+                self._take_back(answer)
+                break
+        answer.look_ahead()
+        return False
+
+    def _take_back(self, answer: Answer) -> None:
+        """Free the cells of a draft that was wrong: all but those of the tokens before the last."""
+        count = answer.sure - 1
+        answer.computed = count if self._model.keep(answer.slot.number, count) else 0
+        answer.slot.computed = answer.computed
+
+    def _sample(self, answer: Answer, logits: Rows, now_ns: int) -> tuple[Output, bool]:
+        """Sample one token and see whether the answer ends with it, and whether the draft was wrong."""
+        place = answer.sure - answer.prompt_tokens
         if place == answer.resumed:
             answer.first_ns = now_ns
         token = answer.sampler.choose(logits, place, answer.grammar)
         scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
-        answer.tokens.append(token)
-        answer.wanted += 1
+        witnessed = answer.witness.see(logits)
+        wrong = answer.take(token)
         text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
         end = None if reason is None else answer.end(reason, now_ns)
-        return Output(answer.number, [token], text, end, scores)
+        if end is not None:
+            witnessed += answer.witness.rest()
+        return Output(answer.number, [token], text, end, scores, witnessed, answer.text.asides()), wrong
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
             return answer.text.finish(), "stop"
-        text = answer.text.feed(self._model.piece(token))
+        text = answer.text.feed(answer.markers.get(token) or self._model.piece(token))
         if last and not answer.text.stopped:
             text += answer.text.finish()
         if answer.text.stopped:
@@ -308,7 +396,8 @@ class Core:
 
 
 def _span(answer: Answer, work: Work) -> Span:
-    return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
+    due = answer.due(work.start, work.length)
+    return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
 
 
 def batch_tokens_max(slots: int) -> int:
