@@ -41,6 +41,7 @@ STEP: Final = 8  # a prefill is begun anew for every so many positions: only its
 RECIPES: Final = {
     "plain": Recipe(),
     "repacked": Recipe(repack=True),
+    "repacked, flash": Recipe(repack=True, flash=True),
     "fast": Recipe(repack=True, flash=True, tiled=True, unified=True),
 }
 

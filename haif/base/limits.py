@@ -320,6 +320,10 @@ FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be rep
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
+PREFIX_TAGS_MAX: Final = 8  # beginnings of one request that are named when it is placed
+PREFIX_TAG_BYTES_MIN: Final = 256  # a shorter beginning is computed in no time anywhere
+HOT_PREFIXES_MAX: Final = 64  # beginnings one worker says it computed for a model; eight requests
+PREFIX_DEPTH: Final = 0.5  # a worker that has the whole beginning may be this much busier, in slots taken per slot
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------

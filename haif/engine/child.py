@@ -75,9 +75,12 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
-            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
+            kv_tokens=load.kv_tokens,
+        )  # fmt: skip
+        self._core = Core(
+            self._llama, slots=load.slots, context_tokens=self._llama.context_tokens, cells=self._llama.cells
         )
-        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
         self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
 
