@@ -81,7 +81,7 @@ def chunks(size: int, others: int) -> Way:
         for turn, start in enumerate(range(0, len(tokens), size)):
             part = tokens[start : start + size]
             beside = [(slot, turn, [other(tokens[turn], slot, model.size)], 1) for slot in range(1, others + 1)]
-            rows[start + len(part) - 1] = model.decode([*beside, (0, start, part, 1)])[others].copy()
+            rows[start + len(part) - 1] = model.decode([(0, start, part, 1), *beside])[0].copy()
         return rows
 
     return compute
