@@ -22,6 +22,7 @@ from benchmarks.contenders import Shape, engine
 from benchmarks.mesh import machine
 from benchmarks.trend import growth
 from haif.artifacts.service import DEMO_FOLDER
+from haif.base.conversation import Turn
 from haif.base.errors import Refusal
 from haif.base.ids import JobId, Seed
 from haif.base.sampling import Sampling
@@ -73,7 +74,7 @@ class Soak:
     def _request(self) -> Generate:
         random = self.random
         words = random.choices(("Once", "upon", "a", "time", "the", "baker", "Zoë", "☕"), k=random.randint(0, 24))
-        chat = [("user", " ".join(words))] if random.random() < 0.3 else None
+        chat = [Turn("user", " ".join(words))] if random.random() < 0.3 else None
         sampling = Sampling(
             random.choice((0.0, 0.8, 1.0)), top_k=random.choice((0, 40)), top_p=random.choice((1.0, 0.9)),
             repeat_penalty=random.choice((1.0, 1.1)), bias=[(300, 1.0)] if random.random() < 0.1 else [],

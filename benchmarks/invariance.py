@@ -41,6 +41,7 @@ STEP: Final = 8  # a prefill is begun anew for every so many positions: only its
 RECIPES: Final = {
     "plain": Recipe(),
     "repacked": Recipe(repack=True),
+    "repacked, flash": Recipe(repack=True, flash=True),
     "fast": Recipe(repack=True, flash=True, tiled=True, unified=True),
 }
 
@@ -56,7 +57,7 @@ def stepwise(others: int) -> Way:
     def compute(model: Llama, tokens: list[int]) -> Rows:
         rows: Rows = {}
         for place, token in enumerate(tokens):
-            spans = [(slot, place, [other(token, slot, model.size)], True) for slot in range(others + 1)]
+            spans = [(slot, place, [other(token, slot, model.size)], 1) for slot in range(others + 1)]
             rows[place] = model.decode(spans)[0].copy()
         return rows
 
@@ -67,7 +68,7 @@ def prefill(model: Llama, tokens: list[int]) -> Rows:
     """All at once, for every so many positions anew."""
     rows: Rows = {}
     for count in range(STEP, len(tokens) + 1, STEP):
-        rows[count - 1] = model.decode([(0, 0, tokens[:count], True)])[0].copy()
+        rows[count - 1] = model.decode([(0, 0, tokens[:count], 1)])[0].copy()
         model.forget(0)
     return rows
 
@@ -79,8 +80,8 @@ def chunks(size: int, others: int) -> Way:
         rows: Rows = {}
         for turn, start in enumerate(range(0, len(tokens), size)):
             part = tokens[start : start + size]
-            beside = [(slot, turn, [other(tokens[turn], slot, model.size)], True) for slot in range(1, others + 1)]
-            rows[start + len(part) - 1] = model.decode([*beside, (0, start, part, True)])[others].copy()
+            beside = [(slot, turn, [other(tokens[turn], slot, model.size)], 1) for slot in range(1, others + 1)]
+            rows[start + len(part) - 1] = model.decode([(0, start, part, 1), *beside])[0].copy()
         return rows
 
     return compute
