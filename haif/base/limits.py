@@ -255,6 +255,15 @@ ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
 PREFILL_CHUNK_TOKENS: Final = 256  # prompt tokens of one step; fewer beside running streams (engine/pace.py)
 PREFILL_SLOWDOWN: Final = 1.75  # running streams' steps take so much longer while prompts are computed; 2 with jitter
 JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
+SCHEMA_MULTIPLE_MAX: Final = 10_000  # least common multiple of `multipleOf`: 0.1 s of compiling; 100,000 take 2.4 s
+JSON_DEPTH_MAX: Final = 32  # nesting of a tool's schema and of a call's arguments
+TOOLS_MAX: Final = 128  # of one request; as OpenAI's API
+TOOLS_BYTES_MAX: Final = 128 << 10  # names, descriptions and schemas of one request's tools
+TOOL_NAME_CHARS_MAX: Final = 64  # as OpenAI's API
+TOOL_CALLS_MAX: Final = 32  # calls of one answer, and of one message
+TOOL_CALL_ID_CHARS_MAX: Final = 128  # of a call in a conversation; ours have nine, OpenAI's 29
+TEMPLATE_SETTINGS_MAX: Final = 16  # `chat_template_kwargs`; published templates know up to three
+TEMPLATE_SETTING_CHARS_MAX: Final = 64  # of one's name, and of its value
 PREFIX_COPY_TOKENS_MIN: Final = 64  # copying the KV cells of a running answer costs about as much as computing these
 STOP_STRINGS_MAX: Final = 4  # as OpenAI's API
 STOP_STRING_BYTES_MAX: Final = 256
@@ -328,6 +337,10 @@ REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the l
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 WAIT_SECONDS_MAX: Final = 60.0  # nobody is told to come back later than that: clients give up beyond two minutes
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
+PREFIX_TAGS_MAX: Final = 8  # beginnings of one request that are named when it is placed
+PREFIX_TAG_BYTES_MIN: Final = 256  # a shorter beginning is computed in no time anywhere
+HOT_PREFIXES_MAX: Final = 64  # beginnings one worker says it computed for a model; eight requests
+PREFIX_DEPTH: Final = 0.5  # a worker that has the whole beginning may be this much busier, in slots taken per slot
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------

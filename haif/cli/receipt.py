@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from haif.protocol.receipts import CheckedBundle
@@ -19,7 +19,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verbs = group.add_subparsers(metavar="VERB", required=True)
     verify = verbs.add_parser("verify", help="check a receipt file; exit code 6 when it does not hold")
     verify.add_argument("file", type=Path, help="the `haif` object of an answer, as JSON; - for standard input")
-    verify.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
+    answer = verify.add_mutually_exclusive_group()
+    answer.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
+    answer.add_argument("--message", type=Path, metavar="FILE",
+                        help="the same of an answer with reasoning or tool calls: its `message`, as JSON")  # fmt: skip
     verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
     verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
     verify.add_argument("--json", action="store_true", help="as one JSON object")
@@ -30,8 +33,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     from haif.base.errors import BadSignature
     from haif.protocol.receipts import check_bundle
 
-    fields = _fields(arguments.file)
-    checked = check_bundle(fields, None if arguments.text is None else arguments.text.read_text())
+    fields = _object(arguments.file, "a receipt file: it must be the `haif` object of an answer, as JSON")
+    answer: tuple[str, str, list[tuple[str, str]]] | None = None
+    if arguments.text is not None:
+        answer = arguments.text.read_text(), "", []
+    elif arguments.message is not None:
+        answer = _parts(_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
+    checked = check_bundle(fields, *answer) if answer else check_bundle(fields)
     for who, wanted, signer in (
         ("worker", arguments.worker, checked.receipt.signer),
         ("orchestrator", arguments.orchestrator, checked.reservation.signer),
@@ -42,7 +50,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dict(describe(checked))))
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
-        print(proves(text_checked=arguments.text is not None, resumed=checked.receipt.payload.resumed))
+        print(proves(text_checked=answer is not None, resumed=checked.receipt.payload.resumed))
     return 0
 
 
@@ -87,7 +95,19 @@ def proves(*, text_checked: bool, resumed: int) -> str:
     )
 
 
-def _fields(path: Path) -> dict[str, object]:
+def _parts(message: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+    """Text, reasoning and calls of a message. Raises `Malformed`."""
+    from haif.base.errors import Malformed
+
+    try:
+        calls = [call["function"] for call in message.get("tool_calls") or ()]
+        pairs = [(str(call["name"]), str(call["arguments"])) for call in calls]
+    except (TypeError, KeyError):
+        raise Malformed("the calls of this message are not as the gateway writes them") from None
+    return str(message.get("content") or ""), str(message.get("reasoning_content") or ""), pairs
+
+
+def _object(path: Path, what: str) -> dict[str, Any]:
     from haif.base import limits
     from haif.base.errors import Malformed, Misuse
 
@@ -96,11 +116,11 @@ def _fields(path: Path) -> dict[str, object]:
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}") from None
     if len(raw) > 4 * limits.EVIDENCE_BYTES_MAX:
-        raise Malformed(f"{path} is too long to be a receipt file")
+        raise Malformed(f"{path} is too long to be {what}")
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError):
-        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON") from None
+        raise Malformed(f"{path} is not {what}") from None
     if not isinstance(fields, dict):
-        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON")
+        raise Malformed(f"{path} is not {what}")
     return fields

@@ -21,7 +21,8 @@ from typing import Final, NoReturn
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
 from haif.engine import llama
-from haif.engine.core import Core
+from haif.engine.chats import Chats
+from haif.engine.core import Core, Voice
 from haif.engine.frames import (
     Failed,
     FrameReader,
@@ -35,7 +36,7 @@ from haif.engine.frames import (
     frame,
     refusal_of,
 )
-from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
+from haif.engine.prompt import infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
@@ -74,10 +75,14 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
-            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
+            kv_tokens=load.kv_tokens,
+        )  # fmt: skip
+        self._core = Core(
+            self._llama, slots=load.slots, context_tokens=self._llama.context_tokens, cells=self._llama.cells
         )
-        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
+        self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()
@@ -118,27 +123,22 @@ class Child:
 
     def _submit(self, submit: Submit) -> None:
         try:
-            prompt = self._tokens(submit.request)
-            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
+            prompt, voice = self._prepared(submit.request)
+            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns(), voice)
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
-    def _tokens(self, request: Generate) -> list[int]:
+    def _prepared(self, request: Generate) -> tuple[list[int], Voice | None]:
+        voice = None
         if request.suffix is not None:
             tokens = infill_tokens(request.text or "", request.suffix, self._llama)
         elif request.chat is None:
             tokens = text_tokens(request.text or "", self._llama)
         else:
-            tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)
+            tokens, voice = self._chats.prepared(request)
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="prompt")
-        return tokens
-
-    def _render(self, turns: Turns) -> str:
-        if not isinstance(self._template, ChatTemplate):
-            raise self._template or Unsupported("this model has no chat template", param="messages")
-        with _time_limit(limits.TEMPLATE_SECONDS_MAX):
-            return self._template.render(turns)
+        return tokens, voice
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def rehearse() -> None:
     for codec in ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode-escape", "raw-unicode-escape"):
         codecs.lookup(codec)
     with suppress(Unsupported):
-        ChatTemplate(_REHEARSAL, bos="", eos="").render([("user", "<b>\u00e9</b>&amp;")])
+        ChatTemplate(_REHEARSAL, bos="", eos="").render([{"role": "user", "content": "<b>\u00e9</b>&amp;"}])
     format_exc()
 
 

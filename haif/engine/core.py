@@ -7,7 +7,8 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,27 +16,30 @@ import numpy.typing as npt
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
+from haif.engine.cache import Cache, Memory
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.noise import Desk
 from haif.engine.pace import Pace
+from haif.engine.passes import Span
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
-from haif.engine.schedule import Work, schedule
-from haif.engine.slots import Slot, choose
+from haif.engine.schedule import Work, schedule, victim
+from haif.engine.slots import Slot
+from haif.engine.speech import Speech
 from haif.engine.text import TextStream
 from haif.engine.witness import Witness
 
 Rows = npt.NDArray[np.float32]
-Span = tuple[int, int, Sequence[int], int]  # slot, position of the first token, tokens; logits of so many last are due
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
 _NO_ROWS: Rows = np.empty((0, 0), np.float32)
 
 
-class Model(Protocol):
+class Model(Memory, Protocol):
     """What the core needs of a model."""
 
     @property
@@ -45,15 +49,6 @@ class Model(Protocol):
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
 
-    def forget(self, slot: int) -> None:
-        """Free the KV cells of a slot."""
-
-    def keep(self, slot: int, count: int) -> bool:
-        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done."""
-
-    def copy(self, source: int, target: int) -> None:
-        """Fill a slot with the cells of another."""
-
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
 
@@ -62,6 +57,19 @@ class Model(Protocol):
 
     def grammar(self, schema: str) -> Rules:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
+
+    def rules(self, lark: str, param: str) -> Rules:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an answer with parts is told apart, the texts of the control tokens that mark them, and perhaps a grammar."""
+
+    speech: Speech
+    markers: Mapping[int, bytes]
+    lark: str | None = None
+    param: str = "tools"
 
 
 class Answer:
@@ -73,12 +81,20 @@ class Answer:
     """
 
     __slots__ = (
-        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed",
-        "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max", "witness",
+        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number", "prompt_tokens",
+        "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max",
+        "witness",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, desk: Desk, now_ns: int
+        self,
+        number: int,
+        request: Generate,
+        prompt: list[int],
+        grammar: Rules | None,
+        desk: Desk,
+        now_ns: int,
+        voice: Voice | None = None,
     ) -> None:
         self.number = number
         self.tokens = prompt
@@ -92,7 +108,8 @@ class Answer:
         self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
         self.logprobs = request.logprobs
-        self.text = TextStream(request.stop)
+        self.text = voice.speech if voice else TextStream(request.stop)
+        self.markers: Mapping[int, bytes] = voice.markers if voice else {}
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
 
@@ -110,6 +127,11 @@ class Answer:
         end = min(self.sure + limits.DRAFT_TOKENS_AHEAD, self.prompt_tokens + self.tokens_max)
         while self.draft and self.wanted < end:
             self.tokens.append(self.draft.popleft())
+
+    def draw_in(self) -> None:
+        """Take what is not sure off again: it is computed later, if at all."""
+        self.draft.extendleft(reversed(self.tokens[self.sure :]))
+        del self.tokens[self.sure :]
 
     def take(self, token: int) -> bool:
         """The token that was sampled is sure now. Whether another one stood there: then all behind it is void."""
@@ -133,20 +155,28 @@ class Answer:
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
             cached_tokens=self.cached,
+            reasoning_tokens=self.text.reasoning_tokens,
         )
 
 
 class Core:
-    """Up to `slots` answers at work and a bounded queue behind them."""
+    """Up to `slots` answers at work and a bounded queue behind them.
 
-    def __init__(self, model: Model, *, slots: int, context_tokens: int) -> None:
+    `cells`: how many KV cells all of them share, at least `context_tokens`; 0 where each slot has its own. When they
+    run out, the youngest answer of the scope with most at work is preempted: its cells are freed, and it comes back
+    when there is room, to compute again what it had and to go on with the next token. The oldest never is, so
+    every answer ends.
+    """
+
+    def __init__(self, model: Model, *, slots: int, context_tokens: int, cells: int = 0) -> None:
+        assert cells == 0 or cells >= context_tokens, "the longest answer must fit when it is alone"
         self._model = model
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
-        self._slots = [Slot(number) for number in range(slots)]
+        self._cache = Cache(model, slots, cells)
         self._desk = Desk()
+        self._blocked = -1  # how many slots had become free when the next answer had no room
         self._pace = Pace()
-        self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
         self._retold: list[Output] = []
@@ -156,8 +186,13 @@ class Core:
         """Whether a step would compute anything, or say something."""
         return bool(self._running or self._queue or self._retold)
 
-    def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+    def submit(
+        self, number: int, request: Generate, prompt: list[int], now_ns: int, voice: Voice | None = None
+    ) -> None:
+        """Take a request in, with the voice of an answer that may have parts.
+
+        Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`.
+        """
         if any(token >= self._model.size for token, _ in request.sampling.bias):
             raise InvalidRequest(
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
@@ -175,8 +210,13 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
+        grammar: Rules | None = None
+        if voice is not None and voice.lark is not None:
+            grammar = self._model.rules(voice.lark, voice.param)
+        elif request.json_schema:
+            grammar = self._model.grammar(request.json_schema)
+        request = structs.replace(request, tokens_max=tokens_max)
+        answer = Answer(number, request, prompt, grammar, self._desk, now_ns, voice)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
@@ -200,17 +240,18 @@ class Core:
         if reason is not None:
             answer.started_ns = answer.first_ns = now_ns
         end = None if reason is None else answer.end(reason, now_ns)
-        self._retold.append(Output(answer.number, list(given), text, end))
+        self._retold.append(Output(answer.number, list(given), text, end, asides=merged(answer.text.asides())))
         return end is not None
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; its slot is free at once."""
         for answer in self._running:
             if answer.number == number:
-                self._release(answer)
+                self._cache.release(answer.slot, keep=True)
                 self._running.remove(answer)
                 return
         self._queue = deque(answer for answer in self._queue if answer.number != number)
+        self._blocked = -1
         self._retold = [output for output in self._retold if output.number != number]
 
     def step(self, clock_ns: Callable[[], int]) -> Step:
@@ -218,10 +259,8 @@ class Core:
         retold, self._retold = self._retold, []
         began = clock_ns()
         self._join(began)
-        streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
-        works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
-        )
+        works, preempted = self._plan()
+        streams = self._streams()
         works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
         rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
         now = clock_ns()
@@ -234,39 +273,54 @@ class Core:
             batch_tokens=sum(work.length for work in works),
             running=len(self._running),
             queued=len(self._queue),
-            kv_tokens=sum(answer.computed for answer in self._running),
+            kv_tokens=self._cache.used,
+            preempted=preempted,
             retold=retold,
         )
 
     def _join(self, now_ns: int) -> None:
-        while self._queue and len(self._running) < len(self._slots):
-            answer = self._next()
+        while self._queue and self._cache.free and self._blocked != self._cache.freed:
+            place = self._next()
+            answer = self._queue[place]
+            due = sum(each.wanted - each.computed for each in self._running)
+            if self._running and not self._cache.holds(answer.scope, answer.tokens, due + 1):
+                self._blocked = self._cache.freed  # nobody overtakes it: a long prompt must not wait for ever
+                return
+            del self._queue[place]
             self._settle(answer)
-            answer.started_ns = now_ns
+            answer.started_ns = answer.started_ns or now_ns
             answer.look_ahead()
             self._running.append(answer)
 
-    def _next(self) -> Answer:
-        """Who has waited longest among those whose scope has the fewest answers running."""
+    def _next(self) -> int:
+        """Where in the queue it is: who has waited longest among those whose scope has the fewest answers running."""
         running = Counter(answer.scope for answer in self._running)
-        place = min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
-        answer = self._queue[place]
-        del self._queue[place]
-        return answer
+        return min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
+
+    def _plan(self) -> tuple[list[Work], int]:
+        """The work of the next step, and how many answers had to be preempted for it."""
+        preempted = 0
+        while True:
+            room = self._pace.room(self._streams())
+            works = schedule(self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=room)
+            if self._cache.make_room(sum(work.length for work in works)):
+                return works, preempted
+            answer = victim(self._running)
+            self._cache.release(answer.slot, keep=False)
+            self._running.remove(answer)
+            answer.draw_in()
+            self._queue.appendleft(answer)
+            preempted += 1
+
+    def _streams(self) -> int:
+        """Answers that wait for nothing but their next token."""
+        return sum(answer.wanted - answer.computed == 1 for answer in self._running)
 
     def _settle(self, answer: Answer) -> None:
         """Give an answer a slot, with the cells of its prompt's beginning where some slot has them."""
-        target, source, length = choose(self._slots, answer.scope, answer.tokens)
-        if source is not target:
-            self._model.forget(target.number)
-            self._model.copy(source.number, target.number)
-        if not (length and self._model.keep(target.number, length)):
-            self._model.forget(target.number)
-            length = 0
-        answer.computed = target.computed = length
-        answer.cached = min(length, answer.prompt_tokens - 1)
-        answer.slot, target.busy = target, True
-        target.scope, target.tokens = answer.scope, answer.tokens
+        answer.slot, answer.computed = self._cache.take(answer.scope, answer.tokens)
+        if not answer.started_ns:
+            answer.cached = min(answer.computed, answer.prompt_tokens - 1)
 
     def _span(self, work: Work) -> Span:
         answer = self._running[work.place]
@@ -282,7 +336,7 @@ class Core:
             answer = self._running[place]
             due = answer.due(start, length)
             answer.computed += length
-            answer.slot.computed = answer.computed
+            self._cache.computed(answer.slot, length)
             try:
                 over = self._advance(answer, rows[row : row + due], now_ns, outputs)
             except Refusal as refusal:  # nothing can follow that fits the schema
@@ -292,7 +346,7 @@ class Core:
                 ended.append(answer)
             row += due
         for answer in ended:
-            self._release(answer)
+            self._cache.release(answer.slot, keep=True)
             self._running.remove(answer)
         return outputs, refused
 
@@ -312,8 +366,7 @@ class Core:
     def _take_back(self, answer: Answer) -> None:
         """Free the cells of a draft that was wrong: all but those of the tokens before the last."""
         count = answer.sure - 1
-        answer.computed = count if self._model.keep(answer.slot.number, count) else 0
-        answer.slot.computed = answer.computed
+        answer.computed = self._cache.cut(answer.slot, count)
 
     def _sample(self, answer: Answer, logits: Rows, now_ns: int) -> tuple[Output, bool]:
         """Sample one token and see whether the answer ends with it, and whether the draft was wrong."""
@@ -328,13 +381,13 @@ class Core:
         end = None if reason is None else answer.end(reason, now_ns)
         if end is not None:
             witnessed += answer.witness.rest()
-        return Output(answer.number, [token], text, end, scores, witnessed), wrong
+        return Output(answer.number, [token], text, end, scores, witnessed, answer.text.asides()), wrong
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
             return answer.text.finish(), "stop"
-        text = answer.text.feed(self._model.piece(token))
+        text = answer.text.feed(answer.markers.get(token) or self._model.piece(token))
         if last and not answer.text.stopped:
             text += answer.text.finish()
         if answer.text.stopped:
@@ -347,14 +400,6 @@ class Core:
         ids: list[int] = [token, *sorted(likely, key=lambda each: (-logits[each], each))]
         values = logprobs(logits, ids)
         return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
-
-    def _release(self, answer: Answer) -> None:
-        slot = answer.slot
-        if not answer.scope:
-            self._model.forget(slot.number)
-            slot.tokens, slot.computed = (), 0
-        self._freed += 1
-        slot.busy, slot.used = False, self._freed
 
 
 def batch_tokens_max(slots: int) -> int:

@@ -18,6 +18,7 @@ from typing import Final
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.confinement import suffices
+from haif.base.conversation import Said
 from haif.base.errors import (
     ContextTooLong,
     Expired,
@@ -34,11 +35,13 @@ from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
+from haif.gateway.calls import check_asides, check_said
 from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
 from haif.protocol.sandbox import check_sandbox
@@ -109,7 +112,7 @@ class Journey:
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
             tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
             deadline_ms=int(seconds_left * 1000),
-            sandbox_min=self.ask.sandbox_min,
+            sandbox_min=self.ask.sandbox_min, prefixes=prefix_tags(self.ask.request),
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
@@ -151,7 +154,9 @@ class Journey:
         """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
         if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
             raise Malformed("the worker did not begin with the tokens it was given", self._worker)
-        if chunk.text != self.text:
+        again = Said()
+        again.add(chunk.text, chunk.asides)
+        if (again.text, again.reasoning, again.calls) != (self.said.text, self.said.reasoning, self.said.calls):
             raise Malformed("two workers disagree about the text of the same tokens", self._worker)
         self._untold = False
 
@@ -164,7 +169,7 @@ class Journey:
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
             raise Malformed("a token id does not fit in 32 bits", self._worker)
         self._chunks += 1
-        self._bytes += len(chunk.text)
+        self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
         if (
             self._output.tokens > allowed
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
@@ -172,6 +177,7 @@ class Journey:
         ):
             raise Oversize("the worker sends more than was asked for", self._worker)
         self._check_scores(chunk)
+        check_asides(chunk.asides, self.ask.request, self.said, self._worker)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -196,6 +202,9 @@ class Journey:
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self._worker)
+        check_said(self.said, self.ask.request, signed.finish_reason, self._worker)
+        if not 0 <= end.reasoning_tokens <= (signed.completion_tokens if self.ask.kind == "chat" else 0):
+            raise Malformed("the worker counts more reasoning than there is", self._worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
         check_sandbox(signed.sandbox, self._worker)
@@ -227,9 +236,9 @@ class Journey:
         return self.ask.stream and self.tokens > 0
 
     @property
-    def text(self) -> str:
+    def said(self) -> Said:
         """The answer so far."""
-        return self._output.text
+        return self._output.said
 
     @property
     def tokens(self) -> int:

@@ -4,6 +4,9 @@ Two draws, because several orchestrators know each other's placements only from 
 least loaded would send them all to the same one (Mitzenmacher 2001, "The Power of Two Choices"). Passed over, as long
 as there are others: workers whose breaker is open, and those that lost an attempt and were not heard since.
 
+One that says it computed the request's beginning before counts as less loaded, by `limits.PREFIX_DEPTH` at most: so a
+conversation stays where it is cached, and a worker cannot draw more than that to itself by what it says.
+
 A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
 is what it reported, corrected by what we know better: the reservations that were made or ended since.
 
@@ -30,6 +33,7 @@ from haif.orchestrator.brakes import Brakes
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
 from haif.protocol.sandbox import check_sandbox
@@ -47,6 +51,7 @@ class WorkerView:
     load: int
     context_tokens: int
     sandbox: str  # the weaker level of what it says in offer and heartbeat
+    hot: frozenset[bytes] = frozenset()  # tags of beginnings it computed lately
     ejected: bool = False
     doubted: bool = False
 
@@ -72,8 +77,11 @@ def choose(
     *,
     sandbox_min: str = "none",
     job_seconds: float = 0.0,
+    prefixes: Sequence[bytes] = (),
 ) -> WorkerView:
     """One of the least loaded workers that were not tried and whose jail is good enough.
+
+    Who has the request's beginning is preferred.
 
     Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
     """
@@ -98,9 +106,11 @@ def choose(
         )
     admitted = [view for view in able if not view.ejected] or able
     sound = [view for view in admitted if not view.doubted] or admitted
-    least = min(view.depth for view in sound)
-    near = [view for view in sound if view.depth <= least + 1 / view.slots]
-    return min(_two(near, entropy), key=lambda view: view.depth)
+    costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in sound}
+    least = min(costs.values())
+    is_known = any(costs[view.worker] < view.depth for view in sound)
+    near = [view for view in sound if costs[view.worker] <= least + (0.0 if is_known else 1 / view.slots)]
+    return min(_two(near, entropy), key=lambda view: costs[view.worker])
 
 
 def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:
@@ -110,11 +120,18 @@ def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[Worke
     return [first, views[(drawn >> 32) % len(views)]] if views else [first]
 
 
+def _known(prefixes: Sequence[bytes], hot: Collection[bytes]) -> float:
+    """The share of a request's beginnings that somebody has: they have all up to the longest that they have."""
+    longest = max((place for place, tag in enumerate(prefixes, start=1) if tag in hot), default=0)
+    return longest / max(1, len(prefixes))
+
+
 @dataclass(frozen=True, slots=True)
 class _Share:
     slots: int
     correction: int
     sandbox: str
+    hot: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +201,7 @@ class Fleet:
                     load,
                     offer.context_tokens,
                     sandbox,
+                    share.hot,
                     ejected=(worker, model) in ejected,
                     doubted=self.brakes.is_doubted(worker),
                 )
@@ -216,7 +234,9 @@ def _is_silent(pulse: _Pulse, now: Instant) -> bool:
 def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
     reported = load.running + load.queued
     settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
-    return _Share(load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level)
+    return _Share(
+        load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level, frozenset(load.hot)
+    )
 
 
 def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
@@ -230,6 +250,8 @@ def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
             raise Malformed(f"a worker has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {load.slots}", worker)
         if load.running < 0 or load.queued < 0:
             raise Malformed("a heartbeat counts fewer requests than none", worker)
+        if not are_tags(load.hot, limits.HOT_PREFIXES_MAX):
+            raise Malformed(f"a heartbeat names at most {limits.HOT_PREFIXES_MAX} beginnings, of 8 bytes each", worker)
         if not 0 <= load.tokens_per_second < float("inf"):
             raise Malformed("a heartbeat's tokens per second are no number", worker)
         check_sandbox(load.sandbox, worker)

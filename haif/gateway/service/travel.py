@@ -56,7 +56,7 @@ async def travel(
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
-    return Settled(receipt.payload, proof, end.cached_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
 
 
 def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:
