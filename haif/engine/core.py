@@ -7,7 +7,7 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,7 +36,6 @@ Rows = npt.NDArray[np.float32]
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
-_NO_ROWS: Rows = np.empty((0, 0), np.float32)
 
 
 class Model(Memory, Protocol):
@@ -45,6 +44,10 @@ class Model(Memory, Protocol):
     @property
     def size(self) -> int:
         """How many tokens the vocabulary has."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether a batch of sequences costs each of them what the longest costs, so that prompts go by themselves."""
 
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
@@ -254,19 +257,18 @@ class Core:
         self._blocked = -1
         self._retold = [output for output in self._retold if output.number != number]
 
-    def step(self, clock_ns: Callable[[], int]) -> Step:
-        """Compute one batch and say what came of it."""
+    def step(self, clock_ns: Callable[[], int], cost_ns: Callable[[], int] = lambda: 0) -> Step:
+        """Compute one batch and say what came of it. `cost_ns`: processor time; without it prompts never wait."""
         retold, self._retold = self._retold, []
-        began = clock_ns()
-        self._join(began)
+        self._join(clock_ns())
         works, preempted = self._plan()
-        streams = self._streams()
-        works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
-        rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
-        now = clock_ns()
-        if works:
-            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
-        outputs, refused = self._collect(works, rows, now)
+        outputs: list[Output] = []
+        refused: list[Refused] = []
+        for batch, beside in self._batches(works, self._streams()):
+            before = cost_ns()
+            rows = self._model.decode([_span(answer, work) for answer, work in batch])
+            self._pace.learn(beside, sum(work.length for _, work in batch) - beside, cost_ns() - before)
+            self._collect(batch, rows, clock_ns(), outputs, refused)
         return Step(
             outputs=outputs,
             refused=refused,
@@ -277,6 +279,14 @@ class Core:
             preempted=preempted,
             retold=retold,
         )
+
+    def _batches(self, works: Sequence[Work], streams: int) -> Iterator[tuple[list[tuple[Answer, Work]], int]]:
+        """What to compute at once, by slot (see `slots`), and how many streams are in it: all, or prompts apart."""
+        pairs = [(self._running[work.place], work) for work in works]
+        batches = ((pairs[:streams], streams), (pairs[streams:], 0)) if self._model.apart else ((pairs, streams),)
+        for batch, beside in batches:
+            if batch:
+                yield sorted(batch, key=lambda pair: pair[0].slot.number), beside
 
     def _join(self, now_ns: int) -> None:
         while self._queue and self._cache.free and self._blocked != self._cache.freed:
@@ -301,7 +311,8 @@ class Core:
         """The work of the next step, and how many answers had to be preempted for it."""
         preempted = 0
         while True:
-            room = self._pace.room(self._streams())
+            streams = self._streams()
+            room = self._pace.room(streams, prompts=len(self._running) - streams)
             works = schedule(self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=room)
             if self._cache.make_room(sum(work.length for work in works)):
                 return works, preempted
@@ -322,33 +333,25 @@ class Core:
         if not answer.started_ns:
             answer.cached = min(answer.computed, answer.prompt_tokens - 1)
 
-    def _span(self, work: Work) -> Span:
-        answer = self._running[work.place]
-        due = answer.due(work.start, work.length)
-        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
-
-    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
-        outputs: list[Output] = []
-        refused: list[Refused] = []
-        ended: list[Answer] = []
+    def _collect(
+        self, batch: Sequence[tuple[Answer, Work]], rows: Rows, now_ns: int, outputs: list[Output],
+        refused: list[Refused],
+    ) -> None:  # fmt: skip
+        """Take in what was computed; answers that ended leave."""
         row = 0
-        for place, start, length, _ in works:
-            answer = self._running[place]
-            due = answer.due(start, length)
-            answer.computed += length
-            self._cache.computed(answer.slot, length)
+        for answer, work in batch:
+            due = answer.due(work.start, work.length)
+            answer.computed += work.length
+            self._cache.computed(answer.slot, work.length)
             try:
-                over = self._advance(answer, rows[row : row + due], now_ns, outputs)
+                ended = self._advance(answer, rows[row : row + due], now_ns, outputs)
             except Refusal as refusal:  # nothing can follow that fits the schema
                 refused.append(refusal_of(answer.number, refusal))
-                over = True
-            if over:
-                ended.append(answer)
+                ended = True
             row += due
-        for answer in ended:
-            self._cache.release(answer.slot, keep=True)
-            self._running.remove(answer)
-        return outputs, refused
+            if ended:
+                self._cache.release(answer.slot, keep=True)
+                self._running.remove(answer)
 
     def _advance(self, answer: Answer, rows: Rows, now_ns: int, outputs: list[Output]) -> bool:
         """Sample a token of each row, until the draft turns out wrong; whether the answer is over."""
@@ -400,6 +403,11 @@ class Core:
         ids: list[int] = [token, *sorted(likely, key=lambda each: (-logits[each], each))]
         values = logprobs(logits, ids)
         return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
+
+
+def _span(answer: Answer, work: Work) -> Span:
+    due = answer.due(work.start, work.length)
+    return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
 
 
 def batch_tokens_max(slots: int) -> int:

@@ -95,7 +95,7 @@ def submit(
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
     demanded = stricter(request.sandbox_min, sandbox_min)
-    worker = _first_worker(state, fleet, model.digest, request, demanded, now, entropy)
+    worker = _first_worker(state, fleet, model.digest, demanded, request, now, entropy)
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
@@ -109,14 +109,13 @@ def submit(
 
 
 def _first_worker(
-    state: State, fleet: Fleet, model: ModelDigest, request: SubmitJob, sandbox_min: str, now: Moment, entropy: Entropy
+    state: State, fleet: Fleet, model: ModelDigest, sandbox_min: str, request: SubmitJob, now: Moment, entropy: Entropy
 ) -> WorkerView:
     """Refuse at once, saying when to come back, whom the queues would keep waiting until nobody wants the answer."""
-    job_seconds, patience = fleet.brakes.seconds(model), request.deadline_ms / 1000
-    worker = choose(
-        fleet.live(model, state.busy, now.instant), (), entropy,
-        sandbox_min=sandbox_min, job_seconds=job_seconds, prefixes=request.prefixes,
-    )  # fmt: skip
+    patience = request.deadline_ms / 1000
+    job_seconds = fleet.brakes.seconds(model)
+    live = fleet.live(model, state.busy, now.instant)
+    worker = choose(live, (), entropy, sandbox_min=sandbox_min, prefixes=request.prefixes, job_seconds=job_seconds)
     wait = worker.wait(job_seconds)
     if wait >= patience:
         raise Overloaded(

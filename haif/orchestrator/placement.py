@@ -76,12 +76,10 @@ def choose(
     entropy: Callable[[int], bytes],
     *,
     sandbox_min: str = "none",
-    job_seconds: float = 0.0,
     prefixes: Sequence[bytes] = (),
+    job_seconds: float = 0.0,
 ) -> WorkerView:
-    """One of the least loaded workers that were not tried and whose jail is good enough.
-
-    Who has the request's beginning is preferred.
+    """One of the least loaded workers that were not tried and whose jail is good enough; one with the beginning first.
 
     Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
     """
@@ -108,8 +106,7 @@ def choose(
     sound = [view for view in admitted if not view.doubted] or admitted
     costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in sound}
     least = min(costs.values())
-    is_known = any(costs[view.worker] < view.depth for view in sound)
-    near = [view for view in sound if costs[view.worker] <= least + (0.0 if is_known else 1 / view.slots)]
+    near = [view for view in sound if costs[view.worker] <= least + 1 / view.slots]
     return min(_two(near, entropy), key=lambda view: costs[view.worker])
 
 
@@ -195,17 +192,10 @@ class Fleet:
             sandbox = min(offer.sandbox.level, share.sandbox, key=LEVELS.index)
             views.append(
                 WorkerView(
-                    worker,
-                    offer.place,
-                    share.slots,
-                    load,
-                    offer.context_tokens,
-                    sandbox,
-                    share.hot,
-                    ejected=(worker, model) in ejected,
-                    doubted=self.brakes.is_doubted(worker),
+                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
+                    ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
                 )
-            )
+            )  # fmt: skip
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:

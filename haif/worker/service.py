@@ -273,7 +273,8 @@ class Worker:
 
 
 def _sandbox(about: ModelInfo) -> Sandbox:
-    return Sandbox(about.sandbox, list(about.missing))
+    """What is said of the jail; where there is none at all, in two words instead of every layer's name."""
+    return Sandbox(about.sandbox, list(about.missing) if about.enforced else ["every layer"])
 
 
 def generate(ticket: Ticket) -> Generate:

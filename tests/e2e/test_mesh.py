@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.conftest import Mesh, haif, start, stop, until
 from tests.support.prometheus import missing_series
+from tests.support.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.xdist_group("mesh")
 STORY: list[Any] = [{"role": "user", "content": "Tell me a long story about the river."}]
@@ -273,7 +274,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_model_says_so_and_leaves_nothing_running(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
-    path.write_bytes(b"GGUF" + bytes(4096))
+    raw = build_tiny_model(tmp_path / "whole.gguf", layers=1).read_bytes()
+    path.write_bytes(raw.replace(b"blk.0.attn_q", b"blk.0.attn_x"))  # its form holds, and llama.cpp misses a tensor
     began = time.time()
     told = haif("up", "--model", str(path), "--workers", "1", "--state", str(tmp_path / "state"))
     assert told.returncode == 5
