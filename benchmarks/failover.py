@@ -14,7 +14,7 @@ from collections import Counter
 from random import Random
 
 from haif.telemetry.service import Telemetry
-from tests.support.brittle import Told, any_ask, any_break, tell
+from tests.support.brittle import Told, any_ask, any_breaks, tell
 
 
 async def measure(failures: int, seed: int) -> Counter[str]:
@@ -25,7 +25,7 @@ async def measure(failures: int, seed: int) -> Counter[str]:
     while count["failures inside a stream"] < failures:
         ask = any_ask(random)
         whole, _ = await tell(ask, [], telemetry)
-        told, mesh = await tell(ask, [any_break(random) for _ in range(random.randint(1, 4))], telemetry)
+        told, mesh = await tell(ask, any_breaks(random), telemetry)
         (job,) = mesh.desk.state.ended.values()
         count["answers"] += 1
         count["failures before a token"] += sum(not each.resumed for each in job.attempts[1:])

@@ -16,7 +16,7 @@ from typing import Any
 import blake3
 import numpy as np
 
-from haif.base import codec
+from haif.base import codec, limits
 from haif.base.clock import Deadline, Instant
 from haif.base.errors import ConnectionLost, EngineDied, HaifError, Reason, Timeout
 from haif.base.ids import JobId, Nonce, PeerId
@@ -241,10 +241,14 @@ def any_ask(random: Random) -> Ask:
     )  # fmt: skip
 
 
-def any_break(random: Random) -> Break:
-    """Some end of an attempt, mostly in the middle of its stream."""
-    errors: tuple[Callable[[str], HaifError], ...] = (ConnectionLost, EngineDied, Timeout)
-    return Break(min(random.randint(0, 40), random.randint(0, 80)), random.choice(errors)("it is gone"))
+def any_breaks(random: Random) -> list[Break]:
+    """Some ends of attempts, mostly in the middle of the stream; of few enough engines that the job is no poison."""
+    kinds: list[Callable[[str], HaifError]] = [EngineDied] * (limits.POISON_DEATHS - 1)
+    kinds += [ConnectionLost, ConnectionLost, Timeout, Timeout]
+    return [
+        Break(min(random.randint(0, 40), random.randint(0, 80)), kind("it is gone"))
+        for kind in random.sample(kinds, random.randint(1, limits.ATTEMPTS_MAX - 1))
+    ]
 
 
 async def tell(ask: Ask, breaks: list[Break], telemetry: Telemetry) -> tuple[Told, BrittleMesh]:

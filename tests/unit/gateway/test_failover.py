@@ -6,7 +6,7 @@ import pytest
 
 from haif.base.errors import ConnectionLost, EngineDied
 from haif.telemetry.service import Telemetry
-from tests.support.brittle import Break, any_ask, any_break, tell
+from tests.support.brittle import Break, any_ask, any_breaks, tell
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ async def test_an_answer_cut_anywhere_is_the_one_that_would_have_come(seed: int,
     random = Random(seed)
     ask = any_ask(random)
     whole, _ = await tell(ask, [], telemetry)
-    told, mesh = await tell(ask, [any_break(random) for _ in range(random.randint(1, 4))], telemetry)
+    told, mesh = await tell(ask, any_breaks(random), telemetry)
     assert told == whole
     assert mesh.failed == []
 
