@@ -16,6 +16,7 @@ from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.conversation import Aside
 from haif.base.errors import Oversize, Refusal
+from haif.base.ids import Digest
 from haif.base.sampling import Scores
 from haif.engine.profile import EXACT, Recipe
 from haif.engine.request import Generate
@@ -84,13 +85,17 @@ class End(Message, frozen=True):
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer; `scores` of each token, where they were asked for; `asides` from its text."""
+    """What one step added to one answer; `scores` of each token, where they were asked for; `asides` from its text.
+
+    `rows`: digests of the logits of windows that it completes (`engine.witness`), the last one with the end.
+    """
 
     number: int
     tokens: list[int]
     text: str
     end: End | None
     scores: list[Scores] = field(default_factory=list)
+    rows: list[Digest] = field(default_factory=list)
     asides: list[Aside] = field(default_factory=list)
 
 

@@ -131,6 +131,11 @@ class OutputHash:
         """The tokens so far."""
         return list(self._tokens)
 
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """The tokens so far."""
+        return self._tokens
+
     def tokens_digest(self) -> Digest:
         """Over the token ids, each as four little-endian bytes."""
         return tokens_digest(self._tokens)

@@ -24,7 +24,8 @@ class Receipt(Message, frozen=True):
     """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch.
 
     Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
-    this worker, which vouches for what follows them and for the text of all.
+    this worker, which vouches for what follows them and for the text of all. `transcript` commits to the logits that
+    those which follow were chosen from (`proof.transcript`); nil where the engine does not claim to be exact.
     """
 
     job: JobId
@@ -44,6 +45,7 @@ class Receipt(Message, frozen=True):
     finished: int
     resumed: int = 0
     earlier: Digest | None = None
+    transcript: Digest | None = None
 
 
 class Countersignature(Message, frozen=True):

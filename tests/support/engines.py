@@ -77,6 +77,7 @@ def request(
     scope=b"",
     json_schema=None,
     resumed=(),
+    draft=(),
     tools=None,
     settings=(),
     **options,
@@ -85,7 +86,7 @@ def request(
         JobId(bytes(16)), chat and [turn if isinstance(turn, Turn) else Turn(*turn) for turn in chat],
         None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
-        resumed=list(resumed), tools=tools, settings=list(settings),
+        resumed=list(resumed), draft=list(draft), tools=tools, settings=list(settings),
     )  # fmt: skip
 
 
