@@ -256,6 +256,7 @@ PREFILL_CHUNK_TOKENS: Final = 256  # prompt tokens of one step; fewer beside run
 PREFILL_SLOWDOWN: Final = 1.75  # running streams' steps take so much longer while prompts are computed; 2 with jitter
 JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
 SCHEMA_MULTIPLE_MAX: Final = 10_000  # least common multiple of `multipleOf`: 0.1 s of compiling; 100,000 take 2.4 s
+GRAMMARS_KEPT_MAX: Final = 16  # compiled for tools; eight of them take about 10 ms to compile and 0.1 ms to copy
 JSON_DEPTH_MAX: Final = 32  # nesting of a tool's schema and of a call's arguments
 TOOLS_MAX: Final = 128  # of one request; as OpenAI's API
 TOOLS_BYTES_MAX: Final = 128 << 10  # names, descriptions and schemas of one request's tools
