@@ -75,9 +75,12 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
-            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
+            kv_tokens=load.kv_tokens,
+        )  # fmt: skip
+        self._core = Core(
+            self._llama, slots=load.slots, context_tokens=self._llama.context_tokens, cells=self._llama.cells
         )
-        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
         self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
 
@@ -110,7 +113,7 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                self._pipe.send(Report(step=self._core.step(time.monotonic_ns)))
+                self._pipe.send(Report(step=self._core.step(time.monotonic_ns, time.process_time_ns)))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:

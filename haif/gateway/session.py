@@ -40,6 +40,7 @@ from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
 from haif.protocol.sandbox import check_sandbox
@@ -109,7 +110,7 @@ class Journey:
             job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
             tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
             deadline_ms=int(seconds_left * 1000),
-            sandbox_min=self.ask.sandbox_min,
+            sandbox_min=self.ask.sandbox_min, prefixes=prefix_tags(self.ask.request),
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:

@@ -39,7 +39,7 @@ from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service.causes import explain, oom_kills
 from haif.engine.service.jail import Exertion, processor_seconds, verify
-from haif.engine.service.settings import EngineSettings, context_tokens, environment
+from haif.engine.service.settings import EngineSettings, context_tokens, environment, kv_tokens
 
 CHILD_PROGRAM: Final = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); from haif.engine.child import main; main()"
@@ -115,7 +115,13 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads, settings.profile)))
+        self._send(
+            Order(
+                load=Load(
+                    settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens
+                )
+            )
+        )
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
@@ -258,8 +264,9 @@ class Process(asyncio.Protocol):
         for value, most in (
             (step.batch_tokens, slots + limits.PREFILL_CHUNK_TOKENS),
             (step.running, slots),
-            (step.queued, limits.ENGINE_QUEUE_MAX),
-            (step.kv_tokens, slots * context),
+            (step.queued, limits.ENGINE_QUEUE_MAX + slots),  # those that were preempted among them
+            (step.kv_tokens, kv_tokens(self._settings, context)),
+            (step.preempted, slots),
         ):
             if not 0 <= value <= most:
                 raise Malformed(f"a count of {value} where at most {most} is possible")
@@ -270,6 +277,7 @@ class Process(asyncio.Protocol):
             self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
+        self._meter.preemptions += step.preempted
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
     def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
