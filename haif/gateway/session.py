@@ -36,6 +36,7 @@ from haif.base.ids import Digest, JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.admission import too_large
 from haif.gateway.calls import check_asides, check_said
+from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
@@ -94,6 +95,7 @@ class Journey:
             raise too_large()
         self.digest: Digest = request_digest(self.encoded)
         self.ticket: Ticket | None = None
+        self.history: list[Try] = []
         self._gateway = gateway
         self._restart()
 
@@ -220,6 +222,8 @@ class Journey:
     def failed(self, error: HaifError) -> bool:
         """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
+        if not isinstance(error, _TENANTS_OWN):
+            self.history.append(Try(self.ticket.attempt, self.ticket.worker, error.reason.value, self.tokens))
         if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
             if self.shown:
                 return False

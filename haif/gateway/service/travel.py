@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from haif.base import limits
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, NoWorker, Overloaded, PeerFault
+from haif.base.errors import ConnectionLost, Dropped, EngineDied, HaifError, Malformed, NoWorker, Overloaded, PeerFault
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.patience import Patience
@@ -71,7 +71,7 @@ async def _again(journey: Journey, error: HaifError, mesh: Mesh, trip: Trip, tel
     try:
         with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
             ticket = await mesh.retry(journey, error.reason, trip)
-    except (NoWorker, Overloaded) as refusal:
+    except (NoWorker, Overloaded, EngineDied) as refusal:
         if journey.shown:
             raise error from refusal
         raise
