@@ -257,6 +257,7 @@ PREFILL_CHUNK_TOKENS_MIN: Final = 8  # beside running streams, too: a long promp
 PREFILL_SLOWDOWN: Final = 1.75  # beyond that, one prompt costs running streams at most so much more; 2 with jitter
 JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
 SCHEMA_MULTIPLE_MAX: Final = 10_000  # least common multiple of `multipleOf`: 0.1 s of compiling; 100,000 take 2.4 s
+GRAMMARS_KEPT_MAX: Final = 16  # compiled for tools; eight of them take about 10 ms to compile and 0.1 ms to copy
 JSON_DEPTH_MAX: Final = 32  # nesting of a tool's schema and of a call's arguments
 TOOLS_MAX: Final = 128  # of one request; as OpenAI's API
 TOOLS_BYTES_MAX: Final = 128 << 10  # names, descriptions and schemas of one request's tools

@@ -88,7 +88,8 @@ class Chats:
         if box is None and not results and not any(turn.calls for turn in turns):
             return None
         if self._learnt is None:
-            self._learnt = learn(self._rendered, [self._vocabulary.text_of(each) for each in self._vocabulary.ending])
+            ends = [self._vocabulary.text_of(each) for each in self._vocabulary.ending]
+            self._learnt = learn(self._rendered, ends, self._thought)
         dialect = self._learnt
         if dialect.form is None:
             param = "tools" if box is not None else "messages"

@@ -61,7 +61,7 @@ class Model(Memory, Protocol):
     def grammar(self, schema: str) -> Rules:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
 
-    def rules(self, lark: str, param: str) -> Rules:
+    def rules(self, lark: str, param: str, scope: bytes) -> Rules:
         """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
 
 
@@ -215,7 +215,7 @@ class Core:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
         grammar: Rules | None = None
         if voice is not None and voice.lark is not None:
-            grammar = self._model.rules(voice.lark, voice.param)
+            grammar = self._model.rules(voice.lark, voice.param, request.scope)
         elif request.json_schema:
             grammar = self._model.grammar(request.json_schema)
         request = structs.replace(request, tokens_max=tokens_max)

@@ -29,7 +29,9 @@ _NAMES: Final = ("haif_first", "haif_second")
 _IDS: Final = ("haifcall1", "haifcall2")  # some templates want nine letters and digits
 _RESULT: Final = "haif result"
 _SAID: Final = "haif said"
-_OBJECT: Final = re.compile(r'\{\s*"haif_key"\s*:\s*"haif value"\s*\}')
+_KEY, _VALUE = "haif_key", "haif value"
+_OBJECT: Final = re.compile(rf'\{{\s*"{_KEY}"\s*:\s*"{_VALUE}"\s*\}}')
+_NOT_JSON: Final = "its chat template does not write a call as a name and then a JSON object"
 _ID: Final = re.compile(f'"{HOLE}"')
 _ID_LAST: Final = re.compile(r'\s*,\s*"[^"]*"\s*:\s*"\0"')
 _THOUGHTS: Final = (
@@ -49,8 +51,8 @@ class Dialect:
     results: bool  # whether a tool's result reaches the model
 
 
-def learn(render: Rendering, ends: Collection[str]) -> Dialect:
-    """The dialect of a template. `ends`: the texts of tokens that end an answer."""
+def learn(render: Rendering, ends: Collection[str], mark: Thought | None = None) -> Dialect:
+    """The dialect of a template. `ends`: the texts of tokens that end answers; `mark`: what stands around thoughts."""
     user, tools = Turn("user", "haif asks"), [Tool(name, "haif", '{"type":"object","properties":{}}', False)
                                               for name in _NAMES]  # fmt: skip
 
@@ -63,18 +65,19 @@ def learn(render: Rendering, ends: Collection[str]) -> Dialect:
     asked = shown([user], Manner(), prompt=True)
     if asked is None or _NAMES[0] not in asked:
         return Dialect(Manner(), None, "its chat template shows a model no tools", results=False)
-    calls = [Call(key, name, '{"haif_key": "haif value"}') for key, name in zip(_IDS, _NAMES, strict=True)]
+    calls = [Call(key, name, f'{{"{_KEY}": "{_VALUE}"}}') for key, name in zip(_IDS, _NAMES, strict=True)]
     said = shown([user, Turn("assistant", _SAID)], Manner()) or ""
     for several in (calls, calls[:1]):
         for manner in _MANNERS:
             called = shown([user, Turn("assistant", "", calls=several)], manner)
-            form = called and _form(called, said, len(several), ends)
+            form = called and _form(called, said, len(several), ends, mark)
+            if called and manner.objects and not form and _shows(called):
+                return Dialect(Manner(), None, _NOT_JSON, results=False)
             if form:
                 result = Turn("tool", _RESULT, call_id=_IDS[0])
                 answered = shown([user, Turn("assistant", "", calls=calls[:1]), result], manner, prompt=True)
                 return Dialect(manner, form, "", results=answered is not None and _RESULT in answered)
-    why = "its chat template does not write a call as a name and then a JSON object"
-    return Dialect(Manner(), None, why, results=False)
+    return Dialect(Manner(), None, _NOT_JSON, results=False)
 
 
 def thought(source: str) -> Thought | None:
@@ -82,9 +85,17 @@ def thought(source: str) -> Thought | None:
     return next((each for each in _THOUGHTS if each.closing in source), None)
 
 
-def _form(called: str, said: str, count: int, ends: Collection[str]) -> Form | None:
+def _shows(called: str) -> bool:
+    """Whether arguments given as objects are there in a form that is neither JSON nor Python's, which nobody meant."""
+    return _KEY in called and _OBJECT.search(called) is None and repr({_KEY: _VALUE}) not in called
+
+
+def _form(called: str, said: str, count: int, ends: Collection[str], mark: Thought | None) -> Form | None:
     start = min(len(_common(called, said)), max(said.find(_SAID), 0))
-    text = called[start:]
+    text = called[len(_whole(called[:start])) :]
+    if mark is not None:
+        before, name, rest = text.partition(_NAMES[0])
+        text = before.rpartition(mark.closing)[2] + name + rest
     for key in _IDS:
         text = text.replace(key, HOLE)
     cuts = _cuts(text, count)

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from haif.base import limits
 from haif.base.errors import InvalidRequest
 from haif.engine.multiples import check_multiples
 from haif.engine.noise import Floats
@@ -24,12 +25,16 @@ from haif.engine.sampler import Logits
 class Grammar:
     """What one answer may still say. `param` is what asked for it."""
 
-    def __init__(self, tokenizer: LLTokenizer, compiled: str, size: int, param: str) -> None:
+    def __init__(self, matcher: LLMatcher, size: int, param: str) -> None:
         """Raises `InvalidRequest` for a grammar that cannot be honoured, saying why."""
-        self._matcher = LLMatcher(tokenizer, compiled, log_level=0)
+        self._matcher = matcher
         self._size = size
         self._param = param
         self._check()
+
+    def fresh(self) -> Grammar:
+        """The same for another answer, as long as nothing was accepted here."""
+        return Grammar(self._matcher.deep_copy(), self._size, self._param)
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -73,6 +78,7 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._size = vocabulary.size
+        self._kept: dict[tuple[bytes, str], Grammar] = {}  # the one used last stands last
         self._tokenizer = LLTokenizer(TokenizerWrapper(_Words(vocabulary)), eos_token=sorted(vocabulary.ending))
 
     def compile(self, schema: str) -> Grammar:
@@ -87,15 +93,27 @@ class Grammars:
             )
         except ValueError as error:
             raise _refusal(str(error), "response_format") from None
-        return Grammar(self._tokenizer, compiled, self._size, "response_format")
+        return Grammar(LLMatcher(self._tokenizer, compiled, log_level=0), self._size, "response_format")
 
-    def parse(self, lark: str, param: str) -> Grammar:
-        """Of llguidance's Lark syntax, in which `param` was written down. Raises `InvalidRequest`."""
-        try:
-            compiled = LLMatcher.grammar_from_lark(lark)
-        except ValueError as error:
-            raise _refusal(str(error), param) from None
-        return Grammar(self._tokenizer, compiled, self._size, param)
+    def parse(self, lark: str, param: str, scope: bytes = b"") -> Grammar:
+        """Of llguidance's Lark syntax, in which `param` was written down. Raises `InvalidRequest`.
+
+        A conversation brings the same tools with every turn: what was compiled for a scope is kept for it, and for no
+        other, as how long this takes tells whether it was there.
+        """
+        key = (scope, lark)
+        grammar = self._kept.pop(key, None)
+        if grammar is None:
+            try:
+                compiled = LLMatcher.grammar_from_lark(lark)
+            except ValueError as error:
+                raise _refusal(str(error), param) from None
+            grammar = Grammar(LLMatcher(self._tokenizer, compiled, log_level=0), self._size, param)
+        if scope:
+            self._kept[key] = grammar
+            if len(self._kept) > limits.GRAMMARS_KEPT_MAX:
+                self._kept.pop(next(iter(self._kept)))
+        return grammar.fresh()
 
 
 class _Words:

@@ -211,9 +211,9 @@ class Llama:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
         return self._grammars.compile(schema)
 
-    def rules(self, lark: str, param: str) -> Grammar:
+    def rules(self, lark: str, param: str, scope: bytes) -> Grammar:
         """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
-        return self._grammars.parse(lark, param)
+        return self._grammars.parse(lark, param, scope)
 
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""

@@ -8,11 +8,14 @@ renders the same. The child adds a limit on time and memory around `render`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from jinja2 import TemplateError, meta
+from jinja2 import TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from haif.base import limits
@@ -27,8 +30,19 @@ _FAULTS: Final = (
 _NOT_SETTINGS: Final = frozenset({
     "messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "strftime_now",
 })  # fmt: skip
+_COMPARES: Final = re.compile(r"\btools\s+(is(\s+not)?|==|!=)\s+none\b", re.IGNORECASE)  # else none is undefined
 _METHODS_REFUSED: Final = frozenset({"format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs"})
 _FILTERS_REFUSED: Final = frozenset({"center", "format", "indent", "pprint", "random", "urlize", "wordwrap", "xmlattr"})
+
+
+class _Generation(Extension):
+    """Hugging Face's `generation` tag, which marks what an assistant said for training: here it is what is in it."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja reads it off the class
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
 
 
 class _Raised(TemplateError):
@@ -58,7 +72,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _environment() -> _Environment:
-    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = _Environment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+    )
     for name in _FILTERS_REFUSED:
         environment.filters.pop(name, None)
     environment.globals.pop("lipsum", None)
@@ -94,6 +110,7 @@ class ChatTemplate:
         self.source = source
         named = meta.find_undeclared_variables(environment.parse(source))
         self.settings = frozenset(named) - _NOT_SETTINGS - frozenset(environment.globals)
+        self._compares = _COMPARES.search(source) is not None
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
     def render(
@@ -105,7 +122,9 @@ class ChatTemplate:
         `settings` are further variables of the template's, of those that `self.settings` names. Raises `InvalidRequest`
         when the template refuses the chat, `Unsupported` when the template itself fails.
         """
-        variables = {**(settings or {}), "messages": messages, "tools": tools, "add_generation_prompt": prompt}
+        variables = {**(settings or {}), "messages": messages, "add_generation_prompt": prompt}
+        if tools is not None or self._compares:
+            variables["tools"] = tools
         parts: list[str] = []
         room = limits.PROMPT_BYTES_MAX
         try:

@@ -105,3 +105,13 @@ XML = (
     "</tool_call>{%- endfor %}<|end|>{%- endfor %}{%- if add_generation_prompt %}<|assistant|>{%- endif %}"
 )
 """As GLM 4.5: arguments that are no JSON."""
+
+BRACES = (
+    "{%- for tool in tools or [] %}{{ tool | tojson }}{%- endfor %}{%- for m in messages %}<|{{ m.role }}|>"
+    "{{ m.content }}"
+    "{%- for call in m.tool_calls or [] %}<|tool_call>call:{{ call.function.name ~ '{' }}"
+    "{%- if call.function.arguments is mapping %}{%- for key, value in call.function.arguments.items() %}"
+    "{{ key }}:<|{{ value }}|>{%- endfor %}{%- else %}{{ call.function.arguments }}{%- endif %}{{ '}' }}<tool_call|>"
+    "{%- endfor %}<|end|>{%- endfor %}{%- if add_generation_prompt %}<|assistant|>{%- endif %}"
+)
+"""As Gemma 4: braces, and no JSON in them, though text that is given as arguments comes out as it is."""

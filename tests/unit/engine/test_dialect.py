@@ -24,7 +24,9 @@ NAMES = ("HERMES", "THINKING", "OPENED", "LLAMA", "MISTRAL", "ARGS", "DEEPSEEK",
 
 def learnt(source):
     template = ChatTemplate(source, bos="<s>", eos="</s>")
-    return template, learn(lambda shown, prompt: template.render(shown.messages, shown.tools, prompt=prompt), ENDS)
+    return template, learn(
+        lambda shown, prompt: template.render(shown.messages, shown.tools, prompt=prompt), ENDS, thought(source)
+    )
 
 
 def test_a_form_is_what_stands_around_names_and_arguments():
@@ -50,7 +52,8 @@ def test_manners_differ_and_are_found_by_trying():
 @pytest.mark.parametrize(
     ("source", "why"),
     [(TEMPLATE, "shows a model no tools"), (templates.XML, "JSON object"), ("{{ 1 // 0 }}", "no tools"),
-     ("{{ raise_exception('never') }}", "no tools"), ("{{ tools | tojson }}", "JSON object")],
+     ("{{ raise_exception('never') }}", "no tools"), (templates.BRACES, "JSON object"),
+     ("{{ tools | tojson }}", "JSON object")],
 )  # fmt: skip
 def test_a_template_that_teaches_no_calls_says_why(source, why):
     dialect = learnt(source)[1]
@@ -63,6 +66,14 @@ def test_a_template_that_drops_results_is_known():
                                        "{{ m.content if m.role != 'tool' }}<|end|>")  # fmt: skip
     assert not learnt(source)[1].results
     assert learnt(templates.GRANITE)[1].results
+
+
+def test_a_marker_is_whole_where_others_begin_alike_and_has_no_thought_before_it():
+    answer = "{% if m.role == 'assistant' %}<|START_RESPONSE|>{% endif %}{{ m.content }}"
+    spoken = templates.ACTIONS.replace("<|{{ m.role }}|>{{ m.content }}", "<|{{ m.role }}|>" + answer)
+    assert learnt(spoken)[1].form.opening.startswith("<|START_ACTION|>")
+    planned = templates.ACTIONS.replace("<|START_ACTION|>", "<|START_THINKING|><|END_THINKING|><|START_ACTION|>")
+    assert learnt(planned)[1].form.opening.startswith("<|START_ACTION|>")
 
 
 def test_thoughts_are_marked_in_the_source():

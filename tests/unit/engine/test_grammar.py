@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haif.base import limits
 from haif.base.errors import InvalidRequest
 from haif.base.ids import Seed
 from haif.base.sampling import Sampling
@@ -147,3 +148,28 @@ def test_any_json_is_a_schema_or_refused(schema):
     except InvalidRequest:
         return
     grammar.masked(np.zeros(Letters.size, np.float32))
+
+
+LARK = '%llguidance {}\nstart: "ab"'
+
+
+def test_a_grammar_that_was_used_is_kept_unused_for_its_scope_alone():
+    grammars = Grammars(Letters())
+    first = grammars.parse(LARK, "tools", b"one")
+    first.accept(ord("a") + 1)
+    again, other = grammars.parse(LARK, "tools", b"one"), grammars.parse(LARK, "tools", b"two")
+    assert again.allows(ord("a") + 1)
+    assert other.allows(ord("a") + 1)
+    assert first.allows(ord("b") + 1)
+    assert [(b"one", LARK), (b"two", LARK)] == list(grammars._kept)
+
+
+def test_kept_grammars_are_few_and_none_is_kept_without_a_scope():
+    grammars = Grammars(Letters())
+    grammars.parse(LARK, "tools")
+    assert not grammars._kept
+    for number in range(limits.GRAMMARS_KEPT_MAX + 3):
+        grammars.parse(f'%llguidance {{}}\nstart: "{number}"', "tools", b"one")
+    assert len(grammars._kept) == limits.GRAMMARS_KEPT_MAX
+    with pytest.raises(InvalidRequest):
+        grammars.parse("start", "tools", b"one")

@@ -72,3 +72,19 @@ def test_json_is_written_as_published_templates_ask_for_it():
     assert plain == '[{"b": "é", "a": 1}]'
     assert tight == '[{"a":1,"b":"é"}]'
     assert indented == '[\n {\n  "b": "é",\n  "a": 1\n }\n]'
+
+
+def test_the_training_tag_of_published_templates_is_what_is_in_it():
+    source = "{% for m in messages %}{% generation %}{{ m.content }}!{% endgeneration %}{% endfor %}"
+    assert "Be brief.!Hi!" == template(source).render(TURNS)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{% for tool in tools %}x{% endfor %}", ""), ("{% if tools %}x{% endif %}", ""),
+        ("{% if tools is not none %}x{% endif %}", ""), ("{% if tools != none %}x{% endif %}", ""),
+    ],
+)  # fmt: skip
+def test_no_tools_are_no_tools_to_every_template(source, text):
+    assert text == template(source).render(TURNS)

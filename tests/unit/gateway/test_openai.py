@@ -289,7 +289,8 @@ _json = st.recursive(
 )
 _names = st.sampled_from(
     ["model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p", "max_tokens", "n",
-     "tools", "user", "metadata", "store", "logprobs", "wibble", "max_completion_tokens", "response_format"]
+     "tools", "user", "metadata", "store", "logprobs", "wibble", "max_completion_tokens", "response_format",
+     "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort", "best_of"]
 )  # fmt: skip
 
 
