@@ -283,6 +283,14 @@ ENGINE_RATE_STEPS_MAX: Final = 4096  # steps remembered for that figure
 TEMPLATE_BYTES_MAX: Final = 256 << 10  # source of a chat template; the longest published ones have about 20 KB
 TEMPLATE_SECONDS_MAX: Final = 1.0  # rendering a prompt takes about a millisecond
 PROMPT_BYTES_MAX: Final = 1 << 20  # a rendered prompt
+EMBEDDING_INPUTS_MAX: Final = 2048  # texts of one request, or documents to rank; as OpenAI's API
+EMBEDDING_TOKENS_MAX: Final = 300_000  # of all inputs of one request; as OpenAI's API
+EMBEDDING_DIMENSIONS_MAX: Final = 8192  # of one vector; the largest known models have as many
+EMBEDDING_BYTES_MAX: Final = 16 << 20  # of all vectors of one request: 2,048 of 2,048 dimensions
+EMBEDDING_CONTEXT_TOKENS_DEFAULT: Final = 2048  # of one input: attention over n tokens takes memory for n times n
+EMBEDDING_BATCH_INPUTS_MAX: Final = 32  # vectors of one batch: 1 MiB, within one message of the child
+EMBEDDING_CHUNK_BYTES: Final = 64 << 10  # of vectors in one message to a gateway, or one vector
+ENGINE_VECTOR_BYTES_MAX: Final = 128 << 20  # of vectors that one engine owes; beyond it: Overloaded
 MODEL_TEXT_BYTES_MAX: Final = 128  # a name or another short text from a model's file
 COMPLETION_TOKENS_DEFAULT: Final = 256
 COMPLETION_TOKENS_MAX: Final = 32_768
@@ -326,6 +334,7 @@ TENANT_STALE_SECONDS: Final = 4.0  # older knowledge of keys is refreshed before
 MODELS_REFRESH_SECONDS: Final = 1.0  # how often the gateway asks what can be asked for
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
+GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
 # --- telemetry --------------------------------------------------------------------------------------------------------

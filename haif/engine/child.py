@@ -20,9 +20,12 @@ from typing import Final, NoReturn
 
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
+from haif.base.tasks import Task, bits_of
 from haif.engine import llama
 from haif.engine.core import Core
+from haif.engine.embedder import Embedder
 from haif.engine.frames import (
+    Batch,
     Failed,
     FrameReader,
     Load,
@@ -31,10 +34,12 @@ from haif.engine.frames import (
     Report,
     Sealed,
     Submit,
+    SubmitEmbed,
     decode_order,
     frame,
     refusal_of,
 )
+from haif.engine.inputs import input_tokens
 from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
@@ -74,7 +79,8 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
-        self._core = Core(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
+        work = Embedder if self._llama.pooling else Core
+        self._core = work(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
         self._template = self._read_template()
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
@@ -96,8 +102,21 @@ class Child:
             context_trained=self._llama.context_trained,
             has_chat_template=isinstance(self._template, ChatTemplate),
             build=llama.build(),
-            exact=self._llama.exact(),
+            exact=self._core.alike() if isinstance(self._core, Embedder) else self._llama.exact(),
+            tasks=bits_of(frozenset(self._tasks())),
+            dimensions=self._llama.dimensions if self._llama.pooling else 0,
         )
+
+    def _tasks(self) -> Iterator[Task]:
+        """What the model's file says it can do: one that says how to pool makes vectors, and nothing else."""
+        if self._llama.pooling:
+            yield Task.RERANK if self._llama.ranks else Task.EMBED
+            return
+        yield Task.TEXT
+        if isinstance(self._template, ChatTemplate):
+            yield Task.CHAT
+        if self._llama.infill is not None:
+            yield Task.INFILL
 
     def serve(self) -> NoReturn:
         """Compute, step after step; orders are taken in between."""
@@ -105,18 +124,32 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                self._pipe.send(Report(step=self._core.step(time.monotonic_ns)))
+                done = self._core.step(time.monotonic_ns)
+                self._pipe.send(Report(batch=done) if isinstance(done, Batch) else Report(step=done))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:
             self._submit(order.submit)
+        elif order.embed is not None:
+            self._embed(order.embed)
         elif order.cancel is not None:
             self._core.cancel(order.cancel)
 
     def _submit(self, submit: Submit) -> None:
         try:
+            if not isinstance(self._core, Core):
+                raise Unsupported("this model makes vectors, not text", param="model")
             prompt = self._tokens(submit.request)
             self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
+        except Refusal as refusal:
+            self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
+
+    def _embed(self, submit: SubmitEmbed) -> None:
+        try:
+            if not isinstance(self._core, Embedder):
+                raise Unsupported("this model makes text, not vectors", param="model")
+            inputs = input_tokens(submit.request, self._llama, self._llama.chat_template(b"rerank"))
+            self._core.submit(submit.number, submit.request, inputs, time.monotonic_ns())
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 

@@ -1,7 +1,8 @@
 """What parent and engine child say to one another, and how it is cut into frames: four bytes of length, then msgpack.
 
-    parent → child   Order:  load | submit | cancel
-    child → parent   Report: sealed (once), ready (once), step (one per batch), refused (one per request), failed (last)
+    parent → child   Order:  load | submit | embed | cancel
+    child → parent   Report: sealed (once), ready (once), step or batch (one per batch), refused (one per request),
+                             failed (last)
 
 The child computes on hostile input, so the parent believes nothing here beyond what it checks.
 """
@@ -16,6 +17,7 @@ from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
+from haif.engine.embed import Embed
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -36,12 +38,20 @@ class Submit(Message, frozen=True):
     request: Generate
 
 
+class SubmitEmbed(Message, frozen=True):
+    """The same for a request for vectors."""
+
+    number: int
+    request: Embed
+
+
 class Order(Message, frozen=True):
     """Exactly one of these."""
 
     load: Load | None = None
     submit: Submit | None = None
     cancel: int | None = None
+    embed: SubmitEmbed | None = None
 
 
 class Sealed(Message, frozen=True):
@@ -54,7 +64,10 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded and the self-test was run."""
+    """The model is loaded and the self-test was run. `tasks`: what it can do (`base.tasks`).
+
+    `dimensions`: numbers in one vector, 0 for a model that makes none.
+    """
 
     name: str
     architecture: str
@@ -64,6 +77,8 @@ class Ready(Message, frozen=True):
     has_chat_template: bool
     build: str
     exact: bool
+    tasks: int = 0
+    dimensions: int = 0
 
 
 class End(Message, frozen=True):
@@ -113,6 +128,33 @@ class Step(Message, frozen=True):
     kv_tokens: int
 
 
+class EmbedEnd(Message, frozen=True):
+    """The last of one request for vectors."""
+
+    prompt_tokens: int
+    queued_ns: int
+    compute_ns: int
+
+
+class Part(Message, frozen=True):
+    """The vector of input `place` of a request, and the end with the last."""
+
+    number: int
+    place: int
+    vector: bytes
+    end: EmbedEnd | None
+
+
+class Batch(Message, frozen=True):
+    """One batch of inputs was computed. `refused`: requests that cannot go on."""
+
+    parts: list[Part]
+    refused: list[Refused]
+    batch_tokens: int
+    running: int
+    queued: int
+
+
 class Failed(Message, frozen=True):
     """The child cannot go on, and why."""
 
@@ -128,6 +170,7 @@ class Report(Message, frozen=True):
     step: Step | None = None
     refused: Refused | None = None
     failed: Failed | None = None
+    batch: Batch | None = None
 
 
 def frame(message: Message) -> bytes:

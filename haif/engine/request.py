@@ -15,6 +15,7 @@ from haif.base.codec import Message
 from haif.base.errors import InvalidRequest
 from haif.base.ids import JobId, Seed
 from haif.base.sampling import Sampling, Scores, check_sampling
+from haif.base.tasks import Task, Tasks
 
 SAMPLER: Final = "haif-sampler-v1"
 FinishReason = Literal["stop", "length"]
@@ -42,6 +43,13 @@ class Generate(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+
+    @property
+    def task(self) -> Task:
+        """What the model must be able to do."""
+        if self.chat is not None:
+            return Task.CHAT
+        return Task.TEXT if self.suffix is None else Task.INFILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class ModelInfo:
     has_chat_template: bool
     engine: str  # build and execution profile, and whether the start-up self-test found it exact
     exact: bool
+    tasks: Tasks
+    dimensions: int  # of its vectors; 0 for a model that makes none
     sandbox: str  # the level: "full", "reduced" or "none"; see sandbox.layers
     enforced: tuple[str, ...]
     missing: tuple[str, ...]  # layers of a full jail that this one lacks

@@ -20,6 +20,7 @@ from haif.base import limits
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
+from haif.base.tasks import Task
 from haif.gateway.errors import Rejected
 from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format, Part
 from haif.gateway.strict import object_of, typed, wrong
@@ -38,6 +39,13 @@ class Ask:
     include_usage: bool
     ignored: tuple[str, ...]
     echo: str = ""  # what a text completion's answer begins with
+
+    @property
+    def task(self) -> Task:
+        """What the model must be able to do."""
+        if self.kind == "chat":
+            return Task.CHAT
+        return Task.TEXT if self.request.suffix is None else Task.INFILL
 
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""

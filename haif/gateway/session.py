@@ -1,121 +1,57 @@
-"""One request's journey as pure logic: what is submitted, which ticket is honoured, what counts as the answer.
+"""The journey of a request for text as pure logic: what counts as the answer.
 
-1. submit     the job's name, its request's digest, its bounds; never the request
-2. placed     the ticket must be this orchestrator's, for this job, this request and this gateway
-3. answer     chunks in order and within the bounds that were asked for
-4. end        the receipt must be the reserved worker's and name exactly the answer that was received
-5. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
+1. placed     as every request (`gateway.errand`)
+2. answer     chunks in order and within the bounds that were asked for
+3. end        the receipt must be the reserved worker's and name exactly the answer that was received
+4. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isnan
-from typing import Final
 
 from haif.base import limits
-from haif.base.clock import WallTime
 from haif.base.errors import (
-    ContextTooLong,
-    Expired,
     Forbidden,
     HaifError,
-    InvalidRequest,
     Malformed,
     Oversize,
-    Unsupported,
     WrongState,
 )
-from haif.base.ids import Digest, JobId, PeerId
+from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
-from haif.gateway.admission import too_large
+from haif.gateway.errand import Errand, Order
 from haif.gateway.openai import Ask
-from haif.identity.signing import Domain, Verified, open_sealed
+from haif.identity.signing import Verified
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
-from haif.protocol.jobs import Placed, Reservation, SubmitJob
-from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
 
-# The request itself is at fault: every other worker would say the same.
-_TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
-
-    `certificate` is said to be that of the worker's static key; empty if unknown.
-    """
-
-    reservation: Verified[Reservation]
-    place: Place
-    certificate: bytes
-
-    @property
-    def orchestrator(self) -> PeerId:
-        """Who placed the job."""
-        return self.reservation.signer
-
-    @property
-    def worker(self) -> PeerId:
-        """Who runs it."""
-        return self.reservation.payload.worker
-
-    @property
-    def attempt(self) -> int:
-        """Which try of the job this is, from 1."""
-        return self.reservation.payload.attempt
-
-
-class Journey:
+class Journey(Errand):
     """What is known of one request between its parsing and its answer."""
 
     def __init__(self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId) -> None:
         self.ask = ask
-        self.job = job
-        self.tenant = tenant
-        self.encoded = encode_request(ask.request)
-        if len(self.encoded) > limits.MESSAGE_BYTES_MAX - limits.EVIDENCE_BYTES_MAX:  # the ticket travels with it
-            raise too_large()
-        self.digest: Digest = request_digest(self.encoded)
-        self.ticket: Ticket | None = None
-        self._gateway = gateway
-        self._restart()
+        order = Order(
+            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task,
+            tokens_max=ask.request.tokens_max, seed=ask.seed,
+        )  # fmt: skip
+        encoded = encode_request(ask.request)
+        super().__init__(order, encoded, request_digest(encoded))
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Forget what an attempt that failed has brought."""
         self._output = OutputHash()
         self._text: list[str] = []
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
 
-    def submission(self, seconds_left: float) -> SubmitJob:
-        """What the orchestrator is told."""
-        return SubmitJob(
-            job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
-            tokens_max=self.ask.request.tokens_max, tenant_seed=self.ask.seed, deadline_ms=int(seconds_left * 1000),
-        )  # fmt: skip
-
-    def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
-        """The ticket for the next attempt. Raises `BadSignature`, `Malformed`, `WrongState` or `Expired`."""
-        reservation = open_sealed(Reservation, Domain.RESERVATION, placed.reservation, signer=orchestrator)
-        stated = reservation.payload
-        if (stated.job, stated.gateway, stated.request_digest) != (self.job, self._gateway, self.digest):
-            raise WrongState("the reservation is for another job, request or gateway", orchestrator)
-        if self.ticket is not None and stated.attempt <= self.ticket.attempt:
-            raise WrongState("the reservation repeats an attempt that failed", orchestrator)
-        if stated.tokens_max > self.ask.request.tokens_max:
-            raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
-        if stated.expires <= now:
-            raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
-        self._restart()
-        self.ticket = Ticket(reservation, placed.place, placed.certificate)
-        return self.ticket
-
     def take(self, answer: Answer) -> Chunk | End:
         """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
         if (answer.chunk is None) == (answer.end is None):
-            raise Malformed("an answer is either a chunk or the end", self._worker)
+            raise Malformed("an answer is either a chunk or the end", self.worker)
         if answer.chunk is not None:
             self._add(answer.chunk)
             return answer.chunk
@@ -127,9 +63,9 @@ class Journey:
         try:
             self._output.add(chunk)
         except ValueError as error:
-            raise Malformed(f"the worker's answer is out of order: {error}", self._worker) from None
+            raise Malformed(f"the worker's answer is out of order: {error}", self.worker) from None
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
-            raise Malformed("a token id does not fit in 32 bits", self._worker)
+            raise Malformed("a token id does not fit in 32 bits", self.worker)
         self._chunks += 1
         self._bytes += len(chunk.text)
         if (
@@ -137,7 +73,7 @@ class Journey:
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
             or self._chunks > 2 * allowed + 16
         ):
-            raise Oversize("the worker sends more than was asked for", self._worker)
+            raise Oversize("the worker sends more than was asked for", self.worker)
         self._check_scores(chunk)
         self._text.append(chunk.text)
         self.scores += chunk.scores
@@ -145,12 +81,12 @@ class Journey:
     def _check_scores(self, chunk: Chunk) -> None:
         alternatives = self.ask.request.logprobs
         if len(chunk.scores) != (0 if alternatives is None else len(chunk.tokens)):
-            raise Malformed("the worker sent logprobs nobody asked for, or none where they were", self._worker)
+            raise Malformed("the worker sent logprobs nobody asked for, or none where they were", self.worker)
         for token, scores in zip(chunk.tokens, chunk.scores, strict=False):
             if not 1 <= len(scores) <= 1 + (alternatives or 0) or scores[0].token != token:
-                raise Malformed("the worker's logprobs are not those of its tokens", self._worker)
+                raise Malformed("the worker's logprobs are not those of its tokens", self.worker)
             if any(len(each.piece) > limits.ANSWER_BYTES_PER_TOKEN_MAX or isnan(each.logprob) for each in scores):
-                raise Malformed("the worker sent a logprob that no token can have", self._worker)
+                raise Malformed("the worker sent a logprob that no token can have", self.worker)
 
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
@@ -162,18 +98,17 @@ class Journey:
         said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
-            raise Malformed("the worker says one thing and signs another", self._worker)
+            raise Malformed("the worker says one thing and signs another", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
-            raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
+            raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
-            raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+            raise Malformed("the receipt gives a finish reason or count that cannot be", self.worker)
         return receipt
 
     def may_retry(self, error: HaifError) -> bool:
         """Whether another worker may try: nothing was shown to the tenant, and the request is not to blame."""
-        assert self.ticket is not None
         shown = self.ask.stream and self._output.tokens > 0
-        return not shown and self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+        return not shown and super().may_retry(error)
 
     @property
     def text(self) -> str:
@@ -184,10 +119,6 @@ class Journey:
     def tokens(self) -> int:
         """How many tokens the answer has so far."""
         return self._output.tokens
-
-    @property
-    def _worker(self) -> PeerId | None:
-        return self.ticket.worker if self.ticket else None
 
 
 def blames_worker(error: HaifError) -> HaifError:

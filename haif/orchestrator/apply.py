@@ -44,7 +44,7 @@ def _submitted(state: State, event: JobSubmitted) -> None:
     state.open[event.job] = Job(
         id=event.job, gateway=event.gateway, tenant=event.tenant, model=event.model, model_digest=event.model_digest,
         request_digest=event.request_digest, tokens_max=event.tokens_max, tenant_seed=event.tenant_seed,
-        seed=event.seed, deadline=event.deadline,
+        seed=event.seed, deadline=event.deadline, task=event.task,
     )  # fmt: skip
 
 

@@ -24,14 +24,16 @@ from haif.base.errors import (
     Overloaded,
     Timeout,
     UnknownModel,
+    Unsupported,
     WrongState,
 )
 from haif.base.hashing import digest
 from haif.base.ids import ModelDigest, PeerId, Seed
+from haif.base.tasks import VECTORS
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
-from haif.orchestrator.placement import Fleet, WorkerView, choose
+from haif.orchestrator.placement import Fleet, WorkerView, able, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.reach import Place
@@ -78,7 +80,8 @@ def submit(
 ) -> Decision:  # fmt: skip
     """Place a new job. `past` is a job of this id that ended so long ago that the state forgot it.
 
-    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Overloaded`, `NoWorker`, or `WrongState` for an id in use.
+    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Unsupported`, `Overloaded`, `NoWorker`, or `WrongState` for an
+    id in use.
     """
     known = state.find(request.job) or past
     if known is not None:
@@ -87,12 +90,13 @@ def submit(
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
-    worker = choose(fleet.live(model.digest, state.busy, now.instant), (), entropy)
+    worker = choose(able(fleet.live(model.digest, state.busy, now.instant), request.task), (), entropy)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
         seed=_seed(request.tenant_seed, entropy),
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
+        task=request.task,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
@@ -100,8 +104,10 @@ def submit(
 
 def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
     _check_owner(job, gateway)
-    stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed)
-    if stated != (request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed):
+    stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed, job.task)
+    if stated != (
+        request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed, request.task,
+    ):  # fmt: skip
         raise WrongState("this job id was used before, for another request: a job has an id of its own", gateway)
     if not job.is_open or job.attempt.failure or job.attempt.expires <= now:
         raise WrongState("this job was placed before and its reservation is no longer valid", gateway)
@@ -109,8 +115,9 @@ def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerI
 
 
 def _check_request(request: SubmitJob) -> None:
-    if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
-        raise InvalidRequest(f"must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    least = 0 if request.task in VECTORS else 1  # vectors are no completion
+    if not least <= request.tokens_max <= least * limits.COMPLETION_TOKENS_MAX:
+        raise InvalidRequest(f"must be {least} to {least * limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
     if not 1 <= len(request.tenant) <= limits.TENANT_NAME_CHARS_MAX:
         raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
     if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
@@ -175,7 +182,7 @@ def retry(
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
         worker = _next_worker(state, fleet, job, now, entropy)
-    except (NoWorker, Overloaded, Timeout) as refusal:
+    except (NoWorker, Overloaded, Timeout, Unsupported) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
@@ -187,7 +194,7 @@ def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Ent
     if len(job.attempts) >= limits.ATTEMPTS_MAX:
         raise NoWorker(f"{limits.ATTEMPTS_MAX} workers were tried and failed", retry_after=limits.HEARTBEAT_SECONDS)
     tried = {attempt.worker for attempt in job.attempts}
-    return choose(fleet.live(job.model_digest, state.busy, now.instant), tried, entropy)
+    return choose(able(fleet.live(job.model_digest, state.busy, now.instant), job.task), tried, entropy)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

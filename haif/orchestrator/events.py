@@ -12,6 +12,7 @@ from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Malformed
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 
 
 class JobSubmitted(Message, frozen=True):
@@ -28,6 +29,7 @@ class JobSubmitted(Message, frozen=True):
     seed: Seed
     deadline: int
     at: int
+    task: Task = Task.TEXT
 
 
 class AttemptReserved(Message, frozen=True):

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
+from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Unsupported, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
+from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
@@ -39,6 +40,8 @@ class WorkerView:
     slots: int
     load: int
     context_tokens: int
+    tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
+    dimensions: int = 0
 
     @property
     def depth(self) -> float:
@@ -49,6 +52,15 @@ class WorkerView:
     def is_full(self) -> bool:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
+
+
+def able(views: Sequence[WorkerView], task: Task) -> list[WorkerView]:
+    """Those that can do it. Raises `Unsupported` where there are workers, and none can."""
+    found = [view for view in views if task in view.tasks]
+    if views and not found:
+        can = frozenset[Task]().union(*(view.tasks for view in views))
+        raise Unsupported(f"this model cannot do {task.value}: it can do {listed(can)}", param="model")
+    return found
 
 
 def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes]) -> WorkerView:
@@ -124,7 +136,8 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens))
+            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens,
+                                    tasks_of(offer.tasks), offer.dimensions))  # fmt: skip
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
@@ -177,7 +190,7 @@ def check_offer(
     """What a record found at a model's topic offers. `admitted` None: any worker.
 
     Raises `WrongState` for a record that does not belong there, `Forbidden` for a worker that was not admitted,
-    `Malformed` for a body that is no offer, or one without a way to its worker.
+    `Malformed` for a body that is no offer, or one without a way to its worker, or of what no model can do.
     """
     owner, stated = record.signer, record.payload
     if stated.kind != RecordKind.OFFER or stated.topic != topic or stated.tombstone:
@@ -190,4 +203,7 @@ def check_offer(
     ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
     if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
         raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)
+    tasks_of(offer.tasks)
+    if not 0 <= offer.dimensions <= limits.EMBEDDING_DIMENSIONS_MAX:
+        raise Malformed(f"the offer is of vectors of {offer.dimensions} numbers, which no model makes", owner)
     return offer

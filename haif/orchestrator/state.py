@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.protocol.jobs import JobView
 
 
@@ -47,6 +48,7 @@ class Job:
     tenant_seed: int | None
     seed: Seed
     deadline: int
+    task: Task
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""

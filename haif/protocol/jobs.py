@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base.codec import Message
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.protocol.reach import Place
 
 SUBMIT_METHOD: Final = "jobs.submit"
@@ -44,6 +47,7 @@ class SubmitJob(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     deadline_ms: int
+    task: Task = Task.TEXT  # what the worker must be able to do
 
 
 class RetryJob(Message, frozen=True):
@@ -131,13 +135,15 @@ class ListModels(Message, frozen=True):
 
 
 class ModelCard(Message, frozen=True):
-    """A model the orchestrator's policy allows, and how many live workers offer it."""
+    """A model the orchestrator's policy allows, how many live workers offer it, and what it can do there."""
 
     name: str
     digest: ModelDigest
     context_tokens: int
     workers: int
     published: int  # ms since the epoch
+    tasks: list[Task] = field(default_factory=list)  # none known without a live worker
+    dimensions: int = 0  # of its vectors
 
 
 class Models(Message, frozen=True):

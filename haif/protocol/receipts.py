@@ -19,7 +19,10 @@ from haif.protocol.jobs import Reservation
 
 
 class Receipt(Message, frozen=True):
-    """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch."""
+    """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch.
+
+    An answer in vectors has no output tokens, an empty text, and the finish reason "stop".
+    """
 
     job: JobId
     attempt: int
@@ -36,6 +39,7 @@ class Receipt(Message, frozen=True):
     sandbox: str
     started: int
     finished: int
+    output_vectors: Digest | None = None  # of an answer in vectors, which has no tokens and no text
 
 
 class Countersignature(Message, frozen=True):
@@ -46,7 +50,12 @@ class Countersignature(Message, frozen=True):
 
 
 def check_receipt(
-    evidence: bytes, reservation: Verified[Reservation], output_tokens: Digest, output_text: Digest, tokens: int
+    evidence: bytes,
+    reservation: Verified[Reservation],
+    output_tokens: Digest,
+    output_text: Digest,
+    tokens: int,
+    output_vectors: Digest | None = None,
 ) -> Verified[Receipt]:
     """The receipt, once it is the reserved worker's and names this reservation and exactly this output.
 
@@ -57,11 +66,11 @@ def check_receipt(
     receipt = checked.payload
     wanted = (
         ticket.job, ticket.attempt, ticket.gateway, reservation.digest, ticket.request_digest, ticket.model,
-        output_tokens, output_text, tokens,
+        output_tokens, output_text, tokens, output_vectors,
     )  # fmt: skip
     stated = (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
-        receipt.output_tokens, receipt.output_text, receipt.completion_tokens,
+        receipt.output_tokens, receipt.output_text, receipt.completion_tokens, receipt.output_vectors,
     )  # fmt: skip
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)

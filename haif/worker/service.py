@@ -3,6 +3,7 @@
 1. Offer   an `Offer` record under the model's topic, renewed until the worker leaves (then a tombstone).
 2. Pulse   a signed heartbeat with the load to every orchestrator it honours, every `limits.HEARTBEAT_SECONDS`.
 3. Answer  `inference.run`: ticket checked, prompt to the engine child, chunks back as they come, then the receipt.
+           `inference.embed`: the same, with vectors.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, WallTime
+from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
+from haif.base.tasks import bits_of
 from haif.dht.service import Dht
+from haif.engine import embed
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.protocol import heartbeats, methods
+from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
@@ -32,8 +37,10 @@ from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
-from haif.worker.answer import prefix_scope, seal_receipt
-from haif.worker.ticket import Redeemed, Ticket, check_ticket
+from haif.worker.answer import prefix_scope, seal_receipt, seal_vector_receipt, to_embed
+from haif.worker.ticket import EmbedTicket, Redeemed, Ticket, check_embed_ticket, check_ticket
+
+T = TypeVar("T", Ticket, EmbedTicket)
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
 _RETRY_SECONDS = 0.3  # until an orchestrator that cannot be reached is tried again
@@ -91,6 +98,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
+        self._wire.serve_stream(methods.EMBED.name, self._embed, methods.EMBED.terms)
         await self._publish()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         pulses = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
@@ -143,6 +151,8 @@ class Worker:
             sandbox=about.sandbox,
             engine=about.engine,
             certificate=self._wire.certificate,
+            tasks=bits_of(about.tasks),
+            dimensions=about.dimensions,
         )
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
@@ -186,16 +196,21 @@ class Worker:
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, call: Call) -> AsyncIterator[bytes]:
+    def _run(self, call: Call) -> AsyncIterator[bytes]:
+        return self._serve(call, self._answer)
+
+    def _embed(self, call: Call) -> AsyncIterator[bytes]:
+        return self._serve(call, self._vectors)
+
+    async def _serve(self, call: Call, answer: Callable[[Call, Span], AsyncIterator[Message]]) -> AsyncIterator[bytes]:
         attributes = {names.PEER: str(call.peer), names.METHOD: call.method}
         with self._telemetry.span(
             names.SPAN_RUN, parent=call.metadata.get("traceparent"), attributes=attributes
         ) as span:
             outcome = "cancelled"
             try:
-                ticket = self._admit(call, span)
-                async for answer in self._answer(ticket, span):
-                    yield codec.encode(answer)
+                async for message in answer(call, span):
+                    yield codec.encode(message)
                 outcome = "ok"
             except HaifError as error:
                 outcome = error.reason.value
@@ -205,10 +220,10 @@ class Worker:
             finally:
                 self._telemetry.count(names.WORKER_REQUESTS, outcome=outcome)
 
-    def _admit(self, call: Call, span: Span) -> Ticket:
+    def _admit(self, call: Call, span: Span, check: Callable[..., T]) -> T:
         if self._draining:
             raise Overloaded("this worker is shutting down", retry_after=1.0)
-        ticket = check_ticket(
+        ticket = check(
             codec.decode(Run, call.argument),
             me=self._identity.peer,
             gateway=call.peer,
@@ -223,7 +238,8 @@ class Worker:
         span.set(names.MODEL_DIGEST, str(terms.model))
         return ticket
 
-    async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
+    async def _answer(self, call: Call, span: Span) -> AsyncIterator[Answer]:
+        ticket = self._admit(call, span, check_ticket)
         started = self._clock.wall()
         output = OutputHash()
         async with self._engine.generate(_generate(ticket)) as events:
@@ -234,6 +250,37 @@ class Worker:
                     yield Answer(chunk=chunk)
                 else:
                     yield Answer(end=self._end(ticket, output, event, started, span))
+
+    async def _vectors(self, call: Call, span: Span) -> AsyncIterator[EmbedAnswer]:
+        ticket = self._admit(call, span, check_embed_ticket)
+        started = self._clock.wall()
+        vectors: list[bytes] = []
+        async with self._engine.embed(to_embed(ticket)) as events:
+            async for event in events:
+                if isinstance(event, embed.Vectors):
+                    vectors += event.vectors
+                    yield EmbedAnswer(vectors=Vectors(event.first, event.vectors))
+                    continue
+                about = self._engine.model
+                receipt = seal_vector_receipt(
+                    self._identity, ticket.reservation, vectors, event,
+                    engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+                )  # fmt: skip
+                self._record_vectors(event, span)
+                yield EmbedAnswer(end=Embedded(event.prompt_tokens, receipt))
+
+    def _record_vectors(self, done: embed.Embedded, span: Span) -> None:
+        span.set(names.INPUT_TOKENS, done.prompt_tokens)
+        times = (0, done.queued_ns, done.queued_ns + done.compute_ns)
+        self._record_stages(span, done.submitted_ns, times)
+        self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=self._settings.name)
+        self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=self._settings.name)
+
+    def _record_stages(self, span: Span, submitted_ns: int, times: tuple[int, ...]) -> None:
+        for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
+            self._telemetry.record_span(
+                stage, parent=span.traceparent, start_ns=submitted_ns + start, end_ns=submitted_ns + end
+            )
 
     def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
         about = self._engine.model
@@ -249,13 +296,7 @@ class Worker:
         span.set(names.OUTPUT_TOKENS, output.tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
         times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
-        for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
-            self._telemetry.record_span(
-                stage,
-                parent=span.traceparent,
-                start_ns=done.submitted_ns + start,
-                end_ns=done.submitted_ns + end,
-            )
+        self._record_stages(span, done.submitted_ns, times)
         name = self._settings.name
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)

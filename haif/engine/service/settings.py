@@ -52,7 +52,8 @@ def check_settings(settings: EngineSettings) -> None:
 
 def context_tokens(settings: EngineSettings, ready: Ready) -> int:
     """The context of one slot, as the child that is ready has it."""
-    return settings.context_tokens or min(ready.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
+    most = limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT if ready.dimensions else limits.ENGINE_CONTEXT_TOKENS_DEFAULT
+    return settings.context_tokens or min(ready.context_trained, most)
 
 
 def open_model(path: Path) -> tuple[int, int]:

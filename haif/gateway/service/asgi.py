@@ -7,7 +7,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,20 +15,32 @@ from haif.base import limits
 from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
-from haif.gateway import openai
-from haif.gateway.admission import Admitted, charge, check_body, check_quota, check_room, key_of, quota_headers
+from haif.gateway import embeddings, openai
+from haif.gateway.admission import (
+    Admitted,
+    charge,
+    check_body,
+    check_quota,
+    check_room,
+    check_task,
+    key_of,
+    quota_headers,
+)
+from haif.gateway.embeddings import VectorAsk
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
+from haif.gateway.service.embedding import Embedding, Room
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.tenants import LiveDirectory
+from haif.protocol.jobs import ModelCard
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
 _TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
-UNKNOWN: Final = "unknown"
+A = TypeVar("A", Ask, VectorAsk)
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -53,11 +65,14 @@ class App:
         self._routes = {
             "/v1/chat/completions": _Route("POST", "chat.completions", self._chat),
             "/v1/completions": _Route("POST", "completions", self._completion),
+            "/v1/embeddings": _Route("POST", "embeddings", self._embeddings),
+            "/v1/rerank": _Route("POST", "rerank", self._rerank),
             "/v1/models": _Route("GET", "models", self._models),
             "/healthz": _Route("GET", "health", self._health),
             "/readyz": _Route("GET", "health", self._ready),
             "/metrics": _Route("GET", "metrics", self._metrics),
         }
+        self._room = Room()
         self._secret = means.entropy(32)  # so that no worker learns which tenant a scope is
         self._prefixes = {
             _MODEL_PREFIX: _Route("GET", "models", self._model),
@@ -140,14 +155,42 @@ class App:
     async def _completion(self, exchange: Exchange) -> None:
         await self._infer(exchange, openai.parse_completion)
 
+    async def _embeddings(self, exchange: Exchange) -> None:
+        await self._vectors(exchange, embeddings.parse_embeddings)
+
+    async def _rerank(self, exchange: Exchange) -> None:
+        await self._vectors(exchange, embeddings.parse_rerank)
+
     async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
+        ask, tenant, _ = await self._asked(exchange, parse)
+        await Inference(self._means, exchange, ask, tenant=tenant, model=exchange.model).answer()
+
+    async def _vectors(self, exchange: Exchange, parse: Callable[[bytes, Nonce], VectorAsk]) -> None:
+        ask, tenant, card = await self._asked(exchange, parse)
+        embedding = Embedding(
+            self._means, exchange, ask, tenant=tenant, model=exchange.model, dimensions=card.dimensions if card else 0,
+            room=self._room,
+        )  # fmt: skip
+        await embedding.answer()
+
+    async def _asked(
+        self, exchange: Exchange, parse: Callable[[bytes, Nonce], A]
+    ) -> tuple[A, str, ModelCard | None]:  # fmt: skip
+        """What an admitted tenant asks for, of a model that can do it as far as is known; the tenant; the model.
+
+        Raises `Unsupported` for one that cannot.
+        """
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
         ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
-        ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
-        exchange.model = self._published(ask.model)
-        inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
-        await inference.answer()
+        tenant = admitted.tenant.name
+        ask = ask.within(digest("haif v1 tenant scope", self._secret, tenant.encode()))
+        for card in self._means.mesh.models:
+            if card.name == ask.model:
+                exchange.model = ask.model
+                check_task(card, ask.task)
+                return ask, tenant, card
+        return ask, tenant, None
 
     # --- models and jobs ----------------------------------------------------------------------------------------------
 
@@ -197,9 +240,6 @@ class App:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _published(self, model: str) -> str:
-        return model if any(card.name == model for card in self._means.mesh.models) else UNKNOWN
-
     def _count(self, change: int) -> None:
         self._open += change
         self._means.telemetry.gauge(names.GATEWAY_INFLIGHT, self._open)
@@ -212,7 +252,7 @@ class App:
         model = exchange.model
         telemetry = self._means.telemetry
         telemetry.count(names.GATEWAY_REQUESTS, endpoint=endpoint, model=model, code=str(exchange.status))
-        if endpoint in {"chat.completions", "completions"}:
+        if endpoint in {"chat.completions", "completions", "embeddings", "rerank"}:
             telemetry.observe(names.GATEWAY_REQUEST_DURATION, seconds, model=model)
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.gateway.errand import Errand, Ticket
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
-from haif.gateway.session import Journey, Ticket, blames_worker
-from haif.protocol.inference import Answer, Chunk, End
+from haif.gateway.session import Journey, blames_worker
+from haif.protocol.embeddings import Embedded
+from haif.protocol.inference import End
 from haif.protocol.receipts import bundle
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
-Deliver = Callable[[Chunk], Awaitable[None]]
+Deliver = Callable[[Any], Awaitable[None]]  # of a chunk or of vectors, as the journey's worker sends
 
 
-async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Settled:
+async def travel(journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Settled:
     """Bring back an answer whose receipt was verified and whose end is recorded.
 
-    Chunks go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`. However else this
-    ends, cancelled included, the worker's stream is closed and the failure reported. Raises the error that ended it.
+    Chunks, or vectors, go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`.
+    However else this ends, cancelled included, the worker's stream is closed and the failure reported. Raises the error
+    that ended it.
     """
     reason = "cancelled"
     try:
@@ -48,12 +53,12 @@ async def travel(journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry,
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
-    return Settled(receipt.payload, proof, end.cached_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens if isinstance(end, End) else 0)
 
 
 async def _attempt(
-    journey: Journey, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
-) -> End:
+    journey: Errand, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
+) -> End | Embedded:
     attributes: dict[str, str | int | float | bool] = {
         names.ATTEMPT: ticket.attempt, names.WORKER_PEER: str(ticket.worker),
         names.MODEL_DIGEST: str(ticket.reservation.payload.model),
@@ -61,20 +66,27 @@ async def _attempt(
     with telemetry.span(names.SPAN_STREAM, parent=trip.traceparent, attributes=attributes) as span:
         inner = Trip(trip.deadline, span.traceparent)
         try:
-            async with mesh.run(ticket, journey.encoded, inner) as answers:
+            async with _redeem(journey, mesh, ticket, inner) as answers:
                 return await _hear_out(journey, answers, deliver)
         except HaifError as error:
             raise blames_worker(error) from error
 
 
-async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], deliver: Deliver) -> End:
+def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+    run = mesh.run if isinstance(journey, Journey) else mesh.embed
+    return run(ticket, journey.encoded, trip)
+
+
+async def _hear_out(
+    journey: Errand, answers: AsyncIterator[Any], deliver: Deliver
+) -> End | Embedded:  # fmt: skip
     """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
-    end: End | None = None
+    end: End | Embedded | None = None
     async for answer in answers:
         if end is not None:
             raise Malformed("the worker goes on after the end of its answer")
         taken = journey.take(answer)
-        if isinstance(taken, End):
+        if isinstance(taken, End | Embedded):
             end = taken
         else:
             await deliver(taken)
