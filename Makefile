@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo up test test-slow sim-night fuzz soak check bench lock clean
+.PHONY: help setup demo up test test-slow sim-night fuzz soak soak-engine check bench bench-peers lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,12 @@ fuzz: setup ## ten million hostile inputs, other ones each time; prints the seed
 
 soak: setup ## an hour of strangers, churn, floods and nonsense on real sockets; fails where anything grows
 	@$(PY) -m benchmarks.soak
+
+soak-engine: setup ## ten thousand short requests of every kind through an engine; fails where memory or descriptors grow
+	@$(PY) -m benchmarks.engine_soak
+
+bench-peers: setup ## HAIF's engine beside llama.cpp's own programs, which are built first (ten minutes, once)
+	@$(PY) -m benchmarks.run engines
 
 bench: setup ## the figures of the README, measured here; prints the table
 	@$(PY) -m benchmarks.run

@@ -110,9 +110,9 @@ def estimates(nodes: int, hours: int, subnets: int, share: float, seed: int) -> 
                     lies.append((random.randrange(near), liar))
             size.sampled(_seen(nodes, random, lies), Instant(3600.0 * hour + 50.0 * lookup))
         if hour:
-            yield size.nodes(crowded, Instant(3600.0 * (hour + 1))) / nodes
+            yield size.nodes(size.around(crowded), Instant(3600.0 * (hour + 1))) / nodes
         else:
-            size.nodes(crowded, Instant(3600.0))
+            size.nodes(size.around(crowded), Instant(3600.0))
 
 
 def _seen(nodes: int, random: Random, lies: list[tuple[int, Contact]]) -> list[tuple[int, Contact]]:

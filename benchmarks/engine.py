@@ -1,18 +1,23 @@
 """Tokens per second of the engine against llama.cpp driven directly by a plain loop, in one run.
 
-Both use the same model, threads and exact settings; they take turns, and the median of the rounds counts. "direct" is
-the least a Python program can do: one process, greedy, a batch filled by hand, no text, no pipe, no checks.
+Both use the same model, threads and exact settings; they take turns, and the median of the rounds' ratios counts.
+"direct" is the least a Python program can do: one process, a batch filled by hand, no text, no pipe, no checks; greedy,
+and at temperature 1 with llama.cpp's own sampler. Where other programs take the processors, ratios of wall time say
+little, so processor time (of parent and child together) is compared too. Then: what choosing one token costs.
 """
 
 import argparse
 import asyncio
 import dataclasses
+import itertools
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from haif.engine.sandbox import ENVIRONMENT
 
@@ -20,37 +25,88 @@ if not ENVIRONMENT.items() <= os.environ.items():  # the direct loop gets what t
     os.execve(sys.executable, [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]], os.environ | ENVIRONMENT)
 
 import blake3
+import llama_cpp as api
+import numpy as np
 
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
+from haif.engine.core import Span
 from haif.engine.llama import Llama, set_log
 from haif.engine.request import Finished, Generate
+from haif.engine.sampler import Sampler
 from haif.engine.service import Engine, EngineSettings
+from haif.engine.service.jail import processor_seconds
 from haif.runtime.clock import SystemClock, entropy
 from tests.support.tiny_model import build_benchmark_model
 
 PROMPT = "the of and in to a is it"
 CONTEXT = 512
 PREFIX = 1000  # tokens that prompts begin with
+OPTIONS = {
+    "T = 0": Sampling(0.0),
+    "T = 1": Sampling(),
+    "top-p 0.95": Sampling(top_p=0.95),
+    "top-k 40": Sampling(top_k=40),
+    "T = 1, repeat 1.1": Sampling(repeat_penalty=1.1),
+}
 
 
-def direct(model: Llama, streams: int, tokens: int) -> float:
-    """Tokens/s of a greedy loop over `streams` sequences."""
-    prompt = [1, *model.tokenise(PROMPT, special=False)]
-    began = time.perf_counter()
-    rows = model.decode([(slot, 0, prompt, True) for slot in range(streams)])
-    last = rows.argmax(axis=1).tolist()
-    for place in range(len(prompt), len(prompt) + tokens - 1):
-        rows = model.decode([(slot, place, [last[slot]], True) for slot in range(streams)])
-        last = rows.argmax(axis=1).tolist()
-    seconds = time.perf_counter() - began
-    for slot in range(streams):
-        model.forget(slot)
-    return streams * tokens / seconds
+class Rate(NamedTuple):
+    """What tokens cost, in seconds each."""
+
+    wall: float
+    processor: float
 
 
-async def through(engine: Engine, streams: int, tokens: int, temperature: float) -> float:
-    """Tokens/s of the engine over `streams` requests at once."""
+class Direct:
+    """A loop around llama.cpp, and llama.cpp's sampler."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        descriptor = os.open(settings.model, os.O_RDONLY)
+        self._llama = Llama(
+            descriptor, slots=settings.slots, context_tokens=settings.context_tokens, threads=settings.threads
+        )
+        self._prompt = [1, *self._llama.tokenise(PROMPT, special=False)]
+
+    def run(self, streams: int, tokens: int, temperature: float) -> Rate:
+        """Compute `streams` answers of `tokens` tokens."""
+        llama, prompt = self._llama, self._prompt
+        samplers = [_chain(temperature, seed) for seed in range(streams)]
+        wall, processor = time.perf_counter(), time.process_time()
+        spans: list[Span] = [(slot, 0, prompt, True) for slot in range(streams)]
+        for place in range(len(prompt), len(prompt) + tokens):
+            llama.decode(spans)
+            last = [
+                api.llama_sampler_sample(sampler, llama.context, row)
+                for sampler, row in zip(samplers, _rows(spans), strict=True)
+            ]
+            spans = [(slot, place, [token], True) for slot, token in enumerate(last)]
+        rate = Rate(
+            (time.perf_counter() - wall) / tokens / streams, (time.process_time() - processor) / tokens / streams
+        )
+        for slot, sampler in enumerate(samplers):
+            llama.forget(slot)
+            api.llama_sampler_free(sampler)
+        return rate
+
+
+def _chain(temperature: float, seed: int) -> Any:
+    chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+    if temperature:
+        api.llama_sampler_chain_add(chain, api.llama_sampler_init_temp(temperature))
+        api.llama_sampler_chain_add(chain, api.llama_sampler_init_dist(seed))
+    else:
+        api.llama_sampler_chain_add(chain, api.llama_sampler_init_greedy())
+    return chain
+
+
+def _rows(spans: Sequence[Span]) -> Iterator[int]:
+    """Where in the batch each span's last token is."""
+    return (count - 1 for count in itertools.accumulate(len(tokens) for _, _, tokens, _ in spans))
+
+
+async def through(engine: Engine, child: int, streams: int, tokens: int, temperature: float) -> Rate:
+    """The same by the engine, whose child has this process id."""
 
     async def one(number: int) -> int:
         request = Generate(
@@ -62,9 +118,11 @@ async def through(engine: Engine, streams: int, tokens: int, temperature: float)
                 count += len(getattr(piece, "tokens", ()))
         return count
 
-    began = time.perf_counter()
-    counts = await asyncio.gather(*(one(number) for number in range(streams)))
-    return sum(counts) / (time.perf_counter() - began)
+    wall, processor = time.perf_counter(), time.process_time() + processor_seconds(child)
+    count = sum(await asyncio.gather(*(one(number) for number in range(streams))))
+    return Rate(
+        (time.perf_counter() - wall) / count, (time.process_time() + processor_seconds(child) - processor) / count
+    )
 
 
 async def shared_prefix(engine: Engine, tokens: int, rounds: int) -> tuple[float, float, int, int]:
@@ -87,25 +145,49 @@ async def shared_prefix(engine: Engine, tokens: int, rounds: int) -> tuple[float
     return statistics.median(fresh), statistics.median(again), reused, of
 
 
-async def measure(settings: EngineSettings, *, tokens: int, rounds: int) -> list[tuple[str, float, float, float]]:
-    """Rows of the table: streams, direct, engine greedy, engine at temperature 1."""
+async def measure(settings: EngineSettings, *, tokens: int, rounds: int) -> list[str]:
+    """Rows of the table."""
+    set_log(print)
     began = time.perf_counter()
     async with Engine(settings, clock=SystemClock(), entropy=entropy, on_died=print) as engine:
         print(f"engine ready after {time.perf_counter() - began:.2f} s: {engine.model.engine}")
-        set_log(print)
-        model = Llama(os.open(settings.model, os.O_RDONLY), slots=8, context_tokens=CONTEXT, threads=settings.threads)
-        rows = []
-        for streams in (1, 8):
+        direct, child, rows = Direct(settings), _child(), []
+        for streams, temperature in itertools.product((1, 8), (0.0, 1.0)):
             found = [
-                (
-                    direct(model, streams, tokens),
-                    await through(engine, streams, tokens, 0.0),
-                    await through(engine, streams, tokens, 1.0),
-                )
+                (direct.run(streams, tokens, temperature), await through(engine, child, streams, tokens, temperature))
                 for _ in range(rounds)
             ]
-            rows.append((str(streams), *(statistics.median(column) for column in zip(*found, strict=True))))
+            plain, ours = (1 / statistics.median(rate.wall for rate in column) for column in zip(*found, strict=True))
+            wall = statistics.median(bare.wall / whole.wall for bare, whole in found)
+            processor = statistics.median(bare.processor / whole.processor for bare, whole in found)
+            rows.append(f"| {streams} | {temperature:g} | {plain:.1f} | {ours:.1f} | {wall:.3f} | {processor:.3f} |")
     return rows
+
+
+def _child() -> int:
+    """The process id of the engine: our youngest descendant."""
+    pid = os.getpid()
+    while children := _children(pid):
+        pid = children[-1]
+    return pid
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def sampling(options: Sampling, vocabulary: int, *, rounds: int = 50) -> float:
+    """Microseconds of processor time for one token; a third of the logits are noise, forty stand out, as in life."""
+    random = np.random.default_rng(vocabulary)
+    logits = (random.standard_normal(vocabulary) * 2).astype(np.float32)
+    logits[random.choice(vocabulary, 40, replace=False)] += np.linspace(6, 16, 40, dtype=np.float32)
+    sampler = Sampler(Seed(bytes(32)), options, range(100))
+    times = []
+    for place in range(rounds):
+        began = time.process_time()
+        sampler.choose(logits, place)
+        times.append(time.process_time() - began)
+    return statistics.median(times) * 1e6
 
 
 def main() -> None:
@@ -122,14 +204,14 @@ def main() -> None:
         rows = asyncio.run(measure(settings, tokens=options.tokens, rounds=options.rounds))
         long = dataclasses.replace(settings, slots=2, context_tokens=PREFIX + 256)
         fresh, again, reused, of = asyncio.run(reuse(long, options.rounds))
-    print("| streams | direct tokens/s | engine T=0 | ratio | engine T=1 | ratio |\n|---|---|---|---|---|---|")
-    for streams, plain, greedy, sampled in rows:
-        print(
-            f"| {streams} | {plain:.1f} | {greedy:.1f} | {greedy / plain:.3f} | {sampled:.1f} | {sampled / plain:.3f} |"
-        )
-
+    print("| streams | T | direct tokens/s | engine tokens/s | ratio | ratio by processor time |")
+    print("\n".join(["|---|---|---|---|---|---|", *rows]))
     print(f"\na prompt of {of} tokens: {fresh:.3f} s; one with {reused} of them seen before: {again:.4f} s, ", end="")
-    print(f"{1 - again / fresh:.1%} less")
+    print(f"{1 - again / fresh:.1%} less\n\n| tokens known | " + " | ".join(OPTIONS) + " |")
+    print("|---" * (1 + len(OPTIONS)) + "|")
+    for vocabulary in (512, 8192, 32_000, 128_256, 262_144):
+        costs = " | ".join(f"{sampling(each, vocabulary):.0f} us" for each in OPTIONS.values())
+        print(f"| {vocabulary} | {costs} |")
 
 
 async def reuse(settings: EngineSettings, rounds: int) -> tuple[float, float, int, int]:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,14 @@ class Answer:
 class Mesh:
     """A running `haif up`."""
 
-    def __init__(self, state: Path, model: Path | str, threads: int) -> None:
+    def __init__(
+        self, state: Path, model: Path | str, threads: int, *, environment: Mapping[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-m", "haif.cli.main", "up", "--json", "--workers", "1", "--state", str(state)]
         self.process = subprocess.Popen(
-            [*command, "--model", str(model), "--threads", str(threads)], stdout=subprocess.PIPE, text=True
-        )
+            [*command, "--model", str(model), "--threads", str(threads)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
         assert self.process.stdout is not None
         began = time.monotonic()
         self.card = json.loads(self.process.stdout.readline())

@@ -10,16 +10,22 @@ from pathlib import Path
 from benchmarks.mesh import machine
 
 RESULTS = Path(__file__).parent / "results"
-ALL = ("mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "nat")
+ALL = (
+    "mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "failover",
+    "nat",
+)  # fmt: skip
+LONG = ("engines",)  # builds llama.cpp's own programs first, and is run when named
 
 
 def main() -> int:
     """Run those that were named, or all; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {', '.join(ALL)})")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which (default: {', '.join(ALL)}; besides: {', '.join(LONG)})"
+    )
     parser.add_argument("--write", action="store_true", help="keep the tables in benchmarks/results/")
     options = parser.parse_args()
-    unknown = set(options.names) - set(ALL)
+    unknown = set(options.names) - {*ALL, *LONG}
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     for name in options.names or ALL:

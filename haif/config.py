@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from haif.base import limits
+from haif.base.confinement import LEVELS
 from haif.base.errors import Misuse
 from haif.base.machine import Address
 
@@ -93,6 +94,13 @@ class OrchestratorSettings(Common):
     relays: tuple[str, ...] = _setting((), RELAYS)
     models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
+    sandbox_min: str = _setting(
+        "none", "none, reduced or full: jobs go only to workers who sign that their engine's jail has this level"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_level(self.sandbox_min, LEVELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +114,16 @@ class WorkerSettings(Common):
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
     threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+    sandbox_min: str = _setting("reduced", "reduced or full: serve only in a jail of this level (`--probe` shows it)")
     insecure_no_sandbox: bool = _setting(
         False, "serve even where no jail can be built around the engine: code in a model is then code as this user"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_level(self.sandbox_min, LEVELS[1:])
+        if self.insecure_no_sandbox and self.sandbox_min != LEVELS[1]:
+            raise Misuse("--insecure-no-sandbox and --sandbox-min full contradict each other: leave one out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +132,15 @@ class GatewaySettings(Common):
 
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator to submit jobs to")
     http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
+    first_token_ms: int = _setting(
+        int(limits.FIRST_TOKEN_SECONDS * 1000), "milliseconds after which another worker takes over from a silent one"
+    )
+    token_ms: int = _setting(int(limits.TOKEN_SECONDS * 1000), "the same between two tokens of an answer")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.first_token_ms and self.token_ms):
+            raise Misuse("--first-token-ms and --token-ms: a worker needs more than 0 milliseconds for a token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +164,11 @@ SECTIONS: dict[type[Common], str] = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COMMON = {each.name for each in dataclasses.fields(Common)}
+
+
+def _check_level(level: str, allowed: tuple[str, ...]) -> None:
+    if level not in allowed:
+        raise Misuse(f"--sandbox-min: wanted one of {', '.join(allowed)}, got {level!r}")
 
 
 def state_dir() -> Path:

@@ -1,4 +1,6 @@
-"""What others make of the same work, each in an environment of its own under .build/peers, made when first asked for.
+"""What others make of the same work, each in an environment of its own, made when first asked for.
+
+They are kept in .build/peers, or in the folder that HAIF_PEERS names.
 
 A peer prints one line of JSON. Where it cannot be had (no Node.js, no network), the benchmark says so and goes on.
 """
@@ -6,6 +8,7 @@ A peer prints one line of JSON. Where it cannot be had (no Node.js, no network),
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BUILD = HERE.parents[1] / ".build" / "peers"
+BUILD = Path(os.environ.get("HAIF_PEERS") or HERE.parents[1] / ".build" / "peers")
 
 
 def aioquic() -> dict[str, float] | str:

@@ -8,11 +8,13 @@ order) without floats or tags: exactly one byte string means one value.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import cbor2
 import msgpack
 import msgspec
+from msgspec import inspect
 
 from haif.base import limits
 from haif.base.errors import Malformed, Oversize
@@ -48,6 +50,44 @@ def encode(message: Message) -> bytes:
 def decode(kind: type[T], data: bytes, *, size_max: int = limits.MESSAGE_BYTES_MAX) -> T:
     """A message of type `kind` from untrusted msgpack bytes. Raises `Oversize` or `Malformed`."""
     return _typed(kind, decode_any(data, size_max=size_max))
+
+
+def decode_flat(kind: type[T], data: bytes, *, size_max: int) -> T:
+    """The same in one pass, a tenth of the work, for a kind that has neither maps nor fields of any type.
+
+    Its type then bounds the depth, and `size_max`, at most `limits.MESSAGE_ITEMS_MAX`, the length of its arrays. Raises
+    `Oversize` or `Malformed`.
+    """
+    assert size_max <= limits.MESSAGE_ITEMS_MAX, "an element takes a byte at least"
+    if len(data) > size_max:
+        raise Oversize(f"a message of {len(data)} bytes is over the limit of {size_max}")
+    decoder: msgspec.msgpack.Decoder[T] = _flat_decoder(cast("Any", kind))
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise Malformed(f"not a {kind.__name__}: {error}") from None
+
+
+@cache
+def _flat_decoder(kind: Any) -> Any:
+    assert _is_flat(inspect.type_info(kind)), f"{kind.__name__} has a map, or a field of any type"
+    return msgspec.msgpack.Decoder(kind, dec_hook=_decode_id, ext_hook=_no_extension)
+
+
+def _is_flat(kind: inspect.Type) -> bool:
+    match kind:
+        case inspect.StructType(fields=fields):
+            return all(_is_flat(field.type) for field in fields)
+        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
+            return _is_flat(item)
+        case inspect.UnionType(types=types):
+            return all(map(_is_flat, types))
+        case inspect.CustomType(cls=cls):
+            return issubclass(cls, FixedBytes)
+        case _:
+            return isinstance(
+                kind, inspect.NoneType | inspect.BoolType | inspect.IntType | inspect.StrType | inspect.BytesType
+            )
 
 
 def encode_any(value: Any) -> bytes:

@@ -3,7 +3,8 @@
     HaifError
     ├─ Misuse       we called ourselves wrongly; our bug: never retried, never sent to a peer
     ├─ PeerFault    a peer broke the protocol; carries the peer
-    │               BadSignature Replayed Expired Oversize Malformed WrongState Equivocated
+    │               BadSignature BadProof Replayed Expired Oversize Malformed WrongState
+    │               Equivocated
     ├─ Refusal      someone legitimately said no; carries a public code
     │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest
     │               ContextTooLong Unsupported MustWait Conflict
@@ -30,6 +31,7 @@ class Reason(StrEnum):
 
     MISUSE = "misuse"
     BAD_SIGNATURE = "bad_signature"
+    BAD_PROOF = "bad_proof"
     REPLAYED = "replayed"
     EXPIRED = "expired"
     OVERSIZE = "oversize"
@@ -82,6 +84,12 @@ class BadSignature(PeerFault):
     """A signature, certificate or authentication tag does not verify."""
 
     reason = Reason.BAD_SIGNATURE
+
+
+class BadProof(PeerFault):
+    """A proof does not show what it is said to show."""
+
+    reason = Reason.BAD_PROOF
 
 
 class Replayed(PeerFault):
@@ -238,20 +246,22 @@ class JournalBroken(Corruption):
 
 
 LEAVES: tuple[type[HaifError], ...] = (
-    Misuse, BadSignature, Replayed, Expired, Oversize, Malformed, WrongState, Equivocated,
+    Misuse, BadSignature, BadProof, Replayed, Expired, Oversize, Malformed, WrongState, Equivocated,
     Unauthenticated, Forbidden, OverQuota, Overloaded, UnknownModel, InvalidRequest, ContextTooLong, Unsupported,
     MustWait, Conflict, Timeout, ConnectionLost, NoWorker, EngineDied, DigestMismatch, JournalBroken,
 )  # fmt: skip
 BY_REASON: dict[Reason, type[HaifError]] = {leaf.reason: leaf for leaf in LEAVES}
 
 
-def from_reason(code: str, message: str, retry_after: float | None = None) -> HaifError:
+def from_reason(code: str, message: str, retry_after: float | None = None, param: str | None = None) -> HaifError:
     """The error a peer's reply names. A code we do not know is a `Malformed`: unknown means no."""
     try:
         leaf = BY_REASON[Reason(code)]
     except ValueError:
         return Malformed(f"the peer answered with the unknown error code {code[:40]!r}: {message}")
-    if issubclass(leaf, Refusal | Unavailable):
+    if issubclass(leaf, Refusal):
+        return leaf(message, param=param, retry_after=retry_after)
+    if issubclass(leaf, Unavailable):
         return leaf(message, retry_after=retry_after)
     return leaf(message)
 

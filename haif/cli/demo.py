@@ -72,4 +72,4 @@ def _show(receipt: dict[str, str], text: str) -> None:
     print("\nThe receipt, checked here and now:")
     for name, value in describe(checked):
         print(f"  {name:<14} {value}")
-    print(proves(text_checked=True))
+    print(proves(text_checked=True, resumed=checked.receipt.payload.resumed))

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import haif
 from haif.base.errors import (
@@ -44,7 +44,15 @@ EXIT_CODE_HELP = "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that suggests the verb that was probably meant."""
+    """argparse that suggests the verb or the flag that was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse here what this verb does not know; argparse would leave it to the root, which knows no flags."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"{unknown[0]!r} means nothing here." + (f" Did you mean {close[0]}?" if close else ""))
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what to do, and leave with 2."""

@@ -4,7 +4,8 @@
    honour. In a closed network whose root key is here, each is admitted in its role.
 2. The orchestrator starts and is the DHT's first node; gateway and workers start with its address as their only clue.
 3. The mesh is ready when the gateway says so: it found the orchestrator, and the orchestrator a live worker.
-4. A role that ends unasked is started again, with the DHT addresses of those still there.
+4. A role that ends unasked is started again, with the DHT addresses of those still there, after a pause that doubles
+   where it goes on ending.
 5. At the end every role is asked to drain, and after `STOP_SECONDS` made to. Roles also stop by themselves when the
    supervisor dies, because their standard input ends.
 """
@@ -34,6 +35,8 @@ from haif.telemetry.targets import scrape_targets
 READY_SECONDS = 120.0  # a large model takes this long to hash and load
 STOP_SECONDS = 1.6
 RESTART_SECONDS = 1.0
+RESTART_SECONDS_MAX = 60.0
+_HEALTHY_SECONDS = 60.0  # a role that was up so long may be started again at once
 _POLL_SECONDS = 0.02
 _LOG_BYTES_MAX = 1 << 20  # a role that is started again adds to its log until here; then it begins anew
 CARD = "up.json"  # what `haif chat` needs, while the mesh runs
@@ -185,12 +188,18 @@ class Mesh:
 
     async def _keep(self, role: Role) -> None:
         """Start a role again whenever it ends unasked."""
+        pause = RESTART_SECONDS
+        clock = asyncio.get_running_loop().time
         while role.process is not None:
+            begun = clock()
             code = await role.process.wait()
             if self._stopping:
                 return
-            self._report(f"{role.name} ended ({_cause(code)}); starting it again")
-            await asyncio.sleep(RESTART_SECONDS)
+            if clock() - begun > _HEALTHY_SECONDS:
+                pause = RESTART_SECONDS
+            self._report(f"{role.name} ended ({_cause(code)}); starting it again in {pause:g} s")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RESTART_SECONDS_MAX)
             try:
                 await self._start(role)
                 self._write_cards()

@@ -42,13 +42,13 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dict(describe(checked))))
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
-        print(proves(text_checked=arguments.text is not None))
+        print(proves(text_checked=arguments.text is not None, resumed=checked.receipt.payload.resumed))
     return 0
 
 
 def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     """The facts of a checked bundle, as (name, value) rows for people and machines."""
-    said = checked.receipt.payload
+    said, terms = checked.receipt.payload, checked.reservation.payload
     return [
         ("job", f"{said.job}"),
         ("worker", str(checked.receipt.signer)),
@@ -57,21 +57,30 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("model_digest", str(said.model)),
         ("prompt_tokens", said.prompt_tokens),
         ("tokens", said.completion_tokens),
+        ("resumed_after", said.resumed),
         ("finish_reason", said.finish_reason),
+        ("seed", "drawn: nobody chose it (RFC 9381)" if terms.tenant_seed is None else f"given: {terms.tenant_seed}"),
         ("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.started / 1000))),
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),
-        ("sandbox", said.sandbox),
+        ("sandbox", str(said.sandbox)),
         ("signature", "Ed25519 (COSE_Sign1): worker, orchestrator and gateway all verify"),
     ]
 
 
-def proves(*, text_checked: bool) -> str:
-    """What the check showed and what it did not, in words."""
+def proves(*, text_checked: bool, resumed: int) -> str:
+    """What the check showed and what it did not, in words. `resumed`: how many tokens were an earlier worker's."""
+    first = (
+        f"parts     the first {resumed} tokens came from a worker that failed and signed nothing: the gateway vouches\n"
+        "          for them, the worker for what follows them and for having gone on after exactly these\n"
+        if resumed
+        else ""
+    )
     text = "yes, exactly the text given" if text_checked else "not checked (give it with --text FILE)"
     return (
         "\nproved    this worker signed that it ran this model for this reserved request, and the gateway\n"
         "          countersigned that it received exactly this output\n"
+        f"{first}"
         f"answer    {text}\n"
         "not shown that the worker really executed this model: that takes recomputation by others (audits),\n"
         "          which this version of HAIF does not do yet"

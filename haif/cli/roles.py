@@ -24,12 +24,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         config.add_flags(verb, kind)
         verb.add_argument("--json", action="store_true", help="print one JSON line when ready, and nothing else")
         verb.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
+        if role == "worker":
+            verb.add_argument("--probe", action="store_true", help="print which jail this machine can build, and stop")
         verb.set_defaults(handler=_run, role=role)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     kind, _ = ROLES[arguments.role]
     settings = config.load(kind, vars(arguments))
+    if isinstance(settings, config.WorkerSettings) and arguments.probe:
+        from haif.cli.probe import probe
+
+        return probe(settings, as_json=arguments.json)
 
     from haif.node.run import run
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from haif import config
 from haif.base import limits
+from haif.base.confinement import LEVELS
 from haif.base.errors import InvalidRequest, Misuse
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("--burst", limits.TENANT_BURST_REQUESTS, "requests at once"),
     ):
         create.add_argument(flag, type=int, default=default, help=f"{text} (default: {default})")
+    create.add_argument(
+        "--sandbox-min", choices=LEVELS, default="none",
+        help="level that the jail of every worker must have that answers this tenant (default: none)",
+    )  # fmt: skip
     listing = verbs.add_parser("ls", help="list tenants and the ids of their keys; keys themselves are not kept")
     revoke = verbs.add_parser("revoke", help="end a key, or all keys of a tenant, within 5 seconds")
     revoke.add_argument("tenant", metavar="NAME|KEYID")
@@ -45,7 +50,7 @@ def _create(arguments: argparse.Namespace) -> int:
     from haif.gateway.tenants import Tenant, check_tenant
 
     try:
-        tenant = check_tenant(Tenant(arguments.tenant, arguments.rpm, arguments.burst))
+        tenant = check_tenant(Tenant(arguments.tenant, arguments.rpm, arguments.burst, arguments.sandbox_min))
     except InvalidRequest as error:
         raise Misuse(error.message) from None
     key, text = _with_store(arguments, lambda store: store.create(tenant))
@@ -63,8 +68,9 @@ def _list(arguments: argparse.Namespace) -> int:
         print(json.dumps([_view(key) for key in keys]))
         return 0
     for key in keys:
-        state = "revoked" if key.revoked else "live"
-        print(f"{key.tenant.name:<24} {key.id}  {state:<7}  {key.tenant.rpm}/min, burst {key.tenant.burst}")
+        tenant, state = key.tenant, "revoked" if key.revoked else "live"
+        terms = f"{tenant.rpm}/min, burst {tenant.burst}, sandbox {tenant.sandbox_min}"
+        print(f"{tenant.name:<24} {key.id}  {state:<7}  {terms}")
     if not keys:
         print("no tenants yet; `haif tenant create NAME` makes one", file=sys.stderr)
     return 0
@@ -98,5 +104,5 @@ def _with_store(arguments: argparse.Namespace, work: Callable[[TenantStore], Awa
 def _view(key: Key) -> dict[str, Any]:
     return {
         "tenant": key.tenant.name, "id": key.id, "rpm": key.tenant.rpm, "burst": key.tenant.burst,
-        "created": key.created, "revoked": key.revoked,
+        "sandbox_min": key.tenant.sandbox_min, "created": key.created, "revoked": key.revoked,
     }  # fmt: skip

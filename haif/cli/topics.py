@@ -74,8 +74,11 @@ def _where(place: Place) -> str:
 def _plain(value: object) -> object:
     from haif.base.ids import FixedBytes
     from haif.protocol.reach import Place
+    from haif.protocol.sandbox import Sandbox
 
     if isinstance(value, FixedBytes):
+        return str(value)
+    if isinstance(value, Sandbox):
         return str(value)
     if isinstance(value, Place):
         return _where(value)

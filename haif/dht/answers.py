@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -36,10 +36,11 @@ from haif.identity.signing import Verified
 from haif.protocol.records import Record, open_record
 
 _RECORD_OVERHEAD = 3  # msgpack head of a byte string
+_COMMANDS = frozenset(Command)
+_FOR_THE_PROVEN = frozenset({Command.PUT, Command.WATCH, Command.DIALBACK})
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """What to send back, what was refused on the way, and what was stored. `aside` goes to another port of theirs."""
 
     data: bytes
@@ -48,8 +49,7 @@ class Answered:
     aside: tuple[bytes, Address] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A query, and what its answers have in common."""
 
     query: Query
@@ -84,15 +84,13 @@ class Answerer:
 
     def answer(self, datagram: Datagram, query: Query, source: Address, now: Instant, wall: WallTime) -> Answered:
         """The datagram that answers this query."""
-        if query.command not in Command._value2member_map_:
+        if query.command not in _COMMANDS:
             return _error(datagram, ErrorCode.UNSUPPORTED, Unsupported(f"command {query.command} is unknown"))
         proven = self._tokens.recognises(query.token, source, query.sender, query.target, now)
         token = self._tokens.mint(source, query.sender, query.target, now)
-        retry = messages.write(Kind.RETRY, datagram.tid, token)
-        if query.command in {Command.PUT, Command.WATCH} and not proven:
-            return Answered(retry, Unauthenticated("a record or a watch came without a token for its address"))
-        if query.command == Command.DIALBACK and not proven:
-            return Answered(retry)
+        if query.command in _FOR_THE_PROVEN and not proven:
+            unproven = Unauthenticated("a record or a watch came without a token for its address")
+            return _retry(datagram, token, None if query.command == Command.DIALBACK else unproven)
         if not self._budget.take(source, now):
             busy = Overloaded("this subnet has asked for too many signatures")
             return _error(datagram, ErrorCode.OVERLOADED, busy)
@@ -106,7 +104,7 @@ class Answerer:
         else:
             reply, fault, stored = self._reply(asked), None, None
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
-            return Answered(retry)
+            return _retry(datagram, token)
         return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored, aside)
 
     def notices(self, record: Verified[Record], now: Instant) -> Iterator[tuple[bytes, Address]]:
@@ -117,7 +115,7 @@ class Answerer:
                 yield messages.sign_notice(self._identity, self._net, handle, topic, record.evidence), watcher
 
     def _reply(self, asked: _Asked) -> Reply:
-        match Command(asked.query.command):
+        match asked.query.command:
             case Command.FIND:
                 return self._contacts(asked)
             case Command.GET:
@@ -209,6 +207,10 @@ class Answerer:
             ticket=self.tickets.issue(claim, promised),
             wait_ms=max(0, min(math.ceil((promised.due - now) * 1000), messages.WAIT_MS_MAX)),
         )
+
+
+def _retry(datagram: Datagram, token: bytes, fault: HaifError | None = None) -> Answered:
+    return Answered(messages.write(Kind.RETRY, datagram.tid, token), fault)
 
 
 def _error(datagram: Datagram, code: ErrorCode, fault: HaifError) -> Answered:

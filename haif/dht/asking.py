@@ -61,6 +61,7 @@ class Asker:
         self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
+        self.bars = self._penalties.bars  # whether a contact is to be left alone
         self._challenged: set[PeerId] = set()
         self.lost = Lost()
         self.outgoing: deque[tuple[bytes, Address]] = deque()
@@ -82,10 +83,6 @@ class Asker:
             return
         self._challenged.add(contact.peer)
         self.send(Ask(contact.peer, contact.address, Command.PING, self._id), None, now)
-
-    def bars(self, contact: Contact, now: Instant) -> bool:
-        """Whether a contact is to be left alone."""
-        return self._penalties.bars(contact, now)
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Leave these peers alone, and no others for such a reason."""

@@ -120,7 +120,7 @@ class Attention:
 
     def wake_at(self) -> Instant | None:
         """When something is due."""
-        return min((self._due(watch) for watch in self._topics.values()), default=None)
+        return min(map(self._due, self._topics.values())) if self._topics else None
 
     def wake(self, now: Instant) -> None:
         """Read what is due to be read, and tell of what has expired."""

@@ -35,10 +35,13 @@ class SigningBudget:
     def take(self, source: Address, now: Instant) -> bool:
         """Spend one signature on this source, or refuse."""
         key = subnet(source)
-        bucket = self._subnets.setdefault(key, _Bucket(limits.DHT_SIGNATURES_BURST, now))
-        self._subnets.move_to_end(key)
-        if len(self._subnets) > limits.DHT_SUBNETS_MAX:
-            self._subnets.popitem(last=False)
+        bucket = self._subnets.get(key)
+        if bucket is None:
+            bucket = self._subnets[key] = _Bucket(limits.DHT_SIGNATURES_BURST, now)
+            if len(self._subnets) > limits.DHT_SUBNETS_MAX:
+                self._subnets.popitem(last=False)
+        else:
+            self._subnets.move_to_end(key)
         if not bucket.take(now, limits.DHT_SIGNATURES_PER_SECOND, limits.DHT_SIGNATURES_BURST):
             return False
         total = limits.DHT_SIGNATURES_TOTAL_PER_SECOND

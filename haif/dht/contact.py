@@ -63,6 +63,7 @@ def unpack_address(data: bytes) -> Address:
     return str(ip), port
 
 
+@lru_cache(maxsize=limits.DHT_IDS_CACHED)
 def subnet(address: Address) -> bytes:
     """What one party is likely to own: the /24 of an IPv4 address, the /56 of an IPv6 one, one port of this machine."""
     packed = pack_address(address)
@@ -73,28 +74,22 @@ def subnet(address: Address) -> bytes:
 
 def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:
     """As many contacts as fit, in the order given."""
-    pieces: list[bytes] = []
-    room = bytes_max
-    for contact in contacts:
-        piece = _pack(contact)
-        room -= len(piece)
-        if room < 0:
-            break
-        pieces.append(piece)
+    pieces = list(map(_pack, contacts))
+    while sum(map(len, pieces)) > bytes_max:
+        pieces.pop()
     return b"".join(pieces)
 
 
 def unpack_contacts(data: bytes, count_max: int = limits.DHT_K) -> list[Contact]:
     """The contacts in these bytes. Raises `Malformed` for bytes left over, a bad address or more than `count_max`."""
     contacts: list[Contact] = []
-    at = 0
+    at, family_at = 0, PeerId.size
     while at < len(data):
         if len(contacts) == count_max:
             raise Malformed(f"more than {count_max} contacts")
-        family = data[at + PeerId.size] if at + PeerId.size < len(data) else 0
-        end = at + PeerId.size + _ADDRESS_BYTES.get(family, 0)
-        contacts.append(_unpack(data[at:end]))
-        at = end
+        end = family_at + (_ADDRESS_BYTES.get(data[family_at], 0) if family_at < len(data) else 0)
+        contacts.append(_unpack(data[at:end]))  # refuses one cut short
+        at, family_at = end, end + PeerId.size
     return contacts
 
 
@@ -105,5 +100,5 @@ def _pack(contact: Contact) -> bytes:
 
 @lru_cache(maxsize=limits.DHT_IDS_CACHED)
 def _unpack(data: bytes) -> Contact:
-    address = unpack_address(data[PeerId.size :])  # refuses a contact cut short
+    address = unpack_address(data[PeerId.size :])
     return Contact(PeerId(data[: PeerId.size]), address)

@@ -70,8 +70,12 @@ class Crowd:
         name.is_vouched = name.is_vouched or inwards
         if namer is None:
             name.is_known = True
-        elif (by := self._namers.setdefault(namer, _Namer(by_insider))) not in name.namers:
-            name.namers.append(by)
+        else:
+            by = self._namers.get(namer)
+            if by is None:
+                by = self._namers[namer] = _Namer(by_insider)
+            if by not in name.namers:
+                name.namers.append(by)
         return True
 
     def asked(self, contact: Contact) -> None:

@@ -5,33 +5,30 @@ which more than k nodes should be (at most two of each narrow network), or a sam
 and `witnesses` around it. Whoever grinds ids next to a key fills the k closest, not the region; whoever fills the
 region (as in arXiv 2505.01139) does not fill its surroundings, where everybody inside is known.
 
-Candidates are kept per peer *and* address, so that a false address given for a true peer fails alone. Nothing a peer
-says about others ends the lookup: only answers do, and answers are signed. The number of candidates is bounded by
-`limits.LOOKUP_QUERIES_MAX` replies of k contacts each.
+Nothing a peer says about others ends the lookup: only answers do, and answers are signed.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
-from itertools import islice
+from typing import NamedTuple
 
 from haif.base import limits
+from haif.base.errors import Malformed
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
+from haif.dht.candidates import Answer, Candidate, Candidates, State
 from haif.dht.contact import Contact, node_id, unpack_contacts
 from haif.dht.crowd import Crowd
-from haif.dht.diversity import Scope, networks
+from haif.dht.diversity import Scope
 from haif.dht.messages import Command, Reply
 from haif.dht.witnesses import Witnesses
 
 _CROWDED_MAX = 1 << 254  # a region wider than this has no surroundings where witnesses could stand
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A query an operation wants sent. `peer` None: whoever listens there (a bootstrap address)."""
 
     peer: PeerId | None
@@ -40,15 +37,6 @@ class Ask:
     target: Digest
     argument: bytes = b""
     token: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a peer said: where it is, the token it gave us, how many records it holds for the target."""
-
-    contact: Contact
-    token: bytes
-    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +52,6 @@ class Extent:
     thorough: bool = False
     broad: bool = False
     exempt: Scope = Scope.LOOPBACK
-
-
-class _State(Enum):
-    NEW = auto()
-    ASKED = auto()
-    SLOW = auto()  # asked, past its timeout: it may still answer but holds no slot
-    ANSWERED = auto()
-    FAILED = auto()
 
 
 class Lookup:
@@ -99,39 +79,38 @@ class Lookup:
         self._region = extent.region if extent.thorough else 0
         self._watchful = extent.thorough or extent.broad  # whether it matters who has named whom
         self._verdict: bool | None = None  # whether the closest set has answered; None: to be looked at again
-        self._order: list[tuple[int, Contact, bytes]] = []  # distance, who, narrow network (empty: exempt)
-        self._states: dict[Contact, _State] = {}
-        self._hops: dict[Contact, int] = {}
-        self._answers: dict[PeerId, Answer] = {}
+        self._candidates = Candidates(self._region, extent.exempt)
+        self._known, self._answers = self._candidates.known, self._candidates.answers
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
         for contact in seeds:
             self.add(contact)
 
-    def add(self, contact: Contact, namer: Contact | None = None) -> None:
+    def add(self, contact: Contact, namer: Candidate | None = None) -> None:
         """Consider a contact, named by somebody who answered or by our own table."""
-        is_known = contact in self._states
-        if (is_known and not self._watchful) or contact.peer == self._own or self._barred(contact):
+        known = self._known.get(contact)
+        if (known is not None and not self._watchful) or contact.peer == self._own or self._barred(contact):
             return
-        distance = self._distance(contact)
+        distance = node_id(contact.peer) ^ self._key if known is None else known.distance
         if self._watchful and not self._named(contact, namer, distance):
             return
-        if not is_known:
-            self._states[contact] = _State.NEW
-            self._hops[contact] = 1 if namer is None else self._hops[namer] + 1
-            narrow, _, scope = networks(contact.address)
-            counted = narrow if scope < self._extent.exempt else b""
-            insort(self._order, (distance, contact, counted))
+        if known is None:
+            self._candidates.add(contact, distance, 1 if namer is None else namer.hops + 1)
             self._verdict = None
 
-    def _named(self, contact: Contact, namer: Contact | None, distance: int) -> bool:
+    def _named(self, contact: Contact, namer: Candidate | None, distance: int) -> bool:
         """Note who has named whom. Whether the name may be believed."""
-        by = self._distance(namer) if namer is not None else distance
-        inside, by_insider = distance < self._region, namer is not None and by < self._region
-        inwards = by.bit_length() > distance.bit_length()
-        if not self._crowd.named(contact, namer, inside=inside, by_insider=by_insider, inwards=inwards):
+        inside, region = distance < self._region, self._region
+        if namer is None:
+            believed = self._crowd.named(contact, None, inside=inside, by_insider=False, inwards=False)
+        else:
+            believed = self._crowd.named(
+                contact, namer.contact, inside=inside, by_insider=namer.distance < region,
+                inwards=namer.distance.bit_length() > distance.bit_length(),
+            )  # fmt: skip
+        if not believed:
             return False
-        if not inside and contact not in self._states:
+        if not inside and contact not in self._known:
             self._witnesses.add(distance, contact, self._crowd.lot(contact))
         return True
 
@@ -155,11 +134,12 @@ class Lookup:
         window = self._window
         if self._in_flight >= window:
             return asks
-        for contact in self._wanted():
+        for candidate in self._wanted():
             if self._in_flight >= window or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
-            if self._states[contact] is _State.NEW and contact.peer not in self._answers:
-                self._states[contact] = _State.ASKED
+            contact = candidate.contact
+            if candidate.state is State.NEW and contact.peer not in self._answers:
+                candidate.state = State.ASKED
                 if self._watchful:
                     self._crowd.asked(contact)
                     self._witnesses.met(contact, self._crowd.lot(contact))
@@ -171,31 +151,35 @@ class Lookup:
 
     def answered(self, contact: Contact, reply: Reply) -> None:
         """A peer answered. Raises `Malformed` if its contacts do not parse; then it counts as failed."""
+        candidate = self._known[contact]
         try:
             heard = unpack_contacts(reply.contacts)
-        finally:
-            self._settle(contact, _State.FAILED)
-        self._states[contact] = _State.ANSWERED
-        self._answers[contact.peer] = Answer(contact, reply.token, reply.held)
-        self._verdict = None
+        except Malformed:
+            self.failed(contact)
+            raise
+        self._settle(candidate)
+        self._candidates.answered(candidate, Answer(contact, reply.token, reply.held))
         if self._watchful:
             self._crowd.answered(contact)
             self._witnesses.answered(contact)
         for other in heard:
-            self.add(other, contact)
+            if self._watchful or other not in self._known:
+                self.add(other, candidate)
 
     def volunteered(self, contact: Contact, reply: Reply) -> None:
         """A peer answered that was asked by somebody else. Raises as `answered`."""
         self.add(contact)
-        if self._states.get(contact) is _State.NEW:
-            self._states[contact] = _State.SLOW  # it holds no slot
+        candidate = self._known.get(contact)
+        if candidate is not None and candidate.state is State.NEW:
+            candidate.state = State.SLOW  # it holds no slot
             self._waiting += 1
             self.answered(contact, reply)
 
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
-        if self._states[contact] is _State.ASKED:
-            self._states[contact] = _State.SLOW
+        candidate = self._known[contact]
+        if candidate.state is State.ASKED:
+            self._candidates.fell(candidate, State.SLOW)
             self._verdict = None
             if self._watchful:
                 self._crowd.silent(contact)
@@ -203,7 +187,9 @@ class Lookup:
 
     def failed(self, contact: Contact) -> None:
         """A peer will not answer."""
-        self._settle(contact, _State.FAILED)
+        candidate = self._known[contact]
+        self._settle(candidate)
+        self._candidates.fell(candidate, State.FAILED)
         if self._watchful:
             self._crowd.silent(contact)
             self._witnesses.failed(contact)
@@ -228,14 +214,14 @@ class Lookup:
     @property
     def hops(self) -> int:
         """How many queries in a row have led to the closest who answered: 1 if it was in our table, 0 if nobody did."""
-        nearest = next(self._closest_set(answered_only=True, region=0), None)
-        return 0 if nearest is None else self._hops[nearest]
+        nearest = self._candidates.heard(region=0)
+        return nearest[0].hops if nearest else 0
 
     def settled(self) -> list[Answer]:
         """Who is as good as sure to be among `reached`: of the nearest k/2, those with hardly a nearer one unheard."""
-        found, unheard = [], 0
-        for contact in islice(self._closest_set(), limits.DHT_K // 2):
-            answer = self._answers.get(contact.peer)
+        found, unheard = list[Answer](), 0
+        for candidate in self._closest_set()[: limits.DHT_K // 2]:
+            answer = self._answers.get(candidate.contact.peer)
             if answer is not None:
                 found.append(answer)
             elif (unheard := unheard + 1) > limits.DHT_UNHEARD_MAX:
@@ -255,10 +241,10 @@ class Lookup:
     def _judge(self) -> bool:
         answered = 0
         late = False
-        for contact in self._wanted():
-            if contact.peer in self._answers:
+        for candidate in self._wanted():
+            if candidate.contact.peer in self._answers:
                 answered += 1
-            elif self._states[contact] is _State.SLOW:
+            elif candidate.state is State.SLOW:
                 late = True
             else:
                 return False
@@ -285,17 +271,23 @@ class Lookup:
             return b""
         return (self._key ^ self._crowd.point(self._region)).to_bytes(Digest.size, "big")
 
-    def _wanted(self) -> Iterator[Contact]:
-        """Who must have answered: the closest set, and witnesses around the region; in a crowd, these first."""
+    def _wanted(self) -> Iterable[Candidate]:
+        """Who must have answered."""
+        return self._with_witnesses() if self._watchful else self._closest_set()
+
+    def _with_witnesses(self) -> Iterator[Candidate]:
+        """The closest set, and once all of it was asked, witnesses around the region; in a crowd, these first."""
         if not self._crowd.is_there:
             yield from self._closest_set()
-        if self._watchful:
-            for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.doubt):
-                answer = self._answers.get(contact.peer)
-                if answer is None or answer.contact == contact:
-                    yield contact
+        for contact in self._witnesses.drawn(self._witnesses_at, self._crowd.doubt):
+            answer = self._answers.get(contact.peer)
+            if answer is None or answer.contact == contact:
+                yield self._known[contact]
         if self._crowd.is_there:
             yield from self._closest_set()
+
+    def _closest_set(self) -> list[Candidate]:
+        return self._candidates.closest(self._crowd.wants if self._crowd.is_there else None)
 
     def _witnesses_at(self, distance: int) -> int:
         """How many witnesses to ask at this distance and up to twice that."""
@@ -305,39 +297,10 @@ class Lookup:
         return limits.DHT_SHELL_CONTACTS if everywhere or distance < 4 * self._fence else 0
 
     def _answered(self, region: int) -> list[Answer]:
-        chosen = {contact.peer: None for contact in self._closest_set(answered_only=True, region=region)}
-        return [self._answers[peer] for peer in chosen]
+        return [self._answers[candidate.contact.peer] for candidate in self._candidates.heard(region)]
 
-    def _settle(self, contact: Contact, state: _State) -> None:
-        if self._states[contact] is _State.ASKED:
+    def _settle(self, candidate: Candidate) -> None:
+        if candidate.state is State.ASKED:
             self._in_flight -= 1
         self._waiting -= 1
-        self._states[contact] = state
         self._verdict = None
-
-    def _closest_set(self, *, answered_only: bool = False, region: int | None = None) -> Iterator[Contact]:
-        """Those who have not failed, nearest first, each peer once when it has answered."""
-        region = self._region if region is None else region
-        answers, states = self._answers, self._states
-        taken: dict[bytes, int] = {}
-        crowd = self._crowd
-        count = 0
-        for distance, contact, narrow in self._order:
-            inside = distance < region
-            if not inside and (count >= limits.DHT_K or (crowd.is_there and not answered_only)):
-                return
-            answer = answers.get(contact.peer)
-            if answer is None:
-                if answered_only or states[contact] is _State.FAILED:
-                    continue
-            elif answer.contact != contact:
-                continue  # it answered elsewhere: this address was a lie, and takes nobody's place
-            if inside and not answered_only and not crowd.wants(contact):
-                continue
-            of_network = taken.get(narrow, 0) if narrow else 0
-            if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
-                continue
-            if answer is not None or states[contact] is not _State.SLOW:  # one past its timeout takes nobody's place
-                taken[narrow] = of_network + 1
-                count += of_network == 0
-            yield contact

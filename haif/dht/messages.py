@@ -41,6 +41,7 @@ _REPLY_DOMAIN: Final = b"haif/dht-reply/v1\0"
 _NOTICE_DOMAIN: Final = b"haif/dht-notice/v1\0"
 WAIT_MS_MAX: Final = math.ceil(limits.TICKET_WAIT_SECONDS_MAX * 1000)
 _REPLY_MIN: Final = SIGNATURE_BYTES + PeerId.size
+_NO_PADDING: Final = codec.encode_any(b"")  # how a query without any ends
 
 
 class Kind(IntEnum):
@@ -54,6 +55,9 @@ class Kind(IntEnum):
     NOTICE = 5
 
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
 class Command(IntEnum):
     """What a query asks for."""
 
@@ -63,6 +67,9 @@ class Command(IntEnum):
     PUT = 3  # keep this record; needs a token; the argument is a `Put`
     WATCH = 4  # as GET, and send me a NOTICE of what changes; needs a token; the argument is a handle, then the list
     DIALBACK = 5  # send this nonce to that port of the address you see me at; needs a token
+
+
+_ANSWERED_AT_LENGTH: Final = frozenset({Command.FIND, Command.GET})
 
 
 class ErrorCode(IntEnum):
@@ -124,9 +131,10 @@ def read(data: bytes) -> Datagram:
     """Check length, version and kind. Raises `Oversize` or `Malformed`."""
     if len(data) > limits.DATAGRAM_BYTES_MAX:
         raise Oversize(f"a datagram of {len(data)} bytes is over the limit of {limits.DATAGRAM_BYTES_MAX}")
-    if len(data) <= HEADER_BYTES or data[0] != VERSION or data[1] not in Kind._value2member_map_:
+    kind = _KINDS.get(data[1]) if len(data) > HEADER_BYTES and data[0] == VERSION else None
+    if kind is None:
         raise Malformed("not a datagram of this protocol")
-    return Datagram(Kind(data[1]), data[2:HEADER_BYTES], data[HEADER_BYTES:], data)
+    return Datagram(kind, data[2:HEADER_BYTES], data[HEADER_BYTES:], data)
 
 
 def write(kind: Kind, tid: bytes, rest: bytes) -> bytes:
@@ -141,17 +149,17 @@ def write_query(
     tid: bytes, command: Command, target: Digest, argument: bytes, token: bytes | None, sender: PeerId | None
 ) -> bytes:
     """A query, padded if its reply may be long and no token proves our address."""
-    query = Query(command, target, argument, token, sender, b"")
-    data = write(Kind.QUERY, tid, codec.encode(query))
-    if command not in {Command.FIND, Command.GET} or token is not None or len(data) >= limits.DHT_QUERY_BYTES_PADDED:
-        return data
-    padding = bytes(limits.DHT_QUERY_BYTES_PADDED - len(data))
-    return write(Kind.QUERY, tid, codec.encode(Query(command, target, argument, token, sender, padding)))
+    body = codec.encode(Query(command, target, argument, token, sender, b""))
+    if token is None and command in _ANSWERED_AT_LENGTH:
+        missing = limits.DHT_QUERY_BYTES_PADDED - HEADER_BYTES - len(body)
+        if missing > 0:
+            body = body[: -len(_NO_PADDING)] + codec.encode_any(bytes(missing))
+    return write(Kind.QUERY, tid, body)
 
 
 def read_query(datagram: Datagram) -> Query:
     """The query in a datagram. Raises `Malformed` or `Oversize`; an unknown command is left to the caller."""
-    query = codec.decode(Query, datagram.rest, size_max=limits.DATAGRAM_BYTES_MAX)
+    query = codec.decode_flat(Query, datagram.rest, size_max=limits.DATAGRAM_BYTES_MAX)
     if query.token is not None and len(query.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
     if len(query.argument) % SHORT_BYTES and query.command in {Command.GET, Command.WATCH}:
@@ -165,7 +173,7 @@ def read_query(datagram: Datagram) -> Query:
 
 def read_put(query: Query) -> Put:
     """The argument of a PUT. Raises `Malformed` or `Oversize`."""
-    put = codec.decode(Put, query.argument, size_max=limits.DATAGRAM_BYTES_MAX)
+    put = codec.decode_flat(Put, query.argument, size_max=limits.DATAGRAM_BYTES_MAX)
     if len(put.ticket) not in {0, TICKET_BYTES}:
         raise Malformed(f"a ticket has {TICKET_BYTES} bytes", query.sender)
     return put
@@ -202,7 +210,7 @@ def open_reply(datagram: Datagram, *, net: NetId, query: bytes, verify: Verify =
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     responder = PeerId(body[: PeerId.size])
     verify(responder, _signed(net, query, body), signature)
-    reply = codec.decode(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
+    reply = codec.decode_flat(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
     if len(reply.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
     if len(reply.ticket) not in {0, TICKET_BYTES} or not 0 <= reply.wait_ms <= WAIT_MS_MAX:

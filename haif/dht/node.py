@@ -68,6 +68,7 @@ class Node:
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
         self.size = NetworkSize(exempt=exempt)
+        self._around = 0, 1.0  # what the table shows of the network's size, after so many changes of it
         self.store = RecordStore()
         self.sightings = Sightings()
         self.counters = Counters()
@@ -194,8 +195,11 @@ class Node:
 
     def nodes_estimated(self, now: Instant) -> float:
         """How many nodes the network seems to have."""
-        own = int.from_bytes(self.id, "big")
-        return self.size.nodes([(node_id(c.peer) ^ own, c) for c in self.table.closest(own, 2 * limits.DHT_K)], now)
+        if self._around[0] != self.table.changes:
+            own = int.from_bytes(self.id, "big")
+            near = [(node_id(contact.peer) ^ own, contact) for contact in self.table.closest(own, 2 * limits.DHT_K)]
+            self._around = self.table.changes, self.size.around(near)
+        return self.size.nodes(self._around[1], now)
 
     def gauge(self, now: Instant) -> None:
         """Look up a random target in the background, to learn how dense the network is."""

@@ -16,8 +16,9 @@ from haif.base.clock import Instant
 from haif.base.errors import Dropped, Malformed
 from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
+from haif.dht.candidates import Answer
 from haif.dht.contact import Contact
-from haif.dht.lookup import Answer, Ask, Lookup
+from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import Command, Reply
 from haif.identity.signing import Verified
 from haif.protocol.records import Record

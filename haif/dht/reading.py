@@ -19,8 +19,9 @@ from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import Dropped, Malformed, PeerFault, Reason
 from haif.base.ids import NetId, PeerId
+from haif.dht.candidates import Answer
 from haif.dht.contact import Contact
-from haif.dht.lookup import Answer, Ask, Lookup
+from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import SHORT_BYTES, Command, Reply, short
 from haif.dht.operations import Event, Find, Gathered, Purpose
 from haif.dht.watch import Watch, rank

@@ -9,6 +9,7 @@ has failed.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class RoundTrips:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Address, tuple[float, float]] = OrderedDict()
-        self._firsts: deque[float] = deque(maxlen=limits.DHT_ROUND_TRIPS_COMPARED)
+        self._firsts: deque[float] = deque()
+        self._ordered: list[float] = []  # the same
         self._deviation: float | None = None  # of those heard from before
         self._first = limits.DHT_RTO_SECONDS_FIRST
 
@@ -71,8 +73,11 @@ class RoundTrips:
 
     def _compare(self, seconds: float) -> None:
         self._firsts.append(seconds)
+        insort(self._ordered, seconds)
+        if len(self._firsts) > limits.DHT_ROUND_TRIPS_COMPARED:
+            del self._ordered[bisect_left(self._ordered, self._firsts.popleft())]
         if len(self._firsts) >= limits.DHT_ROUND_TRIPS_COMPARED // 4 and not len(self._firsts) % 4:
-            slow = sorted(self._firsts)[int(0.95 * len(self._firsts))]
+            slow = self._ordered[int(0.95 * len(self._ordered))]
             self._first = min(_bounded(1.25 * slow), limits.DHT_RTO_SECONDS_FIRST)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from math import inf
 from statistics import median
 
 from haif.base import limits
@@ -47,12 +48,14 @@ class NetworkSize:
         self._samples: deque[tuple[Instant, float]] = deque(maxlen=limits.NETWORK_SAMPLES_MAX)
         self._shown: OrderedDict[bytes, tuple[PeerId, Instant]] = OrderedDict()  # by each network, and since when
         self._accepted: tuple[Instant, float] | None = None
+        self._verdict: float | None = None
 
     def sampled(self, found: Sequence[tuple[int, Contact]], now: Instant) -> None:
         """A lookup of a target that we drew ourselves found these closest to it, nearest first, at these distances.
 
         It says nothing if half of them or more are of networks that have shown another peer before.
         """
+        self._verdict = None
         counted = [distance for distance, contact in found if self._is_first(contact, now)]
         if len(found) < limits.DHT_K:
             self._samples.append((now, len(found) + 1.0))  # they are all
@@ -64,14 +67,13 @@ class NetworkSize:
         since = now - limits.NETWORK_SAMPLE_SECONDS
         while self._samples and self._samples[0][0] < since:
             self._samples.popleft()
+            self._verdict = None
         return len(self._samples) < limits.NETWORK_SAMPLES_MIN
 
-    def nodes(self, neighbours: Sequence[tuple[int, Contact]], now: Instant) -> float:
-        """The estimate now, given the contacts in our table closest to ourselves, nearest first, with distances."""
-        around = self._around(neighbours)
+    def nodes(self, around: float, now: Instant) -> float:
+        """The estimate now, given what our own neighbourhood shows (`around`)."""
         few = self.needs_samples(now)
-        samples = [nodes for _, nodes in self._samples]
-        value = min([around, *samples]) if few else min(median(samples), 2 * around)
+        value = min(self._among(few=few), around if few else 2 * around)
         if self._accepted is not None:
             at, before = self._accepted
             value = min(value, max(before * 2 ** ((now - at) / 3600), limits.NETWORK_NODES_UNCLAMPED))
@@ -79,11 +81,19 @@ class NetworkSize:
             self._accepted = now, value
         return value
 
-    def _around(self, neighbours: Sequence[tuple[int, Contact]]) -> float:
+    def around(self, neighbours: Sequence[tuple[int, Contact]]) -> float:
+        """What the contacts in our table that are closest to ourselves show, given nearest first with distances."""
         one_each = {self._network(contact): distance for distance, contact in reversed(neighbours)}
         if len(one_each) < limits.DHT_K:
             return len(one_each) + 1.0
         return nodes_from(sorted(one_each.values())[: limits.DHT_K])
+
+    def _among(self, *, few: bool) -> float:
+        """The lowest of few samples, the median of many; worked out when they have changed."""
+        if self._verdict is None:
+            samples = [nodes for _, nodes in self._samples]
+            self._verdict = min(samples, default=inf) if few else median(samples)
+        return self._verdict
 
     def _is_first(self, contact: Contact, now: Instant) -> bool:
         """Whether this peer is the first that its network has shown lately."""

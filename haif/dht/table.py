@@ -8,61 +8,41 @@ in its replacement cache, and the longest silent contact is pinged.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest, PeerId
+from haif.dht.bucket import BRANCH_BITS, Bucket, Entry
 from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
 ID_BITS = 256
-_BRANCH_BITS = 3
 _LOT_BITS = 64
-
-
-@dataclass(slots=True)
-class _Entry:
-    contact: Contact
-    seen: Instant
-    id: int
-    lot: int
-    entered: int = 0  # when, counted in entries
-    failures: int = 0
-
-
-@dataclass(slots=True)
-class _Bucket:
-    refreshed: Instant
-    entries: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)  # the longest silent first
-    waiting: OrderedDict[PeerId, _Entry] = field(default_factory=OrderedDict)
-    branches: list[int] = field(default_factory=lambda: [0] * (1 << _BRANCH_BITS))  # entries in each
-    passed_over: int = 0  # strangers who would only take another's place, since one of them was pinged
 
 
 class RoutingTable:
     """Whom we know. Bounded by 256 buckets of `limits.DHT_K` and `limits.DHT_REPLACEMENTS_MAX` waiting.
 
-    `exempt` says whose networks are not counted; by default everybody's are.
+    `exempt` says whose networks are not counted; by default everybody's are. `changes` counts who came and went.
     """
 
     def __init__(self, own: PeerId, *, exempt: Scope = Scope.NOTHING, salt: bytes = b"") -> None:
+        self.changes = 0
         self._own = own
         self._own_id = node_id(own)
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: dict[int, Bucket] = {}
+        self._prefixes: list[int] = []  # of the buckets, in order
         self._census = Census(exempt)
         self._entries = 0
+        self._size = 0
         self._factor = int.from_bytes(salt, "big") | 1
         self._near = 0  # the distance within which everybody is kept
 
     def widen(self, near: int) -> None:
         """From now on keep up to `limits.DHT_SIBLINGS_MAX` in each bucket that reaches closer to us than `near`."""
         self._near = near
-
-    def _room(self, prefix: int) -> int:
-        return limits.DHT_SIBLINGS_MAX if 1 << (ID_BITS - 1 - prefix) < self._near else limits.DHT_K
 
     def heard(self, contact: Contact, now: Instant) -> Contact | None:
         """Note a valid signed reply to our own query. Returns a silent contact that should be pinged, if any.
@@ -72,29 +52,27 @@ class RoutingTable:
         if contact.peer == self._own:
             return None
         prefix = self._prefix(contact.peer)
-        bucket = self._buckets.setdefault(prefix, _Bucket(now))
+        bucket = self._buckets.get(prefix) or self._begun(prefix, now)
         entry = bucket.entries.get(contact.peer)
         if entry is not None:
             if entry.failures and entry.contact != contact:
-                self._move(prefix, entry, contact)
+                self._move(prefix, bucket, entry, contact)
             if entry.contact == contact:
-                entry.seen, entry.failures = now, 0
-                bucket.entries.move_to_end(contact.peer)
+                bucket.heard(entry, now)
             return None
         if not self._census.admits(prefix, contact.address):
             return None
-        if len(bucket.entries) < self._room(prefix):
-            bucket.waiting.pop(contact.peer, None)
-            self._enter(prefix, bucket, self._entry(shared(contact), now))
+        if self._has_room(prefix, bucket):
+            bucket.forget_waiting(contact.peer)
+            self._enter(prefix, bucket, self._entry(prefix, shared(contact), now))
             return None
-        entry = self._entry(contact, now)
-        if (displaced := self._displaced(prefix, bucket, entry)) is not None:
+        entry = self._entry(prefix, contact, now)
+        if (displaced := bucket.displaced(entry)) is not None:
             self._leave(prefix, bucket, displaced.contact.peer)
             self._enter(prefix, bucket, entry)
             entry = displaced
-        self._wait(bucket, entry)
-        oldest = next(iter(bucket.entries.values()))
-        return oldest.contact if now - oldest.seen > limits.DHT_SELF_LOOKUP_SECONDS else None
+        bucket.wait(entry)
+        return bucket.silent(now)
 
     def failed(self, contact: Contact) -> bool:
         """Note an unanswered query; after `limits.DHT_FAILURES_MAX` in a row the latest waiting contact takes over.
@@ -103,10 +81,9 @@ class RoutingTable:
         """
         bucket = self._buckets.get(self._prefix(contact.peer))
         entry = bucket.entries.get(contact.peer) if bucket else None
-        if entry is None or entry.contact != contact:
+        if bucket is None or entry is None or entry.contact != contact:
             return False
-        entry.failures += 1
-        if entry.failures < limits.DHT_FAILURES_MAX:
+        if bucket.failed(entry) < limits.DHT_FAILURES_MAX:
             return False
         self.drop(contact.peer)
         return True
@@ -117,12 +94,11 @@ class RoutingTable:
         bucket = self._buckets.get(prefix)
         if bucket is None:
             return
-        bucket.waiting.pop(peer, None)
+        bucket.forget_waiting(peer)
         if peer not in bucket.entries:
             return
         self._leave(prefix, bucket, peer)
-        while bucket.waiting and len(bucket.entries) < self._room(prefix):
-            _, replacement = bucket.waiting.popitem(last=True)
+        while self._has_room(prefix, bucket) and (replacement := bucket.next_waiting()) is not None:
             if self._census.admits(prefix, replacement.contact.address):
                 self._enter(prefix, bucket, replacement)
 
@@ -134,8 +110,7 @@ class RoutingTable:
         bucket = self._buckets.get(self._prefix(culprit.peer))
         if bucket is None:
             return
-        if (entry := bucket.waiting.get(culprit.peer)) is not None and entry.contact == culprit:
-            del bucket.waiting[culprit.peer]
+        bucket.forget_waiting(culprit)
         if (entry := bucket.entries.get(culprit.peer)) is not None and entry.contact == culprit:
             self.drop(culprit.peer)
 
@@ -143,27 +118,23 @@ class RoutingTable:
         """Whether there is room for a peer that is not here yet."""
         prefix = self._prefix(contact.peer)
         bucket = self._buckets.get(prefix)
-        if contact.peer == self._own or not self._census.admits(prefix, contact.address):
+        if not self._may_enter(prefix, bucket, contact):
             return False
-        if bucket is None:
-            return True
-        if contact.peer in bucket.entries:
-            return False
-        if len(bucket.entries) < self._room(prefix):
-            return True
-        return self._outdrawn(prefix, bucket, contact.peer, self._lot(contact)) is not None
+        return bucket is None or self._has_room(prefix, bucket) or self._would_displace(prefix, bucket, contact)
 
     def invites(self, stranger: Contact) -> bool:
         """Whether to ping somebody who asked us something: of those who would only take another's place, a few.
 
         A full bucket is drawn anew slowly enough so; a ping for each would be a quarter of all datagrams.
         """
-        if not self.wants(stranger):
-            return False
         prefix = self._prefix(stranger.peer)
         bucket = self._buckets.get(prefix)
-        if bucket is None or len(bucket.entries) < self._room(prefix):
+        if not self._may_enter(prefix, bucket, stranger):
+            return False
+        if bucket is None or self._has_room(prefix, bucket):
             return True
+        if not self._would_displace(prefix, bucket, stranger):
+            return False
         bucket.passed_over = (bucket.passed_over + 1) % limits.DHT_DRAWN_OF
         return bucket.passed_over == 0
 
@@ -174,24 +145,15 @@ class RoutingTable:
         """
         found: list[Contact] = []
         for bucket in self._outwards(target):
-            inside = [
-                (entry.id ^ target, entry.contact)
-                for entry in bucket.entries.values()
-                if since is None or (entry.seen >= since and not entry.failures)
-            ]
-            inside.sort()
-            found += [contact for _, contact in inside]
+            view = bucket.everybody() if since is None else bucket.passing(since)
+            found += view.nearest(target)
             if len(found) >= count:
                 break
         return found[:count]
 
     def from_each_bucket(self, count: int) -> list[Contact]:
         """Up to `count` of each bucket, those that came first."""
-        return [
-            entry.contact
-            for _, bucket in sorted(self._buckets.items())
-            for entry in sorted(bucket.entries.values(), key=lambda entry: entry.entered)[:count]
-        ]
+        return [entry.contact for prefix in self._prefixes for entry in self._buckets[prefix].elders()[:count]]
 
     def touch(self, target: int, now: Instant) -> None:
         """Note that a lookup went into the target's bucket."""
@@ -227,34 +189,32 @@ class RoutingTable:
         return Digest((flipped | noise).to_bytes(Digest.size, "big"))
 
     def __len__(self) -> int:
-        return sum(len(bucket.entries) for bucket in self._buckets.values())
+        return self._size
 
     def __contains__(self, peer: PeerId) -> bool:
         bucket = self._buckets.get(self._prefix(peer))
         return bucket is not None and peer in bucket.entries
 
-    def _outwards(self, target: int) -> Iterator[_Bucket]:
+    def _outwards(self, target: int) -> Iterator[Bucket]:
         """The buckets by distance from a target: everything in one is closer to it than anything in the next.
 
         With p bits shared by target and us, bucket p shares more than p bits with the target, those beyond p share p,
         and each below p shares its own number. Of those beyond p, bucket q lies before all deeper ones if the target
         differs from us in bit q, as the contacts in q do, and behind them if it does not.
         """
-        difference = self._own_id ^ target
+        difference, buckets = self._own_id ^ target, self._buckets
         shared = ID_BITS - difference.bit_length()
-        before: list[int] = []
-        behind: list[int] = []
-        for prefix in sorted(self._buckets):
-            if prefix > shared and difference >> (ID_BITS - 1 - prefix) & 1:
-                before.append(prefix)
-            elif prefix != shared:
+        if shared in buckets:
+            yield buckets[shared]
+        beyond = bisect_left(self._prefixes, shared + 1)
+        behind = self._prefixes[: beyond - (shared in buckets)]
+        for prefix in self._prefixes[beyond:]:
+            if difference >> (ID_BITS - 1 - prefix) & 1:
+                yield buckets[prefix]
+            else:
                 behind.append(prefix)
-        if shared in self._buckets:
-            yield self._buckets[shared]
-        for prefix in before:
-            yield self._buckets[prefix]
         for prefix in reversed(behind):
-            yield self._buckets[prefix]
+            yield buckets[prefix]
 
     def _edge(self) -> int | None:
         """The last bucket that is not all neighbourhood; None if we know everybody."""
@@ -264,79 +224,55 @@ class RoutingTable:
     def _prefix(self, peer: PeerId) -> int:
         return ID_BITS - (self._own_id ^ node_id(peer)).bit_length()
 
-    def _enter(self, prefix: int, bucket: _Bucket, entry: _Entry) -> None:
+    # --- who comes and goes -------------------------------------------------------------------------------------------
+
+    def _begun(self, prefix: int, now: Instant) -> Bucket:
+        insort(self._prefixes, prefix)
+        bucket = self._buckets[prefix] = Bucket(now)
+        return bucket
+
+    def _has_room(self, prefix: int, bucket: Bucket) -> bool:
+        near = 1 << (ID_BITS - 1 - prefix) < self._near
+        return len(bucket.entries) < (limits.DHT_SIBLINGS_MAX if near else limits.DHT_K)
+
+    def _may_enter(self, prefix: int, bucket: Bucket | None, contact: Contact) -> bool:
+        is_here = contact.peer == self._own or (bucket is not None and contact.peer in bucket.entries)
+        return not is_here and self._census.admits(prefix, contact.address)
+
+    def _would_displace(self, prefix: int, bucket: Bucket, stranger: Contact) -> bool:
+        return bucket.outdrawn(_branch(prefix, stranger.peer), self._lot(self._whose(stranger))) is not None
+
+    def _enter(self, prefix: int, bucket: Bucket, entry: Entry) -> None:
         self._entries += 1
-        entry.entered = self._entries
-        bucket.entries[entry.contact.peer] = entry
-        bucket.branches[self._branch(prefix, entry.contact.peer)] += 1
+        self._size += 1
+        self.changes += 1
+        bucket.enter(entry, self._entries)
         self._census.enter(prefix, entry.contact.address)
 
-    def _leave(self, prefix: int, bucket: _Bucket, peer: PeerId) -> None:
-        entry = bucket.entries.pop(peer)
-        bucket.branches[self._branch(prefix, peer)] -= 1
-        self._census.leave(prefix, entry.contact.address)
+    def _leave(self, prefix: int, bucket: Bucket, peer: PeerId) -> None:
+        self._size -= 1
+        self.changes += 1
+        self._census.leave(prefix, bucket.leave(peer).contact.address)
 
-    def _displaced(self, prefix: int, bucket: _Bucket, newcomer: _Entry) -> _Entry | None:
-        """Whose place a newcomer to a full bucket takes.
-
-        Half of a bucket belongs to whoever came first; the other half is drawn by lot among the networks of everybody
-        who ever answered (min-wise sampling, as in Brahms, Bortnikov et al. 2009). So whoever is older than all others
-        gets no more of it than its share of the networks, and whoever comes again and again gets no more either.
-        """
-        peer = newcomer.contact.peer
-        return self._surplus(prefix, bucket, peer) or self._outdrawn(prefix, bucket, peer, newcomer.lot)
-
-    def _outdrawn(self, prefix: int, bucket: _Bucket, newcomer: PeerId, lot: int) -> _Entry | None:
-        """The last of the drawn half whose branch is at least as full, if the newcomer's lot is lower than its."""
-        least = bucket.branches[self._branch(prefix, newcomer)]
-        drawn = sorted(bucket.entries.values(), key=lambda entry: entry.entered)[limits.DHT_K // 2 :]
-        outdrawn = [entry for entry in drawn if entry.lot > lot]
-        return max(
-            (entry for entry in outdrawn if bucket.branches[self._branch(prefix, entry.contact.peer)] >= least),
-            key=lambda entry: entry.lot,
-            default=None,
-        )
-
-    def _entry(self, contact: Contact, now: Instant) -> _Entry:
-        return _Entry(contact, now, node_id(contact.peer), self._lot(contact))
-
-    def _lot(self, contact: Contact) -> int:
-        """The same for all of a network, and nobody's but ours to know."""
-        whose = networks(contact.address).narrow if self._census.counts(contact.address) else contact.peer
-        return (int.from_bytes(whose, "big") * self._factor >> _LOT_BITS) & ((1 << _LOT_BITS) - 1)
-
-    def _surplus(self, prefix: int, bucket: _Bucket, newcomer: PeerId) -> _Entry | None:
-        """Whose place a newcomer to a full bucket takes: the last to enter the fullest branch, if fuller by two.
-
-        Branches are the next three bits of the ids. Ids ground against one key are all in one branch, so however early
-        they came and however long they live, they do not get more of a bucket than the others leave them.
-        """
-        count = max(bucket.branches)
-        if count < bucket.branches[self._branch(prefix, newcomer)] + 2:
-            return None
-        fullest = bucket.branches.index(count)
-        inside = [entry for peer, entry in bucket.entries.items() if self._branch(prefix, peer) == fullest]
-        return max(inside, key=lambda entry: entry.entered)
-
-    def _branch(self, prefix: int, peer: PeerId) -> int:
-        below = ID_BITS - 1 - prefix  # bits after the one in which the bucket differs from us
-        return node_id(peer) >> max(below - _BRANCH_BITS, 0) & ((1 << min(_BRANCH_BITS, below)) - 1)
-
-    def _move(self, prefix: int, entry: _Entry, contact: Contact) -> None:
+    def _move(self, prefix: int, bucket: Bucket, entry: Entry, contact: Contact) -> None:
         """A peer that had failed answers from another address, which counts like any other."""
         self._census.leave(prefix, entry.contact.address)
         if self._census.admits(prefix, contact.address):
-            entry.contact = contact
+            self.changes += 1
+            bucket.move(entry, contact, self._whose(contact))
         self._census.enter(prefix, entry.contact.address)
 
-    def _wait(self, bucket: _Bucket, entry: _Entry) -> None:
-        """A verified contact waits for a place; one of each network, so that nobody crowds out the others."""
-        address = entry.contact.address
-        if self._census.counts(address):
-            narrow = networks(address).narrow
-            for peer in [p for p, e in bucket.waiting.items() if networks(e.contact.address).narrow == narrow]:
-                del bucket.waiting[peer]
-        bucket.waiting[entry.contact.peer] = entry
-        bucket.waiting.move_to_end(entry.contact.peer)
-        if len(bucket.waiting) > limits.DHT_REPLACEMENTS_MAX:
-            bucket.waiting.popitem(last=False)
+    def _entry(self, prefix: int, contact: Contact, now: Instant) -> Entry:
+        whose = self._whose(contact)
+        return Entry(contact, now, node_id(contact.peer), _branch(prefix, contact.peer), whose, self._lot(whose))
+
+    def _whose(self, contact: Contact) -> bytes:
+        return networks(contact.address).narrow if self._census.counts(contact.address) else contact.peer
+
+    def _lot(self, whose: bytes) -> int:
+        return (int.from_bytes(whose, "big") * self._factor >> _LOT_BITS) & ((1 << _LOT_BITS) - 1)
+
+
+def _branch(prefix: int, peer: PeerId) -> int:
+    below = ID_BITS - 1 - prefix  # bits after the one in which the bucket differs from us
+    return node_id(peer) >> max(below - BRANCH_BITS, 0) & ((1 << min(BRANCH_BITS, below)) - 1)

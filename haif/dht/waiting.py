@@ -90,6 +90,8 @@ class WaitingRoom:
 
     def wake_at(self) -> Instant | None:
         """When it is next time to come back somewhere."""
+        if not self._told:
+            return None
         return min((told.due for told in self._told.values() if told.due != _NEVER), default=None)
 
     def __len__(self) -> int:

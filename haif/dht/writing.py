@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from haif.base import codec
 from haif.base.errors import Reason
 from haif.base.ids import PeerId
+from haif.dht.candidates import Answer
 from haif.dht.contact import Contact
-from haif.dht.lookup import Answer, Ask, Lookup
+from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import Command, Put, Reply
 from haif.dht.operations import Event, Find, Purpose, Stored
 

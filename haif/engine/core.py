@@ -12,11 +12,14 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
+from haif.engine.noise import Desk
+from haif.engine.pace import Pace
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
@@ -30,6 +33,7 @@ Span = tuple[
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
+_NO_ROWS: Rows = np.empty((0, 0), np.float32)
 
 
 class Model(Protocol):
@@ -62,23 +66,28 @@ class Model(Protocol):
 
 
 class Answer:
-    """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache."""
+    """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache.
+
+    The first `resumed` of those that were sampled were sampled elsewhere.
+    """
 
     __slots__ = (
-        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "sampler", "scope", "slot",
-        "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
+        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed", "sampler",
+        "scope", "slot", "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
     )  # fmt: skip
 
-    def __init__(self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, now_ns: int) -> None:
+    def __init__(
+        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, desk: Desk, now_ns: int
+    ) -> None:
         self.number = number
         self.tokens = prompt
         self.prompt_tokens = self.wanted = len(prompt)
         self.tokens_max = request.tokens_max
-        self.computed = self.cached = 0
+        self.computed = self.cached = self.resumed = 0
         self.scope = request.scope
         self.slot = _NOWHERE
         self.grammar = grammar
-        self.sampler = Sampler(request.seed, request.sampling, prompt)
+        self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
         self.logprobs = request.logprobs
         self.text = TextStream(request.stop)
         self.submitted_ns = now_ns
@@ -105,14 +114,17 @@ class Core:
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
         self._slots = [Slot(number) for number in range(slots)]
+        self._desk = Desk()
+        self._pace = Pace()
         self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
+        self._retold: list[Output] = []
 
     @property
     def busy(self) -> bool:
-        """Whether a step would compute anything."""
-        return bool(self._running or self._queue)
+        """Whether a step would compute anything, or say something."""
+        return bool(self._running or self._queue or self._retold)
 
     def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
         """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
@@ -121,16 +133,43 @@ class Core:
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
                 param="logit_bias",
             )
-        if len(prompt) + request.tokens_max > self._context_tokens:
+        room = self._context_tokens - len(prompt)
+        tokens_max = min(request.tokens_max, max(room, 1)) if request.fit else request.tokens_max
+        if tokens_max > room:
             raise ContextTooLong(
-                f"the prompt has {len(prompt)} tokens and max_tokens is {request.tokens_max}, together more than the "
+                f"the prompt has {len(prompt)} tokens and the answer may have {tokens_max}, together more than the "
                 f"context of {self._context_tokens}: shorten the prompt or ask for less",
                 param="max_tokens",
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
         grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        self._queue.append(Answer(number, request, prompt, grammar, now_ns))
+        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
+        if request.resumed and self._follow(answer, request.resumed, now_ns):
+            return
+        self._queue.append(answer)
+
+    def _follow(self, answer: Answer, given: Sequence[int], now_ns: int) -> bool:
+        """Bring an answer to where it stood after the tokens it is given; whether it was over with them.
+
+        Text, stop strings, penalties and grammar are what they would be had the tokens been chosen here; the next one
+        is computed from the prompt and them. Raises `InvalidRequest` for what cannot be the beginning of this answer.
+        """
+        text, reason = "", None
+        for place, token in enumerate(given):
+            if reason is not None or not 0 <= token < self._model.size:
+                raise InvalidRequest("the tokens to go on after are not the beginning of an answer", param="resumed")
+            answer.sampler.follow(token, answer.grammar)
+            told, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
+            text += told
+        answer.tokens = [*answer.tokens, *given]
+        answer.wanted += len(given)
+        answer.resumed = len(given)
+        if reason is not None:
+            answer.started_ns = answer.first_ns = now_ns
+        end = None if reason is None else answer.end(reason, now_ns)
+        self._retold.append(Output(answer.number, list(given), text, end))
+        return end is not None
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; its slot is free at once."""
@@ -140,15 +179,22 @@ class Core:
                 self._running.remove(answer)
                 return
         self._queue = deque(answer for answer in self._queue if answer.number != number)
+        self._retold = [output for output in self._retold if output.number != number]
 
     def step(self, clock_ns: Callable[[], int]) -> Step:
         """Compute one batch and say what came of it."""
-        self._join(clock_ns())
+        retold, self._retold = self._retold, []
+        began = clock_ns()
+        self._join(began)
+        streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
         works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=limits.PREFILL_CHUNK_TOKENS
+            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
         )
-        rows = self._model.decode([self._span(work) for work in works])
-        outputs, refused = self._collect(works, rows, clock_ns())
+        rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
+        now = clock_ns()
+        if works:
+            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
+        outputs, refused = self._collect(works, rows, now)
         return Step(
             outputs=outputs,
             refused=refused,
@@ -156,6 +202,7 @@ class Core:
             running=len(self._running),
             queued=len(self._queue),
             kv_tokens=sum(answer.computed for answer in self._running),
+            retold=retold,
         )
 
     def _join(self, now_ns: int) -> None:
@@ -182,7 +229,8 @@ class Core:
         if not (length and self._model.keep(target.number, length)):
             self._model.forget(target.number)
             length = 0
-        answer.computed = answer.cached = target.computed = length
+        answer.computed = target.computed = length
+        answer.cached = min(length, answer.prompt_tokens - 1)
         answer.slot, target.busy = target, True
         target.scope, target.tokens = answer.scope, answer.tokens
 
@@ -218,7 +266,7 @@ class Core:
     def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
         """Sample one token and see whether the answer ends with it."""
         place = answer.wanted - answer.prompt_tokens
-        if place == 0:
+        if place == answer.resumed:
             answer.first_ns = now_ns
         token = answer.sampler.choose(logits, place, answer.grammar)
         scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]

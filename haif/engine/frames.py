@@ -118,7 +118,10 @@ def refusal_of(number: int, refusal: Refusal) -> Refused:
 
 
 class Step(Message, frozen=True):
-    """One batch was computed. `refused`: answers that cannot go on."""
+    """One batch was computed. `refused`: answers that cannot go on.
+
+    `retold`: of each answer that was resumed, before all else of it: the tokens it was given, and their text.
+    """
 
     outputs: list[Output]
     refused: list[Refused]
@@ -126,6 +129,7 @@ class Step(Message, frozen=True):
     running: int
     queued: int
     kv_tokens: int
+    retold: list[Output] = field(default_factory=list)
 
 
 class EmbedEnd(Message, frozen=True):

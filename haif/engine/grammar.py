@@ -15,7 +15,8 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from haif.base.errors import InvalidRequest
-from haif.engine.sampler import Floats, Logits
+from haif.engine.noise import Floats
+from haif.engine.sampler import Logits
 
 
 class Grammar:

@@ -73,8 +73,8 @@ class Llama:
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
         self._slots = slots
-        self._context = self._open_context(slots, self.context_tokens, threads)
-        self._memory = api.llama_get_memory(self._context)
+        self.context = self._open_context(slots, self.context_tokens, threads)
+        self._memory = api.llama_get_memory(self.context)
         if not (self._memory or self.pooling):
             raise Unsupported("llama.cpp cannot generate with this model token by token, and its file names no pooling")
         self._batch = _Batch(self.context_tokens if self.pooling else batch_tokens_max(slots))
@@ -143,8 +143,8 @@ class Llama:
     def vectors(self, inputs: Sequence[list[int]]) -> list[Rows]:
         """The pooled vectors of whole inputs, computed in one batch. Raises `RuntimeError` if llama.cpp fails."""
         self._batch.fill([(place, 0, tokens, True) for place, tokens in enumerate(inputs)], every=True)
-        status = (api.llama_decode if self._memory else api.llama_encode)(self._context, self._batch.batch)
-        found = [api.llama_get_embeddings_seq(self._context, place) for place in range(len(inputs))]
+        status = (api.llama_decode if self._memory else api.llama_encode)(self.context, self._batch.batch)
+        found = [api.llama_get_embeddings_seq(self.context, place) for place in range(len(inputs))]
         if status != 0 or not all(found):
             raise RuntimeError(f"llama.cpp failed with status {status} on {self._batch.batch.n_tokens} tokens")
         if self._memory:
@@ -266,10 +266,10 @@ class Llama:
         return self._run(due)
 
     def _run(self, due: int) -> Rows:
-        status = api.llama_decode(self._context, self._batch.batch)
+        status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
-        return self._logits.rows(api.llama_get_logits(self._context), due)
+        return self._logits.rows(api.llama_get_logits(self.context), due)
 
     def exact(self) -> bool:
         """Self-test: are tokens computed one by one the same bits as in one go, beside a neighbour?"""

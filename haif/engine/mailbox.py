@@ -18,15 +18,18 @@ class Mailbox:
     """Takes a child's outputs for one request, gives pieces and at last `Finished`.
 
     Bounded by what was asked for: a slow reader gets fewer, longer pieces. `take` raises the error the answer failed
-    with, after all that arrived before.
+    with, after all that arrived before. An answer that is resumed begins with what it was given, and no word before.
     """
 
     def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
         self._tokens_max = request.tokens_max
+        self._fit = request.fit
         self._logprobs = request.logprobs
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
         self._submitted_ns = submitted_ns
+        self._resumed = request.resumed
+        self._retold: Piece | None = None
         self._given = 0
         self._tokens: list[int] = []
         self._text: list[str] = []
@@ -35,22 +38,32 @@ class Mailbox:
         self._error: HaifError | None = None
         self.complete = False
 
+    def retell(self, output: Output) -> None:
+        """Take in the tokens the answer was given, with their text. Raises `Malformed` for any others."""
+        if self.complete or self._given or not output.tokens or output.tokens != self._resumed or output.scores:
+            raise Malformed("it did not begin an answer with what it was given")
+        self._check_text(output)
+        self._given = len(output.tokens)
+        self._retold = Piece(0, output.tokens, output.text, [])
+        if output.end is not None:
+            self._finish(output.end, self._given)
+
     def put(self, output: Output) -> None:
         """Take in what the child says. Raises `Malformed` if that cannot be true."""
+        if self._given < len(self._resumed):
+            raise Malformed("it did not begin an answer with what it was given")
         total = self._given + len(self._tokens) + len(output.tokens)
         if self.complete or total > self._tokens_max:
             raise Malformed("it sent more tokens than were asked for")
         if not all(0 <= token < self._vocabulary for token in output.tokens):
             raise Malformed("it sent a token that the vocabulary does not have")
-        if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
-            raise Malformed("it sent more text than its tokens can stand for")
+        self._check_text(output)
         self._check_scores(output)
         self._scores += output.scores
         self._tokens += output.tokens
         self._text.append(output.text)
         if output.end is not None:
-            self._finished = self._checked(output.end, total)
-            self.complete = True
+            self._finish(output.end, total)
 
     def fail(self, error: HaifError) -> None:
         """Nothing more will come, because of `error`."""
@@ -60,6 +73,9 @@ class Mailbox:
 
     def take(self) -> Piece | Finished | None:
         """What there is: a piece, then the end, then None. None before the end means that nothing has arrived yet."""
+        retold, self._retold = self._retold, None
+        if retold is not None:
+            return retold
         if self._tokens or any(self._text):
             piece = Piece(self._given, self._tokens, "".join(self._text), self._scores)
             self._given += len(self._tokens)
@@ -69,6 +85,14 @@ class Mailbox:
             raise self._error
         finished, self._finished = self._finished, None
         return finished
+
+    def _finish(self, end: End, total: int) -> None:
+        self._finished = self._checked(end, total)
+        self.complete = True
+
+    def _check_text(self, output: Output) -> None:
+        if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
+            raise Malformed("it sent more text than its tokens can stand for")
 
     def _check_scores(self, output: Output) -> None:
         if len(output.scores) != (0 if self._logprobs is None else len(output.tokens)):
@@ -82,6 +106,10 @@ class Mailbox:
                 if len(each.piece) > _TOKEN_TEXT_MAX:
                     raise Malformed("it sent more bytes than a token can stand for")
 
+    def _most(self, prompt_tokens: int) -> int:
+        """How many tokens the answer may have."""
+        return min(self._tokens_max, self._context_tokens - prompt_tokens) if self._fit else self._tokens_max
+
     def _checked(self, end: End, total: int) -> Finished:
         durations = (end.queued_ns, end.prefill_ns, end.decode_ns)
         if (
@@ -89,7 +117,7 @@ class Mailbox:
             or not 1 <= end.prompt_tokens <= self._context_tokens
             or not 0 <= end.cached_tokens < end.prompt_tokens
             or end.finish_reason not in {"stop", "length"}
-            or (end.finish_reason == "length" and total != self._tokens_max)
+            or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
         ):
             raise Malformed("its account of a finished answer does not add up")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import field
+
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.errors import InvalidRequest
@@ -27,9 +29,10 @@ class Generate(Message, frozen=True):
 
     With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
-    each place are told beside the chosen one; None for no logprobs at all. With
-    `json_schema` the answer is JSON that fits it, or the beginning of such. What is computed for one scope is reused
-    only in it, and what has none is not reused.
+    each place are told beside the chosen one; None for no logprobs at all. With `json_schema` the answer is JSON that
+    fits it, or the beginning of such. What is computed for one scope is reused only in it, and what has none is not
+    reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
+    here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused.
     """
 
     id: JobId
@@ -43,6 +46,8 @@ class Generate(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+    resumed: list[int] = field(default_factory=list)
+    fit: bool = False
 
     @property
     def task(self) -> Task:
@@ -57,7 +62,8 @@ class Piece:
     """Tokens `first`, `first + 1`, … and the text they complete, which never ends inside a UTF-8 character.
 
     Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text. `scores` are
-    those of each token, where they were asked for.
+    those of each token, where they were asked for. An answer that was resumed begins with one piece of just the tokens
+    it was given, without scores.
     """
 
     first: int
@@ -135,6 +141,8 @@ def check(request: Generate) -> None:
         _check_chat(request.chat)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    if len(request.resumed) > request.tokens_max:
+        raise InvalidRequest(f"{len(request.resumed)} tokens are given already, more than were asked for")
     if not 0 <= (request.logprobs or 0) <= limits.LOGPROBS_MAX:
         raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")
     check_sampling(request.sampling)

@@ -14,11 +14,12 @@ words; then g is infinite and that token wins. The cuts are made on softmax(z) b
 specification). top-k: the k first tokens by z descending and then id ascending; top-p: the shortest list of those, in
 the same order, whose probabilities among them reach top_p; min-p: of those the ones with z >= max z + ln(min_p).
 
-The noise is random access by token id, so only candidates' noise is made. After a cut those are the kept tokens.
-Without one, the score of the likeliest token is a bound every rival must beat: as -ln u >= 1 - u, a rival
-needs 1 - u <= exp((z[v] - bound) / T), which is tested in float32 with a margin far wider than its rounding. The few
-that pass are scored in float64 as above, so the shortcut never changes the answer. (Gumbel-max: Gumbel 1954; Maddison,
-Tarlow and Minka 2014.)
+The noise is random access by token id (`noise`), so after a cut only the kept tokens' noise is made. Without one, two
+scores are bounds that every rival must beat: that of the likeliest token, and that of the token with the most noise of
+all. Who is behind the better one by more than T times the most noise cannot win. Where that leaves many, a rival needs
+1 - u <= exp((z[v] - bound) / T), as -ln u >= 1 - u, which is tested in float32 with a margin far wider than its
+rounding. The few that pass are scored in float64 as above, so the shortcut never changes the answer. (Gumbel-max:
+Gumbel 1954; Maddison, Tarlow and Minka 2014.)
 """
 
 from __future__ import annotations
@@ -29,49 +30,16 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
+from haif.base.errors import InvalidRequest
 from haif.base.ids import Seed
 from haif.base.sampling import Sampling
+from haif.engine.noise import Desk, Floats, Ids, Noise, Words, gumbel
 
-Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.floating[Any]]
-Ids = npt.NDArray[np.intp]
-Words = npt.NDArray[np.uint64]
 
 _FEW: Final = 1024  # below this many tokens, scoring all of them costs no more than choosing whom to score
 _COLD: Final = 1e-3  # below this temperature, float32 is too coarse for choosing whom to score
-
-
-class Noise:
-    """The Gumbel noise of one seed."""
-
-    def __init__(self, seed: Seed) -> None:
-        self._key = algorithms.AES256(bytes(seed))
-        self._blocks: CipherContext = Cipher(self._key, modes.ECB()).encryptor()  # noqa: S305 - it is CTR by hand, below
-
-    def words(self, t: int, count: int) -> Words:
-        """The first `count` words of position `t`."""
-        counter = t.to_bytes(8, "big") + bytes(8)
-        stream = Cipher(self._key, modes.CTR(counter)).encryptor().update(bytes(8 * count))
-        return np.frombuffer(stream, dtype="<u8")
-
-    def words_at(self, t: int, ids: Ids) -> Words:
-        """The words of position `t` for these token ids only: block `id // 2` holds words `id` and `id + 1`."""
-        counters = np.empty((len(ids), 2), dtype=">u8")
-        counters[:, 0] = t
-        counters[:, 1] = ids >> 1
-        blocks = np.frombuffer(self._blocks.update(counters.tobytes()), dtype="<u8").reshape(-1, 2)
-        chosen: Words = blocks[np.arange(len(ids)), ids & 1]
-        return chosen
-
-
-def gumbel(words: Words) -> Floats:
-    """-ln(-ln u) of each word."""
-    u = (words >> np.uint64(11)) * 2.0**-53 + 2.0**-54
-    with np.errstate(divide="ignore"):
-        noise: Floats = -np.log(-np.log(u))
-    return noise
 
 
 def logprobs(z: Logits, ids: Sequence[int]) -> list[float]:
@@ -130,8 +98,8 @@ class Rules(Protocol):
 class Sampler:
     """Chooses the tokens of one answer, in order: penalties depend on what was chosen before."""
 
-    def __init__(self, seed: Seed, options: Sampling, prompt: Iterable[int] = ()) -> None:
-        self._noise = Noise(seed)
+    def __init__(self, seed: Seed, options: Sampling, prompt: Iterable[int] = (), desk: Desk | None = None) -> None:
+        self._noise = Noise(seed, desk)
         self._options = options
         self._temperature = options.temperature
         self._seen = dict.fromkeys(prompt, 0) if options.reshapes else {}  # how often each token is in the answer
@@ -149,9 +117,21 @@ class Sampler:
             if not rules.allows(token):
                 token = self._choose(rules.masked(z), t)
             rules.accept(token)
+        self._remember(token)
+        return token
+
+    def follow(self, token: int, rules: Rules | None = None) -> None:
+        """Take in a token that was chosen elsewhere. Raises `InvalidRequest` where the rules do not allow it."""
+        if rules is not None:
+            try:
+                rules.accept(token)
+            except InvalidRequest:
+                raise InvalidRequest("the answer to go on with does not fit its schema", param="resumed") from None
+        self._remember(token)
+
+    def _remember(self, token: int) -> None:
         if self._options.reshapes:
             self._seen[token] = self._seen.get(token, 0) + 1
-        return token
 
     def _reshaped(self, z: Logits) -> Floats:
         """The logits with biases and penalties."""
@@ -169,18 +149,29 @@ class Sampler:
 
     def _choose(self, z: Logits, t: int) -> int:
         best = int(z.argmax())
-        if not np.isfinite(z[best]):
+        if not math.isfinite(z[best]):
             raise ValueError("the model produced logits that are not finite numbers")
         if self._temperature == 0.0:
             return best
         ids = self._kept(z)
         if ids is not None:
             return best if len(ids) == 1 else self._best(z, ids, self._noise.words_at(t, ids))
-        words = self._noise.words(t, len(z))
-        bound = float(z[best]) + self._temperature * float(gumbel(words[best : best + 1])[0])
-        if len(z) <= _FEW or self._temperature < _COLD or not np.isfinite(bound):
-            return int((z + self._temperature * gumbel(words)).argmax())
-        ids = self._rivals(z, words, bound)
+        if len(z) <= _FEW:
+            return int((z + self._temperature * self._noise.row(t, len(z))).argmax())
+        return self._race(z, best, self._noise.words(t, len(z)))
+
+    def _race(self, z: Logits, best: int, words: Words) -> int:
+        """The winner among all tokens; `best` is the likeliest."""
+        temperature = self._temperature
+        loudest = int(words.argmax())
+        near, far = gumbel(words[[best, loudest]]).tolist()
+        bound = max(float(z[best]) + temperature * near, float(z[loudest]) + temperature * far)
+        if not math.isfinite(bound):
+            return int((z + temperature * gumbel(words)).argmax())
+        slack = 1e-6 * (abs(bound) + temperature * far)  # rounding of the next line in float32, many times over
+        ids = np.flatnonzero(z >= bound - temperature * far - slack)
+        if len(ids) > _FEW and temperature >= _COLD:
+            ids = ids[self._rivals(z[ids], words[ids], bound)]
         return self._best(z, ids, words[ids])
 
     def _kept(self, z: Logits) -> Ids | None:
@@ -201,7 +192,7 @@ class Sampler:
         return int(ids[(z[ids] + self._temperature * gumbel(words)).argmax()])
 
     def _rivals(self, z: Logits, words: Words, bound: float) -> Ids:
-        """Ids, ascending, of all tokens that may score `bound` or more."""
+        """Places, ascending, of all that may score `bound` or more."""
         slack = (
             1e-3 + 1e-6 * abs(bound) / self._temperature
         )  # rounding of `bound`, `z - bound` and exp, many times over

@@ -1,13 +1,14 @@
 """Which tokens the next batch computes, decided by one rule: computed tokens catch up with the tokens there are.
 
 Prefill, chunked prefill and decode are the same thing seen at different distances (the rule is vLLM v1's). Sequences
-one token behind go first, so that running answers never wait for a long prompt; what room is left goes to the prompts
-in order of arrival.
+one token behind go first, so that running answers never wait for a long prompt. What room is left is shared by prompts:
+the oldest gets half of it, so that it gets done, and the shortest of the others the rest, so that a short question does
+not wait for a book.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -49,10 +50,20 @@ def schedule(sequences: Iterable[Demand], *, batch_tokens_max: int, prefill_toke
             room -= 1
         elif missing > 0:
             behind.append((place, start, missing))
-    room = min(room, prefill_tokens_max)
-    for place, start, missing in behind:
-        length = min(missing, room)
+    chunks = share([missing for _, _, missing in behind], min(room, prefill_tokens_max))
+    for (place, start, missing), length in zip(behind, chunks, strict=True):
         if length:
             decode.append(Work(place, start, length, last=length == missing))
-            room -= length
     return decode
+
+
+def share(missing: Sequence[int], room: int) -> list[int]:
+    """How many of their missing tokens prompts may compute now, in order of arrival: all the room, if they need it."""
+    chunks = [0] * len(missing)
+    shortest = sorted(range(1, len(missing)), key=lambda place: missing[place])
+    for place, most in ((0, (room + 1) // 2), *((place, room) for place in shortest), (0, room)):
+        if place < len(missing):
+            length = min(missing[place] - chunks[place], most, room)
+            chunks[place] += length
+            room -= length
+    return chunks

@@ -50,15 +50,24 @@ def key_of(headers: Headers) -> str:
     return bearer(None if authorization is None else authorization.decode("latin-1"))
 
 
-def charge(tenant: Tenant, directory: Directory, now: Instant) -> Admitted:
-    """Take one request from the tenant's bucket, whatever it says; `check_quota` refuses."""
-    return Admitted(tenant, directory.take(tenant, now))
+def charge(tenant: Tenant, directory: Directory, now: Instant, requests: int = 1) -> Admitted:
+    """Take requests from the tenant's bucket, whatever it says; `check_quota` refuses."""
+    return Admitted(tenant, directory.take(tenant, now, requests))
 
 
-def check_quota(admitted: Admitted) -> None:
-    """Return if the tenant's bucket had a token. Raises `OverQuota`."""
+def check_quota(admitted: Admitted, requests: int = 1) -> None:
+    """Return if the tenant's bucket had them. Raises `OverQuota`."""
     if not admitted.quota.allowed:
-        raise over_quota(admitted.tenant, admitted.quota)
+        raise over_quota(admitted.tenant, admitted.quota, requests)
+
+
+def check_choices(admitted: Admitted, choices: int) -> None:
+    """Return if the tenant's burst may ever hold so many at once. Raises `Rejected`."""
+    if choices > admitted.tenant.burst:
+        raise Rejected(
+            f"n is {choices} and this tenant may send {admitted.tenant.burst} requests at once; each choice is one",
+            code="invalid_value", param="n",
+        )  # fmt: skip
 
 
 def quota_headers(admitted: Admitted) -> list[tuple[bytes, bytes]]:

@@ -13,8 +13,10 @@ import msgspec
 from msgspec import Meta, structs
 
 from haif.base import codec, limits
+from haif.base.confinement import stricter
 from haif.base.ids import Nonce
 from haif.base.tasks import Task
+from haif.gateway.fields import Haif
 from haif.gateway.strict import object_of, typed, wrong
 from haif.protocol.embeddings import EmbedRequest
 
@@ -32,6 +34,7 @@ class Embeddings(msgspec.Struct, forbid_unknown_fields=True):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=limits.EMBEDDING_DIMENSIONS_MAX)] | None = None
     user: str | None = None
+    haif: Haif | None = None
 
 
 class _Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,6 +67,7 @@ class Rerank(msgspec.Struct, forbid_unknown_fields=True):
     documents: Annotated[list[_TEXT | Document], _MANY]
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool | None = None
+    haif: Haif | None = None
 
 
 _IGNORED: Final = ("user",)
@@ -76,6 +80,7 @@ class VectorAsk:
     model: str
     request: EmbedRequest
     ignored: tuple[str, ...] = ()
+    sandbox_min: str = "none"  # the level that the worker's jail must have
     base64: bool = False
     top_n: int | None = None
     with_documents: bool = False
@@ -108,6 +113,10 @@ class VectorAsk:
         """The same, where requests of `scope` share one turn at a worker."""
         return replace(self, request=structs.replace(self.request, scope=scope))
 
+    def confined(self, level: str) -> VectorAsk:
+        """The same, in a jail of at least this level."""
+        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
+
 
 _TOKEN_BYTES: Final = 4
 
@@ -120,6 +129,7 @@ def parse_embeddings(body: bytes, nonce: Nonce) -> VectorAsk:
     request = EmbedRequest(nonce=nonce, query=None, texts=texts, tokens=tokens, dimensions=wanted.dimensions)
     return VectorAsk(
         model=wanted.model, request=request, base64=wanted.encoding_format == "base64",
+        sandbox_min=(wanted.haif and wanted.haif.sandbox) or "none",
         ignored=tuple(name for name in _IGNORED if fields.get(name) is not None),
     )  # fmt: skip
 
@@ -130,8 +140,9 @@ def parse_rerank(body: bytes, nonce: Nonce) -> VectorAsk:
     texts = [each if isinstance(each, str) else each.text for each in wanted.documents]
     request = EmbedRequest(nonce=nonce, query=wanted.query, texts=texts, tokens=None, dimensions=None)
     return VectorAsk(
-        model=wanted.model, request=request, top_n=wanted.top_n, with_documents=bool(wanted.return_documents)
-    )
+        model=wanted.model, request=request, top_n=wanted.top_n, with_documents=bool(wanted.return_documents),
+        sandbox_min=(wanted.haif and wanted.haif.sandbox) or "none",
+    )  # fmt: skip
 
 
 def _inputs(fields: Mapping[str, Any]) -> tuple[list[str] | None, list[bytes] | None]:

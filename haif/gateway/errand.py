@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
+from haif.base.confinement import suffices
 from haif.base.errors import ContextTooLong, Expired, HaifError, InvalidRequest, Unsupported, WrongState
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.tasks import Task
@@ -21,21 +22,24 @@ from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt
+from haif.protocol.sandbox import check_sandbox
 
 # The request itself is at fault: every other worker would say the same.
-_TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
+TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
 
-    `certificate` is said to be that of the worker's static key; empty if unknown.
+    `certificate` is said to be that of the worker's static key; empty if unknown. `resumed` are the answer's tokens
+    that the worker is to go on after.
     """
 
     reservation: Verified[Reservation]
     place: Place
     certificate: bytes
+    resumed: tuple[int, ...] = ()
 
     @property
     def orchestrator(self) -> PeerId:
@@ -55,7 +59,10 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Whose request it is, for which model, and what a worker must be able to do and may at most generate."""
+    """Whose request it is, for which model, and what a worker must be able to do and may at most generate.
+
+    `sandbox_min`: the level that the worker's jail must have.
+    """
 
     job: JobId
     tenant: str
@@ -64,6 +71,7 @@ class Order:
     task: Task
     tokens_max: int
     seed: int | None
+    sandbox_min: str = "none"
 
 
 class Errand(ABC):
@@ -80,7 +88,7 @@ class Errand(ABC):
 
     @abstractmethod
     def restart(self) -> None:
-        """Forget what an attempt that failed has brought."""
+        """Forget what an attempt that failed has brought, where nobody can go on after it."""
 
     @abstractmethod
     def take(self, answer: Any) -> Any:
@@ -95,7 +103,8 @@ class Errand(ABC):
         order = self.order
         return SubmitJob(
             job=order.job, tenant=order.tenant, model=order.model, request_digest=self.digest,
-            tokens_max=order.tokens_max, tenant_seed=order.seed, deadline_ms=int(seconds_left * 1000), task=order.task,
+            tokens_max=order.tokens_max, tenant_seed=order.seed, deadline_ms=int(seconds_left * 1000),
+            sandbox_min=order.sandbox_min, task=order.task,
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
@@ -108,16 +117,42 @@ class Errand(ABC):
             raise WrongState("the reservation repeats an attempt that failed", orchestrator)
         if stated.tokens_max > order.tokens_max:
             raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
+        if stated.resumed != self.tokens:
+            raise WrongState("the reservation is to go on after another number of tokens than there are", orchestrator)
         if stated.expires <= now:
             raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
-        self.restart()
-        self.ticket = Ticket(reservation, placed.place, placed.certificate)
+        self.ticket = Ticket(reservation, placed.place, placed.certificate, self.resumed())
         return self.ticket
 
-    def may_retry(self, error: HaifError) -> bool:
+    def failed(self, error: HaifError) -> bool:
         """Whether another worker may try: the request is not to blame, and there are tries left."""
         assert self.ticket is not None
-        return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+        return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, TENANTS_OWN)
+
+    def resumed(self) -> tuple[int, ...]:
+        """The tokens that the next attempt goes on after."""
+        return ()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the answer has so far."""
+        return 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether the tenant may have seen a part of the answer."""
+        return False
+
+    def check_jail(self, receipt: Receipt) -> None:
+        """Return if the worker signed that a jail as good as was demanded confined its engine.
+
+        Raises `Malformed` or `WrongState`.
+        """
+        check_sandbox(receipt.sandbox, self.worker)
+        if not suffices(receipt.sandbox.level, self.order.sandbox_min):
+            raise WrongState(
+                f"the worker signed that it ran this in a jail of level {receipt.sandbox.level}", self.worker
+            )
 
     @property
     def worker(self) -> PeerId | None:

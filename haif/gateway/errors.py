@@ -92,6 +92,7 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.ENGINE_DIED: (502, _SERVER, "worker_failed"),
     Reason.NO_WORKER: (503, _BUSY, "no_worker_available"),
     Reason.BAD_SIGNATURE: (502, _SERVER, "verification_failed"),
+    Reason.BAD_PROOF: (502, _SERVER, "verification_failed"),
     Reason.DIGEST_MISMATCH: (502, _SERVER, "verification_failed"),
     Reason.REPLAYED: (502, _SERVER, "bad_worker_response"),
     Reason.EXPIRED: (502, _SERVER, "bad_worker_response"),

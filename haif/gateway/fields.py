@@ -47,10 +47,17 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_usage: bool | None = None
 
 
+class Haif(msgspec.Struct, forbid_unknown_fields=True):
+    """What `haif` holds: demands that OpenAI has no word for."""
+
+    sandbox: Literal["none", "reduced", "full"] | None = None
+
+
 class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What both kinds of request may say."""
 
     model: Annotated[str, Meta(min_length=1, max_length=limits.MODEL_NAME_CHARS_MAX)]
+    n: Annotated[int, Meta(ge=1, le=limits.CHOICES_MAX)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: _STOP_STRING | Annotated[list[_STOP_STRING], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
@@ -64,6 +71,7 @@ class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: _REPEAT | None = None
     max_tokens: _TOKENS | None = None
+    haif: Haif | None = None
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,6 +103,7 @@ class Completion(Common, forbid_unknown_fields=True, kw_only=True):
 
     prompt: str | Annotated[list[str], Meta(min_length=1, max_length=1)]
     suffix: str | None = None
+    best_of: int | None = None
     echo: bool | None = None
     logprobs: _LOGPROBS | None = None
 
@@ -102,10 +111,10 @@ class Completion(Common, forbid_unknown_fields=True, kw_only=True):
 # --- what asks for nothing, and what is only a hint -------------------------------------------------------------------
 
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "n": (1,), "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
+    "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"), "modalities": (["text"],),
-    "store": (False,), "service_tier": ("auto", "default"), "best_of": (1,),
+    "store": (False,), "service_tier": ("auto", "default"),
     "audio": (), "prediction": (), "reasoning_effort": (), "verbosity": (),
     "web_search_options": (), "moderation": (), "user": (), "metadata": (), "safety_identifier": (),
     "prompt_cache_key": (), "prompt_cache_retention": (), "prompt_cache_options": (),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from haif.base import limits
-from haif.base.errors import Malformed, Oversize
+from haif.base.errors import HaifError, Malformed, Oversize
 from haif.base.ids import JobId, PeerId
 from haif.base.tasks import Task
 from haif.base.vectors import FLOAT_BYTES, is_sound
@@ -38,7 +38,8 @@ class Gathering(Errand):
             )
         encoded = ask.encoded()
         order = Order(
-            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, tokens_max=0, seed=None
+            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, tokens_max=0, seed=None,
+            sandbox_min=ask.sandbox_min,
         )  # fmt: skip
         super().__init__(order, encoded, embed_digest(encoded))
         self.restart()
@@ -46,6 +47,11 @@ class Gathering(Errand):
     def restart(self) -> None:
         """Forget what an attempt that failed has brought."""
         self.vectors: list[bytes] = []
+
+    def failed(self, error: HaifError) -> bool:
+        """Whether another worker may try. It begins anew: half of the vectors are no beginning of the others."""
+        self.restart()
+        return super().failed(error)
 
     def take(self, answer: EmbedAnswer) -> Vectors | Embedded:
         """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
@@ -80,9 +86,10 @@ class Gathering(Errand):
         nothing = OutputHash()
         receipt = check_receipt(
             end.receipt, self.ticket.reservation, nothing.tokens_digest(), nothing.text_digest(), 0,
-            vectors_digest(self.vectors),
+            output_vectors=vectors_digest(self.vectors),
         )  # fmt: skip
         signed = receipt.payload
+        self.check_jail(signed)
         if (end.prompt_tokens, "stop") != (signed.prompt_tokens, signed.finish_reason):
             raise Malformed("the worker says one thing and signs another", self.worker)
         known = self.ask.tokens_known

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.confinement import stricter
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
@@ -38,6 +39,8 @@ class Ask:
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
+    choices: int = 1
+    sandbox_min: str = "none"  # the level that the worker's jail must have
     echo: str = ""  # what a text completion's answer begins with
 
     @property
@@ -50,6 +53,10 @@ class Ask:
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""
         return replace(self, request=structs.replace(self.request, scope=scope))
+
+    def confined(self, level: str) -> Ask:
+        """The same, in a jail of at least this level."""
+        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
 
 
 def parse_chat(body: bytes, nonce: Nonce) -> Ask:
@@ -76,6 +83,8 @@ def parse_completion(body: bytes, nonce: Nonce) -> Ask:
         raise Unsupported("prompt must be one text: batches and token ids cannot be honoured", param="prompt")
     completion = typed(Completion, fields)
     prompt = completion.prompt if isinstance(completion.prompt, str) else completion.prompt[0]
+    if completion.best_of not in {None, completion.n or 1}:
+        raise Unsupported("best_of other than n cannot be honoured: ask for n and choose among them", param="best_of")
     if completion.echo and completion.logprobs is not None:
         raise Unsupported("logprobs of an echoed prompt cannot be honoured: leave out echo", param="logprobs")
     request = _request(
@@ -94,6 +103,8 @@ def _ask(
     return Ask(
         kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
+        sandbox_min=(common.haif and common.haif.sandbox) or "none",
+        choices=common.n or 1,
     )  # fmt: skip
 
 
@@ -102,7 +113,8 @@ def _request(
     suffix: str | None = None, tokens_max: int | None, logprobs: int | None, json_schema: str | None = None,
 ) -> Request:  # fmt: skip
     return Request(
-        nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_DEFAULT,
+        nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_UNSAID_MAX,
+        fit=tokens_max is None,
         sampling=_sampling(common), stop=_stop(common.stop), suffix=suffix, logprobs=logprobs,
         json_schema=json_schema,
     )  # fmt: skip

@@ -8,6 +8,7 @@ framing as in the HTML standard, section 9.2.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,20 +39,32 @@ class Settled:
     proof: dict[str, str]
     cached_tokens: int
 
-    @property
-    def usage(self) -> dict[str, Any]:
-        """The `usage` object: what the worker signed, and, by its word alone, how much of the prompt it reused."""
-        prompt, completion = self.receipt.prompt_tokens, self.receipt.completion_tokens
-        details = {"cached_tokens": self.cached_tokens}
-        return {
-            "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-            "prompt_tokens_details": details,
-        }  # fmt: skip
+
+def usage(settled: Sequence[Settled]) -> dict[str, Any]:
+    """The `usage` object: what the workers signed for, and, by their word alone, how much of the prompt they reused.
+
+    It is the sum over the choices, prompts included: what their receipts add up to.
+    """
+    prompt = sum(each.receipt.prompt_tokens for each in settled)
+    completion = sum(each.receipt.completion_tokens for each in settled)
+    return {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in settled)},
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole answer: its text, its scores where they were asked for, and its receipt."""
+
+    text: str
+    scores: list[Scores]
+    settled: Settled
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all parts of one answer share. `created` in seconds since the epoch."""
+    """What all parts of one reply share; `job` is that of its first choice. `created` in seconds since the epoch."""
 
     job: JobId
     ask: Ask
@@ -62,17 +75,29 @@ class Envelope:
         """The answer's id, made from the job's."""
         return f"{'chatcmpl' if self.ask.kind == 'chat' else 'cmpl'}-{self.job}"
 
-    def whole(self, text: str, settled: Settled, scores: list[Scores]) -> bytes:
-        """The body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0, "finish_reason": settled.receipt.finish_reason}
-        choice["logprobs"] = self.logprobs(scores, len(self.ask.echo))
-        if self.ask.kind == "chat":
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
-        else:
-            choice["text"] = self.ask.echo + text
+    def whole(self, choices: Sequence[Choice]) -> bytes:
+        """The body of a reply that is not streamed. One choice's receipt is the reply's, several have each its own."""
         head = self._head("chat.completion" if self.ask.kind == "chat" else "text_completion")
-        head["system_fingerprint"] = fingerprint(settled.receipt)
-        return _json({**head, "choices": [choice], "usage": settled.usage, "haif": settled.proof})
+        settled = [choice.settled for choice in choices]
+        body = {
+            **head, "system_fingerprint": fingerprint(settled[0].receipt), "usage": usage(settled),
+            "choices": [self._choice(index, choice) for index, choice in enumerate(choices)],
+        }  # fmt: skip
+        if len(choices) == 1:
+            body["haif"] = settled[0].proof
+        else:
+            for shown, each in zip(body["choices"], settled, strict=True):
+                shown["haif"] = each.proof
+        return _json(body)
+
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        shown: dict[str, Any] = {"index": index, "finish_reason": choice.settled.receipt.finish_reason}
+        shown["logprobs"] = self.logprobs(choice.scores, len(self.ask.echo))
+        if self.ask.kind == "chat":
+            shown["message"] = {"role": "assistant", "content": choice.text, "refusal": None}
+        else:
+            shown["text"] = self.ask.echo + choice.text
+        return shown
 
     def logprobs(self, scores: list[Scores], offset: int) -> dict[str, Any] | None:
         """The `logprobs` of a choice whose text so far has `offset` characters, where they were asked for."""
@@ -89,10 +114,11 @@ class Envelope:
 
 
 class Stream:
-    """Encodes the events of one answer."""
+    """Encodes the events of one choice."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, index: int = 0) -> None:
         self._envelope = envelope
+        self._index = index
         self._echo = envelope.ask.echo
         self._offset = len(envelope.ask.echo)
         self._chat = envelope.ask.kind == "chat"
@@ -102,7 +128,7 @@ class Stream:
         usage = b',"usage":null' if self._include_usage else b""
         delta = b'"delta":{"content":' if self._chat else b'"text":'
         close = b"}" if self._chat else b""
-        self._before = b"data: " + opened + b',"choices":[{"index":0,' + delta
+        self._before = b"data: " + opened + b',"choices":[{"index":%d,' % index + delta
         self._after = close + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
 
     def first(self) -> bytes:
@@ -120,22 +146,25 @@ class Stream:
         return self._event({"content": text} if self._chat else text, None, logprobs)
 
     def last(self, settled: Settled) -> bytes:
-        """The events that end the answer: the reason and the proof, usage if it was asked for, and [DONE]."""
-        ends = self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
-        if self._include_usage:
-            usage = {**self._head, "choices": [], "usage": settled.usage}
-            ends += b"data: " + _json(usage) + b"\n\n"
-        return ends + DONE
+        """The event that ends the choice: the reason and the proof."""
+        return self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
 
     def _event(
         self, delta: dict[str, Any] | str, finish_reason: str | None, logprobs: Any = None, **more: Any
     ) -> bytes:
-        choice: dict[str, Any] = {"index": 0, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice: dict[str, Any] = {"index": self._index, "logprobs": logprobs, "finish_reason": finish_reason}
         choice |= {"delta": delta} if self._chat else {"text": delta}
         body = {**self._head, "choices": [choice], **more}
         if self._include_usage:
             body["usage"] = None
         return b"data: " + _json(body) + b"\n\n"
+
+
+def done(envelope: Envelope, settled: Sequence[Settled]) -> bytes:
+    """What ends a stream: usage if it was asked for, and [DONE]."""
+    if not envelope.ask.include_usage:
+        return DONE
+    return b"data: " + _json({**envelope.chunk_head(), "choices": [], "usage": usage(settled)}) + b"\n\n" + DONE
 
 
 def fingerprint(receipt: Receipt) -> str:

@@ -3,7 +3,9 @@
 1. placed     as every request (`gateway.errand`)
 2. answer     chunks in order and within the bounds that were asked for
 3. end        the receipt must be the reserved worker's and name exactly the answer that was received
-4. failed     before the tenant has seen a token, another worker may try; after that the tenant is told
+4. failed     another worker goes on after the tokens there are; what it tells again must be what came before. If the
+              worker broke the protocol, its tokens are worth nothing: then another starts over, or, if the tenant has
+              seen some, the tenant is told
 """
 
 from __future__ import annotations
@@ -11,52 +13,85 @@ from __future__ import annotations
 from math import isnan
 
 from haif.base import limits
+from haif.base.clock import WallTime
 from haif.base.errors import (
     Forbidden,
     HaifError,
     Malformed,
     Oversize,
+    PeerFault,
     WrongState,
 )
+from haif.base.hashing import digest
 from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
-from haif.gateway.errand import Errand, Order
+from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
+from haif.protocol.jobs import Placed
 from haif.protocol.receipts import Receipt, check_receipt
 
 
 class Journey(Errand):
     """What is known of one request between its parsing and its answer."""
 
-    def __init__(self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId) -> None:
+    def __init__(
+        self, ask: Ask, *, job: JobId, tenant: str, gateway: PeerId, choice: int = 0, encoded: bytes | None = None
+    ) -> None:
+        """`encoded` is the request where somebody has encoded it already."""
         self.ask = ask
+        self.choice = choice
         order = Order(
-            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task,
-            tokens_max=ask.request.tokens_max, seed=ask.seed,
+            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, sandbox_min=ask.sandbox_min,
+            tokens_max=ask.request.tokens_max, seed=choice_seed(ask.seed, choice),
         )  # fmt: skip
-        encoded = encode_request(ask.request)
+        encoded = encode_request(ask.request) if encoded is None else encoded
         super().__init__(order, encoded, request_digest(encoded))
         self.restart()
 
     def restart(self) -> None:
         """Forget what an attempt that failed has brought."""
         self._output = OutputHash()
-        self._text: list[str] = []
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
+        self._untold = False  # the worker has yet to tell what it was given
 
-    def take(self, answer: Answer) -> Chunk | End:
-        """The next message of the worker. Raises `Malformed` or `Oversize` for what no honest worker sends."""
+    def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
+        """The ticket for the next attempt, which begins by telling again what there is."""
+        ticket = super().placed(placed, orchestrator, now)
+        self._chunks = 0
+        self._untold = self.tokens > 0
+        return ticket
+
+    def resumed(self) -> tuple[int, ...]:
+        """The tokens that the next attempt goes on after."""
+        return tuple(self._output.ids())
+
+    def take(self, answer: Answer) -> Chunk | End | None:
+        """What the next message of the worker adds; None for what it tells again.
+
+        Raises `Malformed` or `Oversize` for what no honest worker sends.
+        """
         if (answer.chunk is None) == (answer.end is None):
             raise Malformed("an answer is either a chunk or the end", self.worker)
+        if self._untold:
+            self._told_again(answer.chunk)
+            return None
         if answer.chunk is not None:
             self._add(answer.chunk)
             return answer.chunk
         assert answer.end is not None
         return answer.end
+
+    def _told_again(self, chunk: Chunk | None) -> None:
+        """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
+        if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
+            raise Malformed("the worker did not begin with the tokens it was given", self.worker)
+        if chunk.text != self.text:
+            raise Malformed("two workers disagree about the text of the same tokens", self.worker)
+        self._untold = False
 
     def _add(self, chunk: Chunk) -> None:
         allowed = self.ask.request.tokens_max
@@ -75,7 +110,6 @@ class Journey(Errand):
         ):
             raise Oversize("the worker sends more than was asked for", self.worker)
         self._check_scores(chunk)
-        self._text.append(chunk.text)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -91,9 +125,10 @@ class Journey(Errand):
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
         assert self.ticket is not None, "there is no end without a beginning"
+        earlier = tokens_digest(self.ticket.resumed) if self.ticket.resumed else None
         receipt = check_receipt(
             end.receipt, self.ticket.reservation,
-            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens,
+            self._output.tokens_digest(), self._output.text_digest(), self._output.tokens, earlier,
         )  # fmt: skip
         said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
         signed = receipt.payload
@@ -101,19 +136,32 @@ class Journey(Errand):
             raise Malformed("the worker says one thing and signs another", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
+        self.check_jail(signed)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
             raise Malformed("the receipt gives a finish reason or count that cannot be", self.worker)
+        request = self.ask.request
+        if signed.finish_reason == "length" and self.tokens < request.tokens_max and not request.fit:
+            raise Malformed("the worker ends an answer for its length that may be longer", self.worker)
         return receipt
 
-    def may_retry(self, error: HaifError) -> bool:
-        """Whether another worker may try: nothing was shown to the tenant, and the request is not to blame."""
-        shown = self.ask.stream and self._output.tokens > 0
-        return not shown and super().may_retry(error)
+    def failed(self, error: HaifError) -> bool:
+        """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
+        assert self.ticket is not None
+        if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
+            if self.shown:
+                return False
+            self.restart()
+        return super().failed(error)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the tenant may have seen a part of the answer."""
+        return self.ask.stream and self.tokens > 0
 
     @property
     def text(self) -> str:
         """The answer so far."""
-        return "".join(self._text)
+        return self._output.text
 
     @property
     def tokens(self) -> int:
@@ -121,8 +169,21 @@ class Journey(Errand):
         return self._output.tokens
 
 
-def blames_worker(error: HaifError) -> HaifError:
-    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission."""
+def choice_seed(seed: int | None, choice: int) -> int | None:
+    """The tenant's seed for one of several choices: its own for the first, so that it is what `n = 1` would give."""
+    if seed is None or choice == 0:
+        return seed
+    material = digest("haif v1 choice seed", seed.to_bytes(8, "little", signed=True), bytes([choice]))
+    return int.from_bytes(material[:8], "little", signed=True)
+
+
+def blames_worker(error: HaifError, ticket: Ticket) -> HaifError:
+    """What a worker's refusal means to the tenant: a ticket refused is not the tenant's lack of permission.
+
+    Nor is it the tenant's fault if a worker cannot go on where another one began.
+    """
     if isinstance(error, Forbidden):
         return WrongState(f"the worker refused the reservation: {error.message}")
+    if ticket.resumed and isinstance(error, TENANTS_OWN):
+        return WrongState(f"the worker could not go on with the answer: {error.message}")
     return error

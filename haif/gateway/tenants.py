@@ -15,6 +15,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
+from haif.base.confinement import LEVELS
 from haif.base.errors import InvalidRequest, OverQuota, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest
@@ -29,11 +30,12 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.TENANT_NAME_CH
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who may ask, how often: `rpm` requests per minute, `burst` at once."""
+    """Who may ask, how often: `rpm` requests per minute, `burst` at once; and the least level of jail that will do."""
 
     name: str
     rpm: int
     burst: int
+    sandbox_min: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def check_tenant(tenant: Tenant) -> Tenant:
         )
     if not 1 <= tenant.rpm <= 1_000_000 or not 1 <= tenant.burst <= 1_000_000:
         raise InvalidRequest("--rpm and --burst must be between 1 and 1,000,000")
+    if tenant.sandbox_min not in LEVELS:
+        raise InvalidRequest(f"--sandbox-min must be one of {', '.join(LEVELS)}")
     return tenant
 
 
@@ -115,26 +119,26 @@ class Directory:
             raise KeyRevoked("this API key was revoked; ask the operator for a new one")
         return found.tenant
 
-    def take(self, tenant: Tenant, now: Instant) -> Answer:
-        """One request of this tenant. The answer says whether it may go on."""
+    def take(self, tenant: Tenant, now: Instant, requests: int = 1) -> Answer:
+        """So many requests of this tenant. The answer says whether they may go on."""
         capacity, rate = float(tenant.burst), tenant.rpm / 60
         bucket = self._buckets.get(tenant.name)
         if bucket is None:
             bucket = Bucket.full(capacity=capacity, rate=rate, now=now)
         elif bucket.capacity != capacity or bucket.rate != rate:
             bucket = bucket.resized(capacity=capacity, rate=rate, now=now)
-        self._buckets[tenant.name], answer = bucket.take(1.0, now)
+        self._buckets[tenant.name], answer = bucket.take(float(requests), now)
         return answer
 
     def __len__(self) -> int:
         return len(self._keys)
 
 
-def over_quota(tenant: Tenant, answer: Answer) -> OverQuota:
-    """The refusal of a request for which the bucket is empty."""
+def over_quota(tenant: Tenant, answer: Answer, requests: int = 1) -> OverQuota:
+    """The refusal of requests that the bucket does not hold."""
     return OverQuota(
         f"Rate limit reached for {tenant.name} on requests per minute: limit {tenant.rpm} with bursts of "
-        f"{tenant.burst}, requested 1. Please try again in {answer.retry_after:.3f}s.",
+        f"{tenant.burst}, requested {requests}. Please try again in {answer.retry_after:.3f}s.",
         retry_after=answer.retry_after,
     )
 

@@ -57,9 +57,7 @@ def check_charter(charter: Charter) -> Charter:
     if network.closed != (charter.key is not None):
         raise Malformed("a closed network has a key for its datagrams, and an open one has none")
     if not _NAME.fullmatch(network.name):
-        raise Malformed(
-            f"a network that is kept on disk is named by 1 to {limits.NETWORK_NAME_CHARS_MAX} of a-zA-Z0-9._-"
-        )
+        raise Malformed(f"a network is named by 1 to {limits.NETWORK_NAME_CHARS_MAX} of a-z A-Z 0-9 . _ -")
     return charter
 
 

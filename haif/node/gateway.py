@@ -27,7 +27,10 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         open_ground(settings, listen=False) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Gateway(
-            settings=GatewaySettings(host=settings.host, port=settings.http_port, orchestrators=orchestrators),
+            settings=GatewaySettings(
+                host=settings.host, port=settings.http_port, orchestrators=orchestrators,
+                first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
+            ),
             identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from haif import config
+from haif.base.errors import Misuse
 from haif.node.ground import open_ground
 from haif.node.settings import model_store, peers
 from haif.orchestrator.service import MIGRATIONS, CatalogueEntry, Orchestrator, OrchestratorSettings
@@ -16,12 +16,15 @@ from haif.storage.service import Database, Journal
 
 @asynccontextmanager
 async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncIterator[dict[str, str]]:
-    """The orchestrator while the block is entered, and what to tell whoever started it."""
+    """The orchestrator while the block is entered, and what to tell whoever started it.
+
+    Raises `Misuse` without a gateway to take jobs from, unless a closed network admits them.
+    """
     store = model_store(settings)
     models = [store.find(name) for name in settings.models] if settings.models else store.models()
     gateways = frozenset(peers(settings.gateways, "gateway"))
     chosen = OrchestratorSettings(
-        gateways=gateways,
+        gateways=gateways or None,
         workers=frozenset(peers(settings.workers, "worker")) or None,
         catalogue=tuple(
             CatalogueEntry(
@@ -29,15 +32,22 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
             )
             for model in models
         ),
+        sandbox_min=settings.sandbox_min,
     )
     async with (
         open_ground(settings, listen=True) as ground,
         Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
         Orchestrator(
-            settings=replace(chosen, gateways=None) if ground.closed and not gateways else chosen,
+            settings=_usable(chosen, closed=ground.closed),
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
             voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
             entropy=entropy,
         ),
     ):  # fmt: skip
         yield ground.ready
+
+
+def _usable(settings: OrchestratorSettings, *, closed: bool) -> OrchestratorSettings:
+    if settings.gateways is None and not closed:
+        raise Misuse("an orchestrator serves only gateways it knows: give --gateway PEER (see `haif keys show`)")
+    return settings

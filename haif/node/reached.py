@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from haif import config
@@ -11,7 +12,8 @@ from haif.base.errors import Misuse
 from haif.base.ids import NetId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
-from haif.node.settings import begins_persistent, relay_at
+from haif.node.settings import address_text, begins_persistent, relay_at
+from haif.protocol.relay import RelayAt
 from haif.reach.classify import Mapping
 from haif.reach.natpmp import Opcode
 from haif.reach.service import Outlook, PortMapper, PortMapping, Reach, own_addresses
@@ -44,9 +46,17 @@ async def reached(
         await stack.enter_async_context(_outlook(settings, dht, clock, telemetry, reach))
         if relays:
             await stack.enter_async_context(places)
+            _say_missing(relays, places)
         if settings.port_mapping:
             await stack.enter_async_context(_port_mapper(settings, telemetry, dht, wire, reach, listen=listen))
         yield reach
+
+
+def _say_missing(wanted: Sequence[RelayAt], places: Places) -> None:
+    for relay in wanted:
+        if relay not in places.relays:
+            where = f"the relay {relay.peer.short}… at {address_text(relay.address)}"
+            print(f"{where} gives no place yet; it is asked again and again", file=sys.stderr, flush=True)
 
 
 @asynccontextmanager

@@ -44,7 +44,8 @@ def _submitted(state: State, event: JobSubmitted) -> None:
     state.open[event.job] = Job(
         id=event.job, gateway=event.gateway, tenant=event.tenant, model=event.model, model_digest=event.model_digest,
         request_digest=event.request_digest, tokens_max=event.tokens_max, tenant_seed=event.tenant_seed,
-        seed=event.seed, deadline=event.deadline, task=event.task,
+        seed=event.seed, seed_proof=event.seed_proof, deadline=event.deadline, sandbox_min=event.sandbox_min,
+        task=event.task,
     )  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def _reserved(state: State, event: AttemptReserved) -> None:
     assert event.attempt == len(job.attempts) + 1, "attempts are numbered from 1, without gaps"
     attempt = Attempt(
         number=event.attempt, worker=event.worker, host=event.host, port=event.port,
-        reservation=event.reservation, digest=event.digest, expires=event.expires, reserved=event.at,
+        reservation=event.reservation, digest=event.digest, expires=event.expires,
+        resumed=event.resumed, reserved=event.at,
     )  # fmt: skip
     job.attempts.append(attempt)
     state.busy.setdefault((event.worker, job.model_digest), {})[job.id] = event.at

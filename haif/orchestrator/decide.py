@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
+from haif.base.confinement import LEVELS, stricter
 from haif.base.errors import (
     BadSignature,
     Forbidden,
@@ -27,7 +28,6 @@ from haif.base.errors import (
     Unsupported,
     WrongState,
 )
-from haif.base.hashing import digest
 from haif.base.ids import ModelDigest, PeerId, Seed
 from haif.base.tasks import VECTORS
 from haif.identity.keys import Identity
@@ -38,6 +38,7 @@ from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.seeds import drawn_seed, given_seed
 
 Entropy = Callable[[int], bytes]
 
@@ -77,8 +78,11 @@ class Decision:
 def submit(
     state: State, fleet: Fleet, request: SubmitJob, gateway: PeerId, *,
     past: Job | None, catalogue: Mapping[str, CatalogueEntry], identity: Identity, now: Moment, entropy: Entropy,
+    sandbox_min: str = "none",
 ) -> Decision:  # fmt: skip
     """Place a new job. `past` is a job of this id that ended so long ago that the state forgot it.
+
+    `sandbox_min` is what the operator demands of every worker's jail; a job may demand more.
 
     Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Unsupported`, `Overloaded`, `NoWorker`, or `WrongState` for an
     id in use.
@@ -90,15 +94,18 @@ def submit(
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
-    worker = choose(able(fleet.live(model.digest, state.busy, now.instant), request.task), (), entropy)
+    demanded = stricter(request.sandbox_min, sandbox_min)
+    live = able(fleet.live(model.digest, state.busy, now.instant), request.task)
+    worker = choose(live, (), entropy, sandbox_min=demanded)
+    seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
-        seed=_seed(request.tenant_seed, entropy),
+        seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
-        task=request.task,
+        sandbox_min=demanded, task=request.task,
     )  # fmt: skip
-    reserved = _reserve(submitted, 1, worker, identity, now.wall)
+    reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
 
 
@@ -122,6 +129,8 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
     if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
         raise InvalidRequest("must fit into 64 bits", param="seed")
+    if request.sandbox_min not in LEVELS:
+        raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
     if request.deadline_ms <= 0:
         raise Timeout("there is no time left for this job")
 
@@ -136,14 +145,14 @@ def _model(catalogue: Mapping[str, CatalogueEntry], name: str) -> CatalogueEntry
     return entry
 
 
-def _seed(given: int | None, entropy: Entropy) -> Seed:
-    if given is None:
-        return Seed(entropy(Seed.size))
-    return Seed(digest("haif v1 seed", given.to_bytes(8, "little", signed=True)))
+def _seed(request: SubmitJob, identity: Identity) -> tuple[Seed, bytes]:
+    if request.tenant_seed is None:
+        return drawn_seed(identity, request.job, request.request_digest)
+    return given_seed(request.tenant_seed), b""
 
 
 def _reserve(
-    job: JobSubmitted | Job, attempt: int, worker: WorkerView, identity: Identity, now: WallTime
+    job: JobSubmitted | Job, attempt: int, resumed: int, worker: WorkerView, identity: Identity, now: WallTime
 ) -> AttemptReserved:
     """The sealed ticket for one attempt. It lives for `limits.RESERVATION_TTL_MS`, or until the job's deadline."""
     expires = min(now + limits.RESERVATION_TTL_MS, job.deadline)
@@ -151,12 +160,13 @@ def _reserve(
     ticket = Reservation(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
-        issued=now, expires=expires, deadline=job.deadline,
+        tenant_seed=job.tenant_seed, seed_proof=job.seed_proof, issued=now, expires=expires, deadline=job.deadline,
+        resumed=resumed,
     )  # fmt: skip
     sealed = seal(identity, Domain.RESERVATION, ticket)
     return AttemptReserved(
         job=ticket.job, attempt=attempt, worker=worker.worker, host=host, port=port,
-        reservation=sealed, digest=evidence_digest(sealed), expires=expires, at=now,
+        reservation=sealed, digest=evidence_digest(sealed), expires=expires, resumed=resumed, at=now,
     )  # fmt: skip
 
 
@@ -167,16 +177,22 @@ def retry(
     state: State, fleet: Fleet, request: RetryJob, gateway: PeerId, *,
     past: Job | None, identity: Identity, now: Moment, entropy: Entropy,
 ) -> Decision:  # fmt: skip
-    """Give up the latest attempt and place the next, on a worker not tried. Without one, the job fails for good.
+    """Give up the latest attempt and place the next, on a worker not tried, or at least not just now.
+
+    Without one, the job fails for good.
 
     The answer is then the refusal: `NoWorker`, `Overloaded` or `Timeout`. Raises `WrongState`, `Forbidden` or
     `InvalidRequest` when there is nothing to retry.
     """
     job = _owned(state, request, gateway, past)
     check_reason(request.reason)
+    if not 0 <= request.tokens <= job.tokens_max:
+        raise InvalidRequest(f"an answer of this job has 0 to {job.tokens_max} tokens", param="tokens")
     if not job.is_open:
         raise WrongState(f"the job is over: {job.state.value}", gateway)
     if 1 <= request.attempt == job.attempt.number - 1 and job.attempt.expires > now.wall:
+        if request.tokens != job.attempt.resumed:
+            raise WrongState("this attempt was placed before, to go on after another number of tokens", gateway)
         return Decision((), _placed(job.attempt, fleet, job.model_digest))
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
@@ -184,7 +200,7 @@ def retry(
         worker = _next_worker(state, fleet, job, now, entropy)
     except (NoWorker, Overloaded, Timeout, Unsupported) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
-    reserved = _reserve(job, request.attempt + 1, worker, identity, now.wall)
+    reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
 
 
@@ -192,9 +208,12 @@ def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Ent
     if now.wall >= job.deadline:
         raise Timeout("the job's deadline has passed")
     if len(job.attempts) >= limits.ATTEMPTS_MAX:
-        raise NoWorker(f"{limits.ATTEMPTS_MAX} workers were tried and failed", retry_after=limits.HEARTBEAT_SECONDS)
+        raise NoWorker(f"{limits.ATTEMPTS_MAX} attempts were made and failed", retry_after=limits.HEARTBEAT_SECONDS)
+    live = able(fleet.live(job.model_digest, state.busy, now.instant), job.task)
     tried = {attempt.worker for attempt in job.attempts}
-    return choose(able(fleet.live(job.model_digest, state.busy, now.instant), job.task), tried, entropy)
+    if all(view.worker in tried for view in live):  # who failed before may be well again; not who failed just now
+        tried = {job.attempt.worker}
+    return choose(live, tried, entropy, sandbox_min=job.sandbox_min)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -230,9 +249,12 @@ def _check_receipt(job: Job, evidence: bytes) -> Verified[Receipt]:
     receipt = checked.payload
     if (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
-    ) != (job.id, attempt.number, job.gateway, attempt.digest, job.request_digest, job.model_digest):  # fmt: skip
+        receipt.resumed,
+    ) != (
+        job.id, attempt.number, job.gateway, attempt.digest, job.request_digest, job.model_digest, attempt.resumed,
+    ):  # fmt: skip
         raise BadSignature("the receipt is not for this attempt of this job", attempt.worker)
-    if not 0 <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
+    if not attempt.resumed <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
         raise BadSignature("the receipt counts tokens that cannot be", attempt.worker)
     return checked
 

@@ -16,7 +16,7 @@ from haif.base.tasks import Task
 
 
 class JobSubmitted(Message, frozen=True):
-    """A gateway asked for a job, and it was taken on. `seed` determines its sampling, on whichever worker."""
+    """A gateway asked for a job, and it was taken on. `seed` (`protocol.seeds`) determines its sampling."""
 
     job: JobId
     gateway: PeerId
@@ -27,13 +27,18 @@ class JobSubmitted(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     seed: Seed
+    seed_proof: bytes
     deadline: int
     at: int
+    sandbox_min: str = "none"
     task: Task = Task.TEXT
 
 
 class AttemptReserved(Message, frozen=True):
-    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name."""
+    """A worker was chosen for attempt `attempt` (from 1). `reservation` is the sealed ticket, `digest` its name.
+
+    It goes on after the answer's first `resumed` tokens.
+    """
 
     job: JobId
     attempt: int
@@ -43,6 +48,7 @@ class AttemptReserved(Message, frozen=True):
     reservation: bytes
     digest: Digest
     expires: int
+    resumed: int
     at: int
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
+from haif.base.confinement import LEVELS, suffices
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Unsupported, WrongState
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.tasks import Task, Tasks, listed, tasks_of
@@ -27,6 +28,7 @@ from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
+from haif.protocol.sandbox import check_sandbox
 
 Busy = Mapping[Post, Mapping[JobId, int]]
 
@@ -40,6 +42,7 @@ class WorkerView:
     slots: int
     load: int
     context_tokens: int
+    sandbox: str  # the weaker level of what it says in offer and heartbeat
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
 
@@ -63,15 +66,30 @@ def able(views: Sequence[WorkerView], task: Task) -> list[WorkerView]:
     return found
 
 
-def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Callable[[int], bytes]) -> WorkerView:
-    """The least loaded worker that was not tried. Raises `NoWorker`, or `Overloaded` when all are full."""
+def choose(
+    views: Sequence[WorkerView],
+    tried: Collection[PeerId],
+    entropy: Callable[[int], bytes],
+    *,
+    sandbox_min: str = "none",
+) -> WorkerView:
+    """The least loaded worker that was not tried and whose jail is good enough.
+
+    Raises `NoWorker`, or `Overloaded` when all are full.
+    """
     untried = [view for view in views if view.worker not in tried]
-    if not untried:
+    confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
+    if untried and not confined:
+        raise NoWorker(
+            f"no live worker of this model says that its engine's sandbox is {sandbox_min!r}, as is demanded",
+            retry_after=limits.HEARTBEAT_SECONDS,
+        )
+    if not confined:
         raise NoWorker(
             "no other live worker offers this model" if tried else "no live worker offers this model",
             retry_after=limits.HEARTBEAT_SECONDS,
         )
-    able = [view for view in untried if not view.is_full]
+    able = [view for view in confined if not view.is_full]
     if not able:
         raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
     least = min(view.depth for view in able)
@@ -83,6 +101,7 @@ def choose(views: Sequence[WorkerView], tried: Collection[PeerId], entropy: Call
 class _Share:
     slots: int
     correction: int
+    sandbox: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +155,13 @@ class Fleet:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
-            views.append(WorkerView(worker, offer.place, share.slots, load, offer.context_tokens,
-                                    tasks_of(offer.tasks), offer.dimensions))  # fmt: skip
+            sandbox = min(offer.sandbox.level, share.sandbox, key=LEVELS.index)
+            tasks = tasks_of(offer.tasks)
+            views.append(
+                WorkerView(
+                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, tasks, offer.dimensions
+                )
+            )
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
@@ -166,7 +190,7 @@ def _is_silent(pulse: _Pulse, now: Instant) -> bool:
 def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
     reported = load.running + load.queued
     settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
-    return _Share(load.slots, reported - min(max(reported, settled), len(ours)))
+    return _Share(load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level)
 
 
 def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
@@ -182,6 +206,7 @@ def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
             raise Malformed("a heartbeat counts fewer requests than none", worker)
         if not 0 <= load.tokens_per_second < float("inf"):
             raise Malformed("a heartbeat's tokens per second are no number", worker)
+        check_sandbox(load.sandbox, worker)
 
 
 def check_offer(
@@ -200,6 +225,7 @@ def check_offer(
     offer = codec.decode(Offer, stated.body)
     if offer.model != model:
         raise WrongState("the offer is of another model than its topic", owner)
+    check_sandbox(offer.sandbox, owner)
     ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
     if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
         raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)

@@ -21,7 +21,10 @@ class JobState(StrEnum):
 
 @dataclass(slots=True)
 class Attempt:
-    """One worker's turn. Times in ms since the epoch; `failure` is empty while it may still succeed."""
+    """One worker's turn, which begins after the answer's first `resumed` tokens.
+
+    Times in ms since the epoch; `failure` is empty while it may still succeed.
+    """
 
     number: int
     worker: PeerId
@@ -30,6 +33,7 @@ class Attempt:
     reservation: bytes
     digest: Digest
     expires: int
+    resumed: int
     reserved: int
     failure: str = ""
 
@@ -47,7 +51,9 @@ class Job:
     tokens_max: int
     tenant_seed: int | None
     seed: Seed
+    seed_proof: bytes
     deadline: int
+    sandbox_min: str
     task: Task
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)

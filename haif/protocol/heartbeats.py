@@ -10,19 +10,21 @@ from typing import Final
 
 from haif.base.codec import Message
 from haif.base.ids import ModelDigest, Nonce
+from haif.protocol.sandbox import Sandbox
 
 METHOD: Final = "worker.heartbeat"
 HEARTBEAT: Final = 1  # live message type
 
 
 class Load(Message, frozen=True):
-    """How busy one model of a worker is. Counts of requests; tokens per second over the last ten seconds."""
+    """How busy one model of a worker is, and what confines its engine now. Counts of requests; tokens/s of late."""
 
     model: ModelDigest
     slots: int
     running: int
     queued: int
     tokens_per_second: float
+    sandbox: Sandbox
 
 
 class Heartbeat(Message, frozen=True):

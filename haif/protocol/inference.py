@@ -6,6 +6,7 @@ last an `End`. The request body is opened only after its digest was found in the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import field
@@ -31,9 +32,10 @@ class Request(Message, frozen=True):
 
     `nonce` keeps the digest of a short prompt from being guessed. With `suffix`, the answer is what belongs between
     `text` and it. `stop` strings end the answer and are not part of it. `logprobs`: how many of the likeliest tokens
-    of each place are told beside the chosen one; nil for none at all. With `json_schema`
-    the answer is JSON that fits it, or the beginning of such. What a worker computed for one `scope` it
-    may use again for requests of the same gateway and scope, and for nobody else's: a gateway has one for each tenant.
+    of each place are told beside the chosen one; nil for none at all. With `json_schema` the answer is JSON that fits
+    it, or the beginning of such. What a worker computed for one `scope` it may use again for requests of the same
+    gateway and scope, and for nobody else's: a gateway has one for each tenant. With `fit` an answer ends where the
+    context does; without, `tokens_max` that do not fit into it are refused.
     """
 
     nonce: Nonce
@@ -46,13 +48,19 @@ class Request(Message, frozen=True):
     logprobs: int | None = None
     json_schema: str | None = None
     scope: bytes = b""
+    fit: bool = False
 
 
 class Run(Message, frozen=True):
-    """The sealed `Reservation` and the encoded `Request` whose digest it names."""
+    """The sealed `Reservation` and the encoded `Request` whose digest it names.
+
+    `resumed` are the answer's first tokens, as many as the reservation says: another worker's, to go on after. The
+    worker tells them again in its first chunk, with the text it finds them to be.
+    """
 
     reservation: bytes
     request: bytes
+    resumed: list[int] = field(default_factory=list)
 
 
 class Chunk(Message, frozen=True):
@@ -117,13 +125,27 @@ class OutputHash:
         """How many tokens there are so far."""
         return len(self._tokens)
 
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._text)
+
+    def ids(self) -> list[int]:
+        """The tokens so far."""
+        return list(self._tokens)
+
     def tokens_digest(self) -> Digest:
         """Over the token ids, each as four little-endian bytes."""
-        return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in self._tokens))
+        return tokens_digest(self._tokens)
 
     def text_digest(self) -> Digest:
         """Over the UTF-8 of the whole text."""
-        return digest("haif v1 output text", "".join(self._text).encode())
+        return digest("haif v1 output text", self.text.encode())
+
+
+def tokens_digest(tokens: Iterable[int]) -> Digest:
+    """How a receipt names tokens: over their ids, each as four little-endian bytes."""
+    return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in tokens))
 
 
 def encode_request(request: Request) -> bytes:

@@ -38,6 +38,7 @@ class SubmitJob(Message, frozen=True):
     """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
+    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least.
     """
 
     job: JobId
@@ -47,21 +48,28 @@ class SubmitJob(Message, frozen=True):
     tokens_max: int
     tenant_seed: int | None
     deadline_ms: int
+    sandbox_min: str = "none"
     task: Task = Task.TEXT  # what the worker must be able to do
 
 
 class RetryJob(Message, frozen=True):
-    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker."""
+    """Attempt `attempt` failed for `reason` (a `Reason` code): place the next one, on another worker.
+
+    `tokens` of the answer came and hold: the next attempt goes on after them.
+    """
 
     job: JobId
     attempt: int
     reason: str
+    tokens: int = 0
 
 
 class Reservation(Message, frozen=True):
     """The ticket, sealed by the orchestrator: this gateway may run this job once on this worker until `expires`.
 
-    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more.
+    Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
+    show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
+    tokens of the answer came from earlier attempts: the worker goes on after them.
     """
 
     job: JobId
@@ -72,9 +80,12 @@ class Reservation(Message, frozen=True):
     request_digest: Digest
     tokens_max: int
     seed: Seed
+    tenant_seed: int | None
+    seed_proof: bytes
     issued: int
     expires: int
     deadline: int
+    resumed: int = 0
 
 
 class Placed(Message, frozen=True):

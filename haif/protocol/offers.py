@@ -11,6 +11,7 @@ from haif.base.ids import ModelDigest, PeerId
 from haif.identity.signing import Verified
 from haif.protocol.reach import Place
 from haif.protocol.records import Record
+from haif.protocol.sandbox import Sandbox
 
 
 class Offer(Message, frozen=True):
@@ -20,7 +21,7 @@ class Offer(Message, frozen=True):
     place: Place
     context_tokens: int
     slots: int
-    sandbox: str  # the sandbox level the worker claims: "none", "reduced" or "full"
+    sandbox: Sandbox  # what confines its engine, as the worker says
     engine: str  # build and execution profile, as the engine reports it
     certificate: bytes  # of the worker's static key (`identity.certificate`), for a first handshake in one round trip
     tasks: int = 3  # what the model can do there (`base.tasks`): chat and completion, unless it says otherwise

@@ -16,12 +16,16 @@ from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.jobs import Reservation
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import check_seed
 
 
 class Receipt(Message, frozen=True):
     """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch.
 
-    An answer in vectors has no output tokens, an empty text, and the finish reason "stop".
+    Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
+    this worker, which vouches for what follows them and for the text of all. An answer in vectors has no tokens, an
+    empty text, and the finish reason "stop".
     """
 
     job: JobId
@@ -36,9 +40,11 @@ class Receipt(Message, frozen=True):
     output_tokens: Digest
     output_text: Digest
     engine: str  # build and execution profile, as the engine reports it
-    sandbox: str
+    sandbox: Sandbox  # what confined that engine
     started: int
     finished: int
+    resumed: int = 0
+    earlier: Digest | None = None
     output_vectors: Digest | None = None  # of an answer in vectors, which has no tokens and no text
 
 
@@ -50,27 +56,25 @@ class Countersignature(Message, frozen=True):
 
 
 def check_receipt(
-    evidence: bytes,
-    reservation: Verified[Reservation],
-    output_tokens: Digest,
-    output_text: Digest,
-    tokens: int,
-    output_vectors: Digest | None = None,
-) -> Verified[Receipt]:
+    evidence: bytes, reservation: Verified[Reservation], output_tokens: Digest, output_text: Digest, tokens: int,
+    earlier: Digest | None = None, output_vectors: Digest | None = None,
+) -> Verified[Receipt]:  # fmt: skip
     """The receipt, once it is the reserved worker's and names this reservation and exactly this output.
 
-    Raises `Malformed`, `Oversize` or `BadSignature`.
+    `earlier`: the digest of the tokens that the answer was resumed after, if it was. Raises `Malformed`, `Oversize`
+    or `BadSignature`.
     """
     ticket = reservation.payload
     checked = open_sealed(Receipt, Domain.RECEIPT, evidence, signer=ticket.worker)
     receipt = checked.payload
     wanted = (
         ticket.job, ticket.attempt, ticket.gateway, reservation.digest, ticket.request_digest, ticket.model,
-        output_tokens, output_text, tokens, output_vectors,
+        output_tokens, output_text, tokens, ticket.resumed, earlier, output_vectors,
     )  # fmt: skip
     stated = (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
-        receipt.output_tokens, receipt.output_text, receipt.completion_tokens, receipt.output_vectors,
+        receipt.output_tokens, receipt.output_text, receipt.completion_tokens, receipt.resumed, receipt.earlier,
+        receipt.output_vectors,
     )  # fmt: skip
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)
@@ -105,7 +109,8 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
     `text`, when given, is the answer as the tenant has it; it must be the one the receipt names. Raises `Malformed`,
-    `Oversize` or `BadSignature`. Who the signers are is for the caller to judge: anyone can make keys.
+    `Oversize`, `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge:
+    anyone can make keys.
     """
     if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
@@ -115,9 +120,13 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
     hand = open_sealed(
         Countersignature, Domain.COUNTERSIGNATURE, _evidence(labels["countersignature"]), receipt.payload.gateway
     )
+    check_seed(reservation)
     said, terms = receipt.payload, reservation.payload
-    if (said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, receipt.signer) != (
-        reservation.digest, terms.job, terms.attempt, terms.gateway, terms.request_digest, terms.model, terms.worker,
+    if (
+        said.reservation, said.job, said.attempt, said.gateway, said.request, said.model, said.resumed, receipt.signer,
+    ) != (
+        reservation.digest, terms.job, terms.attempt, terms.gateway, terms.request_digest, terms.model, terms.resumed,
+        terms.worker,
     ):  # fmt: skip
         raise BadSignature("the receipt and the reservation are about different jobs", receipt.signer)
     if (hand.payload.job, hand.payload.receipt) != (said.job, receipt.digest):

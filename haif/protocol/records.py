@@ -99,7 +99,7 @@ def open_record(data: bytes, *, net: NetId, now: WallTime, verify: Verify = keys
         raise Oversize(f"a record of {len(data)} bytes is over the limit of {RECORD_BYTES_MAX}")
     signature, encoded = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
     # The owner is inside what it signed, so the record is decoded (bounded) before the signature can be checked.
-    record = codec.decode(Record, encoded, size_max=limits.DATAGRAM_BYTES_MAX)
+    record = codec.decode_flat(Record, encoded, size_max=limits.DATAGRAM_BYTES_MAX)
     try:
         verify(record.owner, _DOMAIN + net + encoded, signature)
     except BadSignature:

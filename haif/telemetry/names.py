@@ -172,7 +172,10 @@ GATEWAY_RATE_LIMITED = Counter(
     "haif_gateway_rate_limited_total", "Requests refused because an allowance was used up.", (GATEWAY,), (DIMENSION,)
 )
 GATEWAY_RETRIES = Counter(
-    "haif_gateway_retries_total", "Attempts that failed before their first token and were placed again.", (GATEWAY,),
+    "haif_gateway_retries_total", "Attempts that failed and were placed again, elsewhere.", (GATEWAY,), (REASON,),
+)  # fmt: skip
+GATEWAY_RESUMED = Counter(
+    "haif_gateway_resumed_total", "Of these, answers that another worker went on with in their middle.", (GATEWAY,),
     (REASON,),
 )  # fmt: skip
 

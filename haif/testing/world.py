@@ -157,7 +157,7 @@ class World:
     def _step(self) -> None:
         at, _, address, happening = heappop(self._heap)
         self._now = at
-        if callable(happening):
+        if happening is not None and not isinstance(happening, tuple):
             happening()
             return
         if happening is not None and self.realms:

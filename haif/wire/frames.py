@@ -7,7 +7,7 @@ r"""Frames: what travels inside a Noise message, and the bytes of each kind.
     RES            size u32 ‖ piece                   the answer to a REQ
     DATA           size u32 ‖ piece                   a message of a stream, if none is under way on it;
                    piece                              otherwise the next piece of what is under way, RES or REQ included
-    ERR            msgpack [reason, message, retry after seconds or nil]
+    ERR            msgpack [reason, message, retry after seconds or nil, parameter refused or nil]
     CREDIT         bytes u32                          stream 0: for the session
     REJECT         as ERR, on stream 0                why the session ends: its last frame
     PATH           counter u32                        stream 0: this Noise message is the sender's last on this path
@@ -65,6 +65,7 @@ class Failure(Message, frozen=True):
     reason: str
     message: str
     retry_after: float | None
+    param: str | None = None
 
 
 def parse(plaintext: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -143,7 +144,8 @@ def failure(error: HaifError) -> bytes:
     if isinstance(error, Misuse):
         return codec.encode(Failure(Misuse.reason, "the peer made a mistake of its own; ask its operator", None))
     wait = error.retry_after if isinstance(error, Refusal | Unavailable) else None
-    return codec.encode(Failure(error.reason, error.message[: limits.ERROR_MESSAGE_CHARACTERS_MAX], wait))
+    param = error.param[: limits.PARAMETER_CHARACTERS_MAX] if isinstance(error, Refusal) and error.param else None
+    return codec.encode(Failure(error.reason, error.message[: limits.ERROR_MESSAGE_CHARACTERS_MAX], wait, param))
 
 
 def read_failure(payload: bytes) -> HaifError:
@@ -151,7 +153,9 @@ def read_failure(payload: bytes) -> HaifError:
     told = codec.decode(Failure, payload)
     if len(told.message) > limits.ERROR_MESSAGE_CHARACTERS_MAX:
         raise Oversize("an error message is over the limit")
-    return from_reason(told.reason, told.message, told.retry_after)
+    if told.param is not None and len(told.param) > limits.PARAMETER_CHARACTERS_MAX:
+        raise Oversize("the name of a parameter is over the limit")
+    return from_reason(told.reason, told.message, told.retry_after, told.param)
 
 
 class Outbox:

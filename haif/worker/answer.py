@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
 from haif.base.ids import ModelDigest, PeerId
@@ -10,9 +12,10 @@ from haif.engine.request import Finished
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.embeddings import vectors_digest
-from haif.protocol.inference import OutputHash
+from haif.protocol.inference import OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
+from haif.protocol.sandbox import Sandbox
 from haif.worker.ticket import EmbedTicket
 
 
@@ -26,13 +29,17 @@ def seal_receipt(
     reservation: Verified[Reservation],
     output: OutputHash,
     finished: Finished,
+    resumed: Sequence[int],
     *,
     engine: str,
-    sandbox: str,
+    sandbox: Sandbox,
     started: WallTime,
     now: WallTime,
 ) -> bytes:
-    """The sealed receipt for an answer: which request, which model, which output, by which build."""
+    """The sealed receipt for an answer: which request, which model, which output, by which build.
+
+    `resumed` are the tokens of the output that this worker was given.
+    """
     terms = reservation.payload
     receipt = Receipt(
         job=terms.job,
@@ -50,13 +57,15 @@ def seal_receipt(
         sandbox=sandbox,
         started=started,
         finished=now,
+        resumed=len(resumed),
+        earlier=tokens_digest(resumed) if resumed else None,
     )
     return seal(identity, Domain.RECEIPT, receipt)
 
 
 def seal_vector_receipt(
     identity: Identity, reservation: Verified[Reservation], vectors: list[bytes], embedded: Embedded, *,
-    engine: str, sandbox: str, started: WallTime, now: WallTime,
+    engine: str, sandbox: Sandbox, started: WallTime, now: WallTime,
 ) -> bytes:  # fmt: skip
     """The same for vectors: no tokens, an empty text, and the digest of the vectors themselves."""
     terms, nothing = reservation.payload, OutputHash()

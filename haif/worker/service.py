@@ -23,7 +23,7 @@ from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.base.tasks import bits_of
 from haif.dht.service import Dht
 from haif.engine import embed
-from haif.engine.request import Finished, Generate, Piece
+from haif.engine.request import Finished, Generate, ModelInfo, Piece
 from haif.engine.service import Engine
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
@@ -33,6 +33,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.protocol.sandbox import Sandbox
 from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
@@ -148,7 +149,7 @@ class Worker:
             place=self._way.place(),
             context_tokens=about.context_tokens,
             slots=self._engine.statistics().slots,
-            sandbox=about.sandbox,
+            sandbox=_sandbox(about),
             engine=about.engine,
             certificate=self._wire.certificate,
             tasks=bits_of(about.tasks),
@@ -192,7 +193,8 @@ class Worker:
         now = self._engine.statistics()
         if self._draining or not now.usable:
             return []  # nothing is placed here then
-        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second)]
+        sandbox = _sandbox(self._engine.model)
+        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second, sandbox)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -242,7 +244,7 @@ class Worker:
         ticket = self._admit(call, span, check_ticket)
         started = self._clock.wall()
         output = OutputHash()
-        async with self._engine.generate(_generate(ticket)) as events:
+        async with self._engine.generate(generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
                     chunk = Chunk(event.first, event.tokens, event.text, event.scores)
@@ -264,7 +266,7 @@ class Worker:
                 about = self._engine.model
                 receipt = seal_vector_receipt(
                     self._identity, ticket.reservation, vectors, event,
-                    engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+                    engine=about.engine, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
                 )  # fmt: skip
                 self._record_vectors(event, span)
                 yield EmbedAnswer(end=Embedded(event.prompt_tokens, receipt))
@@ -285,15 +287,15 @@ class Worker:
     def _end(self, ticket: Ticket, output: OutputHash, done: Finished, started: WallTime, span: Span) -> End:
         about = self._engine.model
         receipt = seal_receipt(
-            self._identity, ticket.reservation, output, done,
-            engine=about.engine, sandbox=about.sandbox, started=started, now=self._clock.wall(),
+            self._identity, ticket.reservation, output, done, ticket.resumed,
+            engine=about.engine, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
-        self._record(done, output, span)
+        self._record(done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
 
-    def _record(self, done: Finished, output: OutputHash, span: Span) -> None:
+    def _record(self, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
-        span.set(names.OUTPUT_TOKENS, output.tokens)
+        span.set(names.OUTPUT_TOKENS, tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
         times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
         self._record_stages(span, done.submitted_ns, times)
@@ -301,10 +303,15 @@ class Worker:
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)
         self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
-        self._telemetry.count(names.WORKER_TOKENS_OUT, output.tokens, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
 
 
-def _generate(ticket: Ticket) -> Generate:
+def _sandbox(about: ModelInfo) -> Sandbox:
+    return Sandbox(about.sandbox, list(about.missing))
+
+
+def generate(ticket: Ticket) -> Generate:
+    """What the engine is asked for by the holder of this ticket."""
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
@@ -318,4 +325,6 @@ def _generate(ticket: Ticket) -> Generate:
         json_schema=request.json_schema,
         scope=prefix_scope(terms.gateway, request.scope),
         seed=terms.seed,
+        resumed=ticket.resumed,
+        fit=request.fit,
     )

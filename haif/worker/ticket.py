@@ -5,6 +5,7 @@
 3. It is neither expired nor redeemed before.
 4. The request is the one whose digest the reservation names, and stays within its token limit. A reservation for text
    is none for vectors: their digests are made differently.
+5. There are as many tokens to go on after as the reservation says.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from haif.base import codec, limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadSignature, Expired, Forbidden, InvalidRequest, Replayed, WrongState
+from haif.base.errors import BadSignature, Expired, Forbidden, InvalidRequest, Malformed, Replayed, WrongState
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol import inference
@@ -26,10 +27,11 @@ from haif.protocol.jobs import Reservation
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A reservation that holds, and the request it was made for."""
+    """A reservation that holds, the request it was made for, and the answer's tokens that there are already."""
 
     reservation: Verified[Reservation]
     request: Request
+    resumed: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def check_ticket(
         raise InvalidRequest(f"the reservation allows {reservation.payload.tokens_max} tokens", param="max_tokens")
     if (request.chat is None) == (request.text is None):
         raise InvalidRequest("a request holds either a chat or a text")
-    return Ticket(reservation, request)
+    return Ticket(reservation, request, run.resumed)
 
 
 def check_embed_ticket(
@@ -58,6 +60,8 @@ def check_embed_ticket(
 ) -> EmbedTicket:
     """The ticket in a request for vectors. Raises as `check_ticket` does."""
     reservation = _reservation(run, embed_digest(run.request), me, gateway, orchestrators, model, now)
+    if run.resumed:
+        raise WrongState("an answer in vectors begins anew", gateway)
     return EmbedTicket(reservation, codec.decode(EmbedRequest, run.request))
 
 
@@ -80,6 +84,10 @@ def _reservation(
         raise Expired("the reservation is outside its time", gateway)
     if request != terms.request_digest:
         raise BadSignature("the request is not the one the reservation was made for", gateway)
+    if len(run.resumed) != terms.resumed:
+        raise WrongState(f"the reservation is to go on after {terms.resumed} tokens, not {len(run.resumed)}", gateway)
+    if not all(0 <= token < limits.VOCABULARY_MAX for token in run.resumed):
+        raise Malformed("no vocabulary has a token with such an id", gateway)
     return reservation
 
 

@@ -134,6 +134,43 @@ def test_a_killed_worker_never_hangs_its_client(fragile: Mesh) -> None:
     assert one_answer(fragile).choices
 
 
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A mesh whose gateway waits for a token only so long: long enough for a busy machine, short for a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAIF_GATEWAY_TOKEN_MS", "4000")
+        running = start(tmp_path_factory.mktemp("hasty"), "--workers", "2")
+    yield running
+    stop(running)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stream_whose_worker_dies_or_stops_is_the_stream_that_would_have_come(
+    hasty: Mesh, number: signal.Signals, tmp_path: Path
+) -> None:
+    asked = {"model": hasty.first_card["model"], "messages": STORY, "max_tokens": 400, "temperature": 1.2, "seed": 7}
+    with hasty.client(timeout=60) as client:
+        whole = client.chat.completions.create(**asked).choices[0].message.content
+        stream = client.chat.completions.create(**asked, stream=True)
+        chunks = [next(iter(stream)) for _ in range(5)]
+        peer = str(stream.response.headers["x-haif-worker"])
+        (at_work,) = [role for role in hasty.roles("worker") if role["peer"] == peer]
+        os.kill(at_work["pid"], number)
+        chunks += stream
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    proof = chunks[-1].model_extra["haif"]
+    if number is signal.SIGSTOP:
+        os.kill(at_work["pid"], signal.SIGKILL)  # the supervisor starts it again
+    hasty.until_back(at_work["name"], at_work["pid"])
+    assert text == whole
+    assert proof["worker"] != peer
+    (tmp_path / "receipt.json").write_text(json.dumps(proof))
+    (tmp_path / "answer.txt").write_text(text)
+    told = haif("receipt", "verify", str(tmp_path / "receipt.json"), "--text", str(tmp_path / "answer.txt"))
+    assert told.returncode == 0
+    assert "came from a worker that failed and signed nothing" in told.stdout
+
+
 def _drain(stream: Any) -> str:
     """Read to the end: "finished" if the answer is whole, "error" if the client was told."""
     finished = False

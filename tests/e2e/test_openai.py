@@ -165,6 +165,20 @@ def test_an_echo_begins_with_the_prompt(client: openai.OpenAI, model: str) -> No
     assert echoed.choices[0].text == "In winter" + plain.choices[0].text
 
 
+def test_several_choices_differ_and_the_first_is_the_one_asked_for_alone(client: openai.OpenAI, model: str) -> None:
+    hot: dict[str, Any] = {"temperature": 1.5, "seed": 7, "max_tokens": 24}
+    several = ask(client, model, n=3, **hot)
+    assert text_of(several) == text_of(ask(client, model, **hot))
+    assert len({choice.message.content for choice in several.choices}) == 3
+    for choice in several.choices:
+        check_bundle(choice.model_extra["haif"], choice.message.content)
+    texts = {0: "", 1: "", 2: ""}
+    for chunk in ask(client, model, n=3, stream=True, **hot):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert list(texts.values()) == [choice.message.content for choice in several.choices]
+
+
 def test_two_workers_share_the_load(mesh: Mesh, model: str) -> None:
     with mesh.client() as client, ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask, client, model, temperature=1, max_tokens=60) for _ in range(8)]
@@ -200,7 +214,7 @@ def test_over_quota_is_a_rate_limit_error_with_retry_after(mesh: Mesh, model: st
 @pytest.mark.parametrize(
     ("option", "param"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 9}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"extra_body": {"suffix": "x"}}, "suffix"),

@@ -5,7 +5,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.e2e.conftest import HAIF
+from tests.e2e.conftest import HAIF, haif
 
 
 def test_a_role_that_is_still_starting_stops_when_told(tmp_path: Path) -> None:
@@ -21,3 +21,27 @@ def test_a_role_that_is_still_starting_stops_when_told(tmp_path: Path) -> None:
         node.send_signal(signal.SIGTERM)
         out, err = node.communicate(timeout=2)
     assert (node.returncode, out, err) == (0, b"", b"")
+
+
+def test_an_orchestrator_that_nobody_may_ask_says_so_and_ends(tmp_path: Path) -> None:
+    told = haif("orchestrator", state=tmp_path)
+    assert told.returncode == 2
+    assert "give --gateway PEER" in told.stderr
+
+
+def test_a_worker_whose_relay_is_not_there_says_so(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        host, port = closed.getsockname()
+        worker = subprocess.Popen(
+            [*HAIF, "worker", "--relay", f"{'ab' * 32}@{host}:{port}", "--orchestrator", "cd" * 32,
+             "--state", str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert worker.stderr is not None
+        said = worker.stderr.readline()
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=30)
+    assert said == b"the relay abababab\xe2\x80\xa6 at %s:%d gives no place yet; it is asked again and again\n" % (
+        host.encode(), port,
+    )  # fmt: skip

@@ -96,7 +96,7 @@ async def test_h_s2_nothing_is_served_without_a_key(mesh: Mesh) -> None:
         body = codec.encode(Request(Nonce(bytes(16)), None, "hello", 5, Sampling(0.0), []))
         ticket = Reservation(
             JobId(entropy(16)), 1, me.peer, PeerId.parse(worker["peer"]), ModelDigest.parse(worker["model_digest"]),
-            request_digest(body), 5, Seed(bytes(32)), CLOCK.wall(), CLOCK.wall() + 9000, CLOCK.wall() + 9000,
+            request_digest(body), 5, Seed(bytes(32)), None, b"", CLOCK.wall(), CLOCK.wall() + 9000, CLOCK.wall() + 9000,
         )  # fmt: skip
         run = codec.encode(Run(seal(me, Domain.RESERVATION, ticket), body))
         with pytest.raises(Forbidden):

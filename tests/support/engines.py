@@ -13,13 +13,14 @@ from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
 from haif.runtime.clock import SystemClock
 
 LIAR = """
-import os, sys, time
+import os, select, sys
 sys.path += sys.argv.pop(1).split(os.pathsep)
 from haif.engine.sandbox.jail import seal
 from haif.engine.sandbox.layers import LAYERS, Statement
 from haif.engine.frames import End, Failed, Output, Ready, Refused, Report, Sealed, Step, frame
 unsealed = lambda *_: Statement(tuple(set(LAYERS) - {"cgroups"}), {"cgroups": ""}, (), os.getpid())
 parent, orders, reports, model, _ = map(int, sys.argv[1:6])
+sleep = lambda seconds: select.poll().poll(int(1000 * seconds))
 say = lambda report: os.write(reports, frame(report))
 told = seal(parent, frozenset({orders, reports, model}), 1000)
 say(Report(sealed=Sealed(list(told.enforced), dict(told.missing), [], told.pid)))
@@ -78,11 +79,13 @@ def request(
     logprobs=None,
     scope=b"",
     json_schema=None,
+    resumed=(),
     **options,
 ) -> Generate:
     return Generate(
         JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
+        resumed=list(resumed),
     )  # fmt: skip
 
 

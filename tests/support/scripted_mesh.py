@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 import msgspec
 
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
-from haif.base.ids import JobId, ModelDigest, Seed
+from haif.base.ids import JobId, ModelDigest
 from haif.base.tasks import Task
 from haif.gateway.errand import Errand, Ticket
 from haif.gateway.service.mesh import Trip
+from haif.gateway.session import Journey
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.protocol.embeddings import EmbedAnswer, Embedded, EmbedRequest, Vectors, vectors_digest
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tokens_digest
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
@@ -42,7 +45,10 @@ Step = str | Hang | HaifError | Answer
 
 @dataclass
 class Attempt:
-    """What the worker does: texts (one token each), then the end, unless something else is written down."""
+    """What the worker does: texts (one token each), then the end, unless something else is written down.
+
+    A later attempt goes on after the texts that came, having told them again.
+    """
 
     steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
     finish_reason: str = "stop"
@@ -51,6 +57,7 @@ class Attempt:
     end: Callable[[End], End | None] = lambda end: end
     vectors: list["Vectors | Hang | HaifError"] = field(default_factory=list)  # and then the end
     embedded: Callable[[Embedded], Embedded | None] = lambda end: end
+    retold: Callable[[Chunk], Chunk] = lambda chunk: chunk
 
 
 @dataclass
@@ -58,6 +65,8 @@ class ScriptedMesh:
     """Implements `gateway.service.mesh.Mesh`."""
 
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+    of_choice: dict[int, Attempt] = field(default_factory=dict)  # what happens to one of several choices instead
+    jobs_of: dict[JobId, int] = field(default_factory=dict)
     models: tuple[ModelCard, ...] = (CARD, ASLEEP)
     alter_reservation: Callable[[Reservation], Reservation] = lambda terms: terms
     finalise_error: HaifError | None = None
@@ -65,10 +74,12 @@ class ScriptedMesh:
     requests: list[Request] = field(default_factory=list)
     embeds: list[EmbedRequest] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
+    demands: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
+    spoken: list[str] = field(default_factory=list)  # the text of each token of the answer
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,7 +91,10 @@ class ScriptedMesh:
         if not known[journey.order.model].workers:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
-        self.seeds.append(journey.order.seed)
+        self.spoken.clear()
+        self.seeds.append(journey.submission(1.0).tenant_seed)
+        self.jobs_of[journey.job] = journey.choice if isinstance(journey, Journey) else 0
+        self.demands.append(journey.submission(1.0).sandbox_min)
         return self._place(journey, 1)
 
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
@@ -101,10 +115,13 @@ class ScriptedMesh:
                 model=MODEL,
                 request_digest=journey.digest,
                 tokens_max=journey.order.tokens_max,
-                seed=Seed(bytes(32)),
+                seed=given_seed(0),
+                tenant_seed=0,
+                seed_proof=b"",
                 issued=now,
                 expires=now + 30_000,
                 deadline=now + 60_000,
+                resumed=journey.tokens,
             )
         )
         return journey.placed(
@@ -116,7 +133,8 @@ class ScriptedMesh:
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
-        attempt = self.attempts[ticket.attempt - 1]
+        choice = self.jobs_of[ticket.reservation.payload.job]
+        attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
         answers = self._answers(ticket, attempt)
         try:
             yield answers
@@ -129,6 +147,11 @@ class ScriptedMesh:
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
         output = OutputHash()
+        del self.spoken[len(ticket.resumed) :]
+        if ticket.resumed:
+            given = Chunk(0, list(ticket.resumed), "".join(self.spoken))
+            output.add(given)
+            yield Answer(chunk=attempt.retold(given))
         for step in attempt.steps:
             if isinstance(step, Hang):
                 await asyncio.Event().wait()
@@ -139,6 +162,7 @@ class ScriptedMesh:
             else:
                 chunk = Chunk(output.tokens, [output.tokens + 7], step)
                 output.add(chunk)
+                self.spoken.append(step)
                 yield Answer(chunk=chunk)
         end = attempt.end(self._end(ticket, attempt, output))
         if end is not None:
@@ -160,9 +184,11 @@ class ScriptedMesh:
                 output_tokens=output.tokens_digest(),
                 output_text=output.text_digest(),
                 engine="test-engine",
-                sandbox="none",
+                sandbox=Sandbox("none", ["seccomp"]),
                 started=1,
                 finished=2,
+                resumed=len(ticket.resumed),
+                earlier=tokens_digest(ticket.resumed) if ticket.resumed else None,
             )
         )
         return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
@@ -196,7 +222,8 @@ class ScriptedMesh:
                 job=terms.job, attempt=terms.attempt, gateway=GATEWAY.peer, reservation=ticket.reservation.digest,
                 request=terms.request_digest, model=terms.model, prompt_tokens=5, completion_tokens=0,
                 finish_reason="stop", output_tokens=nothing.tokens_digest(), output_text=nothing.text_digest(),
-                engine="test-engine", sandbox="none", started=1, finished=2, output_vectors=vectors_digest(vectors),
+                engine="test-engine", sandbox=Sandbox("none", ["seccomp"]), started=1, finished=2,
+                output_vectors=vectors_digest(vectors),
             )
         )  # fmt: skip
         end = attempt.embedded(Embedded(5, seal(attempt.signer, Domain.RECEIPT, receipt)))

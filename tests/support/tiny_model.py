@@ -41,7 +41,7 @@ def build_tiny_model(
     _header(writer, layers, width, heads, feed_forward, vocabulary, context)
     if pooling is not None:
         writer.add_pooling_type(gguf.PoolingType(pooling))
-    _vocabulary(writer, vocabulary, template)
+    write_vocabulary(writer, vocabulary, template)
     random = np.random.default_rng(seed)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
@@ -99,7 +99,7 @@ def _header(
     writer.add_vocab_size(vocabulary)
 
 
-def _vocabulary(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
+def write_vocabulary(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
     kinds = gguf.TokenType
     tokens: list[tuple[str, kinds]] = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
     tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]

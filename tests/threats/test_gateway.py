@@ -9,6 +9,7 @@ import openai
 import pytest
 from msgspec.structs import replace
 
+from haif.base import limits
 from haif.base.errors import ConnectionLost, EngineDied, Reason
 from haif.gateway.tenants import Tenant
 from tests.support.scripted_mesh import STRANGER, Attempt, Hang, ScriptedMesh
@@ -72,8 +73,8 @@ async def test_h_d3_attempts_have_an_end(house: House, mesh: ScriptedMesh) -> No
     mesh.attempts = [Attempt([EngineDied("killed")])] * 10
     with pytest.raises(openai.InternalServerError):
         await house.chat()
-    assert len(mesh.retried) == 2
-    assert mesh.failures == [(3, Reason.ENGINE_DIED)]
+    assert len(mesh.retried) == limits.ATTEMPTS_MAX - 1
+    assert mesh.failures == [(limits.ATTEMPTS_MAX, Reason.ENGINE_DIED)]
 
 
 async def test_h_r1_every_job_ends_in_the_records_whatever_happens(house: House, mesh: ScriptedMesh) -> None:
@@ -106,7 +107,7 @@ async def test_h_r1_every_job_ends_in_the_records_whatever_happens(house: House,
 async def test_p_3_a_forged_receipt_never_becomes_a_finished_answer(
     house: Any, mesh: ScriptedMesh, attempt: Attempt
 ) -> None:
-    mesh.attempts = [attempt] * 3
+    mesh.attempts = [attempt] * limits.ATTEMPTS_MAX
     with pytest.raises(openai.APIStatusError) as caught:
         await house.chat()
     assert caught.value.status_code == 502
@@ -116,7 +117,7 @@ async def test_p_3_a_forged_receipt_never_becomes_a_finished_answer(
 async def test_p_4_an_old_receipt_for_a_new_job_is_refused(house: Any, mesh: ScriptedMesh) -> None:
     await house.chat()
     old = mesh.finalised[0].evidence
-    mesh.attempts = [Attempt(end=lambda end: replace(end, receipt=old))] * 3
+    mesh.attempts = [Attempt(end=lambda end: replace(end, receipt=old))] * limits.ATTEMPTS_MAX
     with pytest.raises(openai.APIStatusError) as caught:
         await house.chat()
     assert caught.value.code == "verification_failed"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "haif"
 KEYRING = "identity/service/keyring.py"
+VRF = "identity/vrf.py"  # a lot that takes the secret to draw
 OWNER = "identity/service/owner.py"  # the only one that knows under which name a root key is kept
 COMMANDS = {"cli/network.py", "cli/household.py", "cli/doctor.py"}  # what people type; no role is among them
 
@@ -15,14 +16,14 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
 
 
-def test_only_the_keyring_asks_an_identity_for_its_seed() -> None:
+def test_only_the_keyring_and_the_vrf_ask_an_identity_for_its_seed() -> None:
     asking = {
         name
         for name, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "seed"
     }
-    assert asking == {KEYRING}
+    assert asking == {KEYRING, VRF}
 
 
 def test_only_an_owner_at_work_and_what_people_type_come_near_a_root_key() -> None:

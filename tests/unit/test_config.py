@@ -75,6 +75,22 @@ def test_only_true_and_false_decide_whether_the_jail_may_be_missing(file: Path) 
     assert config.load(config.WorkerSettings, flags, environment(file)).insecure_no_sandbox
 
 
+def test_the_level_of_a_jail_is_one_there_is_and_nobody_contradicts_himself(file: Path) -> None:
+    def demanded(kind: type[config.Common], **flags: object) -> str:
+        return config.load(kind, flags, environment(file)).sandbox_min
+
+    assert demanded(config.WorkerSettings) == "reduced"
+    assert demanded(config.WorkerSettings, sandbox_min="full") == "full"
+    assert demanded(config.OrchestratorSettings) == "none"
+    for kind, flags in (
+        (config.WorkerSettings, {"sandbox_min": "none"}),
+        (config.OrchestratorSettings, {"sandbox_min": "padded"}),
+        (config.WorkerSettings, {"sandbox_min": "full", "insecure_no_sandbox": True}),
+    ):
+        with pytest.raises(Misuse, match="sandbox-min"):
+            demanded(kind, **flags)
+
+
 def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
     with pytest.raises(Misuse, match="HAIF_WORKER_SLOTS"):
         config.load(config.WorkerSettings, {}, environment(file, HAIF_WORKER_SLOTS="many"))

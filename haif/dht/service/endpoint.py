@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from haif.base import limits
-from haif.base.clock import Clock
+from haif.base.clock import Clock, Instant
 from haif.base.errors import ConnectionLost, Dropped, Unauthenticated
 from haif.base.ids import Digest
 from haif.base.machine import Address
@@ -59,6 +59,7 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Instant(0.0)  # when the timer rings: perhaps before the node wants to be woken, never after
         self._closed = False
         self._loop.add_reader(udp, self._readable)
 
@@ -92,9 +93,11 @@ class Endpoint:
                 self.unsent += 1  # as if lost on the way
         while (event := self._node.next_event()) is not None:
             self._tell(event)
-        if self._timer is not None:
-            self._timer.cancel()
-        if (wake_at := self._node.wake_at()) is not None:
+        wake_at = self._node.wake_at()
+        if wake_at is not None and (self._timer is None or wake_at < self._alarm):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._alarm = wake_at
             self._timer = self._loop.call_later(max(0.0, wake_at - now), self._wake)
 
     def close(self) -> None:

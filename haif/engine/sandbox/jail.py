@@ -3,7 +3,7 @@
     1 one thread, no other file, clean environment, rlimits, no_new_privs     7 no capability, dies with the monitor
     2 root becomes nobody                                                     8 not traceable
     3 user, pid, net, mount, ipc, uts and cgroup namespaces                   9 Landlock: no file, no TCP, no signal
-    4 fork: the first process stays outside as monitor                       10 seccomp: about 45 system calls
+    4 fork: the first process stays outside as monitor                       10 seccomp: 36 system calls
     5 (in the engine) /proc/self/statm is opened                             11 what holds is said, and the worker asks
     6 an empty, read-only root                                                  the kernel whether it is true
 

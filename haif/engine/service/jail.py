@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from haif.base import limits
+from haif.base.confinement import suffices
 from haif.base.errors import EngineDied
 from haif.engine.frames import Sealed
 from haif.engine.sandbox.layers import LAYERS, level
@@ -22,13 +23,15 @@ _PROOFS: Final[Mapping[str, Mapping[str, str]]] = {
 """Lines of /proc/PID/status that must be there where a layer is said to hold; see proc_pid_status(5)."""
 
 
-def verify(sealed: Sealed, *, monitor: int, allowed: bool) -> None:
-    """Raise `EngineDied` for a statement that is not complete, not enough unless `allowed`, or not true."""
+def verify(sealed: Sealed, *, monitor: int, demanded: str) -> None:
+    """Raise `EngineDied` for a statement that is not complete, not of the level that is demanded, or not true."""
     claimed = set(sealed.enforced)
     if claimed & set(sealed.missing) or claimed | set(sealed.missing) != set(LAYERS):
         raise EngineDied("its statement about its jail does not have every layer once")
-    if level(sealed.enforced) == "none" and not allowed:
-        raise EngineDied(f"its jail lacks what nothing is served without: {', '.join(sealed.missing)}")
+    found = level(sealed.enforced)
+    if not suffices(found, demanded):
+        lacking = ", ".join(f"{layer} ({why})" if why else layer for layer, why in sealed.missing.items())
+        raise EngineDied(f"its jail is of level {found}, and {demanded} is demanded; it lacks {lacking}"[:1000])
     if sys.platform == "linux":
         wrong = contradictions(claimed, status_of(sealed.pid))
         if sealed.pid != monitor and status_of(sealed.pid).get("PPid") != str(monitor):
@@ -37,27 +40,47 @@ def verify(sealed: Sealed, *, monitor: int, allowed: bool) -> None:
             raise EngineDied(f"it says that it restricted itself, and did not: {', '.join(wrong)}")
 
 
-class Idleness:
-    """Whether an engine that owes no answer leaves the processors alone."""
+class Exertion:
+    """Whether an engine leaves the processors alone: those beyond its threads always, all when it owes no answer.
 
-    def __init__(self) -> None:
-        self._since: tuple[float, int, float] | None = None
+    Processor time is what it used, however loaded the machine is; so this needs no cgroup and accuses nobody of being
+    slow.
+    """
 
-    def suspicious(self, now: float, asked: int, pid: int, *, busy: bool) -> bool:
-        """Looked at every now and then: did it owe nothing for a whole while, and compute for a tenth of it or more?
+    def __init__(self, threads: int) -> None:
+        self._cores = threads + 0.5  # its housekeeping, and the grain of the kernel's clock
+        self._began: tuple[float, float] | None = None  # when, and the processor time used until then
+        self._idle: tuple[float, float, int] | None = None  # the same, and how many requests there were
 
-        `asked` counts the requests so far, so that one that came and went between two looks is noticed.
+    def accuse(self, now: float, used: float, *, asked: int, busy: bool, settled: bool) -> str | None:
+        """What it did, if that was too much. `used` is its processor time in seconds.
+
+        `asked` counts the requests so far, so that one that came and went between two looks is noticed. `settled`: the
+        last of them was answered to its end; of one that was cancelled, a step may still be under way.
         """
-        if busy or self._since is None or self._since[1] != asked:
-            self._since = None if busy else (now, asked, processor_seconds(pid))
-            return False
-        began, _, before = self._since
+        allowed = limits.ENGINE_IDLE_SECONDS if settled else limits.ENGINE_SILENCE_SECONDS
+        return self._on_cores(now, used) or self._unasked(now, used, asked, None if busy else allowed)
+
+    def _on_cores(self, now: float, used: float) -> str | None:
+        if self._began is None:
+            self._began = now, used
+        began, before = self._began
+        if now - began < limits.ENGINE_CORES_SECONDS:
+            return None
+        self._began = now, used
+        cores = (used - before) / (now - began)
+        return f"it computed on {cores:.1f} cores, more than it was given" if cores > self._cores else None
+
+    def _unasked(self, now: float, used: float, asked: int, allowed: float | None) -> str | None:
+        if allowed is None or self._idle is None or self._idle[2] != asked:
+            self._idle = None if allowed is None else (now, used, asked)
+            return None
+        began, before, _ = self._idle
         idle = now - began
-        if idle < limits.ENGINE_SILENCE_SECONDS:
-            return False
-        used = processor_seconds(pid) - before
-        self._since = (now, asked, before + used)
-        return used > idle / 10
+        if idle < allowed:
+            return None
+        self._idle = now, used, asked
+        return f"it owed nothing and computed for {used - before:.1f} seconds" if used - before > idle / 10 else None
 
 
 def processor_seconds(pid: int) -> float:

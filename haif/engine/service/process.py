@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Generic, Protocol, Self, TypeVar
@@ -26,6 +26,7 @@ from haif.engine.frames import (
     FrameReader,
     Load,
     Order,
+    Output,
     Ready,
     Refused,
     Report,
@@ -40,7 +41,8 @@ from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.sandbox import ENVIRONMENT
-from haif.engine.service.jail import Idleness, verify
+from haif.engine.service.causes import explain, oom_kills
+from haif.engine.service.jail import Exertion, processor_seconds, verify
 from haif.engine.service.settings import EngineSettings, context_tokens
 from haif.engine.vectorbox import VectorBox
 
@@ -65,8 +67,10 @@ class Process(asyncio.Protocol):
         self._clock = clock
         self._meter = meter
         self._heard = clock.now()
+        self._settled = True  # all that was asked was answered to its end
         self._longest = 0.0  # time from one report to the next, while one was owed
-        self._idleness = Idleness()
+        self._exertion = Exertion(settings.threads)
+        self._oom_kills = oom_kills()
         self._engine = 0
         self._next = 0
         self._vocabulary = self._context = self._dimensions = 0
@@ -109,7 +113,7 @@ class Process(asyncio.Protocol):
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""
         sealed = await self._first(self._sealed)
         assert self._process is not None
-        verify(sealed, monitor=self._process.pid, allowed=self._settings.insecure_no_sandbox)
+        verify(sealed, monitor=self._process.pid, demanded=self._settings.demanded)
         self._engine = sealed.pid
         return sealed
 
@@ -135,6 +139,7 @@ class Process(asyncio.Protocol):
             submitted_ns=submitted_ns,
         )
         self.answers[number] = stream = Stream[Piece | Finished](mailbox)
+        self._settled = False
         self._send(Order(submit=Submit(number, request)))
         return number, stream
 
@@ -145,6 +150,7 @@ class Process(asyncio.Protocol):
             request, dimensions=self._dimensions, context_tokens=self._context, submitted_ns=submitted_ns
         )  # fmt: skip
         self.answers[number] = stream = Stream[Vectors | Embedded](box)
+        self._settled = False
         self._send(Order(embed=SubmitEmbed(number, request)))
         return number, stream
 
@@ -162,11 +168,15 @@ class Process(asyncio.Protocol):
     async def watch(self) -> HaifError:
         """Wait for the end; why it came."""
         while not self._silent.done():
-            await asyncio.wait((self._silent,), timeout=limits.ENGINE_SILENCE_SECONDS / 8)
+            await asyncio.wait((self._silent,), timeout=limits.ENGINE_LOOK_SECONDS)
             if self.answers and self._clock.now() - self._heard > limits.ENGINE_SILENCE_SECONDS:
                 self._condemn(f"it owed an answer and said nothing for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
-            if self._idleness.suspicious(self._clock.now(), self._next, self._engine, busy=bool(self.answers)):
-                self._condemn(f"it owed nothing and computed for {limits.ENGINE_SILENCE_SECONDS:g} seconds")
+            accusation = self._exertion.accuse(
+                self._clock.now(), processor_seconds(self._engine), asked=self._next, busy=bool(self.answers),
+                settled=self._settled,
+            )  # fmt: skip
+            if accusation:
+                self._condemn(accusation)
         return await self._cause()
 
     def stalled(self) -> bool:
@@ -207,7 +217,9 @@ class Process(asyncio.Protocol):
             _kill(process)
             await process.wait()
         if self._error is None:
-            self._error = EngineDied(f"the engine child ended: {_explain(process.returncode or 0, await words.end)}")
+            killed = oom_kills() > self._oom_kills
+            cause = explain(process.returncode or 0, await words.end, oom_killed=killed)
+            self._error = EngineDied(f"the engine child ended: {cause}")
         self._fail_all(self._error)
         return self._error
 
@@ -227,15 +239,20 @@ class Process(asyncio.Protocol):
         """Read reports; a child that sends anything it may not is killed."""
         if self._error is not None:
             return
+        try:
+            for body in self._frames.feed(data):
+                report = decode_report(body)
+                if _says_something(report):
+                    self._take_note()
+                self._hear(report)
+        except (Malformed, Oversize) as fault:
+            self._condemn(f"it broke the protocol: {fault.message}")
+
+    def _take_note(self) -> None:
         now = self._clock.now()
         if self.answers:
             self._longest = max(self._longest, now - self._heard)
         self._heard = now
-        try:
-            for body in self._frames.feed(data):
-                self._hear(decode_report(body))
-        except (Malformed, Oversize) as fault:
-            self._condemn(f"it broke the protocol: {fault.message}")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         """The child closed its end, or is gone."""
@@ -261,22 +278,27 @@ class Process(asyncio.Protocol):
             raise Malformed("a report that is not due")
 
     def _step(self, step: Step) -> None:
-        slots = self._settings.slots
-        self._count(step, slots + limits.PREFILL_CHUNK_TOKENS)
+        self._count(step, self._settings.slots + limits.PREFILL_CHUNK_TOKENS)
+        for output in step.retold:
+            self._deliver(output, Mailbox.retell)
         for output in step.outputs:
-            stream = self._answer(output.number)
-            if stream is not None:
-                if not isinstance(stream.mailbox, Mailbox):
-                    raise Malformed("it answered a request for vectors with tokens")
-                stream.mailbox.put(output)
-                if output.end is not None:
-                    del self.answers[output.number]
-                    self._meter.prompt_tokens += output.end.prompt_tokens
-                    self._meter.cached_tokens += output.end.cached_tokens
-                stream.wake()
+            self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
+
+    def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
+        stream = self._answer(output.number)
+        if stream is None:
+            return
+        if not isinstance(stream.mailbox, Mailbox):
+            raise Malformed("it answered a request for vectors with tokens")
+        take(stream.mailbox, output)
+        if output.end is not None:
+            del self.answers[output.number]
+            self._meter.prompt_tokens += output.end.prompt_tokens
+            self._meter.cached_tokens += output.end.cached_tokens
+        stream.wake()
 
     def _batch(self, batch: Batch) -> None:
         step = Step([], [], batch.batch_tokens, batch.running, batch.queued, 0)
@@ -308,13 +330,14 @@ class Process(asyncio.Protocol):
         self.last = step
 
     def _refused(self, refused: Refused) -> None:
-        error = from_reason(refused.reason, refused.message[:400])
+        param = refused.param and refused.param[: limits.PARAMETER_CHARACTERS_MAX]
+        error = from_reason(refused.reason, refused.message[:400], param=param)
         if not isinstance(error, Refusal):
             raise Malformed(f"{refused.reason[:40]!r} is no reason to refuse a request")
-        error.param = refused.param
         stream = self._answer(refused.number)
         if stream is not None:
             del self.answers[refused.number]
+            self._settled = not self.answers
             stream.fail(error)
 
     def _answer(self, number: int) -> Stream[Piece | Finished] | Stream[Vectors | Embedded] | None:
@@ -377,6 +400,12 @@ class Stream(Generic[E]):
             await self._arrived.wait()
 
 
+def _says_something(report: Report) -> bool:
+    """Whether it is more than a step in which nothing happened: those would be a way to be silent unnoticed."""
+    step = report.step
+    return step is None or bool(step.batch_tokens or step.outputs or step.refused)
+
+
 def _search_path() -> str:
     """Where the child finds this package and its libraries."""
     package = str(Path(__file__).resolve().parents[3])
@@ -402,22 +431,3 @@ class _Words(asyncio.Protocol):
 def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-
-
-_SIGNALS: Final = {
-    signal.SIGKILL: "by the operating system for want of memory, or by somebody",
-    signal.SIGABRT: "llama.cpp stopped itself at a state it does not handle",
-    signal.SIGSEGV: "a memory fault in native code",
-    signal.SIGSYS: "its jail forbids a system call that it tried",
-}
-
-
-def _explain(status: int, words: bytes) -> str:
-    """An exit status and last words as a sentence."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        cause = f"killed by {name}" + (f" ({_SIGNALS[signal.Signals(-status)]})" if -status in _SIGNALS else "")
-    else:
-        cause = f"it exited with status {status}"
-    lines = words.decode(errors="replace").strip().splitlines()
-    return f"{cause}; its last words: {lines[-1][:300]}" if lines else cause

@@ -27,8 +27,8 @@ class EngineSettings:
     """What to run and with what.
 
     `context_tokens` is per slot; 0 takes what the model was trained for, at most
-    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. With `insecure_no_sandbox` the model is served even where no jail can be
-    had; the level says so.
+    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. Below the level `sandbox_min` nothing is served; with `insecure_no_sandbox`
+    the model is served even where no jail can be had, and the level says so.
     """
 
     model: Path
@@ -37,7 +37,13 @@ class EngineSettings:
     context_tokens: int
     threads: int
     profile: Literal["exact"] = "exact"
+    sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
+
+    @property
+    def demanded(self) -> str:
+        """The level (`base.confinement`) without which nothing is served."""
+        return "none" if self.insecure_no_sandbox else self.sandbox_min
 
 
 def check_settings(settings: EngineSettings) -> None:

@@ -33,11 +33,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """Where HTTP listens (port 0: a free one), and which orchestrators place this gateway's jobs, in order."""
+    """Where HTTP listens (port 0: a free one), and which orchestrators place this gateway's jobs, in order.
+
+    A worker may be silent for so many seconds before its first token, and between two.
+    """
 
     host: str
     port: int
     orchestrators: tuple[PeerId, ...]
+    first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
+    token_seconds: float = limits.TOKEN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Front:
     def __init__(
         self, *, host: str, port: int, mesh: Mesh, peer: PeerId, tenants: Database, telemetry: Telemetry,
         clock: Clock, entropy: Callable[[int], bytes], keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
+        first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
     ) -> None:  # fmt: skip
         self._where = (host, port)
         self._mesh = mesh
@@ -63,6 +69,7 @@ class Front:
         self._clock = clock
         self._entropy = entropy
         self._keepalive_seconds = keepalive_seconds
+        self._first_token_seconds, self._token_seconds = first_token_seconds, token_seconds
         self.tenants = LiveDirectory(tenants, clock)
         self.address: Address = self._where
 
@@ -71,6 +78,7 @@ class Front:
         means = Means(
             mesh=self._mesh, telemetry=self._telemetry, clock=self._clock, entropy=self._entropy, peer=self._peer,
             stopping=asyncio.get_running_loop().create_future(), keepalive_seconds=self._keepalive_seconds,
+            first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
         )  # fmt: skip
         self.app = App(means=means, tenants=self.tenants)
         self._server = HttpServer(self.app, *self._where)
@@ -114,7 +122,8 @@ class Gateway:
         )  # fmt: skip
         self._front = Front(
             host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,
-            telemetry=telemetry, clock=clock, entropy=entropy,
+            telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
+            token_seconds=settings.token_seconds,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 

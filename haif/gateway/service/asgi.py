@@ -20,6 +20,7 @@ from haif.gateway.admission import (
     Admitted,
     charge,
     check_body,
+    check_choices,
     check_quota,
     check_room,
     check_task,
@@ -34,6 +35,7 @@ from haif.gateway.service.embedding import Embedding, Room
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.tenants import LiveDirectory
+from haif.gateway.tenants import Tenant
 from haif.protocol.jobs import ModelCard
 from haif.telemetry import names
 
@@ -133,9 +135,13 @@ class App:
     async def _admit(self, exchange: Exchange) -> Admitted:
         check_room(self._open - 1, self._draining)
         tenant = await self._tenants.tenant_of(key_of(exchange.headers))
-        admitted = charge(tenant, self._tenants.directory, self._means.clock.now())
+        return self._charge(exchange, tenant, 1)
+
+    def _charge(self, exchange: Exchange, tenant: Tenant, requests: int) -> Admitted:
+        admitted = charge(tenant, self._tenants.directory, self._means.clock.now(), requests)
+        exchange.out = [each for each in exchange.out if not each[0].startswith(b"x-ratelimit-")]
         exchange.out += quota_headers(admitted)
-        check_quota(admitted)
+        check_quota(admitted, requests)
         return admitted
 
     async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
@@ -183,8 +189,12 @@ class App:
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
         ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        if isinstance(ask, Ask) and ask.choices > 1:
+            check_choices(admitted, ask.choices)
+            self._charge(exchange, admitted.tenant, ask.choices - 1)
         tenant = admitted.tenant.name
         ask = ask.within(digest("haif v1 tenant scope", self._secret, tenant.encode()))
+        ask = ask.confined(admitted.tenant.sandbox_min)
         for card in self._means.mesh.models:
             if card.name == ask.model:
                 exchange.model = ask.model

@@ -76,7 +76,8 @@ class Embedding:
         name = names.inference_span(operation, self._model)
         with means.telemetry.span(name, parent=parent, attributes=self._attributes(operation)) as span:
             self._announce(span)
-            trip = Trip(Deadline.after(seconds, self._begun), span.traceparent)
+            deadline, patience = Deadline.after(seconds, self._begun), means.first_token_seconds
+            trip = Trip(deadline, span.traceparent, patience, patience)  # the next vector may take as long as the first
             with self._room.held(self._gathering.bytes_of_all * (_IN_BASE64 if self._ask.base64 else _IN_FIGURES)):
                 try:
                     async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
@@ -92,7 +93,8 @@ class Embedding:
         async def keep(_: Vectors) -> None:
             """Nothing: the gathering keeps them, and nothing is shown before all are there."""
 
-        settled = await travel(self._gathering, self._means.mesh, trip, self._means.telemetry, keep)
+        means = self._means
+        settled = await travel(self._gathering, means.mesh, trip, means.telemetry, keep, means.entropy)
         ticket = self._gathering.ticket
         assert ticket is not None, "what is settled was placed"
         self._exchange.out += [

@@ -1,9 +1,13 @@
-"""One inference request, from its parsed body to the last byte of its answer, streamed or whole."""
+"""One inference request, from its parsed body to the last byte of its answer, streamed or whole.
+
+Each choice is a job of its own, with its own seed and receipt. The first goes ahead: when its first token is there its
+prompt was computed, and the others, where they come to the same worker, take that over.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from haif.base import limits
@@ -12,15 +16,18 @@ from haif.base.errors import Timeout
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
 from haif.gateway.openai import Ask
-from haif.gateway.replies import KEEPALIVE, Envelope, Settled, Stream
+from haif.gateway.replies import KEEPALIVE, Choice, Envelope, Settled, Stream, done
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
 from haif.gateway.session import Journey
-from haif.protocol.inference import Chunk
+from haif.protocol.inference import Chunk, encode_request
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
+
+Deliver = Callable[[int, Chunk], Awaitable[None]]
+Ended = Callable[[int, Settled], Awaitable[None]]
 
 BACKSTOP_SECONDS = 1.0  # every step has the deadline itself; this ends what waits for a tenant that does not read
 
@@ -36,6 +43,8 @@ class Means:
     peer: PeerId
     stopping: asyncio.Future[None]
     keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS
+    first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
+    token_seconds: float = limits.TOKEN_SECONDS
 
 
 class Inference:
@@ -48,10 +57,17 @@ class Inference:
         self._ask = ask
         self._model = model
         self._begun = means.clock.now()
-        self._job = JobId(means.entropy(JobId.size))
-        self._journey = Journey(ask, job=self._job, tenant=tenant, gateway=means.peer)
-        self._envelope = Envelope(self._job, ask, created=means.clock.wall() // 1000)
-        self._stream = Stream(self._envelope)
+        encoded = encode_request(ask.request)
+        self._journeys = [
+            Journey(
+                ask, job=JobId(means.entropy(JobId.size)), tenant=tenant, gateway=means.peer, choice=choice,
+                encoded=encoded,
+            )
+            for choice in range(ask.choices)
+        ]  # fmt: skip
+        self._envelope = Envelope(self._journeys[0].job, ask, created=means.clock.wall() // 1000)
+        self._streams = [Stream(self._envelope, choice) for choice in range(ask.choices)]
+        self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
 
     async def answer(self) -> None:
@@ -62,7 +78,9 @@ class Inference:
         name = names.inference_span(operation, self._model)
         with means.telemetry.span(name, parent=parent, attributes=self._attributes(operation)) as span:
             self._announce(span)
-            trip = Trip(Deadline.after(seconds, self._begun), span.traceparent)
+            trip = Trip(
+                Deadline.after(seconds, self._begun), span.traceparent, means.first_token_seconds, means.token_seconds
+            )
             try:
                 async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
                     settled = await while_wanted(
@@ -75,33 +93,74 @@ class Inference:
 
     # --- the two kinds of answer --------------------------------------------------------------------------------------
 
-    async def _whole(self, trip: Trip) -> Settled:
-        async def keep(_: Chunk) -> None:
+    async def _whole(self, trip: Trip) -> list[Settled]:
+        async def keep(_: int, __: Chunk) -> None:
             """Nothing: the journey keeps the text, and nothing is shown before it is whole."""
 
-        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, keep)
-        self._name_worker()
-        await self._exchange.reply(self._envelope.whole(self._journey.text, settled, self._journey.scores))
+        settled = await self._travel_all(trip, keep, self._bring)
+        self._name_workers()
+        choices = [Choice(each.text, each.scores, end) for each, end in zip(self._journeys, settled, strict=True)]
+        await self._exchange.reply(self._envelope.whole(choices))
         return settled
 
-    async def _streamed(self, trip: Trip) -> Settled:
-        settled = await travel(self._journey, self._means.mesh, trip, self._means.telemetry, self._deliver)
-        opening = b"" if self._first else await self._open()
-        await self._exchange.end_stream(opening + self._stream.last(settled))
+    async def _streamed(self, trip: Trip) -> list[Settled]:
+        ends = self._bring if self._ask.choices == 1 else self._show_end
+        settled = await self._travel_all(trip, self._deliver, ends)
+        last = await self._end_of(0, settled[0]) if self._ask.choices == 1 else b""
+        await self._exchange.end_stream(last + done(self._envelope, settled))
         return settled
 
-    async def _deliver(self, chunk: Chunk) -> None:
-        if not (chunk.text or chunk.scores):
-            return
-        opening = b"" if self._first else await self._open()
-        await self._exchange.event(opening + self._stream.text(chunk.text, chunk.scores))
+    async def _travel_all(self, trip: Trip, deliver: Deliver, ended: Ended) -> list[Settled]:
+        """Bring back every choice, or raise what ended the first that failed; then none goes on."""
+        ahead = asyncio.Event()
 
-    async def _open(self) -> bytes:
-        """Begin the stream with the first token; the event that goes before it."""
-        self._first = self._means.clock.now()
-        self._name_worker()
+        async def one(choice: int) -> Settled:
+            if choice:
+                await ahead.wait()
+
+            async def take(chunk: Chunk) -> None:
+                ahead.set()
+                await deliver(choice, chunk)
+
+            journey = self._journeys[choice]
+            settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take, self._means.entropy)
+            ahead.set()
+            await ended(choice, settled)
+            return settled
+
+        if self._ask.choices == 1:
+            return [await one(0)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(choice)) for choice in range(self._ask.choices)]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _bring(self, _: int, __: Settled) -> None:
+        """Nothing: what there is to show of a choice's end is shown with the others'."""
+
+    async def _show_end(self, choice: int, settled: Settled) -> None:
+        await self._exchange.event(await self._end_of(choice, settled))
+
+    async def _end_of(self, choice: int, settled: Settled) -> bytes:
+        return await self._open(choice) + self._streams[choice].last(settled)
+
+    async def _deliver(self, choice: int, chunk: Chunk) -> None:
+        if chunk.text or chunk.scores:
+            opening = await self._open(choice)
+            await self._exchange.event(opening + self._streams[choice].text(chunk.text, chunk.scores))
+
+    async def _open(self, choice: int) -> bytes:
+        """The event that goes before a choice's first; with the very first the stream begins."""
+        if choice in self._opened:
+            return b""
+        self._opened.add(choice)
+        if self._first is None:
+            self._first = self._means.clock.now()
+            self._name_workers()
         await self._exchange.begin_stream()
-        return self._stream.first()
+        return self._streams[choice].first()
 
     async def _idle(self) -> None:
         """Nothing came for a while: show the tenant, and every proxy between us, that somebody is here."""
@@ -113,41 +172,47 @@ class Inference:
 
     def _announce(self, span: Span) -> None:
         out = self._exchange.out
-        out += [(b"x-haif-job", str(self._job).encode()), (b"traceparent", span.traceparent.encode())]
+        jobs = ", ".join(str(journey.job) for journey in self._journeys)
+        out += [(b"x-haif-job", jobs.encode()), (b"traceparent", span.traceparent.encode())]
         if self._ask.ignored:
             out.append((b"x-haif-ignored-params", ", ".join(self._ask.ignored).encode()))
 
-    def _name_worker(self) -> None:
-        ticket = self._journey.ticket
-        if ticket is not None and not self._exchange.streaming:
+    def _name_workers(self) -> None:
+        """Those who are known when the answer's headers leave."""
+        tickets = [journey.ticket for journey in self._journeys if journey.ticket is not None]
+        if tickets and not self._exchange.streaming:
+            workers = dict.fromkeys(str(ticket.worker) for ticket in tickets)
             self._exchange.out += [
-                (b"x-haif-worker", str(ticket.worker).encode()),
-                (b"x-haif-model-digest", str(ticket.reservation.payload.model).encode()),
+                (b"x-haif-worker", ", ".join(workers).encode()),
+                (b"x-haif-model-digest", str(tickets[0].reservation.payload.model).encode()),
             ]
 
     def _attributes(self, operation: str) -> dict[str, str | int | float | bool]:
         request = self._ask.request
         return {
-            names.JOB: str(self._job), names.TENANT: self._journey.tenant, names.OPERATION: operation,
+            names.JOB: str(self._envelope.job), names.TENANT: self._journeys[0].tenant, names.OPERATION: operation,
             names.PROVIDER: "haif", names.REQUEST_MODEL: self._model, names.REQUEST_STREAM: self._ask.stream,
             names.REQUEST_MAX_TOKENS: request.tokens_max, names.REQUEST_TEMPERATURE: request.sampling.temperature,
             names.REQUEST_TOP_P: request.sampling.top_p,
         }  # fmt: skip
 
-    def _record(self, settled: Settled, span: Span) -> None:
-        telemetry, signed = self._means.telemetry, settled.receipt
+    def _record(self, settled: list[Settled], span: Span) -> None:
+        telemetry = self._means.telemetry
+        prompt = sum(each.receipt.prompt_tokens for each in settled)
+        completion = sum(each.receipt.completion_tokens for each in settled)
         span.set(names.RESPONSE_ID, self._envelope.id)
         span.set(names.RESPONSE_MODEL, self._model)
-        span.set(names.RESPONSE_FINISH_REASON, signed.finish_reason)
-        span.set(names.INPUT_TOKENS, signed.prompt_tokens)
-        span.set(names.OUTPUT_TOKENS, signed.completion_tokens)
-        telemetry.count(names.GATEWAY_TOKENS_IN, signed.prompt_tokens, model=self._model)
-        telemetry.count(names.GATEWAY_TOKENS_OUT, signed.completion_tokens, model=self._model)
+        span.set(names.RESPONSE_FINISH_REASON, ",".join(each.receipt.finish_reason for each in settled))
+        span.set(names.INPUT_TOKENS, prompt)
+        span.set(names.OUTPUT_TOKENS, completion)
+        telemetry.count(names.GATEWAY_TOKENS_IN, prompt, model=self._model)
+        telemetry.count(names.GATEWAY_TOKENS_OUT, completion, model=self._model)
         if self._first is None:
             return
         waited = self._first - self._begun
         span.set(names.RESPONSE_FIRST_CHUNK, waited)
         telemetry.observe(names.GATEWAY_TIME_TO_FIRST_TOKEN, waited, model=self._model)
-        if signed.completion_tokens > 1:
-            pace = (self._means.clock.now() - self._first) / (signed.completion_tokens - 1)
+        longest = max(each.receipt.completion_tokens for each in settled)
+        if longest > 1:
+            pace = (self._means.clock.now() - self._first) / (longest - 1)
             telemetry.observe(names.GATEWAY_TIME_PER_OUTPUT_TOKEN, pace, model=self._model)

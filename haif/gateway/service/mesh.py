@@ -57,10 +57,12 @@ T = TypeVar("T", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """How long a journey may take, and the trace it belongs to."""
+    """How long a journey may take, the trace it belongs to, and for how long a worker may be silent, in seconds."""
 
     deadline: Deadline
     traceparent: str
+    first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
+    token_seconds: float = limits.TOKEN_SECONDS
 
 
 class Mesh(Protocol):
@@ -74,7 +76,7 @@ class Mesh(Protocol):
         """Have the job placed."""
 
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
-        """Have the job placed again, elsewhere."""
+        """Have the job placed again, elsewhere, to go on after the tokens the journey has."""
 
     def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
         """Redeem the ticket. Leaving early cancels the worker's work."""
@@ -185,7 +187,7 @@ class PeerMesh:
         """Ask the orchestrator that placed the failed attempt."""
         failed = journey.ticket
         assert failed is not None, "only a placed job is retried"
-        message = RetryJob(job=journey.job, attempt=failed.attempt, reason=reason.value)
+        message = RetryJob(job=journey.job, attempt=failed.attempt, reason=reason.value, tokens=journey.tokens)
         placed = await self._say(failed.orchestrator, methods.RETRY, message, trip)
         return journey.placed(placed, failed.orchestrator, self._clock.wall())
 
@@ -209,7 +211,7 @@ class PeerMesh:
             ticket.worker, ticket.place, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
             certificate=ticket.certificate,
         )  # fmt: skip
-        argument = codec.encode(Run(reservation=ticket.reservation.evidence, request=request))
+        argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
             session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from haif.base import limits
 from haif.base.errors import Misuse
@@ -31,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, if there is room; small writes leave at once."""
         super().connection_made(transport)
+        self._cycles: deque[RequestResponseCycle] = deque()  # requests not answered yet, the oldest first
         self._header_bytes = 0
         self._waiting_bytes = 0
         self._discarded = 0
@@ -44,9 +46,12 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it, and tell every request that came over it; uvicorn tells only the newest of a pipeline."""
         self._timer.cancel()
         super().connection_lost(exc)
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
@@ -84,6 +89,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting_bytes = 0
         self._timer.cancel()
         super().on_headers_complete()
+        self._cycles.append(self.cycle)
+
+    def on_response_complete(self) -> None:
+        """A request was answered: the next of the pipeline begins."""
+        self._cycles.popleft()
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take it; of what comes after the answer, only so much is read away (closing at once would reset it)."""

@@ -22,7 +22,9 @@ _CLOCK: Final = SystemClock()
 
 TENANTS_SCHEMA: Final = (
     """
-    CREATE TABLE tenants (name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL) STRICT;
+    CREATE TABLE tenants (
+        name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL, sandbox_min TEXT NOT NULL
+    ) STRICT;
     CREATE TABLE keys (
         hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL REFERENCES tenants (name),
         created INTEGER NOT NULL, revoked INTEGER
@@ -33,7 +35,8 @@ TENANTS_SCHEMA: Final = (
     """,
 )
 _KEYS: Final = """
-    SELECT keys.hash, keys.id, keys.created, keys.revoked, tenants.name, tenants.rpm, tenants.burst
+    SELECT keys.hash, keys.id, keys.created, keys.revoked, tenants.name, tenants.rpm, tenants.burst,
+        tenants.sandbox_min
     FROM keys JOIN tenants ON tenants.name = keys.tenant ORDER BY keys.created DESC, keys.id LIMIT ?
 """
 _TOUCH: Final = "UPDATE revision SET number = number + 1"
@@ -142,8 +145,8 @@ async def read_keys(database: Database) -> list[Key]:
     """Every key of a database."""
     rows = await database.read(_KEYS, (limits.TENANT_KEYS_MAX,))
     return [
-        Key(key_id, Tenant(name, rpm, burst), Digest(hashed), WallTime(created), revoked is not None)
-        for hashed, key_id, created, revoked, name, rpm, burst in rows
+        Key(key_id, Tenant(*tenant), Digest(hashed), WallTime(created), revoked is not None)
+        for hashed, key_id, created, revoked, *tenant in rows
     ]
 
 
@@ -154,8 +157,9 @@ def _insert(connection: sqlite3.Connection, key: Key) -> None:
         raise Overloaded(f"there are {tenants} tenants and {keys} keys, as many as one gateway keeps")
     tenant = key.tenant
     connection.execute(
-        "INSERT INTO tenants VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rpm = excluded.rpm, burst = excluded.burst",
-        (tenant.name, tenant.rpm, tenant.burst),
+        "INSERT INTO tenants VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rpm = excluded.rpm, burst = excluded.burst, "
+        "sandbox_min = excluded.sandbox_min",
+        (tenant.name, tenant.rpm, tenant.burst, tenant.sandbox_min),
     )
     connection.execute(
         "INSERT INTO keys VALUES (?, ?, ?, ?, NULL)", (bytes(key.hash), key.id, tenant.name, key.created)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, PeerFault
+from haif.base import limits
+from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, NoWorker, Overloaded, PeerFault
 from haif.gateway.errand import Errand, Ticket
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
+from haif.gateway.service.patience import Patience
 from haif.gateway.session import Journey, blames_worker
+from haif.policy.backoff import full_jitter
 from haif.protocol.embeddings import Embedded
 from haif.protocol.inference import End
 from haif.protocol.receipts import bundle
@@ -20,12 +25,14 @@ from haif.telemetry.service import Telemetry
 Deliver = Callable[[Any], Awaitable[None]]  # of a chunk or of vectors, as the journey's worker sends
 
 
-async def travel(journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver) -> Settled:
+async def travel(
+    journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver, entropy: Callable[[int], bytes]
+) -> Settled:
     """Bring back an answer whose receipt was verified and whose end is recorded.
 
-    Chunks, or vectors, go to `deliver` as they come. A failed attempt is placed again while `journey.may_retry`.
-    However else this ends, cancelled included, the worker's stream is closed and the failure reported. Raises the error
-    that ended it.
+    Chunks go to `deliver` as they come, each token once: after a failed attempt the next worker goes on where it ended,
+    as long as `journey.failed` allows. Vectors are made anew. However else this ends, cancelled included, the worker's
+    stream is closed and the failure reported. Raises the error that ended it.
     """
     reason = "cancelled"
     try:
@@ -38,11 +45,11 @@ async def travel(journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, 
                 break
             except HaifError as error:
                 _note(error, ticket, telemetry)
-                if not journey.may_retry(error):
+                if not journey.failed(error):
                     raise
                 telemetry.count(names.GATEWAY_RETRIES, reason=error.reason.value)
-                with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
-                    ticket = await mesh.retry(journey, error.reason, trip)
+                await asyncio.sleep(_pause(ticket.attempt, entropy))
+                ticket = await _again(journey, error, mesh, trip, telemetry)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
             countersignature = await mesh.finalise(ticket, receipt, trip)
         reason = ""
@@ -56,6 +63,27 @@ async def travel(journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, 
     return Settled(receipt.payload, proof, end.cached_tokens if isinstance(end, End) else 0)
 
 
+def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:
+    """The first time at once: a tenant is waiting, and one failed worker is no storm."""
+    if attempt == 1:
+        return 0.0
+    return full_jitter(attempt - 1, entropy, first=limits.RETRY_SECONDS_FIRST, most=limits.RETRY_SECONDS_MAX)
+
+
+async def _again(journey: Errand, error: HaifError, mesh: Mesh, trip: Trip, telemetry: Telemetry) -> Ticket:
+    """The ticket of the next attempt. To a tenant who has seen a part, that nobody is left means: it broke off."""
+    try:
+        with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
+            ticket = await mesh.retry(journey, error.reason, trip)
+    except (NoWorker, Overloaded) as refusal:
+        if journey.shown:
+            raise error from refusal
+        raise
+    if ticket.resumed:
+        telemetry.count(names.GATEWAY_RESUMED, reason=error.reason.value)
+    return ticket
+
+
 async def _attempt(
     journey: Errand, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
 ) -> End | Embedded:
@@ -64,12 +92,12 @@ async def _attempt(
         names.MODEL_DIGEST: str(ticket.reservation.payload.model),
     }  # fmt: skip
     with telemetry.span(names.SPAN_STREAM, parent=trip.traceparent, attributes=attributes) as span:
-        inner = Trip(trip.deadline, span.traceparent)
+        inner = replace(trip, traceparent=span.traceparent)
         try:
             async with _redeem(journey, mesh, ticket, inner) as answers:
-                return await _hear_out(journey, answers, deliver)
+                return await _hear_out(journey, answers, trip, deliver)
         except HaifError as error:
-            raise blames_worker(error) from error
+            raise blames_worker(error, ticket) from error
 
 
 def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
@@ -77,19 +105,22 @@ def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> Abstract
     return run(ticket, journey.encoded, trip)
 
 
-async def _hear_out(
-    journey: Errand, answers: AsyncIterator[Any], deliver: Deliver
-) -> End | Embedded:  # fmt: skip
+async def _hear_out(journey: Errand, answers: AsyncIterator[Any], trip: Trip, deliver: Deliver) -> End | Embedded:
     """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
     end: End | Embedded | None = None
-    async for answer in answers:
-        if end is not None:
-            raise Malformed("the worker goes on after the end of its answer")
-        taken = journey.take(answer)
-        if isinstance(taken, End | Embedded):
-            end = taken
-        else:
-            await deliver(taken)
+    async with Patience(trip.first_token_seconds) as patience:
+        patience.wait()
+        async for answer in answers:
+            patience.heard()
+            if end is not None:
+                raise Malformed("the worker goes on after the end of its answer")
+            taken = journey.take(answer)
+            if isinstance(taken, End | Embedded):
+                end = taken
+            elif taken is not None:
+                patience.seconds = trip.token_seconds
+                await deliver(taken)
+            patience.wait()
     if end is None:
         raise ConnectionLost("the worker ended its answer without a receipt")
     return end

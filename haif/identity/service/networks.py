@@ -33,7 +33,7 @@ class Networks:
     def find(self, text: str, now: WallTime) -> Charter:
         """The network that a setting means: one kept here, one in a file (which is kept from now on), or the open one.
 
-        Raises `Misuse` for a file that is no invitation, or contradicts what is kept here.
+        Raises `Misuse` for a file that is no invitation, or contradicts what is kept here, and for what names nothing.
         """
         if is_file(text):
             return self.join(text, now)
@@ -42,7 +42,10 @@ class Networks:
                 return read_charter(disk.read_private(self.folder / text / "charter"))
             except PeerFault as error:
                 raise Misuse(f"{self.folder / text}: {error.message}; join the network again") from None
-        return Charter(open_network(text), None)
+        try:
+            return check_charter(Charter(open_network(text), None))
+        except PeerFault as error:
+            raise Misuse(f"--network: {text[:80]!r} cannot name a network: {error.message}") from None
 
     def found(self, charter: Charter) -> None:
         """Keep a new network. Raises `Misuse` if one of this name is here."""
@@ -52,8 +55,10 @@ class Networks:
         self._write(charter.network, "charter", codec.encode_evidence(charter))
 
     def join(self, path: str, now: WallTime) -> Charter:
-        """Take in an invitation: the network, and whatever in it is news here. Raises `Misuse`, `FileNotFoundError`."""
+        """Take in an invitation: the network, and whatever in it is news here. Raises `Misuse`."""
         file = Path(path)
+        if not file.exists():
+            raise Misuse(f"there is no file {path}: give the one the network's owner gave you, or a network's name")
         if file.is_dir():
             raise Misuse(f"{path} is a folder; a network's owner gives a file (haif network admit)")
         invitation = read_invitation(disk.read_private(file))

@@ -71,11 +71,13 @@ class OrchestratorSettings:
     """Whose jobs are placed, on whose machines, and which models.
 
     `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
+    `sandbox_min` is the level that the jail of every worker's engine must have.
     """
 
     gateways: frozenset[PeerId] | None
     workers: frozenset[PeerId] | None
     catalogue: tuple[CatalogueEntry, ...]
+    sandbox_min: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class Orchestrator:
                 decision = decide.submit(
                     self._record.state, self._fleet, request, call.peer, past=past, catalogue=self._catalogue,
                     identity=self._identity, now=self._moment(), entropy=self._entropy,
+                    sandbox_min=self._settings.sandbox_min,
                 )  # fmt: skip
             return await self._record.carry_out(request.job, decision, span)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from haif.base.errors import Misuse
 from haif.telemetry import names
 from haif.telemetry.rows import SpanRow, in_order
 
+_log = logging.getLogger(__name__)
 _VERSION: Final = 1
 _SCHEMA: Final = """
     CREATE TABLE span (
@@ -42,18 +44,27 @@ _SPANS: Final = """
 """
 
 
+class _Damaged(Exception):
+    """The file is no database, or not whole."""
+
+
 class SpanStore:
     """Keeps finished spans; the oldest are forgotten beyond `stored_max`.
 
     A power cut may cost the last spans (WAL, synchronous=NORMAL): they are for people, evidence is kept in the journal.
-    Raises `Misuse` where the file is something else or cannot be written.
+    So a file that is damaged is moved aside, to `*.damaged`, and a new one begun: no role stays down for it.
+    Raises `Misuse` where the file is another program's or cannot be written.
     """
 
     def __init__(self, path: Path, *, role: str, instance: str, stored_max: int = limits.SPANS_STORED_MAX) -> None:
         self._origin = (role, instance)
         self._stored_max = stored_max
         self._lock = threading.Lock()
-        self._database = _opened_for_writing(path)
+        try:
+            self._database = _opened_for_writing(path)
+        except _Damaged as damage:
+            _log.warning("%s; it was moved to %s, and a new one begun", damage, _move_aside(path))
+            self._database = _opened_for_writing(path)
 
     def write(self, spans: Sequence[ReadableSpan]) -> None:
         """Make the spans readable. Raises `sqlite3.Error`."""
@@ -97,9 +108,9 @@ class _Reader:
     def __enter__(self) -> Self:
         try:
             self._version = _version(self._database, self._path)
-        except Misuse:
+        except (Misuse, _Damaged) as error:
             self._database.close()
-            raise
+            raise Misuse(f"{error}: move it away, or name another file") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,6 +145,13 @@ def _row(span: ReadableSpan, origin: tuple[str, str]) -> tuple[str | int | None,
     )
 
 
+def _move_aside(path: Path) -> Path:
+    """Take a damaged database out of the way, with what belongs to it; where it is now."""
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return path.replace(path.with_name(f"{path.name}.damaged"))
+
+
 def _opened_for_writing(path: Path) -> sqlite3.Connection:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # spans name tenants
@@ -144,7 +162,7 @@ def _opened_for_writing(path: Path) -> sqlite3.Connection:
         ) from None
     try:
         _prepare(database, path)
-    except Misuse:
+    except (Misuse, _Damaged):
         database.close()
         raise
     return database
@@ -159,12 +177,12 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(database: sqlite3.Connection, path: Path) -> int:
-    """The version of the schema; 0 for a file in which nothing is yet. Raises `Misuse` for any other file."""
+    """The version of the schema; 0 for a file in which nothing is yet. Raises `Misuse` or `_Damaged` for others."""
     try:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    except sqlite3.Error as error:
-        raise Misuse(f"{path} is no span store ({error}): move it away, or name another file") from None
+    except sqlite3.DatabaseError as error:
+        raise _Damaged(f"{path} is no span store ({error})") from None
     if version not in {0, _VERSION} or (version == 0 and tables):
-        raise Misuse(f"{path} is no span store of this version of HAIF: move it away, or name another file")
+        raise Misuse(f"{path} is no span store of this version of HAIF")
     return int(version)

@@ -158,8 +158,61 @@ def test_plain_values_survive_both_codecs_or_are_refused(value: object) -> None:
             continue
 
 
+class Named(codec.Message, frozen=True):
+    names: dict[str, int]
+
+
+class Anything(codec.Message, frozen=True):
+    value: object
+
+
+_ENCODED = codec.encode(SAMPLE)
+
+
+@given(st.integers(0, len(_ENCODED) - 1), st.binary(max_size=6), st.integers(0, 6))
+def test_in_one_pass_nothing_is_accepted_that_is_not_in_two(at: int, put: bytes, cut: int) -> None:
+    data = _ENCODED[:at] + put + _ENCODED[at + cut :]
+    try:
+        decoded = codec.decode_flat(Sample, data, size_max=1200)
+    except (Malformed, Oversize):
+        return
+    assert codec.decode(Sample, data, size_max=1200) == decoded
+    assert type(decoded.peer) is PeerId
+
+
+@pytest.mark.parametrize("data", [b"\xdd\x7f\xff\xff\xff", b"\x93\xc4\x20" + bytes(32) + b"\x07\xdd\x7f\xff\xff\xff"])
+def test_an_array_said_to_be_long_takes_no_memory_in_one_pass_either(data: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            codec.decode_flat(Sample, data, size_max=1200)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_in_one_pass_too_many_bytes_are_oversize_and_text_is_not_bytes() -> None:
+    with pytest.raises(Oversize):
+        codec.decode_flat(Sample, bytes(1201), size_max=1200)
+    with pytest.raises(Malformed):
+        codec.decode_flat(Sample, _ENCODED + b"\x00", size_max=1200)
+    with pytest.raises(Malformed):
+        codec.decode_flat(Sample, msgpack.packb(["0" * 32, 7, []]), size_max=1200)
+
+
+@pytest.mark.parametrize("kind", [Named, Anything])
+def test_only_a_kind_without_maps_and_free_fields_is_decoded_in_one_pass(kind: type[codec.Message]) -> None:
+    with pytest.raises(AssertionError):
+        codec.decode_flat(kind, b"\x91\x80", size_max=1200)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_our_errors(data: bytes) -> None:
-    for decode in (codec.decode_any, codec.decode_cbor, lambda raw: codec.decode(Sample, raw)):
+    for decode in (
+        codec.decode_any,
+        codec.decode_cbor,
+        lambda raw: codec.decode(Sample, raw),
+        lambda raw: codec.decode_flat(Sample, raw, size_max=200),
+    ):
         with contextlib.suppress(Malformed, Oversize):
             decode(data)

@@ -23,6 +23,7 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Place
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.protocol.sandbox import Sandbox
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
@@ -67,7 +68,9 @@ def town() -> Iterator[Town]:
             presence = codec.encode(Presence("orchestrator", Place(((host, port),)), b""))
             topic = presence_topic(NET, identities[0].peer)
             await nodes[0].publish(RecordKind.PRESENCE, topic, presence, ttl_ms=600_000)
-            offer = codec.encode(Offer(MODEL, Place(((host, 1234),)), 4096, 8, "process", "test", b""))
+            offer = codec.encode(
+                Offer(MODEL, Place(((host, 1234),)), 4096, 8, Sandbox("reduced", ["cgroups"]), "test", b"")
+            )
             await nodes[1].publish(RecordKind.OFFER, offer_topic(NET, MODEL), offer, ttl_ms=600_000)
             peers, addresses = [each.peer for each in identities], [text_of(each.address) for each in nodes]
             found.append(Town(peers, addresses, text_of((host, port))))
@@ -105,7 +108,8 @@ def test_a_crawl_lists_every_node_and_where_it_is(town: Town, ask) -> None:
 def test_the_records_of_a_topic_are_shown_with_what_they_say(town: Town, ask) -> None:
     (offer,) = ask("dht", "get", f"offers:{MODEL}")
     assert offer["owner"] == str(town.peers[1])
-    assert offer["body"] | {"model": str(MODEL), "place": "127.0.0.1:1234", "sandbox": "process"} == offer["body"]
+    said = {"model": str(MODEL), "place": "127.0.0.1:1234", "sandbox": "reduced, without cgroups"}
+    assert offer["body"] | said == offer["body"]
     (presence,) = ask("dht", "get", f"presence:{town.peers[0]}")
     assert presence["body"]["role"] == "orchestrator"
     text = ask("dht", "get", str(offer_topic(NET, MODEL)), as_json=False)

@@ -90,6 +90,13 @@ def test_a_slip_of_the_finger_is_met_with_a_suggestion(
     assert f"Did you mean {meant!r}?" in capsys.readouterr().err
 
 
+def test_a_flag_that_does_not_exist_is_refused_by_the_verb_it_was_given_to(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["relay", "--circits", "3"])
+    assert ended.value.code == 2
+    assert "haif relay: '--circits' means nothing here. Did you mean --circuits?" in capsys.readouterr().err
+
+
 def test_errors_have_documented_exit_codes() -> None:
     for leaf in LEAVES:
         codes = [code for kind, code in EXIT_CODES if issubclass(leaf, kind)]

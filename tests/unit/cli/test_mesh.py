@@ -53,6 +53,34 @@ async def test_a_role_is_started_again_until_that_succeeds(
     assert any("No space left on device" in text for text in reports)
 
 
+async def test_a_role_that_goes_on_ending_is_started_ever_less_often(
+    supervisor: Mesh, reports: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(mesh, "RESTART_SECONDS_MAX", 0.04)
+    role = supervisor.roles[0]
+    enough = asyncio.Event()
+
+    async def start(role: Role) -> None:
+        role.process = await asyncio.create_subprocess_exec("false")
+        if len(reports) > 6:
+            enough.set()
+
+    monkeypatch.setattr(supervisor, "_start", start)
+    monkeypatch.setattr(supervisor, "_write_cards", lambda: None)
+    await start(role)
+    keeping = asyncio.create_task(supervisor._keep(role))
+    async with asyncio.timeout(10):
+        await enough.wait()
+    keeping.cancel()
+    assert role.process is not None
+    await role.process.wait()
+    assert [text for text in reports if "ended" in text][:4] == [
+        f"orchestrator ended (exit code 1); starting it again in {pause} s"
+        for pause in ("0.01", "0.02", "0.04", "0.04")
+    ]
+
+
 async def test_the_log_keeps_why_a_role_ended(
     supervisor: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,11 +38,16 @@ def evenly(nodes: float) -> _Found:
     return [(int((limits.DHT_K - 1) / nodes * KEY_SPACE), somebody(number)) for number in range(limits.DHT_K)]
 
 
+def nodes_by(size: NetworkSize, neighbours: _Found, now: Instant) -> float:
+    """The estimate, with these neighbours."""
+    return size.nodes(size.around(neighbours), now)
+
+
 def settled(nodes: int) -> NetworkSize:
     size = NetworkSize()
     for _ in range(limits.NETWORK_SAMPLES_MIN):
         size.sampled(evenly(nodes), NOW)
-    assert size.nodes(evenly(nodes), NOW) == pytest.approx(nodes)
+    assert nodes_by(size, evenly(nodes), NOW) == pytest.approx(nodes)
     return size
 
 
@@ -51,12 +56,12 @@ def test_the_median_of_ten_lookups_is_within_a_third_of_the_truth(nodes: int) ->
     random, size = Random(nodes), NetworkSize()
     for _ in range(10):
         size.sampled(closest(nodes, random), NOW)
-    assert size.nodes(closest(nodes, random), NOW) == pytest.approx(nodes, rel=0.33)
+    assert nodes_by(size, closest(nodes, random), NOW) == pytest.approx(nodes, rel=0.33)
 
 
 def test_whoever_knows_fewer_than_k_knows_everybody() -> None:
-    assert NetworkSize().nodes([], NOW) == 1
-    assert NetworkSize().nodes([(n, somebody(n)) for n in (5, 6, 7)], NOW) == 4
+    assert nodes_by(NetworkSize(), [], NOW) == 1
+    assert nodes_by(NetworkSize(), [(n, somebody(n)) for n in (5, 6, 7)], NOW) == 4
     assert region(4) == KEY_SPACE
 
 
@@ -72,18 +77,18 @@ def test_a_region_holds_a_quarter_more_than_k_nodes() -> None:
 
 def test_before_five_lookups_the_lowest_of_what_there_is_decides() -> None:
     size = NetworkSize()
-    assert size.nodes(evenly(300), NOW) == pytest.approx(300)
+    assert nodes_by(size, evenly(300), NOW) == pytest.approx(300)
     size.sampled(evenly(9000), NOW)
-    assert size.nodes(evenly(300), NOW) == pytest.approx(300)
+    assert nodes_by(size, evenly(300), NOW) == pytest.approx(300)
     size.sampled(evenly(200), NOW)
-    assert size.nodes(evenly(300), NOW) == pytest.approx(200)
+    assert nodes_by(size, evenly(300), NOW) == pytest.approx(200)
 
 
 def test_lookups_that_are_lied_to_do_not_count_while_they_are_fewer_than_half() -> None:
     size = settled(1000)
     for _ in range(limits.NETWORK_SAMPLES_MIN - 1):
         size.sampled(evenly(1_000_000), later(60))
-    assert size.nodes(evenly(1000), later(60)) == pytest.approx(1000)
+    assert nodes_by(size, evenly(1000), later(60)) == pytest.approx(1000)
 
 
 def test_ids_invented_on_the_way_of_every_lookup_make_us_believe_in_twice_the_nodes_and_no_more() -> None:
@@ -91,12 +96,12 @@ def test_ids_invented_on_the_way_of_every_lookup_make_us_believe_in_twice_the_no
     for hour in range(1, 10):
         for _ in range(limits.NETWORK_SAMPLES_MIN):
             size.sampled(evenly(1_000_000), later(3600 * hour))
-        assert size.nodes(evenly(1000), later(3600 * hour)) <= 2001
+        assert nodes_by(size, evenly(1000), later(3600 * hour)) <= 2001
 
 
 def test_ids_ground_against_ourselves_change_nothing() -> None:
     size = settled(1000)
-    assert size.nodes(evenly(1_000_000), later(7000)) == pytest.approx(1000)
+    assert nodes_by(size, evenly(1_000_000), later(7000)) == pytest.approx(1000)
 
 
 def test_whoever_has_both_gains_a_factor_of_two_each_hour() -> None:
@@ -104,26 +109,26 @@ def test_whoever_has_both_gains_a_factor_of_two_each_hour() -> None:
     for hour in range(1, 6):
         for _ in range(50):
             size.sampled(evenly(1_000_000), later(3600 * hour))
-        assert size.nodes(evenly(1_000_000), later(3600 * hour)) == pytest.approx(1000 * 2**hour, rel=0.01)
+        assert nodes_by(size, evenly(1_000_000), later(3600 * hour)) == pytest.approx(1000 * 2**hour, rel=0.01)
 
 
 def test_a_network_that_shrinks_is_believed_at_once() -> None:
     size = settled(1000)
     for _ in range(limits.NETWORK_SAMPLES_MIN + 1):
         size.sampled(evenly(100), later(60))
-    assert size.nodes(evenly(1000), later(60)) == pytest.approx(100)
+    assert nodes_by(size, evenly(1000), later(60)) == pytest.approx(100)
 
 
 def test_a_small_network_may_grow_at_once() -> None:
     size = settled(3)
     for _ in range(limits.NETWORK_SAMPLES_MIN + 1):
         size.sampled(evenly(500), later(1))
-    assert size.nodes(evenly(500), later(1)) == limits.NETWORK_NODES_UNCLAMPED
+    assert nodes_by(size, evenly(500), later(1)) == limits.NETWORK_NODES_UNCLAMPED
 
 
 def test_what_was_sampled_two_hours_ago_is_forgotten() -> None:
     size = settled(1000)
-    assert size.nodes(evenly(700), later(7201)) == pytest.approx(700)
+    assert nodes_by(size, evenly(700), later(7201)) == pytest.approx(700)
 
 
 def test_it_says_when_it_needs_samples() -> None:
@@ -149,14 +154,14 @@ def test_ids_invented_on_the_way_of_every_lookup_use_their_addresses_up() -> Non
     random, size = Random(3), NetworkSize()
     for lookup in range(144):  # in two hours
         size.sampled(disturbed(1000, 200, random, invented=60), later(50 * lookup))
-    assert 800 < size.nodes(evenly(100_000), later(7200)) < 1600
+    assert 800 < nodes_by(size, evenly(100_000), later(7200)) < 1600
 
 
 def test_when_no_lookup_is_left_undisturbed_the_last_estimate_holds() -> None:
     random, size = Random(4), settled(1000)
     for lookup in range(1, 300):
         size.sampled(disturbed(1000, 3, random, invented=500), later(60 * lookup))
-    assert size.nodes(evenly(1_000_000), later(60 * 299)) <= 1000 * 2**5  # five hours
+    assert nodes_by(size, evenly(1_000_000), later(60 * 299)) <= 1000 * 2**5  # five hours
     assert size.needs_samples(later(60 * 299))
 
 
@@ -167,7 +172,7 @@ def test_a_network_may_show_another_peer_after_two_hours() -> None:
             (distance, Contact(PeerId(bytes([number]) * 32), contact.address)) for distance, contact in evenly(1000)
         ]
         size.sampled(found, later(at))
-        assert size.nodes(evenly(9000), later(at)) == pytest.approx((1000, 1000, 1000)[number])
+        assert nodes_by(size, evenly(9000), later(at)) == pytest.approx((1000, 1000, 1000)[number])
     assert size.needs_samples(later(7300))
 
 
@@ -176,4 +181,4 @@ def test_addresses_of_one_machine_count_singly_where_they_are_exempt() -> None:
         (distance, Contact(contact.peer, ("127.0.0.1", n + 1))) for n, (distance, contact) in enumerate(evenly(500))
     ]
     for exempt, nodes in ((Scope.NOTHING, 2), (Scope.LOOPBACK, 500)):
-        assert NetworkSize(exempt=exempt).nodes(found, NOW) == pytest.approx(nodes)
+        assert nodes_by(NetworkSize(exempt=exempt), found, NOW) == pytest.approx(nodes)

@@ -62,14 +62,14 @@ class Even:
         return np.where(np.arange(10) % 2, -np.inf, z)
 
     def accept(self, token):
-        if token == 6:
+        if token == 6 or token % 2:
             raise InvalidRequest("nothing fits after 6")
 
 
-def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, **options):
+def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, fit=False, resumed=(), **options):
     return Generate(
         JobId(bytes(16)), None, "-", tokens_max, Sampling(0.0, **options), list(stop), Seed(bytes(32)),
-        logprobs=logprobs, scope=scope, json_schema=json_schema,
+        logprobs=logprobs, scope=scope, json_schema=json_schema, fit=fit, resumed=list(resumed),
     )  # fmt: skip
 
 
@@ -150,6 +150,14 @@ def test_prompt_and_answer_must_fit_the_context():
     engine.submit(1, request(5), [0] * 5, 0)
     with pytest.raises(ContextTooLong, match="context of 10"):
         engine.submit(2, request(5), [0] * 6, 0)
+
+
+def test_an_answer_without_a_limit_of_its_own_ends_where_the_context_does():
+    engine, _ = core(context=10)
+    engine.submit(1, request(20, fit=True), [0] * 8, 0)
+    assert ({1: ([1, 2], "12")}, {1: ("length", 8, 2)}) == run(engine)
+    with pytest.raises(ContextTooLong, match="context of 10"):
+        engine.submit(2, request(20, fit=True), [0] * 10, 0)
 
 
 def test_the_queue_is_bounded():
@@ -306,3 +314,76 @@ def test_an_answer_stays_within_its_schema_and_ends_with_a_refusal_where_it_cann
     assert 1 == step.running
     engine.submit(3, request(2, json_schema="{}"), [0], 0)
     assert ([0, 0], "00") == run(engine)[0][3]
+
+
+# --- resumed ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_answer_tells_what_it_was_given_and_goes_on_after_it():
+    at, model = core()
+    at.submit(0, request(5, resumed=[2, 3]), [0, 1], 0)
+    first = at.step(lambda: 1)
+    assert [([2, 3], "23", None)] == [(out.tokens, out.text, out.end) for out in first.retold]
+    assert [[4]] == [out.tokens for out in first.outputs]
+    assert [0, 1, 2, 3] == model.cells[0]
+    at.step(lambda: 2)
+    (last,) = at.step(lambda: 3).outputs
+    assert ("length", 2, 5) == (last.end.finish_reason, last.end.prompt_tokens, last.end.completion_tokens)
+    assert not at.busy
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "text", "reason"),
+    [
+        ([2, 3], {"tokens_max": 2}, "23", "length"),
+        ([8, 9], {}, "8", "stop"),
+        ([2, 3, 4], {"stop": ["34"]}, "2", "stop"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_was_over_is_ended_without_computing(given, options, text, reason):
+    at, model = core()
+    at.submit(0, request(resumed=given, **options), [0, 1], 7)
+    assert at.busy
+    step = at.step(lambda: 9)
+    (told,) = step.retold
+    assert (given, text, reason) == (told.tokens, told.text, told.end.finish_reason)
+    assert len(given) == told.end.completion_tokens
+    assert [] == model.batches == step.outputs
+    assert not at.busy
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ([9, 3], {}),  # it was over with the first
+        ([3, 4, 5], {"stop": ["34"]}),
+        ([10], {}),
+        ([-1], {}),
+        ([2, 3], {"json_schema": "{}"}),  # the schema has only even ones
+    ],
+)
+def test_what_cannot_be_the_beginning_of_the_answer_is_refused(given, options):
+    at, _ = core()
+    with pytest.raises(InvalidRequest) as caught:
+        at.submit(0, request(resumed=given, **options), [0, 1], 0)
+    assert "resumed" == caught.value.param
+    assert not at.busy
+
+
+def test_a_resumed_answer_that_is_cancelled_says_nothing():
+    at, _ = core()
+    at.submit(0, request(resumed=[2]), [0, 1], 0)
+    at.cancel(0)
+    assert not at.busy
+
+
+def test_what_a_resumed_answer_takes_over_counts_only_as_far_as_its_prompt():
+    at, _ = core(slots=1)
+    at.submit(0, request(4, scope=b"a"), [0, 1], 0)
+    while at.busy:
+        at.step(lambda: 1)
+    at.submit(1, request(5, scope=b"a", resumed=[2, 3]), [0, 1], 0)
+    ends = []
+    while at.busy:
+        ends += [out.end for out in at.step(lambda: 1).outputs if out.end]
+    assert [1] == [end.cached_tokens for end in ends]

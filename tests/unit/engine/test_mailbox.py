@@ -28,6 +28,13 @@ def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
     assert box.complete
 
 
+@pytest.mark.parametrize(("prompt", "total"), [(48, 1), (47, 2)])
+def test_a_shortened_answer_has_no_more_tokens_than_the_context_leaves(prompt, total):
+    box = Mailbox(structs.replace(REQUEST, fit=True), vocabulary=100, context_tokens=50, submitted_ns=9)
+    with pytest.raises(Malformed, match="add up"):
+        box.put(Output(0, [1] * total, "a", End("length", prompt, total, 1, 2, 3, 0)))
+
+
 def test_a_failure_comes_after_what_arrived_before_it():
     box = mailbox()
     box.put(Output(0, [1], "a", None))
@@ -98,3 +105,40 @@ def test_scores_that_cannot_be_true_are_malformed(asked, scores):
     box = Mailbox(structs.replace(REQUEST, logprobs=asked), vocabulary=100, context_tokens=50, submitted_ns=9)
     with pytest.raises(Malformed):
         box.put(Output(0, [1], "a", None, scores))
+
+
+def resumed():
+    return Mailbox(structs.replace(REQUEST, resumed=[7, 8]), vocabulary=100, context_tokens=50, submitted_ns=9)
+
+
+def test_an_answer_that_is_resumed_begins_with_what_it_was_given_and_counts_it():
+    box = resumed()
+    box.retell(Output(0, [7, 8], "ab", None))
+    box.put(Output(0, [3], "c", End("length", 4, 3, 1, 2, 3, 0)))
+    assert [Piece(0, [7, 8], "ab", []), Piece(2, [3], "c", [])] == [box.take(), box.take()]
+    assert 3 == box.take().completion_tokens
+
+
+def test_an_answer_that_was_over_only_ends():
+    box = resumed()
+    box.retell(Output(0, [7, 8], "ab", End("stop", 4, 2, 1, 0, 0, 0)))
+    assert Piece(0, [7, 8], "ab", []) == box.take()
+    assert "stop" == box.take().finish_reason
+    assert box.complete
+
+
+@pytest.mark.parametrize("tokens", [[7], [7, 9], [7, 8, 9], []])
+def test_no_other_beginning_is_taken(tokens):
+    with pytest.raises(Malformed, match="begin"):
+        resumed().retell(Output(0, tokens, "ab", None))
+    with pytest.raises(Malformed, match="begin"):
+        mailbox().retell(Output(0, tokens, "ab", None))
+    with pytest.raises(Malformed, match="begin"):
+        resumed().put(Output(0, [1], "a", None))
+
+
+def test_what_was_given_is_told_once():
+    box = resumed()
+    box.retell(Output(0, [7, 8], "ab", None))
+    with pytest.raises(Malformed, match="begin"):
+        box.retell(Output(0, [7, 8], "ab", None))

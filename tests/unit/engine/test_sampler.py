@@ -4,12 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haif.base.ids import Seed
 from haif.base.sampling import Sampling
-from haif.engine.sampler import Noise, Sampler, gumbel, nucleus, top
+from haif.engine.noise import Noise
+from haif.engine.sampler import Sampler, nucleus, top
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())
 SEED = Seed(bytes(range(32)))
@@ -57,8 +58,9 @@ def test_the_sampler_chooses_the_golden_tokens(vector):
     assert vector["tokens"] == [sampler.choose(z, t) for t in range(len(vector["tokens"]))]
 
 
+@settings(deadline=None)  # the formula takes its time
 @given(
-    st.integers(0, 2**32), st.sampled_from([4, 700, 3000]), st.sampled_from([0.0, 1e-4, 0.01, 0.3, 1.0, 2.0]),
+    st.integers(0, 2**32), st.sampled_from([4, 700, 3000, 9001]), st.sampled_from([0.0, 1e-4, 0.01, 0.3, 1.0, 2.0]),
     st.sampled_from([1.0, 0.999, 0.9, 0.5, 1e-6]), st.sampled_from([0.1, 1.0, 5.0, 30.0]), st.integers(0, 2**40),
 )  # fmt: skip
 def test_every_shortcut_gives_what_the_formula_gives(seed, size, temperature, top_p, spread, t):
@@ -67,6 +69,7 @@ def test_every_shortcut_gives_what_the_formula_gives(seed, size, temperature, to
     assert formula(z, SEED, t, options) == Sampler(SEED, options).choose(z, t)
 
 
+@settings(deadline=None)  # the formula takes its time
 @given(
     st.integers(0, 2**32), st.sampled_from([4, 700, 3000]),
     st.builds(
@@ -107,13 +110,6 @@ def test_a_bias_of_minus_a_hundred_bans_a_token_and_of_a_hundred_forces_it():
     assert 2 == Sampler(SEED, Sampling(bias=[(2, 100.0)])).choose(z, 0)
 
 
-@given(st.integers(0, 2**32), st.integers(0, 2**63))
-def test_random_access_to_the_noise_gives_the_same_words(seed, t):
-    ids = np.flatnonzero(np.random.default_rng(seed).random(999) < 0.1)
-    noise = Noise(SEED)
-    assert noise.words(t, 999)[ids].tolist() == noise.words_at(t, ids).tolist()
-
-
 def test_temperature_zero_takes_the_lowest_of_equal_ids():
     z = np.array([1.0, 3.0, 3.0, 2.0], np.float32)
     assert 1 == Sampler(SEED, Sampling(temperature=0.0)).choose(z, 0)
@@ -125,11 +121,6 @@ def test_the_cut_keeps_the_shortest_list_that_reaches_top_p():
     assert [1] == nucleus(z, 0.4).tolist()
     assert [1, 3] == nucleus(z, 0.6).tolist()
     assert [1, 2, 3] == nucleus(z, 0.75).tolist()
-
-
-def test_the_noise_of_the_extreme_words_is_defined():
-    assert np.inf == gumbel(np.array([2**64 - 1], np.uint64))[0]
-    assert np.isfinite(gumbel(np.array([0], np.uint64))[0])
 
 
 def test_logits_that_are_no_numbers_are_refused():

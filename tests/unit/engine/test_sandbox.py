@@ -67,7 +67,7 @@ HIGH = 1 << 32
         ("clone", [PTHREAD | 0x10000000], policy.KILL_PROCESS),
         ("clone", [17], policy.KILL_PROCESS),
         ("clone3", [], ERRNO | errno.ENOSYS),
-        ("fcntl", [0, 1], policy.ALLOW),
+        ("fcntl", [0, 1], policy.KILL_PROCESS),
         ("fcntl", [0, 3], policy.ALLOW),
         ("fcntl", [0, 0], policy.KILL_PROCESS),
         ("fcntl", [0, 4], policy.KILL_PROCESS),
@@ -79,8 +79,7 @@ HIGH = 1 << 32
         ("tgkill", [PID], policy.ALLOW),
         ("tgkill", [1], policy.KILL_PROCESS),
         ("tgkill", [PID | HIGH], policy.KILL_PROCESS),
-        ("prctl", [15], policy.ALLOW),
-        ("prctl", [0x53564D41], policy.ALLOW),
+        ("prctl", [15], ERRNO | errno.EPERM),
         ("prctl", [4, 1], ERRNO | errno.EPERM),
         ("setitimer", [0], policy.ALLOW),
         ("setitimer", [1], policy.KILL_PROCESS),
@@ -160,30 +159,50 @@ def test_a_statement_has_every_layer_once_and_enough_of_them():
     every = list(LAYERS)
     for enforced, missing in ((every, {"seccomp": ""}), (every[1:], {}), ([*every, "moat"], {})):
         with pytest.raises(EngineDied, match="every layer once"):
-            jail.verify(Sealed(enforced, missing, [], 1), monitor=1, allowed=True)
-    with pytest.raises(EngineDied, match="nothing is served without: seccomp"):
+            jail.verify(Sealed(enforced, missing, [], 1), monitor=1, demanded="none")
+    with pytest.raises(EngineDied, match=r"level none, and reduced is demanded; it lacks seccomp \(no\)"):
         lacking = [layer for layer in every if layer != "seccomp"]
-        jail.verify(Sealed(lacking, {"seccomp": "no"}, [], 1), monitor=1, allowed=False)
+        jail.verify(Sealed(lacking, {"seccomp": "no"}, [], 1), monitor=1, demanded="reduced")
+    with pytest.raises(EngineDied, match="level reduced, and full is demanded; it lacks cgroups"):
+        lacking = [layer for layer in every if layer != "cgroups"]
+        jail.verify(Sealed(lacking, {"cgroups": ""}, [], 1), monitor=1, demanded="full")
 
 
-def test_only_who_computes_without_owing_anything_for_a_whole_while_is_suspicious(monkeypatch):
-    used = 0.0
-    monkeypatch.setattr(jail, "processor_seconds", lambda _: used)
-    idleness = jail.Idleness()
-    long = limits.ENGINE_SILENCE_SECONDS
-    assert not idleness.suspicious(0.0, 5, 1, busy=False)
-    used = long
-    assert not idleness.suspicious(long - 1, 5, 1, busy=False), "not for long enough"
-    assert idleness.suspicious(long, 5, 1, busy=False)
-    used += long / 20
-    assert not idleness.suspicious(2 * long, 5, 1, busy=False), "a little housekeeping"
-    used += long
-    assert not idleness.suspicious(3 * long, 6, 1, busy=False), "it was asked something in between"
-    used += long
-    assert not idleness.suspicious(4 * long, 6, 1, busy=True), "it works for somebody"
-    assert not idleness.suspicious(5 * long, 6, 1, busy=False)
+IDLE, SILENT = limits.ENGINE_IDLE_SECONDS, limits.ENGINE_SILENCE_SECONDS
+
+
+def test_only_who_computes_though_all_is_answered_is_accused():
+    exertion = jail.Exertion(4)
+
+    def owing_nothing(now, used, asked, *, settled=True):
+        return exertion.accuse(now, used, asked=asked, busy=False, settled=settled)
+
+    assert owing_nothing(0.0, 0.0, 5) is None
+    assert owing_nothing(IDLE - 1, IDLE, 5) is None, "not for long enough"
+    assert "owed nothing and computed for 5.0" in owing_nothing(IDLE, IDLE, 5)
+    assert owing_nothing(2 * IDLE, IDLE * 1.05, 5) is None, "a little housekeeping"
+    assert owing_nothing(3 * IDLE, IDLE * 2, 6) is None, "it was asked something in between"
+    assert exertion.accuse(4 * IDLE, IDLE * 3, asked=6, busy=True, settled=False) is None, "it works for somebody"
+    assert owing_nothing(5 * IDLE, IDLE * 4, 6) is None
+
+
+def test_after_a_cancellation_a_step_may_be_computed_to_its_end():
+    exertion = jail.Exertion(4)
+    looks = [exertion.accuse(now, now, asked=1, busy=False, settled=False) for now in (0.0, IDLE, 2 * IDLE, SILENT - 1)]
+    assert [None] * 4 == looks
+    assert "owed nothing" in exertion.accuse(SILENT, SILENT, asked=1, busy=False, settled=False)
+
+
+@pytest.mark.parametrize(("cores", "accused"), [(1.0, False), (2.0, False), (2.4, False), (2.6, True), (8.0, True)])
+def test_nobody_computes_on_more_cores_than_it_has_threads(cores, accused):
+    exertion, window = jail.Exertion(2), limits.ENGINE_CORES_SECONDS
+    looks = [
+        exertion.accuse(now, 7.0 + cores * now, asked=1, busy=True, settled=False) for now in (0.0, window / 2, window)
+    ]
+    assert [None, None] == looks[:2]
+    assert accused == (looks[2] is not None)
 
 
 def test_a_process_that_is_gone_confirms_nothing():
     with pytest.raises(EngineDied, match="did not"):
-        jail.verify(Sealed(list(LAYERS), {}, [], 2**22 + 1), monitor=1, allowed=False)
+        jail.verify(Sealed(list(LAYERS), {}, [], 2**22 + 1), monitor=1, demanded="full")

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haif.engine.schedule import Work, schedule
+from haif.engine.schedule import Work, schedule, share
 
 
 @dataclass
@@ -12,10 +12,23 @@ class Demand:
     wanted: int
 
 
-def test_running_answers_go_before_prompts_and_prompts_share_what_is_left_in_order():
+def test_running_answers_go_before_prompts_and_a_short_prompt_does_not_wait_for_a_long_one():
     sequences = [Demand(0, 300), Demand(10, 11), Demand(0, 40), Demand(7, 8)]
-    expected = [Work(1, 10, 1, True), Work(3, 7, 1, True), Work(0, 0, 256, False)]
+    expected = [Work(1, 10, 1, True), Work(3, 7, 1, True), Work(0, 0, 216, False), Work(2, 0, 40, True)]
     assert expected == schedule(sequences, batch_tokens_max=264, prefill_tokens_max=256)
+
+
+@given(st.lists(st.integers(1, 700), max_size=12), st.integers(0, 300))
+def test_prompts_use_all_the_room_they_need_and_the_oldest_at_least_half_of_it(missing, room):
+    chunks = share(missing, room)
+    assert sum(chunks) == min(room, sum(missing))
+    assert all(0 <= chunk <= most for chunk, most in zip(chunks, missing, strict=True))
+    assert not missing or chunks[0] >= min(missing[0], room // 2)
+
+
+def test_the_shortest_of_the_others_comes_next():
+    assert share([500, 90, 10, 90], 100) == [50, 40, 10, 0]
+    assert share([20, 90, 10, 90], 100) == [20, 70, 10, 0]
 
 
 def test_the_last_chunk_of_a_prompt_asks_for_logits_and_leaves_room_for_the_next_prompt():

@@ -54,7 +54,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, mesh: ScriptedMesh, *, rpm: int = 60_000, burst: int = 10_000, keepalive_seconds: float = 10.0
+    folder: Path, mesh: ScriptedMesh, *, rpm: int = 60_000, burst: int = 10_000, **settings: float
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(
@@ -73,7 +73,7 @@ async def open_house(
                 telemetry=telemetry,
                 clock=SystemClock(),
                 entropy=entropy,
-                keepalive_seconds=keepalive_seconds,
+                **settings,
             )
         )
         host, port = front.address

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from functools import partial
 from typing import Any
 
 import openai
@@ -35,6 +36,7 @@ from haif.gateway.tenants import Tenant
 from haif.protocol.inference import Answer, Chunk
 from haif.protocol.jobs import JobView
 from haif.protocol.receipts import check_bundle
+from haif.protocol.sandbox import Sandbox
 from tests.support.scripted_mesh import MODEL, STRANGER, WORKER, Attempt, Hang, ScriptedMesh
 
 BODY: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -232,8 +234,8 @@ async def test_an_unknown_model_is_not_found_and_one_without_workers_is_unavaila
 
 async def test_an_option_that_cannot_be_honoured_is_a_bad_request_that_names_it(house: Any) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        await house.chat(n=2)
-    assert (caught.value.param, caught.value.code) == ("n", "unsupported_parameter")
+        await house.chat(store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
     assert f'haif_dropped_total{{reason="{Reason.UNSUPPORTED}"}} 1.0' in house.metrics()
 
 
@@ -338,20 +340,71 @@ async def test_an_attempt_that_fails_before_its_first_token_is_tried_elsewhere(
     assert f'haif_gateway_retries_total{{reason="{Reason.ENGINE_DIED}"}} 1.0' in house.metrics()
 
 
-async def test_an_answer_that_nobody_saw_yet_is_started_over(house: Any, mesh: ScriptedMesh) -> None:
-    mesh.attempts = [Attempt(["half an ans", EngineDied("killed")]), Attempt(["whole"])]
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_worker_that_dies_in_an_answer_is_taken_over_from(house: Any, mesh: ScriptedMesh, stream: bool) -> None:
+    mesh.attempts = [
+        Attempt(["one ", "two ", EngineDied("killed")]), Attempt([ConnectionLost("gone")]), Attempt(["three"]),
+    ]  # fmt: skip
+    reply = await house.post(BODY | {"stream": stream})
+    if stream:
+        *told, last, done = events(reply.text)
+        assert [each["choices"][0]["delta"]["content"] for each in told] == ["", "one ", "two ", "three"]
+        assert done == "[DONE]"
+        proof = last["haif"]
+    else:
+        assert reply.json()["choices"][0]["message"]["content"] == "one two three"
+        proof = reply.json()["haif"]
+    said = check_bundle(proof, "one two three").receipt.payload
+    assert (said.attempt, said.resumed, said.completion_tokens) == (3, 2, 3)
+    assert f'haif_gateway_resumed_total{{reason="{Reason.ENGINE_DIED}"}} 1.0' in house.metrics()
+
+
+async def test_a_worker_that_falls_silent_in_an_answer_is_taken_over_from(a_house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["one ", Hang()]), Attempt([Hang()]), Attempt(["two"])]
+    async with a_house(first_token_seconds=0.05, token_seconds=0.05) as house:
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in await house.chat(stream=True)])
+    assert text == "one two"
+    assert [Reason.TIMEOUT, Reason.TIMEOUT] == mesh.retried
+    assert mesh.cancelled.is_set()
+
+
+async def test_an_answer_of_a_liar_that_nobody_saw_yet_is_started_over(house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["half an ans", Answer(chunk=Chunk(5, [1], "gap"))]), Attempt(["whole"])]
     assert (await house.chat()).choices[0].message.content == "whole"
+    assert mesh.finalised[0].payload.resumed == 0
+
+
+@pytest.mark.parametrize(
+    "retold",
+    [
+        lambda chunk: replace(chunk, text="One "), lambda chunk: replace(chunk, tokens=[8]),
+        lambda chunk: replace(chunk, first=1), lambda chunk: replace(chunk, tokens=[*chunk.tokens, 9]),
+    ],
+)  # fmt: skip
+async def test_a_worker_that_tells_another_beginning_is_not_believed(
+    house: Any, mesh: ScriptedMesh, retold: Any
+) -> None:
+    mesh.attempts = [Attempt(["one ", EngineDied("killed")]), Attempt(["LIE"], retold=retold), Attempt(["two"])]
+    text = (await house.post(BODY | {"stream": True})).text
+    assert "LIE" not in text
+    assert mesh.finalised[0].payload.attempt == 3
+    assert f'haif_dropped_total{{reason="{Reason.MALFORMED}"}} 1.0' in house.metrics()
+
+
+async def test_a_worker_that_cannot_go_on_is_not_the_tenants_fault(house: Any, mesh: ScriptedMesh) -> None:
+    mesh.attempts = [Attempt(["one ", EngineDied("killed")]), Attempt([ContextTooLong("mine is small")]), Attempt()]
+    assert "[DONE]" in (await house.post(BODY | {"stream": True})).text
 
 
 async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(house: Any, mesh: ScriptedMesh) -> None:
-    mesh.attempts = [Attempt(["half", ConnectionLost("gone")]), Attempt()]
+    mesh.attempts = [Attempt(["half", ConnectionLost("gone")])]
     *_, half, error = events((await house.post(BODY | {"stream": True})).text)
     assert half["choices"][0]["delta"]["content"] == "half"
     assert (error["error"]["code"], set(error["error"])) == ("worker_lost", {"message", "type", "param", "code"})
     with pytest.raises(openai.APIError, match="gone"):
         [chunk async for chunk in await house.chat(stream=True)]
     assert mesh.failures == [(1, "connection_lost")] * 2
-    assert mesh.retried == []
+    assert mesh.retried == ["connection_lost"] * 2
 
 
 @pytest.mark.parametrize(
@@ -362,6 +415,7 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(alter=lambda receipt: replace(receipt, attempt=9)),
         Attempt(alter=lambda receipt: replace(receipt, prompt_tokens=99)),
         Attempt(alter=lambda receipt: replace(receipt, finish_reason="tired")),
+        Attempt(alter=lambda receipt: replace(receipt, sandbox=Sandbox("full", ["seccomp"]))),
         Attempt(end=lambda end: replace(end, receipt=end.receipt[:-1] + bytes([end.receipt[-1] ^ 1]))),
         Attempt(end=lambda end: replace(end, receipt=b"")),
         Attempt(end=lambda _: None),
@@ -372,15 +426,37 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(["a", Answer(chunk=Chunk(1, [1] * 300, "b"))]),
         Attempt(["a", Answer(chunk=Chunk(1, [1], "b" * 200_000))]),
         Attempt([""] * 600),
+        Attempt(finish_reason="length"),
     ],
 )
 async def test_an_answer_that_does_not_verify_is_never_done(house: Any, mesh: ScriptedMesh, attempt: Attempt) -> None:
     mesh.attempts = [attempt]
-    text = (await house.post(BODY | {"stream": True})).text
+    text = (await house.post(BODY | {"stream": True, "max_tokens": 256})).text
     assert "[DONE]" not in text
     assert '"error"' in text
     assert mesh.finalised == []
     assert len(mesh.failures) == 1
+
+
+_JAILS = (Sandbox("none", ["seccomp"]), Sandbox("reduced", ["cgroups"]), Sandbox("full", []))
+
+
+@pytest.mark.parametrize(("demanded", "attempt"), [("none", 1), ("reduced", 2), ("full", 3)])
+async def test_a_jail_that_is_demanded_is_passed_on_and_looked_for_in_the_receipt(
+    house: Any, mesh: ScriptedMesh, demanded: str, attempt: int
+) -> None:
+    mesh.attempts = [Attempt(alter=partial(replace, sandbox=said)) for said in _JAILS]
+    assert (await house.post(BODY | {"haif": {"sandbox": demanded}})).status_code == 200
+    assert [demanded] == mesh.demands
+    assert mesh.finalised[0].payload.attempt == attempt
+
+
+async def test_a_tenant_may_have_a_demand_of_its_own_and_a_request_more(house: Any, mesh: ScriptedMesh) -> None:
+    _, key = await house.store.create(Tenant("careful", 60, 60, "reduced"))
+    mesh.attempts = [Attempt(alter=partial(replace, sandbox=_JAILS[2]))]
+    for asked in ({}, {"haif": {"sandbox": "none"}}, {"haif": {"sandbox": "full"}}):
+        assert (await house.post(BODY | asked, authorization=f"Bearer {key}")).status_code == 200
+    assert ["reduced", "reduced", "full"] == mesh.demands
 
 
 async def test_a_receipt_by_another_worker_is_counted_and_refused(house: Any, mesh: ScriptedMesh) -> None:

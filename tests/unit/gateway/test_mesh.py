@@ -22,7 +22,7 @@ from haif.base.errors import (
     UnknownModel,
     WrongState,
 )
-from haif.base.ids import JobId, NetId, Nonce, PeerId, Seed
+from haif.base.ids import JobId, NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.base.sampling import Sampling
 from haif.gateway.openai import Ask
@@ -50,6 +50,8 @@ from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call, Wire
@@ -138,8 +140,8 @@ class Peers:
     def _ticket(self, attempt: int) -> Placed:
         body, now = self.submitted, CLOCK.wall()
         terms = Reservation(
-            body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, Seed(bytes(32)),
-            now, now + 30_000, now + 60_000,
+            body.job, attempt, GATEWAY.peer, WORKER.peer, MODEL, body.request_digest, body.tokens_max, given_seed(0),
+            0, b"", now, now + 30_000, now + 60_000,
         )  # fmt: skip
         return Placed(
             seal(self.signer, Domain.RESERVATION, self.alter(terms)), Place((self.worker_address,)),
@@ -182,7 +184,7 @@ class Peers:
         terms = ticket.payload
         receipt = Receipt(
             terms.job, terms.attempt, terms.gateway, ticket.digest, terms.request_digest, terms.model, 5, 2, "stop",
-            output.tokens_digest(), output.text_digest(), "engine", "none", 1, 2,
+            output.tokens_digest(), output.text_digest(), "engine", Sandbox("none", ["seccomp"]), 1, 2,
         )  # fmt: skip
         yield codec.encode(Answer(end=End("stop", 5, 0, 2, seal(WORKER, Domain.RECEIPT, receipt))))
 
@@ -200,7 +202,7 @@ class Net:
         async def keep(_: Chunk) -> None:
             pass
 
-        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep)
+        settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep, entropy)
         return self.journey.text, settled.proof
 
     def heard(self, kind: type) -> list:

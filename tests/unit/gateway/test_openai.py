@@ -35,12 +35,20 @@ def refusal(parse: Any, **changes: Any) -> tuple[str | None, str]:
     return problem.param, problem.code
 
 
+def test_a_jail_may_be_demanded_and_nothing_else_of_haif() -> None:
+    assert ["none", "full"] == [chat().sandbox_min, chat(haif={"sandbox": "full"}).sandbox_min]
+    assert completion(haif={"sandbox": "reduced"}).sandbox_min == "reduced"
+    assert refusal(chat, haif={"sandbox": "padded"}) == ("haif.sandbox", "invalid_value")
+    assert refusal(chat, haif={"worker": "x"})[0] == "haif.worker"
+
+
 # --- what is honoured -------------------------------------------------------------------------------------------------
 
 
 def test_the_smallest_chat_has_the_documented_defaults() -> None:
     ask = chat()
-    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, limits.COMPLETION_TOKENS_DEFAULT, Sampling(), [])
+    most = limits.COMPLETION_TOKENS_UNSAID_MAX
+    assert ask.request == Request(NONCE, [Turn("user", "hi")], None, most, Sampling(), [], fit=True)
     assert (ask.kind, ask.model, ask.seed, ask.stream, ask.include_usage, ask.ignored) == (
         "chat", "tiny", None, False, False, (),
     )  # fmt: skip
@@ -102,6 +110,12 @@ def test_a_completion_has_a_text_and_no_chat() -> None:
     assert completion(prompt=["Once"]).request == completion().request
 
 
+def test_several_choices_are_honoured_and_best_of_only_where_it_asks_for_nothing() -> None:
+    assert (chat(n=3).choices, completion(n=2, best_of=2).choices) == (3, 2)
+    assert chat(n=3).request == chat().request
+    assert refusal(completion, n=2, best_of=3) == ("best_of", "unsupported_parameter")
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_both_names_of_the_token_limit_are_honoured(name: str) -> None:
     assert chat(**{name: 9}).request.tokens_max == 9
@@ -151,7 +165,7 @@ def test_hints_are_ignored_and_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]), ("n", 2), ("n", True),
+        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]),
         ("reasoning_effort", "low"),
         ("audio", {"voice": "x"}),
         ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"), ("reasoning_effort", "high"),
@@ -192,6 +206,7 @@ def test_a_completion_refuses_what_it_cannot_honour(name: str, value: Any) -> No
         ("logit_bias", {"5": 101}, "invalid_value"), ("logit_bias", {str(n): 1 for n in range(1025)}, "invalid_value"),
         ("logit_bias", {"٣": 1}, "invalid_value"),
         ("top_k", -1, "invalid_value"), ("min_p", 2, "invalid_value"), ("repeat_penalty", 0, "invalid_value"),
+        ("n", 0, "invalid_value"), ("n", limits.CHOICES_MAX + 1, "invalid_value"), ("n", True, "invalid_type"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_a_400_that_names_it(name: str, value: Any, code: str) -> None:

@@ -100,6 +100,23 @@ async def test_many_small_requests_in_one_packet_are_not_one_large_header(house:
     assert b"HTTP/1.1 431 " not in answer
 
 
+async def test_hanging_up_cancels_the_request_that_is_answered_though_another_is_queued_behind_it(
+    house: Any, mesh: ScriptedMesh
+) -> None:
+    mesh.attempts = [Attempt(["Hello", Hang()])]
+    body = b'{"model":"tiny","stream":true,"messages":[{"role":"user","content":"hi"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += b"authorization: Bearer %s\r\ncontent-length: %d\r\n\r\n" % (house.key.encode(), len(body))
+    reader, writer = await asyncio.open_connection(*house.front.address)
+    writer.write(head + body + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"Hello")
+    writer.close()
+    async with asyncio.timeout(10):
+        await mesh.cancelled.wait()
+        await mesh.failed.wait()
+    assert mesh.failures == [(1, "cancelled")]
+
+
 @pytest.mark.parametrize("more", [b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n"], ids=["broken", "slow"])
 async def test_a_refusal_is_never_written_into_a_running_answer(
     house: Any, mesh: ScriptedMesh, monkeypatch: pytest.MonkeyPatch, more: bytes

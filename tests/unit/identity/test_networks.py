@@ -155,3 +155,9 @@ def test_a_damaged_charter_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "acme" / "charter").write_bytes(b"no")
     with pytest.raises(Misuse, match="join the network again"):
         networks.find("acme", NOW)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "..", "x" * 65, "no/such.network"])
+def test_what_names_no_network_is_the_fault_of_whoever_set_it(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Misuse, match="network"):
+        Networks(tmp_path).find(text, NOW)

@@ -19,6 +19,7 @@ from haif.protocol.jobs import FailJob, FinaliseJob, Placed, Reservation, RetryJ
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.sandbox import Sandbox
 
 ORCHESTRATOR = Identity(b"o" * 32)
 GATEWAY = Identity(b"g" * 32)
@@ -27,6 +28,8 @@ WORKERS = {identity.peer: identity for identity in (Identity(bytes([n]) * 32) fo
 ANNE, BOB, CLEO = WORKERS
 MODEL = ModelDigest(b"m" * 32)
 CATALOGUE = {"tiny": CatalogueEntry("tiny", MODEL, 1_700_000_000_000, 1024)}
+REDUCED = Sandbox("reduced", ["cgroups"])
+FULL = Sandbox("full", [])
 REQUEST = digest("haif v1 request", b"hello")
 
 
@@ -50,12 +53,14 @@ def submission(job: int = 1, **changed: object) -> SubmitJob:
     return SubmitJob(**(fields | changed))  # type: ignore[arg-type]
 
 
-def load(running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDigest = MODEL) -> Load:
-    return Load(model, slots, running, queued, 0.0)
+def load(
+    running: int = 0, queued: int = 0, *, slots: int = 4, model: ModelDigest = MODEL, sandbox: Sandbox = REDUCED
+) -> Load:
+    return Load(model, slots, running, queued, 0.0, sandbox)
 
 
-def offer(port: int = 4000, model: ModelDigest = MODEL) -> Offer:
-    return Offer(model, Place((("127.0.0.1", port),)), 1024, 4, "process", "test engine", b"a certificate")
+def offer(port: int = 4000, model: ModelDigest = MODEL, sandbox: Sandbox = REDUCED) -> Offer:
+    return Offer(model, Place((("127.0.0.1", port),)), 1024, 4, sandbox, "test engine", b"a certificate")
 
 
 def ticket(placed: Placed) -> Reservation:
@@ -68,7 +73,8 @@ def receipt(placed: Placed, *, by: Identity | None = None, **changed: object) ->
         "job": stated.job, "attempt": stated.attempt, "gateway": stated.gateway,
         "reservation": evidence_digest(placed.reservation), "request": stated.request_digest, "model": stated.model,
         "prompt_tokens": 3, "completion_tokens": 5, "finish_reason": "stop", "output_tokens": Digest(b"t" * 32),
-        "output_text": Digest(b"x" * 32), "engine": "test engine", "sandbox": "process", "started": 1, "finished": 2,
+        "output_text": Digest(b"x" * 32), "engine": "test engine", "sandbox": REDUCED, "started": 1, "finished": 2,
+        "resumed": stated.resumed, "earlier": Digest(b"e" * 32) if stated.resumed else None,
     }  # fmt: skip
     return seal(by or WORKERS[stated.worker], Domain.RECEIPT, Receipt(**(fields | changed)))  # type: ignore[arg-type]
 
@@ -98,14 +104,16 @@ class Desk:
     def wall(self) -> WallTime:
         return WallTime(1_700_000_000_000 + int(self.seconds * 1000))
 
-    def staffed(self, *workers: bytes, slots: int = 4) -> "Desk":
+    def staffed(self, *workers: bytes, slots: int = 4, sandbox: Sandbox = REDUCED) -> "Desk":
         for worker in workers or WORKERS:
-            self.fleet.offered(worker, offer())  # type: ignore[arg-type]
-            self.beat(worker, slots=slots)
+            self.fleet.offered(worker, offer(sandbox=sandbox))  # type: ignore[arg-type]
+            self.beat(worker, slots=slots, sandbox=sandbox)
         return self
 
-    def beat(self, worker: bytes, running: int = 0, queued: int = 0, *, slots: int = 4) -> None:
-        heartbeat = Heartbeat([load(running, queued, slots=slots)])
+    def beat(
+        self, worker: bytes, running: int = 0, queued: int = 0, *, slots: int = 4, sandbox: Sandbox = REDUCED
+    ) -> None:
+        heartbeat = Heartbeat([load(running, queued, slots=slots, sandbox=sandbox)])
         self.fleet.hear(worker, heartbeat, self.state.busy, self.now.instant, self.wall)  # type: ignore[arg-type]
 
     def carry_out(self, decision: Decision) -> object:
@@ -116,10 +124,10 @@ class Desk:
             raise decision.answer
         return decision.answer
 
-    def submit(self, request: SubmitJob, gateway: Identity = GATEWAY) -> Placed:
+    def submit(self, request: SubmitJob, gateway: Identity = GATEWAY, *, sandbox_min: str = "none") -> Placed:
         decision = decide.submit(
             self.state, self.fleet, request, gateway.peer, past=None, catalogue=CATALOGUE,
-            identity=ORCHESTRATOR, now=self.now, entropy=self.entropy,
+            identity=ORCHESTRATOR, now=self.now, entropy=self.entropy, sandbox_min=sandbox_min,
         )  # fmt: skip
         placed = self.carry_out(decision)
         assert isinstance(placed, Placed)

@@ -32,10 +32,12 @@ from tests.unit.orchestrator.scene import (
     ANNE,
     BOB,
     CLEO,
+    FULL,
     GATEWAY,
     MODEL,
     ORCHESTRATOR,
     OTHER_GATEWAY,
+    REDUCED,
     REQUEST,
     WORKERS,
     Desk,
@@ -90,6 +92,21 @@ def test_asking_twice_gives_the_same_ticket() -> None:
     desk.pass_time(5)
     assert desk.submit(submission(deadline_ms=55_000)) == first
     assert len(desk.happened) == 2
+
+
+@pytest.mark.parametrize(("asked", "operator"), [("full", "none"), ("none", "full"), ("full", "full")])
+def test_a_demand_for_a_jail_holds_for_every_attempt(asked: str, operator: str) -> None:
+    desk = Desk().staffed(ANNE, sandbox=REDUCED).staffed(BOB, CLEO, sandbox=FULL)
+    first = ticket(desk.submit(submission(sandbox_min=asked), sandbox_min=operator))
+    second = ticket(desk.retry(RetryJob(JOB, 1, "timeout")))
+    assert {first.worker, second.worker} == {BOB, CLEO}
+    with pytest.raises(NoWorker, match="is demanded"):
+        desk.retry(RetryJob(JOB, 2, "timeout"))
+
+
+def test_a_demand_that_is_no_level_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="none, reduced, full"):
+        Desk().staffed().submit(submission(sandbox_min="dungeon"))
 
 
 @pytest.mark.parametrize(
@@ -212,11 +229,43 @@ def test_after_the_last_attempt_the_job_fails_for_good() -> None:
     desk.submit(submission())
     for attempt in range(1, limits.ATTEMPTS_MAX):
         desk.retry(RetryJob(JOB, attempt, "timeout"))
-    with pytest.raises(NoWorker, match="3 workers were tried"):
+    with pytest.raises(NoWorker, match=f"{limits.ATTEMPTS_MAX} attempts were made"):
         desk.retry(RetryJob(JOB, limits.ATTEMPTS_MAX, "timeout"))
     assert desk.happened[-1] == JobFailed(JOB, "no_worker", desk.wall)
     assert desk.state.ended[JOB].state is JobState.FAILED
     assert desk.state.busy == {}
+
+
+def test_who_failed_before_may_try_again_where_all_were_tried_but_not_who_failed_just_now() -> None:
+    desk = Desk().staffed(ANNE, BOB)
+    tickets = [ticket(desk.submit(submission()))]
+    tickets += [ticket(desk.retry(RetryJob(JOB, attempt, "timeout", attempt))) for attempt in (1, 2, 3)]
+    assert len({tickets[0].worker, tickets[1].worker}) == 2
+    assert [each.worker for each in tickets[2:]] == [tickets[0].worker, tickets[1].worker]
+    assert [each.resumed for each in tickets] == [0, 1, 2, 3]
+
+
+def test_an_attempt_goes_on_after_so_many_tokens_and_its_receipt_says_so() -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    second = desk.retry(RetryJob(JOB, 1, "connection_lost", 5))
+    assert desk.retry(RetryJob(JOB, 1, "connection_lost", 5)) == second
+    with pytest.raises(WrongState, match="another number of tokens"):
+        desk.retry(RetryJob(JOB, 1, "connection_lost", 4))
+    with pytest.raises(BadSignature):
+        desk.finalise(ending(second, receipt(second, resumed=0)))
+    with pytest.raises(BadSignature, match="counts tokens"):
+        desk.finalise(ending(second, receipt(second, completion_tokens=4)))
+    desk.finalise(ending(second))
+    assert desk.state.ended[JOB].attempt.resumed == 5
+
+
+@pytest.mark.parametrize("tokens", [-1, 17])
+def test_nobody_holds_more_tokens_than_were_asked_for(tokens: int) -> None:
+    desk = Desk().staffed()
+    desk.submit(submission())
+    with pytest.raises(InvalidRequest):
+        desk.retry(RetryJob(JOB, 1, "timeout", tokens))
 
 
 def test_without_another_worker_the_job_fails_for_good() -> None:
@@ -423,5 +472,4 @@ def test_a_job_for_vectors_goes_only_to_workers_that_make_them_at_every_attempt(
     second = ticket(desk.retry(RetryJob(JOB, 1, "timeout")))
     assert {first.worker, second.worker} == {BOB, CLEO}
     assert (first.tokens_max, desk.state.open[JOB].task) == (0, Task.EMBED)
-    with pytest.raises(NoWorker):
-        desk.retry(RetryJob(JOB, 2, "timeout"))
+    assert ticket(desk.retry(RetryJob(JOB, 2, "timeout"))).worker == first.worker

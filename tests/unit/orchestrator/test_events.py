@@ -21,11 +21,12 @@ TEXT = st.text(max_size=40)
 SEED = st.none() | st.integers(-(1 << 63), (1 << 63) - 1)
 ANY_EVENT = st.one_of(
     st.builds(
-        JobSubmitted, ids(JobId), ids(PeerId), TEXT, TEXT, ids(ModelDigest), ids(Digest), COUNT, SEED, ids(Seed), COUNT,
-        COUNT,
+        JobSubmitted, ids(JobId), ids(PeerId), TEXT, TEXT, ids(ModelDigest), ids(Digest), COUNT, SEED, ids(Seed),
+        st.binary(max_size=80), COUNT, COUNT, TEXT,
     ),
     st.builds(
-        AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT, COUNT
+        AttemptReserved, ids(JobId), COUNT, ids(PeerId), TEXT, COUNT, st.binary(max_size=600), ids(Digest), COUNT,
+        COUNT, COUNT,
     ),
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
     st.builds(JobFinalised, ids(JobId), COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
@@ -35,24 +36,26 @@ ANY_EVENT = st.one_of(
 JOB = JobId(bytes(range(16)))
 GOLDEN = {
     JobSubmitted(
-        JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), 9, 1
+        job=JOB, gateway=PeerId(b"g" * 32), tenant="ada", model="tiny", model_digest=ModelDigest(b"m" * 32),
+        request_digest=Digest(b"r" * 32), tokens_max=16, tenant_seed=-1, seed=Seed(b"s" * 32), seed_proof=b"p",
+        deadline=9, at=1,
     ): (
-        "019cc410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
+        "019ec410000102030405060708090a0b0c0d0e0fc42067676767676767676767676767676767676767676767676767676767"
         "67676767a3616461a474696e79c4206d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6dc42072"
         "7272727272727272727272727272727272727272727272727272727272727210ffc420737373737373737373737373737373"
-        "73737373737373737373737373737373730901aa636f6d706c6574696f6e"
+        "7373737373737373737373737373737373c401700901a46e6f6e65aa636f6d706c6574696f6e"
     ),
-    AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 2): (
-        "0299c410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
+    AttemptReserved(JOB, 1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2): (
+        "029ac410000102030405060708090a0b0c0d0e0f01c420777777777777777777777777777777777777777777777777777777"
         "7777777777a93132372e302e302e31cd0fa0c4067365616c6564c42064646464646464646464646464646464646464646464"
-        "646464646464646464640802"
+        "64646464646464646464080302"
     ),
     AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
     JobFinalised(JOB, 2, b"receipt", b"hand", 4): (
         "0495c410000102030405060708090a0b0c0d0e0f02c40772656365697074c40468616e6404"
     ),
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
-}
+}  # fmt: skip
 
 
 @given(ANY_EVENT)

@@ -17,7 +17,8 @@ from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
-from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, MODEL, counting, load, offer
+from haif.protocol.sandbox import Sandbox
+from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, FULL, MODEL, REDUCED, counting, load, offer
 
 START = Instant(1000.0)
 WALL = WallTime(1_700_000_000_000)
@@ -26,8 +27,8 @@ NET = NetId(b"n" * 32)
 TOPIC = offer_topic(NET, MODEL)
 
 
-def view(worker: PeerId, taken: int, slots: int = 4) -> WorkerView:
-    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024)
+def view(worker: PeerId, taken: int, slots: int = 4, *, sandbox: str = "reduced") -> WorkerView:
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024, sandbox)
 
 
 def fleet(*workers: PeerId) -> Fleet:
@@ -72,6 +73,22 @@ def test_full_queues_are_overload_not_absence() -> None:
     with pytest.raises(Overloaded):
         choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting())
     assert choose([view(ANNE, 3 + limits.WORKER_QUEUE_MAX)], (), counting()).worker == ANNE
+
+
+def test_a_jail_that_is_demanded_counts_before_the_load() -> None:
+    views = [view(ANNE, 0), view(BOB, 3, sandbox="full"), view(CLEO, 0, sandbox="none")]
+    assert choose(views, (), counting(), sandbox_min="full").worker == BOB
+    assert choose(views, {BOB}, counting(), sandbox_min="reduced").worker == ANNE
+    with pytest.raises(NoWorker, match="'full', as is demanded"):
+        choose(views, {BOB}, counting(), sandbox_min="full")
+
+
+def test_a_worker_is_as_confined_as_the_weaker_of_its_words() -> None:
+    for offered, beaten, level in ((FULL, REDUCED, "reduced"), (REDUCED, FULL, "reduced"), (FULL, FULL, "full")):
+        known = Fleet()
+        known.offered(ANNE, offer(sandbox=offered))
+        known.hear(ANNE, Heartbeat([load(sandbox=beaten)]), {}, START, WALL)
+        assert [level] == [view.sandbox for view in known.live(MODEL, {}, START)]
 
 
 # --- who is live ------------------------------------------------------------------------------------------------------
@@ -181,8 +198,9 @@ LIES = {
     "negative queue": [load(0, -1)],
     "a model twice": [load(), load()],
     "too many models": [load(model=ModelDigest(n.to_bytes(32, "big"))) for n in range(limits.HEARTBEAT_LOADS_MAX + 1)],
-    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"))],
-    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"))],
+    "no speed": [type(load())(MODEL, 4, 0, 0, float("nan"), REDUCED)],
+    "an impossible jail": [load(sandbox=Sandbox("full", ["seccomp"]))],
+    "infinite speed": [type(load())(MODEL, 4, 0, 0, float("inf"), REDUCED)],
 }
 
 
@@ -222,6 +240,7 @@ def test_an_offer_that_holds_is_taken() -> None:
         (record(structs.replace(offer(), tasks=-1)), Malformed),
         (record(structs.replace(offer(), dimensions=-1)), Malformed),
         (record(structs.replace(offer(), dimensions=1 << 30)), Malformed),
+        (record(offer(sandbox=Sandbox("padded", ["cell"]))), Malformed),
     ],
 )
 def test_an_offer_that_does_not_hold_is_refused(found: Verified[Record], error: type[Exception]) -> None:

@@ -104,10 +104,12 @@ async def test_failed_attempts_move_on_until_none_is_left(tmp_path: Path) -> Non
         first = ticket(await gateway.submit(submission()))
         second = ticket(await gateway.retry(RetryJob(first.job, 1, "connection_lost")))
         assert {first.worker, second.worker} == {ANNA.peer, BEN.peer}
-        with pytest.raises(NoWorker, match="no other live worker"):
-            await gateway.retry(RetryJob(first.job, 2, "engine_died"))
+        for attempt in range(2, limits.ATTEMPTS_MAX):
+            await gateway.retry(RetryJob(first.job, attempt, "timeout"))
+        with pytest.raises(NoWorker, match="attempts were made"):
+            await gateway.retry(RetryJob(first.job, limits.ATTEMPTS_MAX, "timeout"))
         view = await gateway.show(first.job)
-        assert (view.state, view.reason, view.attempts) == ("failed", "no_worker", 2)
+        assert (view.state, view.reason, view.attempts) == ("failed", "no_worker", limits.ATTEMPTS_MAX)
         assert home.metric('haif_placement_failures_total{reason="no_worker"}') == 1
 
 

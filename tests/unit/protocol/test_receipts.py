@@ -7,25 +7,28 @@ import msgspec
 import pytest
 
 from haif.base.errors import BadSignature, HaifError, Malformed
-from haif.base.ids import Digest, JobId, ModelDigest, Seed
+from haif.base.ids import Digest, JobId, ModelDigest
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, open_sealed, seal
-from haif.protocol.inference import Chunk, OutputHash
+from haif.protocol.inference import Chunk, OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, check_receipt
+from haif.protocol.sandbox import Sandbox
+from haif.protocol.seeds import drawn_seed
 
 ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 OUTPUT = OutputHash()
 OUTPUT.add(Chunk(0, [5, 6], "Hello "))
 OUTPUT.add(Chunk(2, [7], "world"))
+SEED, PROOF = drawn_seed(ORCHESTRATOR, JobId(b"j" * 16), Digest(b"r" * 32))
 TERMS = Reservation(
-    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, ModelDigest(b"m" * 32), Digest(b"r" * 32), 100, Seed(b"s" * 32),
-    1, 2, 3,
+    JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, ModelDigest(b"m" * 32), Digest(b"r" * 32), 100,
+    SEED, None, PROOF, 1, 2, 3,
 )  # fmt: skip
 RESERVATION = open_sealed(Reservation, Domain.RESERVATION, seal(ORCHESTRATOR, Domain.RESERVATION, TERMS))
 RECEIPT = Receipt(
     TERMS.job, 1, GATEWAY.peer, RESERVATION.digest, TERMS.request_digest, TERMS.model, 9, 3, "stop",
-    OUTPUT.tokens_digest(), OUTPUT.text_digest(), "engine", "process", 10, 20,
+    OUTPUT.tokens_digest(), OUTPUT.text_digest(), "engine", Sandbox("reduced", ["cgroups"]), 10, 20,
 )  # fmt: skip
 
 
@@ -47,12 +50,35 @@ def test_the_receipt_for_what_was_received_holds() -> None:
     assert received(sealed()).payload == RECEIPT
 
 
+def test_a_receipt_for_the_end_of_an_answer_names_the_tokens_it_was_given() -> None:
+    given = tokens_digest([5, 6])
+    ticket = open_sealed(
+        Reservation, Domain.RESERVATION,
+        seal(ORCHESTRATOR, Domain.RESERVATION, msgspec.structs.replace(TERMS, attempt=2, resumed=2)),
+    )  # fmt: skip
+    stated = msgspec.structs.replace(RECEIPT, attempt=2, reservation=ticket.digest, resumed=2, earlier=given)
+    output = (OUTPUT.tokens_digest(), OUTPUT.text_digest(), OUTPUT.tokens)
+    receipt = check_receipt(sealed(stated), ticket, *output, given)
+    assert receipt.payload.resumed == 2
+    for wrong in ({"resumed": 0}, {"earlier": None}, {"earlier": tokens_digest([5])}):
+        with pytest.raises(BadSignature):
+            check_receipt(sealed(msgspec.structs.replace(stated, **wrong)), ticket, *output, given)
+    hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(TERMS.job, receipt.digest))
+    assert check_bundle(bundle(receipt, ticket, hand)).receipt == receipt
+    alone = msgspec.structs.replace(RECEIPT, attempt=2, reservation=ticket.digest)
+    claims = open_sealed(Receipt, Domain.RECEIPT, sealed(alone))
+    hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(TERMS.job, claims.digest))
+    with pytest.raises(BadSignature):
+        check_bundle(bundle(claims, ticket, hand))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"job": JobId(bytes(16))}, {"attempt": 2}, {"gateway": STRANGER.peer}, {"reservation": Digest(bytes(32))},
         {"request": Digest(bytes(32))}, {"model": ModelDigest(bytes(32))}, {"completion_tokens": 4},
-        {"output_tokens": Digest(bytes(32))}, {"output_text": Digest(bytes(32))},
+        {"output_tokens": Digest(bytes(32))}, {"output_text": Digest(bytes(32))}, {"resumed": 1},
+        {"earlier": Digest(bytes(32))},
     ],
 )  # fmt: skip
 def test_a_receipt_for_anything_else_is_refused(change: dict[str, Any]) -> None:

@@ -175,6 +175,14 @@ def test_a_file_that_is_no_span_store_is_refused_to_the_reader(file: Path) -> No
         read_trace([file], JOB)
 
 
+def test_a_damaged_store_keeps_no_role_from_starting(file: Path) -> None:
+    damaged = b"once a database, but long enough to be looked at" * 99
+    file.write_bytes(damaged)
+    SpanStore(file, role=names.GATEWAY, instance="g").close()
+    assert read_trace([file], JOB) == []
+    assert file.with_name("spans.sqlite.damaged").read_bytes() == damaged
+
+
 def test_a_file_that_is_no_span_store_is_never_written_over(file: Path) -> None:
     other = sqlite3.connect(file)
     other.execute("CREATE TABLE ledger (amount)")

@@ -154,6 +154,15 @@ def test_an_error_arrives_as_it_was_raised(error: HaifError) -> None:
     assert told.retry_after == error.retry_after
 
 
+def test_a_refusal_arrives_with_the_parameter_it_names() -> None:
+    told = read_failure(failure(Unsupported("no", param="tools[0].type")))
+    assert isinstance(told, Unsupported)
+    assert told.param == "tools[0].type"
+    assert len(str(getattr(read_failure(failure(Unsupported("no", param="x" * 999))), "param", None))) == 128
+    with pytest.raises(Oversize, match="parameter"):
+        read_failure(b"\x94\xabunsupported\xa1m\xc0\xd9\xc8" + b"x" * 200)
+
+
 def test_our_own_mistakes_are_told_without_details() -> None:
     assert b"secret" not in failure(Misuse("the secret path /etc"))
     assert read_failure(failure(Misuse("x"))).reason is Reason.MISUSE

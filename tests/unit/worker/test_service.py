@@ -74,6 +74,7 @@ class Scene:
         fields: dict[str, Any] = {
             "job": JobId(entropy(16)), "attempt": 1, "gateway": GATEWAY.peer, "worker": WORKER.peer,
             "model": self.model, "request_digest": digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
+            "tenant_seed": None, "seed_proof": b"",
             "issued": now, "expires": now + 30_000, "deadline": now + 60_000,
         }  # fmt: skip
         return codec.encode(Run(seal(signer, Domain.RESERVATION, Reservation(**(fields | changes))), body))
@@ -233,6 +234,7 @@ async def test_what_the_engine_refuses_reaches_the_gateway_by_its_reason(model: 
         with pytest.raises(ContextTooLong) as caught:
             await at.run(at.ticket(asked(text="the " * 2000)))
         assert caught.value.reason is Reason.CONTEXT_TOO_LONG
+        assert caught.value.param == "max_tokens"
 
 
 async def test_a_gateway_that_leaves_frees_the_slot(model: Path) -> None:
@@ -264,7 +266,12 @@ async def test_a_worker_makes_vectors_with_a_receipt_and_offers_what_it_can_do(t
         )
         nothing = OutputHash()
         receipt = check_receipt(
-            end.receipt, reservation, nothing.tokens_digest(), nothing.text_digest(), 0, vectors_digest(vectors)
+            end.receipt,
+            reservation,
+            nothing.tokens_digest(),
+            nothing.text_digest(),
+            0,
+            output_vectors=vectors_digest(vectors),
         ).payload
         assert (receipt.prompt_tokens, receipt.finish_reason) == (end.prompt_tokens, "stop") == (8, "stop")
         with pytest.raises(Unsupported, match="cannot do completion"):

@@ -34,15 +34,16 @@ REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hello")], None, 50, Sampling(
 BODY = codec.encode(REQUEST)
 TERMS = Reservation(
     JobId(b"j" * 16), 1, GATEWAY.peer, WORKER.peer, MODEL, request_digest(BODY), 100, Seed(b"s" * 32),
-    NOW - 10, NOW + 30_000, NOW + 60_000,
+    None, b"", NOW - 10, NOW + 30_000, NOW + 60_000,
 )  # fmt: skip
 
 
-def check(terms: Reservation = TERMS, body: bytes = BODY, signer: Identity = ORCHESTRATOR, **changes: Any):
+def check(terms: Reservation = TERMS, body: bytes = BODY, signer: Identity = ORCHESTRATOR, resumed=(), **changes: Any):
     arguments: dict[str, Any] = {
         "me": WORKER.peer, "gateway": GATEWAY.peer, "orchestrators": {ORCHESTRATOR.peer}, "model": MODEL, "now": NOW,
     }  # fmt: skip
-    return check_ticket(Run(seal(signer, Domain.RESERVATION, terms), body), **(arguments | changes))
+    run = Run(seal(signer, Domain.RESERVATION, terms), body, list(resumed))
+    return check_ticket(run, **(arguments | changes))
 
 
 def altered(**changes: Any) -> Reservation:
@@ -53,6 +54,7 @@ def test_a_whole_ticket_is_honoured() -> None:
     ticket = check()
     assert ticket.request == REQUEST
     assert ticket.reservation.payload == TERMS
+    assert check(altered(resumed=2), resumed=[5, 6]).resumed == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,10 @@ def test_a_whole_ticket_is_honoured() -> None:
         (lambda: check(altered(deadline=NOW)), Expired),
         (lambda: check(body=BODY + b"\x00"), BadSignature),
         (lambda: check(altered(tokens_max=49)), InvalidRequest),
+        (lambda: check(resumed=[5]), WrongState),
+        (lambda: check(altered(resumed=2), resumed=[5]), WrongState),
+        (lambda: check(altered(resumed=1), resumed=[-1]), Malformed),
+        (lambda: check(altered(resumed=1), resumed=[1 << 40]), Malformed),
     ],
 )
 def test_a_ticket_that_does_not_hold_is_refused(call: Any, error: type[HaifError]) -> None:
