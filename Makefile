@@ -2,13 +2,16 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo up test test-slow sim-night fuzz soak soak-engine check bench bench-peers lock clean
+.PHONY: help setup native demo up test test-slow sim-night fuzz soak soak-engine check bench bench-peers lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## virtual environment, locked dependencies, llama.cpp (skips what is done)
 	@python3 tools/setup.py
+
+native: setup ## llama.cpp once more, for this machine's own instructions (profiles exact-native and fast)
+	@python3 tools/setup.py --native
 
 demo: setup ## a whole mesh on loopback answers one question, shows the receipt, and stops
 	@.venv/bin/haif demo

@@ -1,6 +1,6 @@
 """Tokens per second of the engine against llama.cpp driven directly by a plain loop, in one run.
 
-Both use the same model, threads and exact settings; they take turns, and the median of the rounds' ratios counts.
+Both use the same model, threads, build and recipe; they take turns, and the median of the rounds' ratios counts.
 "direct" is the least a Python program can do: one process, a batch filled by hand, no text, no pipe, no checks; greedy,
 and at temperature 1 with llama.cpp's own sampler. Where other programs take the processors, ratios of wall time say
 little, so processor time (of parent and child together) is compared too. Then: what choosing one token costs.
@@ -19,10 +19,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from haif.engine.sandbox import ENVIRONMENT
+from haif.engine.profile import EXACT, PROFILES
+from haif.engine.service.settings import environment
 
-if not ENVIRONMENT.items() <= os.environ.items():  # the direct loop gets what the child gets
-    os.execve(sys.executable, [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]], os.environ | ENVIRONMENT)
+if not environment(next((name for name in PROFILES if name in sys.argv), EXACT)).items() <= os.environ.items():
+    chosen = environment(next((name for name in PROFILES if name in sys.argv), EXACT))
+    program = [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]]
+    os.execve(sys.executable, program, os.environ | chosen)  # the direct loop gets what the child gets
 
 import blake3
 import llama_cpp as api
@@ -31,7 +34,7 @@ import numpy as np
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
 from haif.engine.core import Span
-from haif.engine.llama import Llama, set_log
+from haif.engine.llama import climb, set_log
 from haif.engine.request import Finished, Generate
 from haif.engine.sampler import Sampler
 from haif.engine.service import Engine, EngineSettings
@@ -63,8 +66,12 @@ class Direct:
 
     def __init__(self, settings: EngineSettings) -> None:
         descriptor = os.open(settings.model, os.O_RDONLY)
-        self._llama = Llama(
-            descriptor, slots=settings.slots, context_tokens=settings.context_tokens, threads=settings.threads
+        self._llama, _ = climb(
+            descriptor,
+            settings.profile,
+            slots=settings.slots,
+            context_tokens=settings.context_tokens,
+            threads=settings.threads,
         )
         self._prompt = [1, *self._llama.tokenise(PROMPT, special=False)]
 
@@ -193,6 +200,7 @@ def sampling(options: Sampling, vocabulary: int, *, rounds: int = 50) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a GGUF file; without it, about 100 M random parameters in Q8_0")
+    parser.add_argument("--profile", choices=PROFILES, default=EXACT)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -200,7 +208,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = options.model or build_benchmark_model(Path(folder) / "model.gguf")
         digest = ModelDigest(blake3.blake3(path.read_bytes()).digest())
-        settings = EngineSettings(path, digest, slots=8, context_tokens=CONTEXT, threads=options.threads)
+        settings = EngineSettings(
+            path, digest, slots=8, context_tokens=CONTEXT, threads=options.threads, profile=options.profile
+        )
         rows = asyncio.run(measure(settings, tokens=options.tokens, rounds=options.rounds))
         long = dataclasses.replace(settings, slots=2, context_tokens=PREFIX + 256)
         fresh, again, reused, of = asyncio.run(reuse(long, options.rounds))

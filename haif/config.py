@@ -114,6 +114,9 @@ class WorkerSettings(Common):
     slots: int = _setting(8, "requests computed at the same time")
     context_tokens: int = _setting(0, "tokens of one request, prompt and answer; 0: as trained, at most 4096")
     threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+    profile: str = _setting(
+        "exact", "exact: same bits in any batch, on any machine; exact-native: on such machines; fast: bits may vary"
+    )
     sandbox_min: str = _setting("reduced", "reduced or full: serve only in a jail of this level (`--probe` shows it)")
     insecure_no_sandbox: bool = _setting(
         False, "serve even where no jail can be built around the engine: code in a model is then code as this user"

@@ -6,6 +6,9 @@
    name derived from version and flags, because pip's own wheel cache does not look at CMAKE_ARGS;
 4. HAIF itself, editable.
 
+With `--native`, llama.cpp is built once more, for this machine's own instructions: the profiles `exact-native` and
+`fast` take that build.
+
 Each step is skipped when its inputs have not changed. Nothing outside the checkout is written. Standard library only.
 """
 
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import time
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +30,7 @@ PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 LLAMA_LOCK = ROOT / "requirements.llama.lock"
 STAMP = VENV / ".haif-setup"
+NATIVE = VENV / "lib" / "haif-llama-native"
 
 _TEXT_ONLY = "-DLLAVA_BUILD=OFF "  # a quarter of the build is for images
 # x86-64-v3 with only the kernels whose result does not depend on the batch: docs/decisions/0003-exact-profile.md.
@@ -33,6 +38,7 @@ EXACT_X86_64 = _TEXT_ONLY + (
     "-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_LLAMAFILE=OFF"
 )
 EXACT_OTHER = _TEXT_ONLY + "-DGGML_LLAMAFILE=OFF"
+NATIVE_FLAGS = _TEXT_ONLY + "-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON"
 
 
 def main() -> int:
@@ -40,12 +46,24 @@ def main() -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 -- said by a program that may run under an older Python
         print(f"HAIF needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: python3.11 tools/setup.py")
         return 1
+    if sys.argv[1:] not in ([], ["--native"]):
+        print("usage: python3 tools/setup.py [--native]")
+        return 2
     flags = EXACT_X86_64 if os.uname().machine == "x86_64" else EXACT_OTHER
     inputs = [LOCK.read_bytes(), LLAMA_LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), flags.encode()]
     stamp = hashlib.sha256(b"\0".join(inputs)).hexdigest()
-    if STAMP.exists() and STAMP.read_text() == stamp:
-        return 0
     os.environ.setdefault("PIP_CACHE_DIR", str(ROOT / ".build" / "pip"))
+    if not (STAMP.exists() and STAMP.read_text() == stamp):
+        build(flags)
+        STAMP.write_text(stamp)
+    if sys.argv[1:] == ["--native"]:
+        step("llama.cpp for this machine's own instructions")
+        unpack(llama_wheel(NATIVE_FLAGS))
+    return 0
+
+
+def build(flags: str) -> None:
+    """The virtual environment and all that is in it."""
     step("virtual environment in .venv")
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
@@ -56,8 +74,15 @@ def main() -> int:
     pip("install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     step("haif")
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    STAMP.write_text(stamp)
-    return 0
+
+
+def unpack(wheel: Path) -> None:
+    """The libraries of a wheel, and nothing else of it, where the engine looks for the native build."""
+    NATIVE.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(wheel) as packed:
+        for name in packed.namelist():
+            if name.startswith("llama_cpp/lib/") and not name.endswith("/"):
+                (NATIVE / Path(name).name).write_bytes(packed.read(name))
 
 
 def llama_wheel(flags: str) -> Path:

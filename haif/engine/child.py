@@ -40,6 +40,7 @@ from haif.engine.frames import (
     refusal_of,
 )
 from haif.engine.inputs import input_tokens
+from haif.engine.profile import FAST
 from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
@@ -78,9 +79,13 @@ class Child:
 
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
-        self._llama = llama.Llama(model, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads)
+        self._llama, self._exact = llama.climb(
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
+        )
         work = Embedder if self._llama.pooling else Core
         self._core = work(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
+        if isinstance(self._core, Embedder):
+            self._exact = self._core.alike(wanted=load.profile != FAST)
         self._template = self._read_template()
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
@@ -93,7 +98,7 @@ class Child:
             return refusal  # text completions work all the same; a chat gets this answer
 
     def ready(self) -> Ready:
-        """Test the engine and describe it."""
+        """What was loaded, and how it is computed."""
         return Ready(
             name=self._llama.metadata("general.name"),
             architecture=self._llama.metadata("general.architecture"),
@@ -102,7 +107,8 @@ class Child:
             context_trained=self._llama.context_trained,
             has_chat_template=isinstance(self._template, ChatTemplate),
             build=llama.build(),
-            exact=self._core.alike() if isinstance(self._core, Embedder) else self._llama.exact(),
+            exact=self._exact,
+            recipe=self._llama.recipe,
             tasks=bits_of(frozenset(self._tasks())),
             dimensions=self._llama.dimensions if self._llama.pooling else 0,
         )

@@ -190,6 +190,7 @@ class Core:
         works = schedule(
             self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
         )
+        works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
         rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
         now = clock_ns()
         if works:

@@ -78,8 +78,11 @@ class Embedder:
         """Whether a step would compute anything."""
         return bool(self._jobs)
 
-    def alike(self) -> bool:
-        """Self-test: are vectors the same bits again? From now on, batches are only what keeps them so."""
+    def alike(self, *, wanted: bool) -> bool:
+        """Self-test: are vectors the same bits again? Where that is wanted, batches are now only what keeps them so.
+
+        Where it is not, nothing is claimed.
+        """
         length = self._context_tokens
         probes = [[(7 * place + 3) % self._model.size for place in range(min(count, length))] for count in _PROBES]
         together: list[list[int]] = []
@@ -87,10 +90,10 @@ class Embedder:
             if sum(map(len, together)) + len(probe) <= length:
                 together.append(probe)
         alone = [self._model.vectors([probe])[0].tobytes() for probe in probes]
-        if alone[: len(together)] != [row.tobytes() for row in self._model.vectors(together)]:
+        if wanted and alone[: len(together)] != [row.tobytes() for row in self._model.vectors(together)]:
             self._inputs_max = 1
         self._model.vectors([[3 % self._model.size] * length])  # takes the memory of the largest batch now
-        return alone == [self._model.vectors([probe])[0].tobytes() for probe in probes]
+        return wanted and alone == [self._model.vectors([probe])[0].tobytes() for probe in probes]
 
     def submit(self, number: int, request: Embed, inputs: list[list[int]], now_ns: int) -> None:
         """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`, `Unsupported`."""

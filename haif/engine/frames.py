@@ -18,6 +18,7 @@ from haif.base.codec import Message
 from haif.base.errors import Oversize, Refusal
 from haif.base.sampling import Scores
 from haif.engine.embed import Embed
+from haif.engine.profile import EXACT, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -29,6 +30,7 @@ class Load(Message, frozen=True):
     slots: int
     context_tokens: int  # per slot
     threads: int
+    profile: str = EXACT
 
 
 class Submit(Message, frozen=True):
@@ -64,9 +66,9 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded and the self-test was run. `tasks`: what it can do (`base.tasks`).
+    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness.
 
-    `dimensions`: numbers in one vector, 0 for a model that makes none.
+    `tasks`: what it can do (`base.tasks`). `dimensions`: numbers in one vector, 0 for a model that makes none.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Ready(Message, frozen=True):
     has_chat_template: bool
     build: str
     exact: bool
+    recipe: Recipe = Recipe()
     tasks: int = 0
     dimensions: int = 0
 

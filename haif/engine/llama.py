@@ -1,8 +1,6 @@
-"""llama.cpp by its low-level API, set up so that its results are exact: the same bits alone or in a batch.
+"""llama.cpp by its low-level API, set up by the recipe of an execution profile.
 
-The canonical recipe: no repacked weights, no GPU, no flash attention, no tiled matrix product, no shared KV cache, f16
-keys and values, and a build without llamafile's kernels. Whether it held is not believed but tried at every start
-(`exact`).
+Whether a recipe gives the same bits alone and in a batch is not believed but tried at every start (`climb`).
 """
 
 from __future__ import annotations
@@ -20,12 +18,16 @@ from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
 from haif.engine.core import Span, batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
+from haif.engine.profile import FAST, PROFILES, Recipe
 
 Rows = npt.NDArray[np.float32]
 
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
 _PROBE_TOKENS: Final = 16  # length of the self-test
 _LOG_ERROR: Final = 4
+_V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
+_PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
+_PLAIN: Final = Recipe()
 _POOLING: Final = {str(int(kind)) for kind in (
     api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST, api.LLAMA_POOLING_TYPE_RANK,
 )}  # fmt: skip
@@ -48,8 +50,10 @@ def set_log(write: Callable[[str], object]) -> None:
 
 def build() -> str:
     """What the library itself says it was built with."""
-    flags = re.findall(r"(\w+) = 1", api.llama_print_system_info().decode(errors="replace"))
-    return f"llama-cpp-python/{api.__version__} cpu {'+'.join(flags).lower()}"
+    flags = re.findall(r"(\w+) = 1", api.llama_print_system_info().decode(errors="replace").lower())
+    if set(flags) >= _V3:
+        flags = ["x86-64-v3", *(flag for flag in flags if flag not in _V3)]
+    return f"llama-cpp-python/{api.__version__} cpu {'+'.join(flags)}"
 
 
 class Llama:
@@ -60,9 +64,12 @@ class Llama:
     was not trained for `context_tokens` or they do not fit into memory.
     """
 
-    def __init__(self, descriptor: int, *, slots: int, context_tokens: int, threads: int) -> None:
+    def __init__(
+        self, descriptor: int, *, slots: int, context_tokens: int, threads: int, recipe: Recipe = _PLAIN
+    ) -> None:
         api.llama_backend_init()
-        self._model = _load(descriptor)
+        self.recipe = recipe
+        self._model = _load(descriptor, recipe)
         self._vocabulary = api.llama_model_get_vocab(self._model)
         self.context_trained = int(api.llama_model_n_ctx_train(self._model))
         self.context_tokens = context_tokens or min(self.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
@@ -101,14 +108,16 @@ class Llama:
         params.n_seq_max = slots
         params.n_outputs_max_per_seq = _PROBE_TOKENS
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = (
+            api.LLAMA_FLASH_ATTN_TYPE_AUTO if self.recipe.flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         params.type_k = params.type_v = api.GGML_TYPE_F16
-        params.kv_unified = False
+        params.kv_unified = self.recipe.unified
         if self.pooling:
             params.embeddings = True
             params.n_batch = params.n_ubatch = context_tokens  # what is pooled is computed in one piece
             params.n_outputs_max_per_seq = 0
-            params.kv_unified = self.pooling in (api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS)
+            params.kv_unified |= self.pooling in (api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS)
         params.offload_kqv = params.op_offload = False
         context = api.llama_init_from_model(self._model, params)
         if not context:
@@ -272,26 +281,64 @@ class Llama:
         return self._logits.rows(api.llama_get_logits(self.context), due)
 
     def exact(self) -> bool:
-        """Self-test: are tokens computed one by one the same bits as in one go, beside a neighbour?"""
+        """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?
+
+        Of a model that makes vectors this says nothing: there the test is `Embedder.alike`.
+        """
+        if self.pooling:
+            return True
         count = min(_PROBE_TOKENS, self.size)
         tokens = [(7 * place + 1) % self.size for place in range(count)]
         singly = b"".join(self.decode([(0, place, [token], True)]).tobytes() for place, token in enumerate(tokens))
         self.forget(0)
-        spans: list[Span] = [(slot, 0, tokens, True) for slot in range(min(2, self._slots))]
-        together = self._run(self._batch.fill(spans, every=True))[:count].tobytes()
-        for slot, *_ in spans:
+        together = self._probe(tokens, 0, count)
+        self._forget_all()
+        chunks = b"".join(self._probe(tokens, start, min(stop, count)) for start, stop in _PROBE_CHUNKS)
+        self._forget_all()
+        return singly == together == chunks
+
+    def _probe(self, tokens: list[int], start: int, stop: int) -> bytes:
+        """The first slot's logits for these tokens, with those of a neighbour in the same batch."""
+        if start >= stop:
+            return b""
+        spans = [(slot, start, tokens[start:stop], True) for slot in range(min(2, self._slots))]
+        return self._run(self._batch.fill(spans, every=True))[: stop - start].tobytes()
+
+    def _forget_all(self) -> None:
+        for slot in range(self._slots):
             self.forget(slot)
-        return singly == together
+
+    def close(self) -> None:
+        """Give its memory back."""
+        api.llama_free(self.context)
+        api.llama_model_free(self._model)
 
 
-def _load(descriptor: int) -> Any:
+def climb(descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int) -> tuple[Llama, bool]:
+    """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
+
+    Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
+    """
+    *rungs, last = PROFILES[profile]
+    for recipe in rungs:
+        llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=recipe)
+        if llama.exact():
+            return llama, True
+        llama.close()
+    llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=last)
+    return llama, profile != FAST and llama.exact()
+
+
+def _load(descriptor: int, recipe: Recipe) -> Any:
     params = api.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mode = api.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = False
+    params.use_extra_bufts = recipe.repack
     libc = ctypes.CDLL(None)
     libc.fdopen.restype = ctypes.c_void_p
     stream = libc.fdopen(descriptor, b"rb")
+    if stream:
+        libc.rewind(ctypes.c_void_p(stream))  # it may have been read before, by another recipe
     model = api.llama_model_load_from_file_ptr(stream, params) if stream else None
     if not model:
         raise Unsupported("llama.cpp cannot read this file as a model, though it is the file its digest names")

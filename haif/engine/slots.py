@@ -4,6 +4,9 @@ A later request of the same scope that begins with the same tokens takes over wh
 again: at once where the slot is free, by a copy where an answer is still at work in it. Scopes never mix, for how fast
 a prompt is answered tells what was asked before (Song et al. 2024, "The Early Bird Catches the Leak"). What is
 cut back or copied are the very cells that were computed, so an answer has the same bits either way.
+
+Slots at work should be neighbours: where each has a share of the cache, llama.cpp computes together only those whose
+numbers follow one another (`llama_batch_allocr::split_equal`), and each gap is one more pass over the weights.
 """
 
 from __future__ import annotations
@@ -38,12 +41,16 @@ def choose(slots: Collection[Slot], scope: bytes, prompt: Sequence[int]) -> tupl
     """
     free = [slot for slot in slots if not slot.busy]
     shared = {slot.number: _shared(slot, scope, prompt) for slot in slots}
-    target = max(free, key=lambda slot: (shared[slot.number], -slot.computed, -slot.used))
+    busy = {slot.number for slot in slots if slot.busy}
+    near = {slot.number for slot in free if not busy or busy & {slot.number - 1, slot.number + 1}}
+    target = max(free, key=lambda slot: (shared[slot.number], slot.number in near, -slot.computed, -slot.used))
     source = max(slots, key=lambda slot: shared[slot.number])
     if shared[source.number] < shared[target.number] + limits.PREFIX_COPY_TOKENS_MIN:
         return target, target, shared[target.number]
     if shared[target.number]:  # what is there may be wanted again: take the slot that is missed least
-        target = min(free, key=lambda slot: (shared[slot.number], slot.computed > 0, slot.used))
+        target = min(
+            free, key=lambda slot: (shared[slot.number], slot.number not in near, slot.computed > 0, slot.used)
+        )
     return target, source, shared[source.number]
 
 

@@ -51,6 +51,7 @@ def engine(
     program=CHILD_PROGRAM,
     digest=None,
     insecure_no_sandbox=False,
+    **settings,
 ) -> Engine:
     return Engine(
         EngineSettings(
@@ -60,6 +61,7 @@ def engine(
             context_tokens=context_tokens,
             threads=1,
             insecure_no_sandbox=insecure_no_sandbox,
+            **settings,
         ),
         clock=SystemClock(),
         entropy=os.urandom,

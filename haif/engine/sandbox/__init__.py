@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 ENVIRONMENT: Final = {
-    "GGML_CPU_TILED_MM": "0",  # part of the exact recipe
+    "GGML_CPU_TILED_MM": "0",  # part of the exact recipes; the profile `fast` sets it
     "GGML_NO_BACKTRACE": "1",  # an abort must not start a debugger
     "LC_ALL": "C.UTF-8",
     "MALLOC_MMAP_THRESHOLD_": "33554432",  # what a step allocates and frees stays ours for the next:
@@ -14,3 +14,5 @@ ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy starts no threads
 }
 """All that a child inherits of its parent's environment: nothing."""
+
+LIBRARY: Final = "LLAMA_CPP_LIB_PATH"  # where another build of llama.cpp lies, if one is to be used

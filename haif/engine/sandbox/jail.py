@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from haif.base import limits
-from haif.engine.sandbox import ENVIRONMENT, landlock, monitor, namespaces, privileges, seccomp
+from haif.engine.sandbox import ENVIRONMENT, LIBRARY, landlock, monitor, namespaces, privileges, seccomp
 from haif.engine.sandbox.layers import LAYERS, REQUIRED, Statement
 from haif.engine.sandbox.privileges import NotEnforced
 
@@ -124,7 +124,7 @@ def _open_files() -> frozenset[int]:
 
 
 def _check_environment() -> None:
-    privileges.check("an environment of known names", set(os.environ) <= set(ENVIRONMENT))
+    privileges.check("an environment of known names", set(os.environ) <= {*ENVIRONMENT, LIBRARY})
 
 
 def _limit_resources(model_bytes: int) -> None:

@@ -22,6 +22,7 @@ from haif.base.tasks import Task, listed, tasks_of
 from haif.engine.embed import Embed, Embedded, Vectors, check_embed
 from haif.engine.frames import Ready, Sealed
 from haif.engine.meter import Meter
+from haif.engine.profile import numerics
 from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
 from haif.engine.sandbox.layers import level, residual
 from haif.engine.service.process import CHILD_PROGRAM, Process
@@ -233,6 +234,7 @@ async def _to_the_end(work: Coroutine[None, None, None]) -> None:
 def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelInfo:
     most = limits.MODEL_TEXT_BYTES_MAX
     exact = "bit-exact" if ready.exact else "not bit-exact"
+    numbers = numerics(ready.build, ready.recipe, settings.threads)
     return ModelInfo(
         name=ready.name[:most],
         architecture=ready.architecture[:most],
@@ -241,7 +243,7 @@ def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelIn
         context_trained=ready.context_trained,
         context_tokens=context_tokens(settings, ready),
         has_chat_template=ready.has_chat_template,
-        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; {SAMPLER}",
+        engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; numerics {numbers}; {SAMPLER}",
         exact=ready.exact,
         tasks=tasks_of(ready.tasks),
         dimensions=ready.dimensions,

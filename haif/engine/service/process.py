@@ -40,10 +40,9 @@ from haif.engine.frames import (
 from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
-from haif.engine.sandbox import ENVIRONMENT
 from haif.engine.service.causes import explain, oom_kills
 from haif.engine.service.jail import Exertion, processor_seconds, verify
-from haif.engine.service.settings import EngineSettings, context_tokens
+from haif.engine.service.settings import EngineSettings, context_tokens, environment
 from haif.engine.vectorbox import VectorBox
 
 CHILD_PROGRAM: Final = (
@@ -102,7 +101,8 @@ class Process(asyncio.Protocol):
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
-                pass_fds=(orders_in, reports_out, model), env=ENVIRONMENT, start_new_session=True,
+                pass_fds=(orders_in, reports_out, model), start_new_session=True,
+                env=environment(self._settings.profile),
             )  # fmt: skip
         finally:
             os.close(orders_in)
@@ -120,7 +120,7 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads)))
+        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads, settings.profile)))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)

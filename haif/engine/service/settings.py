@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import blake3
 
@@ -18,8 +19,11 @@ from haif.base.ids import ModelDigest
 from haif.engine.frames import (
     Ready,
 )
+from haif.engine.profile import EXACT, EXACT_NATIVE, PROFILES, native
+from haif.engine.sandbox import ENVIRONMENT, LIBRARY
 
 _READ_BYTES: Final = 4 << 20
+NATIVE: Final = Path(sys.prefix) / "lib" / "haif-llama-native"  # where tools/setup.py --native puts that build
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class EngineSettings:
     slots: int
     context_tokens: int
     threads: int
-    profile: Literal["exact"] = "exact"
+    profile: str = EXACT  # of `engine.profile`
     sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
 
@@ -52,8 +56,27 @@ def check_settings(settings: EngineSettings) -> None:
         raise Misuse(f"an engine has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {settings.slots}")
     if settings.context_tokens < 0 or settings.threads < 1:
         raise Misuse("an engine needs a context that is not negative and at least 1 thread")
-    if settings.profile != "exact":
-        raise Misuse(f"there is no execution profile {settings.profile!r}: use 'exact'")
+    if settings.profile not in PROFILES:
+        raise Misuse(f"there is no execution profile {settings.profile!r}: use one of {', '.join(PROFILES)}")
+    if settings.profile == EXACT_NATIVE and not has_native():
+        raise Misuse(
+            f"the profile {EXACT_NATIVE} needs llama.cpp built for this machine: python3 tools/setup.py --native"
+        )
+
+
+def has_native() -> bool:
+    """Whether llama.cpp was built for this machine's own instructions."""
+    return NATIVE.is_dir()
+
+
+def environment(profile: str) -> dict[str, str]:
+    """What a child of this profile finds in its environment, and nothing else."""
+    chosen = dict(ENVIRONMENT)
+    if native(profile) and has_native():
+        chosen[LIBRARY] = str(NATIVE)
+    if PROFILES[profile][0].tiled:
+        chosen["GGML_CPU_TILED_MM"] = "1"
+    return chosen
 
 
 def context_tokens(settings: EngineSettings, ready: Ready) -> int:

@@ -145,6 +145,16 @@ def test_cancelling_frees_the_slot_before_the_next_step():
     assert {2: ([6, 7], "67")} == run(engine)[0]
 
 
+def test_a_batch_has_its_slots_in_order_whoever_came_first():
+    engine, model = core(slots=3)
+    for number, length in enumerate((1, 9, 9)):
+        engine.submit(number, request(length), [0], 0)
+    engine.step(lambda: 0)
+    engine.submit(3, request(9), [0], 0)
+    run(engine, 2)
+    assert [(0, 1), (1, 1), (2, 1)] == model.batches[-1]
+
+
 def test_prompt_and_answer_must_fit_the_context():
     engine, _ = core(context=10)
     engine.submit(1, request(5), [0] * 5, 0)

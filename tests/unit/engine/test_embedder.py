@@ -50,7 +50,7 @@ def work(embedder, number, *inputs, **options):
 def test_the_self_test_finds_batches_that_keep_the_bits_and_takes_the_largest_one():
     model = Counting()
     embedder = Embedder(model, slots=8, context_tokens=CONTEXT)
-    assert embedder.alike()
+    assert embedder.alike(wanted=True)
     assert max(map(len, model.batches)) > 1
     for number in range(4):
         work(embedder, number, [number + 1] * 5)
@@ -59,14 +59,22 @@ def test_the_self_test_finds_batches_that_keep_the_bits_and_takes_the_largest_on
 
 def test_where_neighbours_change_the_bits_every_input_is_computed_alone():
     embedder = Embedder(Counting(jealous=True), slots=8, context_tokens=CONTEXT)
-    assert embedder.alike()
+    assert embedder.alike(wanted=True)
     for number in range(4):
         work(embedder, number, [number + 1] * 5)
     assert [1, 1, 1, 1] == [len(batch.parts) for batch in drained(embedder)]
 
 
+def test_where_bits_may_vary_nothing_is_claimed_and_batches_stay():
+    embedder = Embedder(Counting(jealous=True), slots=8, context_tokens=CONTEXT)
+    assert not embedder.alike(wanted=False)
+    for number in range(4):
+        work(embedder, number, [number + 1] * 5)
+    assert [4] == [len(batch.parts) for batch in drained(embedder)]
+
+
 def test_a_model_that_does_not_repeat_itself_is_not_found_exact():
-    assert not Embedder(Counting(drifting=True), slots=8, context_tokens=CONTEXT).alike()
+    assert not Embedder(Counting(drifting=True), slots=8, context_tokens=CONTEXT).alike(wanted=True)
 
 
 def test_a_tenant_with_one_input_does_not_wait_for_one_with_many():

@@ -145,8 +145,17 @@ async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
     assert set(LAYERS) == {*model.enforced, *model.missing}
     assert REQUIRED <= set(model.enforced)
     assert len(model.missing) == len(model.residual)
-    assert "profile exact, bit-exact; haif-sampler-v1" in model.engine
-    assert len(model.engine) < 160
+    assert "profile exact, bit-exact; numerics " in model.engine
+    assert model.engine.endswith("; haif-sampler-v1")
+    assert len(model.engine) < 200
+
+
+async def test_the_profile_fast_answers_and_claims_no_exactness(tiny):
+    async with engine(tiny, profile="fast") as running:
+        assert not running.model.exact
+        assert "profile fast, not bit-exact; numerics " in running.model.engine
+        found = await asyncio.gather(*(read(running, what) for what in MIXED))
+    assert [what.tokens_max for what in MIXED] == [end.completion_tokens for *_, end in found]
 
 
 async def test_an_end_of_text_token_ends_the_answer_and_has_no_text(tmp_path):

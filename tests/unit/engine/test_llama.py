@@ -6,7 +6,8 @@ import pytest
 
 os.environ["GGML_CPU_TILED_MM"] = "0"  # read by llama.cpp when it computes its first product
 
-from haif.engine.llama import Llama, build, set_log
+from haif.engine.llama import Llama, build, climb, set_log
+from haif.engine.profile import PROFILES, Recipe
 from tests.support.tiny_model import build_tiny_model
 
 TOKENS = [1, *range(270, 330)]
@@ -55,9 +56,49 @@ def test_the_self_test_notices_when_bits_differ(model):
         model._run = run
 
 
+@pytest.fixture
+def tiny_file(tiny):
+    descriptor = os.open(tiny, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+SMALL = {"slots": 2, "context_tokens": 256, "threads": 1}
+
+
+@pytest.mark.parametrize(("holds", "rung", "exact"), [(0, 0, True), (1, 1, True), (9, 1, False)])
+def test_the_first_recipe_that_holds_is_taken_and_what_holds_is_said(tiny_file, monkeypatch, holds, rung, exact):
+    verdicts = iter(range(9))
+    monkeypatch.setattr(Llama, "exact", lambda _: next(verdicts) == holds)
+    found, claimed = climb(tiny_file, "exact", **SMALL)
+    assert (PROFILES["exact"][rung], exact) == (found.recipe, claimed)
+
+
+def test_fast_shares_its_cells_and_claims_nothing(tiny_file, monkeypatch):
+    monkeypatch.setattr(Llama, "exact", None)
+    found, claimed = climb(tiny_file, "fast", **SMALL)
+    assert (True, False) == (found.recipe.unified, claimed)
+    assert (1, found.size) == found.decode([(0, 0, [1, 5, 9], True)]).shape
+
+
+@pytest.mark.parametrize("quantisation", ["F32", "Q8_0", "Q4_0"])
+def test_repacked_weights_are_exact_over_a_long_context_too(tmp_path, quantisation):
+    path = build_tiny_model(tmp_path / "m.gguf", quantisation=quantisation, layers=1)
+    descriptor = os.open(path, os.O_RDONLY)
+    model = Llama(descriptor, slots=3, context_tokens=700, threads=2, recipe=Recipe(repack=True))
+    tokens = [(7 * place + 3) % model.size for place in range(600)]
+    for start in range(0, 600, 200):
+        whole = model.decode([(0, start, tokens[start : start + 200], True)]).tobytes()
+    for start in range(0, 599, 120):
+        model.decode([(slot, start, tokens[start : min(start + 120, 599)], False) for slot in (1, 2)])
+    assert whole == model.decode([(1, 599, tokens[599:], True)]).tobytes()
+    assert whole == model.decode([(2, 599, tokens[599:], True), (0, 600, [5], True)])[0].tobytes()
+    model.close()
+
+
 def test_the_build_is_told_by_the_library_itself():
     assert build().startswith("llama-cpp-python/0.3.")
-    assert "avx" in build() or "neon" in build()
+    assert "x86-64-v3" in build() or "neon" in build()
 
 
 def test_tokens_and_pieces_are_inverse(model):

@@ -44,11 +44,17 @@ def test_a_stranger_takes_the_empty_slot_then_the_one_not_used_for_longest():
     assert (1, 1, 0) == chosen([held[0], held[2]], [5, 6], b"b")
 
 
+def test_a_stranger_goes_beside_those_at_work():
+    held = [(b"a", [1], False, 1), (b"a", [1], False, 2), (b"c", [7], True, 0), (b"", [], False, 9)]
+    assert (3, 3, 0) == chosen(held, [5, 6], b"b")
+    assert (1, 1, 0) == chosen(held[:3], [5, 6], b"b")
+
+
 def test_a_long_beginning_is_copied_from_an_answer_at_work():
     long = list(range(FEW))
-    held = [(b"a", [*long, 7], True, 0), (b"c", [4], False, 0), (b"", [], False, 1)]
-    assert (2, 0, FEW) == chosen(held, [*long, 8])
-    assert (2, 2, 0) == chosen(held, [*long[:-1], 8])
+    held = [(b"a", [*long, 7], True, 0), (b"", [], False, 1), (b"c", [4], False, 0)]
+    assert (1, 0, FEW) == chosen(held, [*long, 8])
+    assert (1, 1, 0) == chosen(held, [*long[:-1], 8])
 
 
 def test_tokens_that_are_not_computed_yet_have_no_cells_to_take():

@@ -1,0 +1,57 @@
+"""Execution profiles: how a model may be computed, each way under a name, and what its numbers depend on.
+
+    exact         the portable build: the same bits alone or in any batch, on every machine it runs on
+    exact-native  the build for this machine's own instructions: the same bits alone or in any batch, on such machines
+    fast          flash attention, tiled products, one KV cache for all: as fast as llama.cpp gets, bits vary with load
+
+Exactness is a property of instructions, format and kernel together, so an exact profile is a ladder of recipes, fastest
+first: the engine takes the first on which its self-test finds the same bits, and says when none holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from haif.base.codec import Message
+from haif.base.hashing import digest
+
+EXACT: Final = "exact"
+EXACT_NATIVE: Final = "exact-native"
+FAST: Final = "fast"
+
+
+class Recipe(Message, frozen=True):
+    """What determines the numbers beside build, format and instructions.
+
+    `repack`: weights are rearranged for kernels that take several rows at once. `flash`: attention without a matrix of
+    scores. `tiled`: products by tiles. `unified`: one KV cache for all sequences instead of a share for each.
+    """
+
+    repack: bool = False
+    flash: bool = False
+    tiled: bool = False
+    unified: bool = False
+
+
+_LADDER: Final = (Recipe(repack=True), Recipe())
+PROFILES: Final[Mapping[str, tuple[Recipe, ...]]] = {
+    EXACT: _LADDER,
+    EXACT_NATIVE: _LADDER,
+    FAST: (Recipe(repack=True, flash=True, tiled=True, unified=True),),
+}
+
+
+def native(profile: str) -> bool:
+    """Whether the profile takes the build for this machine's own instructions, where there is one."""
+    return profile != EXACT
+
+
+def numerics(build: str, recipe: Recipe, threads: int) -> str:
+    """A short digest of everything but the model that the numbers depend on: equal digests, comparable results.
+
+    Threads count where attention is split among them.
+    """
+    shares = str(threads) if recipe.flash else "any"
+    text = f"{build}; {recipe!r}; kv f16; threads {shares}"
+    return digest("haif v1 numerics", text.encode()).hex()[:16]

@@ -1,0 +1,53 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from haif.base.errors import Misuse
+from haif.base.ids import ModelDigest
+from haif.engine.profile import EXACT, EXACT_NATIVE, FAST, PROFILES, Recipe, numerics
+from haif.engine.sandbox import LIBRARY
+from haif.engine.service import settings as rooms
+from haif.engine.service.settings import EngineSettings, check_settings, environment
+
+SETTINGS = EngineSettings(Path("m"), ModelDigest(bytes(32)), slots=1, context_tokens=0, threads=1)
+
+
+def test_exact_profiles_share_nothing_that_depends_on_the_batch_but_repacking_which_is_tried_first():
+    for profile in (EXACT, EXACT_NATIVE):
+        assert (Recipe(repack=True), Recipe()) == PROFILES[profile]
+        assert "0" == environment(profile)["GGML_CPU_TILED_MM"]
+    assert "1" == environment(FAST)["GGML_CPU_TILED_MM"]
+
+
+def test_whatever_numbers_depend_on_changes_their_digest():
+    plain = numerics("b", Recipe(), 1)
+    others = [
+        numerics("c", Recipe(), 1),
+        *(numerics("b", Recipe(**{name: True}), 1) for name in Recipe.__struct_fields__),
+    ]
+    assert len({plain, *others}) == 1 + len(others)
+
+
+def test_threads_count_only_where_attention_is_split_among_them():
+    assert numerics("b", Recipe(), 1) == numerics("b", Recipe(), 2)
+    assert numerics("b", Recipe(flash=True), 1) != numerics("b", Recipe(flash=True), 2)
+
+
+def test_a_profile_nobody_knows_is_refused_by_name():
+    with pytest.raises(Misuse, match="'quick': use one of exact, exact-native, fast"):
+        check_settings(replace(SETTINGS, profile="quick"))
+
+
+def test_exact_native_without_its_build_says_how_to_make_it_and_fast_goes_without(monkeypatch, tmp_path):
+    monkeypatch.setattr(rooms, "NATIVE", tmp_path / "none")
+    with pytest.raises(Misuse, match="--native"):
+        check_settings(replace(SETTINGS, profile=EXACT_NATIVE))
+    check_settings(replace(SETTINGS, profile=FAST))
+    assert LIBRARY not in environment(FAST)
+
+
+def test_only_native_profiles_take_the_native_build(monkeypatch, tmp_path):
+    monkeypatch.setattr(rooms, "NATIVE", tmp_path)
+    check_settings(replace(SETTINGS, profile=EXACT_NATIVE))
+    assert [None, str(tmp_path), str(tmp_path)] == [environment(each).get(LIBRARY) for each in PROFILES]
