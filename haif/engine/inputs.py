@@ -7,17 +7,23 @@ are the tenant's own choice, and reach nobody's vector but its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from haif.base.errors import InvalidRequest
 from haif.engine.embed import Embed, unpack_tokens
-from haif.engine.prompt import Turns, Vocabulary, chat_tokens
 
 _HOLES: Final = re.compile(r"\{(query|document)\}")
 
 
-class Framing(Vocabulary, Protocol):
+class Framing(Protocol):
     """What this module needs of a model."""
+
+    @property
+    def controls(self) -> frozenset[int]:
+        """Ids of control tokens."""
+
+    def tokenise(self, text: str, *, special: bool) -> list[int]:
+        """Tokens of `text`. Control tokens are recognised only with `special`."""
 
     def framed(self, text: str) -> list[int]:
         """The tokens of a text to make a vector of, between those that the model wants around it."""
@@ -27,10 +33,7 @@ class Framing(Vocabulary, Protocol):
 
 
 def input_tokens(request: Embed, model: Framing, template: str | None) -> list[list[int]]:
-    """The tokens of each input; of a document, with the query. `template` has {query} and {document} in it.
-
-    Raises `InvalidRequest` for a text that forms a control token together with the template.
-    """
+    """The tokens of each input; of a document, with the query. `template` has {query} and {document} in it."""
     if request.tokens is not None:
         return [unpack_tokens(each) for each in request.tokens]
     texts, query = request.texts or [], request.query
@@ -38,14 +41,15 @@ def input_tokens(request: Embed, model: Framing, template: str | None) -> list[l
 
 
 def _pair(query: str, document: str, model: Framing, template: str | None) -> list[int]:
+    """In one go as llama.cpp's server does, unless a text then speaks in control tokens: then piece by piece."""
     if template is None:
         return model.framed_pair(query, document)
+    texts = {"query": query, "document": document}
+    parts = [(texts[part], False) if place % 2 else (part, True) for place, part in enumerate(_HOLES.split(template))]
+    whole = model.tokenise("".join(part for part, _ in parts), special=True)
+    pieces = [token for part, special in parts if part for token in model.tokenise(part, special=special)]
+    return whole if _controls(whole, model) == _controls(pieces, model) else pieces
 
-    def render(turns: Turns) -> str:
-        texts = dict(turns)
-        return _HOLES.sub(lambda hole: texts[hole[1]], template)
 
-    try:
-        return chat_tokens([("query", query), ("document", document)], render, model)
-    except InvalidRequest as refusal:
-        raise InvalidRequest(refusal.message, param="documents") from None
+def _controls(tokens: Sequence[int], model: Framing) -> list[int]:
+    return [token for token in tokens if token in model.controls]
