@@ -20,6 +20,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = verbs.add_parser("verify", help="check a receipt file; exit code 6 when it does not hold")
     verify.add_argument("file", type=Path, help="the `haif` object of an answer, as JSON; - for standard input")
     verify.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
+    verify.add_argument(
+        "--vectors", type=Path, metavar="FILE",
+        help="the whole answer of /v1/embeddings, or of /v1/rerank with all documents, as JSON: check the same",
+    )  # fmt: skip
     verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
     verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
     verify.add_argument("--json", action="store_true", help="as one JSON object")
@@ -31,7 +35,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     from haif.protocol.receipts import check_bundle
 
     fields = _fields(arguments.file)
-    checked = check_bundle(fields, None if arguments.text is None else arguments.text.read_text())
+    checked = check_bundle(
+        fields,
+        None if arguments.text is None else arguments.text.read_text(),
+        None if arguments.vectors is None else _vectors(arguments.vectors),
+    )
     for who, wanted, signer in (
         ("worker", arguments.worker, checked.receipt.signer),
         ("orchestrator", arguments.orchestrator, checked.reservation.signer),
@@ -42,7 +50,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dict(describe(checked))))
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
-        print(proves(text_checked=arguments.text is not None, resumed=checked.receipt.payload.resumed))
+        shown = arguments.text is not None or arguments.vectors is not None
+        what = "vectors" if arguments.text is None else "text"
+        print(proves(text_checked=shown, resumed=checked.receipt.payload.resumed, answer=what))
     return 0
 
 
@@ -68,7 +78,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     ]
 
 
-def proves(*, text_checked: bool, resumed: int) -> str:
+def proves(*, text_checked: bool, resumed: int, answer: str = "text") -> str:
     """What the check showed and what it did not, in words. `resumed`: how many tokens were an earlier worker's."""
     first = (
         f"parts     the first {resumed} tokens came from a worker that failed and signed nothing: the gateway vouches\n"
@@ -76,7 +86,7 @@ def proves(*, text_checked: bool, resumed: int) -> str:
         if resumed
         else ""
     )
-    text = "yes, exactly the text given" if text_checked else "not checked (give it with --text FILE)"
+    text = f"yes, exactly the {answer} given" if text_checked else "not checked (give it with --text or --vectors FILE)"
     return (
         "\nproved    this worker signed that it ran this model for this reserved request, and the gateway\n"
         "          countersigned that it received exactly this output\n"
@@ -85,6 +95,26 @@ def proves(*, text_checked: bool, resumed: int) -> str:
         "not shown that the worker really executed this model: that takes recomputation by others (audits),\n"
         "          which this version of HAIF does not do yet"
     )
+
+
+def _vectors(path: Path) -> list[bytes]:
+    """The vectors of an answer, or the scores of one that ranks, in the order of the inputs."""
+    import base64
+    import struct
+
+    from haif.base.errors import Malformed
+
+    try:
+        answer = json.loads(path.read_bytes())
+        ranked = "results" in answer
+        found = sorted(answer["results" if ranked else "data"], key=lambda each: each["index"])
+        given = [[each["relevance_score"]] if ranked else each["embedding"] for each in found]
+        return [
+            base64.b64decode(each, validate=True) if isinstance(each, str) else struct.pack(f"<{len(each)}f", *each)
+            for each in given
+        ]
+    except (ValueError, TypeError, KeyError, OSError, OverflowError, struct.error, RecursionError):
+        raise Malformed(f"{path} is not an answer of /v1/embeddings or /v1/rerank, as JSON") from None
 
 
 def _fields(path: Path) -> dict[str, object]:

@@ -15,6 +15,7 @@ from haif.base.errors import BadSignature, Malformed
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol.embeddings import vectors_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import check_seed
@@ -105,10 +106,12 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
     }
 
 
-def check_bundle(fields: Mapping[str, object], text: str | None = None) -> CheckedBundle:
+def check_bundle(
+    fields: Mapping[str, object], text: str | None = None, vectors: list[bytes] | None = None
+) -> CheckedBundle:
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
-    `text`, when given, is the answer as the tenant has it; it must be the one the receipt names. Raises `Malformed`,
+    `text` or `vectors`, when given, are the answer as the tenant has it; the receipt must name it. Raises `Malformed`,
     `Oversize`, `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge:
     anyone can make keys.
     """
@@ -135,6 +138,8 @@ def check_bundle(fields: Mapping[str, object], text: str | None = None) -> Check
         raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
     if text is not None and digest("haif v1 output text", text.encode()) != said.output_text:
         raise BadSignature("the receipt is for another answer than this text", receipt.signer)
+    if vectors is not None and vectors_digest(vectors) != said.output_vectors:
+        raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)
     return CheckedBundle(reservation, receipt, hand)
 
 

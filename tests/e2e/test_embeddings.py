@@ -1,5 +1,6 @@
 """A mesh that serves a model of vectors, for the official client unchanged."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 
 from haif.protocol.embeddings import vectors_digest
 from haif.protocol.receipts import check_bundle
-from tests.e2e.conftest import start, stop
+from tests.e2e.conftest import haif, start, stop
 from tests.support.tiny_encoder import (
     build_tiny_encoder,
     tiny_encoder_tokens,
@@ -35,6 +36,14 @@ def test_a_mesh_embeds_for_the_official_client_with_receipts(tmp_path: Path) -> 
         vectors = [np.array(entry.embedding, "<f4").tobytes() for entry in answer.data]
         receipt = check_bundle((answer.model_extra or {})["haif"]).receipt.payload
         assert (receipt.output_vectors, receipt.prompt_tokens) == (vectors_digest(vectors), answer.usage.prompt_tokens)
+        kept = tmp_path / "answer.json"
+        proof = json.dumps((answer.model_extra or {})["haif"])
+        for whole in (answer, mesh.client().embeddings.create(model=model.id, input=TEXTS, encoding_format="base64")):
+            kept.write_text(whole.to_json() if whole is answer else json.dumps({"data": [dict(e) for e in whole.data]}))
+            verified = haif("receipt", "verify", "-", "--vectors", str(kept), input=proof)
+            assert "yes, exactly the vectors given" in verified.stdout, verified.stderr
+        kept.write_text(kept.read_text().replace('"index": 0', '"index": 9'))
+        assert haif("receipt", "verify", "-", "--vectors", str(kept), input=proof).returncode == 6
         tokens = client.embeddings.create(
             model=model.id, input=[tiny_encoder_tokens(text) for text in TEXTS], encoding_format="float"
         )  # fmt: skip
