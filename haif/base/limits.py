@@ -265,6 +265,7 @@ REPEAT_PENALTY_MAX: Final = 10.0  # and its inverse; beyond that only ever the s
 LOGIT_BIAS_MAX: Final = 100.0  # either way; as OpenAI's API
 LOGIT_BIASES_MAX: Final = 1024  # tokens of one request; as OpenAI's API
 LOGPROBS_MAX: Final = 20  # alternatives shown for each token; as OpenAI's API
+DRAFT_TOKENS_AHEAD: Final = 15  # drafted tokens computed in one go: with the one before, what the self-test covers
 VOCABULARY_MAX: Final = 1 << 22  # token ids; the largest known vocabularies have 262,144
 ENGINE_QUEUE_MAX: Final = 64  # requests waiting for a slot at one engine; beyond it: Overloaded
 ENGINE_SILENCE_SECONDS: Final = 60.0  # a child that owes an answer, and says nothing for this long, is killed

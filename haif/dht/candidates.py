@@ -105,7 +105,7 @@ class Candidates:
         """The k closest, one of each network, and those inside, two of each; and the distance where that ended."""
         chosen: list[Candidate] = []
         taken: dict[bytes, int] = {}
-        count = 0
+        twins, count = self._twins, 0
         for distance, contact, candidate in self._order:
             inside = distance < region
             if not inside and (count >= limits.DHT_K or wants is not None):
@@ -113,15 +113,16 @@ class Candidates:
             state = candidate.state
             if state is State.FAILED or (answered_only and state is not State.ANSWERED):
                 continue
-            if contact.peer in self._twins and self._is_elsewhere(contact):
+            if twins and contact.peer in twins and self._is_elsewhere(contact):
                 continue
             if inside and wants is not None and not wants(contact):
                 continue
-            of_network = taken.get(candidate.network, 0) if candidate.network else 0
-            if of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
+            network = candidate.network
+            of_network = taken.get(network, 0) if network else 0
+            if of_network and of_network >= (limits.DHT_PER_NARROW_NETWORK_AND_REGION_MAX if inside else 1):
                 continue
             if state is not State.SLOW:  # one past its timeout takes nobody's place
-                taken[candidate.network] = of_network + 1
+                taken[network] = of_network + 1
                 count += of_network == 0
             chosen.append(candidate)
         return chosen, 1 << 256

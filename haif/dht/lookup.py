@@ -81,6 +81,7 @@ class Lookup:
         self._verdict: bool | None = None  # whether the closest set has answered; None: to be looked at again
         self._candidates = Candidates(self._region, extent.exempt)
         self._known, self._answers = self._candidates.known, self._candidates.answers
+        self._spent: Iterable[Candidate] = ()  # a closest set with nobody left to ask
         self._in_flight = 0
         self._waiting = 0  # in flight or slow
         for contact in seeds:
@@ -134,7 +135,10 @@ class Lookup:
         window = self._window
         if self._in_flight >= window:
             return asks
-        for candidate in self._wanted():
+        wanted = self._wanted()
+        if wanted is self._spent:
+            return asks  # all of them were asked before
+        for candidate in wanted:
             if self._in_flight >= window or self.queries >= limits.LOOKUP_QUERIES_MAX:
                 break
             contact = candidate.contact
@@ -147,6 +151,8 @@ class Lookup:
                 self._waiting += 1
                 self.queries += 1
                 asks.append(Ask(contact.peer, contact.address, Command.FIND, self.target, self._around(contact)))
+        else:
+            self._spent = wanted
         return asks
 
     def answered(self, contact: Contact, reply: Reply) -> None:

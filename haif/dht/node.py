@@ -32,9 +32,9 @@ from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
 from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.sightings import Sightings
-from haif.dht.size import KEY_SPACE, NetworkSize, region
+from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
-from haif.dht.table import RoutingTable
+from haif.dht.table import NEAR_MAX, RoutingTable
 from haif.dht.upkeep import Upkeep
 from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
@@ -311,7 +311,7 @@ class Node:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
         wide = region(self.nodes_estimated(now))
-        self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, KEY_SPACE >> 2))
+        self.table.widen(min(limits.DHT_FENCE_REGIONS * wide, NEAR_MAX))
         extent = Extent(wide, thorough, broad, self._exempt)
         seeds = self.table.closest(key, limits.DHT_K)
         if thorough or broad:

@@ -1,4 +1,4 @@
-"""The routing table: 256 buckets of at most k contacts, one per length of the prefix shared with our own id.
+"""The routing table: 256 buckets of k contacts, one per length of the prefix shared with our own id; near us of more.
 
 Only a peer that has just answered a query of ours under its own signature enters, and only so many of one network
 (`diversity`): ids are cheap, addresses in many networks are not. Old contacts that still answer are
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Instant
@@ -18,7 +19,8 @@ from haif.dht.bucket import BRANCH_BITS, Bucket, Entry
 from haif.dht.contact import Contact, node_id, shared
 from haif.dht.diversity import Census, Scope, networks
 
-ID_BITS = 256
+ID_BITS: Final = 256
+NEAR_MAX: Final = 1 << (ID_BITS - 2)  # whoever is farther from us is in a bucket of at most k
 _LOT_BITS = 64
 
 

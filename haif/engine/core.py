@@ -25,11 +25,10 @@ from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.slots import Slot, choose
 from haif.engine.text import TextStream
+from haif.engine.witness import Witness
 
 Rows = npt.NDArray[np.float32]
-Span = tuple[
-    int, int, Sequence[int], bool
-]  # slot, position of the first token, tokens, whether logits of the last are due
+Span = tuple[int, int, Sequence[int], int]  # slot, position of the first token, tokens; logits of so many last are due
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
@@ -68,12 +67,14 @@ class Model(Protocol):
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache.
 
-    The first `resumed` of those that were sampled were sampled elsewhere.
+    The first `resumed` of those that were sampled were sampled elsewhere. Behind the first `sure` may stand some of the
+    `draft`: tokens somebody says will be sampled. They are computed in one go and kept as far as they are sampled
+    indeed, so that they make an answer cheaper and never another one.
     """
 
     __slots__ = (
-        "cached", "computed", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed", "sampler",
-        "scope", "slot", "started_ns", "submitted_ns", "text", "tokens", "tokens_max", "wanted",
+        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed",
+        "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +82,9 @@ class Answer:
     ) -> None:
         self.number = number
         self.tokens = prompt
-        self.prompt_tokens = self.wanted = len(prompt)
+        self.prompt_tokens = self.sure = len(prompt)
+        self.draft = deque(request.draft)
+        self.witness = Witness()
         self.tokens_max = request.tokens_max
         self.computed = self.cached = self.resumed = 0
         self.scope = request.scope
@@ -93,12 +96,39 @@ class Answer:
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
 
+    @property
+    def wanted(self) -> int:
+        """How many tokens there are to compute."""
+        return len(self.tokens)
+
+    def due(self, start: int, length: int) -> int:
+        """Of how many of these tokens, the last ones, logits are due."""
+        return max(0, start + length - max(start, self.sure - 1))
+
+    def look_ahead(self) -> None:
+        """Put some of the draft behind what is sure, once the rest is on its way."""
+        end = min(self.sure + limits.DRAFT_TOKENS_AHEAD, self.prompt_tokens + self.tokens_max)
+        while self.draft and self.wanted < end:
+            self.tokens.append(self.draft.popleft())
+
+    def take(self, token: int) -> bool:
+        """The token that was sampled is sure now. Whether another one stood there: then all behind it is void."""
+        ahead = self.sure < self.wanted
+        if not ahead:
+            self.tokens.append(self.draft.popleft() if self.draft else token)
+        wrong = self.tokens[self.sure] != token
+        if wrong:
+            self.tokens[self.sure :] = [token]
+            self.draft.clear()
+        self.sure += 1
+        return wrong and ahead
+
     def end(self, reason: str, now_ns: int) -> End:
         """What is said last."""
         return End(
             finish_reason=reason,
             prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.wanted - self.prompt_tokens,
+            completion_tokens=self.sure - self.prompt_tokens,
             queued_ns=self.started_ns - self.submitted_ns,
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
@@ -133,6 +163,8 @@ class Core:
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
                 param="logit_bias",
             )
+        if any(token >= self._model.size for token in request.draft):
+            raise InvalidRequest("the draft has a token that the vocabulary does not have", param="draft")
         room = self._context_tokens - len(prompt)
         tokens_max = min(request.tokens_max, max(room, 1)) if request.fit else request.tokens_max
         if tokens_max > room:
@@ -163,7 +195,7 @@ class Core:
             told, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
             text += told
         answer.tokens = [*answer.tokens, *given]
-        answer.wanted += len(given)
+        answer.sure += len(given)
         answer.resumed = len(given)
         if reason is not None:
             answer.started_ns = answer.first_ns = now_ns
@@ -211,6 +243,7 @@ class Core:
             answer = self._next()
             self._settle(answer)
             answer.started_ns = now_ns
+            answer.look_ahead()
             self._running.append(answer)
 
     def _next(self) -> Answer:
@@ -237,45 +270,65 @@ class Core:
 
     def _span(self, work: Work) -> Span:
         answer = self._running[work.place]
-        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], work.last
+        due = answer.due(work.start, work.length)
+        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
 
     def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
         outputs: list[Output] = []
         refused: list[Refused] = []
         ended: list[Answer] = []
         row = 0
-        for place, _, length, last in works:
+        for place, start, length, _ in works:
             answer = self._running[place]
+            due = answer.due(start, length)
             answer.computed += length
             answer.slot.computed = answer.computed
-            if not last:
-                continue
-            row += 1
             try:
-                outputs.append(self._advance(answer, rows[row - 1], now_ns))
+                over = self._advance(answer, rows[row : row + due], now_ns, outputs)
             except Refusal as refusal:  # nothing can follow that fits the schema
                 refused.append(refusal_of(answer.number, refusal))
+                over = True
+            if over:
                 ended.append(answer)
-            else:
-                if outputs[-1].end is not None:
-                    ended.append(answer)
+            row += due
         for answer in ended:
             self._release(answer)
             self._running.remove(answer)
         return outputs, refused
 
-    def _advance(self, answer: Answer, logits: Rows, now_ns: int) -> Output:
-        """Sample one token and see whether the answer ends with it."""
-        place = answer.wanted - answer.prompt_tokens
+    def _advance(self, answer: Answer, rows: Rows, now_ns: int, outputs: list[Output]) -> bool:
+        """Sample a token of each row, until the draft turns out wrong; whether the answer is over."""
+        for logits in rows:
+            output, wrong = self._sample(answer, logits, now_ns)
+            outputs.append(output)
+            if output.end is not None:
+                return True
+            if wrong:
+                self._take_back(answer)
+                break
+        answer.look_ahead()
+        return False
+
+    def _take_back(self, answer: Answer) -> None:
+        """Free the cells of a draft that was wrong: all but those of the tokens before the last."""
+        count = answer.sure - 1
+        answer.computed = count if self._model.keep(answer.slot.number, count) else 0
+        answer.slot.computed = answer.computed
+
+    def _sample(self, answer: Answer, logits: Rows, now_ns: int) -> tuple[Output, bool]:
+        """Sample one token and see whether the answer ends with it, and whether the draft was wrong."""
+        place = answer.sure - answer.prompt_tokens
         if place == answer.resumed:
             answer.first_ns = now_ns
         token = answer.sampler.choose(logits, place, answer.grammar)
         scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
-        answer.tokens.append(token)
-        answer.wanted += 1
+        witnessed = answer.witness.see(logits)
+        wrong = answer.take(token)
         text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
         end = None if reason is None else answer.end(reason, now_ns)
-        return Output(answer.number, [token], text, end, scores)
+        if end is not None:
+            witnessed += answer.witness.rest()
+        return Output(answer.number, [token], text, end, scores, witnessed), wrong
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""

@@ -16,6 +16,7 @@ from msgspec import field
 from haif.base import codec, limits
 from haif.base.codec import Message
 from haif.base.errors import Oversize, Refusal
+from haif.base.ids import Digest
 from haif.base.sampling import Scores
 from haif.engine.embed import Embed
 from haif.engine.profile import EXACT, Recipe
@@ -97,13 +98,17 @@ class End(Message, frozen=True):
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer; `scores` of each token, where they were asked for."""
+    """What one step added to one answer; `scores` of each token, where they were asked for.
+
+    `rows`: digests of the logits of windows that it completes (`engine.witness`), the last one with the end.
+    """
 
     number: int
     tokens: list[int]
     text: str
     end: End | None
     scores: list[Scores] = field(default_factory=list)
+    rows: list[Digest] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True):

@@ -23,7 +23,8 @@ from haif.engine.profile import FAST, PROFILES, Recipe
 Rows = npt.NDArray[np.float32]
 
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
-_PROBE_TOKENS: Final = 16  # length of the self-test
+_ROWS: Final = limits.DRAFT_TOKENS_AHEAD + 1  # logits that one sequence may ask for in one batch
+_PROBE_TOKENS: Final = _ROWS  # length of the self-test
 _LOG_ERROR: Final = 4
 _V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
 _PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
@@ -106,7 +107,7 @@ class Llama:
         params.n_ctx = slots * -(-context_tokens // _CELLS) * _CELLS
         params.n_batch = params.n_ubatch = batch_tokens_max(slots)
         params.n_seq_max = slots
-        params.n_outputs_max_per_seq = _PROBE_TOKENS
+        params.n_outputs_max_per_seq = _ROWS
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
             api.LLAMA_FLASH_ATTN_TYPE_AUTO if self.recipe.flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -151,7 +152,7 @@ class Llama:
 
     def vectors(self, inputs: Sequence[list[int]]) -> list[Rows]:
         """The pooled vectors of whole inputs, computed in one batch. Raises `RuntimeError` if llama.cpp fails."""
-        self._batch.fill([(place, 0, tokens, True) for place, tokens in enumerate(inputs)], every=True)
+        self._batch.fill([(place, 0, tokens, len(tokens)) for place, tokens in enumerate(inputs)])
         status = (api.llama_decode if self._memory else api.llama_encode)(self.context, self._batch.batch)
         found = [api.llama_get_embeddings_seq(self.context, place) for place in range(len(inputs))]
         if status != 0 or not all(found):
@@ -272,9 +273,6 @@ class Llama:
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
         due = self._batch.fill(spans)
-        return self._run(due)
-
-    def _run(self, due: int) -> Rows:
         status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
@@ -289,7 +287,7 @@ class Llama:
             return True
         count = min(_PROBE_TOKENS, self.size)
         tokens = [(7 * place + 1) % self.size for place in range(count)]
-        singly = b"".join(self.decode([(0, place, [token], True)]).tobytes() for place, token in enumerate(tokens))
+        singly = b"".join(self.decode([(0, place, [token], 1)]).tobytes() for place, token in enumerate(tokens))
         self.forget(0)
         together = self._probe(tokens, 0, count)
         self._forget_all()
@@ -301,8 +299,8 @@ class Llama:
         """The first slot's logits for these tokens, with those of a neighbour in the same batch."""
         if start >= stop:
             return b""
-        spans = [(slot, start, tokens[start:stop], True) for slot in range(min(2, self._slots))]
-        return self._run(self._batch.fill(spans, every=True))[: stop - start].tobytes()
+        spans = [(slot, start, tokens[start:stop], stop - start) for slot in range(min(2, self._slots))]
+        return self.decode(spans)[: stop - start].tobytes()
 
     def _forget_all(self) -> None:
         for slot in range(self._slots):
@@ -366,19 +364,19 @@ class _Batch:
             logits=ctypes.cast(self._due.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def fill(self, spans: Sequence[Span], *, every: bool = False) -> int:
-        """Write the spans; how many rows of logits they ask for. `every`: of every token, not only of the last."""
+    def fill(self, spans: Sequence[Span]) -> int:
+        """Write the spans; how many rows of logits they ask for."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         due: list[bool] = []
-        for slot, start, these, last in spans:
+        for slot, start, these, wanted in spans:
             count = len(these)
             tokens += these
             positions += range(start, start + count)
             slots += [slot] * count
-            due += [every] * (count - 1)
-            due.append(last)
+            due += [False] * (count - wanted)
+            due += [True] * wanted
         count = len(tokens)
         assert 0 < count <= self._size, "llama.cpp aborts the process on a larger batch"
         self._tokens[:count] = tokens

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from haif.base import limits
 from haif.base.errors import HaifError, Malformed
+from haif.base.ids import Digest
 from haif.base.sampling import Scores
 from haif.engine.frames import End, Output
 from haif.engine.request import Finished, FinishReason, Generate, Piece
@@ -34,6 +36,7 @@ class Mailbox:
         self._tokens: list[int] = []
         self._text: list[str] = []
         self._scores: list[Scores] = []
+        self._rows: list[Digest] = []
         self._finished: Finished | None = None
         self._error: HaifError | None = None
         self.complete = False
@@ -55,11 +58,14 @@ class Mailbox:
         total = self._given + len(self._tokens) + len(output.tokens)
         if self.complete or total > self._tokens_max:
             raise Malformed("it sent more tokens than were asked for")
+        if len(output.rows) > 1 + len(output.tokens) // limits.TRANSCRIPT_WINDOW_TOKENS:
+            raise Malformed("it sent more digests of logits than there are windows")
         if not all(0 <= token < self._vocabulary for token in output.tokens):
             raise Malformed("it sent a token that the vocabulary does not have")
         self._check_text(output)
         self._check_scores(output)
         self._scores += output.scores
+        self._rows += output.rows
         self._tokens += output.tokens
         self._text.append(output.text)
         if output.end is not None:
@@ -119,6 +125,7 @@ class Mailbox:
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
+            or len(self._rows) != -(-(total - len(self._resumed)) // limits.TRANSCRIPT_WINDOW_TOKENS)
         ):
             raise Malformed("its account of a finished answer does not add up")
         return Finished(
@@ -130,4 +137,5 @@ class Mailbox:
             queued_ns=end.queued_ns,
             prefill_ns=end.prefill_ns,
             decode_ns=end.decode_ns,
+            rows=tuple(self._rows),
         )

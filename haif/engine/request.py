@@ -15,7 +15,7 @@ from msgspec import field
 from haif.base import limits
 from haif.base.codec import Message
 from haif.base.errors import InvalidRequest
-from haif.base.ids import JobId, Seed
+from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Sampling, Scores, check_sampling
 from haif.base.tasks import Task, Tasks
 
@@ -32,7 +32,9 @@ class Generate(Message, frozen=True):
     each place are told beside the chosen one; None for no logprobs at all. With `json_schema` the answer is JSON that
     fits it, or the beginning of such. What is computed for one scope is reused only in it, and what has none is not
     reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
-    here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused.
+    here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused. `draft`:
+    what the answer's next tokens are said to be; it is computed the faster the more of them are right, and is the same
+    whatever they are.
     """
 
     id: JobId
@@ -48,6 +50,7 @@ class Generate(Message, frozen=True):
     scope: bytes = b""
     resumed: list[int] = field(default_factory=list)
     fit: bool = False
+    draft: list[int] = field(default_factory=list)
 
     @property
     def task(self) -> Task:
@@ -88,6 +91,7 @@ class Finished:
     queued_ns: int
     prefill_ns: int
     decode_ns: int
+    rows: tuple[Digest, ...] = ()  # of the logits its tokens were chosen from, a digest for each window
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,9 @@ def check(request: Generate) -> None:
         _check_chat(request.chat)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
-    if len(request.resumed) > request.tokens_max:
+    if not all(0 <= token < limits.VOCABULARY_MAX for token in request.draft):
+        raise InvalidRequest("a draft consists of token ids", param="draft")
+    if len(request.resumed) + len(request.draft) > request.tokens_max:
         raise InvalidRequest(f"{len(request.resumed)} tokens are given already, more than were asked for")
     if not 0 <= (request.logprobs or 0) <= limits.LOGPROBS_MAX:
         raise InvalidRequest(f"at most {limits.LOGPROBS_MAX} alternatives are told", param="top_logprobs")

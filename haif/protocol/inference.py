@@ -6,7 +6,7 @@ last an `End`. The request body is opened only after its digest was found in the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import field
@@ -133,6 +133,11 @@ class OutputHash:
     def ids(self) -> list[int]:
         """The tokens so far."""
         return list(self._tokens)
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """The tokens so far."""
+        return self._tokens
 
     def tokens_digest(self) -> Digest:
         """Over the token ids, each as four little-endian bytes."""

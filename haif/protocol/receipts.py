@@ -25,8 +25,9 @@ class Receipt(Message, frozen=True):
     """The worker's statement, sealed under `Domain.RECEIPT`. Times in ms since the epoch.
 
     Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
-    this worker, which vouches for what follows them and for the text of all. An answer in vectors has no tokens, an
-    empty text, and the finish reason "stop".
+    this worker, which vouches for what follows them and for the text of all. `transcript` commits to the logits that
+    those which follow were chosen from (`proof.transcript`); nil where the engine does not claim to be exact. An answer
+    in vectors has no tokens, an empty text, and the finish reason "stop".
     """
 
     job: JobId
@@ -46,6 +47,7 @@ class Receipt(Message, frozen=True):
     finished: int
     resumed: int = 0
     earlier: Digest | None = None
+    transcript: Digest | None = None
     output_vectors: Digest | None = None  # of an answer in vectors, which has no tokens and no text
 
 

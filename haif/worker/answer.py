@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
-from haif.base.ids import ModelDigest, PeerId
+from haif.base.ids import Digest, ModelDigest, PeerId
 from haif.engine.embed import Embed, Embedded
 from haif.engine.request import Finished
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
+from haif.proof.transcript import root, windows
 from haif.protocol.embeddings import vectors_digest
 from haif.protocol.inference import OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
@@ -32,13 +33,15 @@ def seal_receipt(
     resumed: Sequence[int],
     *,
     engine: str,
+    exact: bool,
     sandbox: Sandbox,
     started: WallTime,
     now: WallTime,
 ) -> bytes:
     """The sealed receipt for an answer: which request, which model, which output, by which build.
 
-    `resumed` are the tokens of the output that this worker was given.
+    `resumed` are the tokens of the output that this worker was given. Where the engine is `exact`, the receipt commits
+    to the logits that the others were chosen from.
     """
     terms = reservation.payload
     receipt = Receipt(
@@ -59,6 +62,7 @@ def seal_receipt(
         finished=now,
         resumed=len(resumed),
         earlier=tokens_digest(resumed) if resumed else None,
+        transcript=_transcript(output, finished, len(resumed)) if exact else None,
     )
     return seal(identity, Domain.RECEIPT, receipt)
 
@@ -83,3 +87,7 @@ def to_embed(ticket: EmbedTicket) -> Embed:
     request, terms = ticket.request, ticket.reservation.payload
     scope = prefix_scope(terms.gateway, request.scope)
     return Embed(terms.job, request.query, request.texts, request.tokens, request.dimensions, scope)
+
+
+def _transcript(output: OutputHash, finished: Finished, resumed: int) -> Digest:
+    return root(windows(resumed, output.token_ids[resumed:], finished.rows))

@@ -288,7 +288,7 @@ class Worker:
         about = self._engine.model
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
-            engine=about.engine, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
+            engine=about.engine, exact=about.exact, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output.tokens - len(ticket.resumed), span)
         return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)

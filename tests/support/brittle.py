@@ -142,7 +142,8 @@ class Worker:
                         continue
                     receipt = seal_receipt(
                         WORKERS[self.peer], ticket.reservation, output, found, ticket.resumed,
-                        engine="babble", sandbox=Sandbox("none", ["seccomp"]), started=desk.wall, now=desk.wall,
+                        engine="babble", exact=True, sandbox=Sandbox("none", ["seccomp"]), started=desk.wall,
+                        now=desk.wall,
                     )  # fmt: skip
                     yield Answer(end=End(found.finish_reason, found.prompt_tokens, 0, output.tokens, receipt))
         finally:

@@ -82,12 +82,13 @@ def request(
     scope=b"",
     json_schema=None,
     resumed=(),
+    draft=(),
     **options,
 ) -> Generate:
     return Generate(
         JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
-        resumed=list(resumed),
+        resumed=list(resumed), draft=list(draft),
     )  # fmt: skip
 
 

@@ -27,8 +27,7 @@ class Counting:
             cells = self.cells.setdefault(slot, [])
             assert start == len(cells), "tokens are computed in order and once"
             cells.extend(tokens)
-            if due:
-                rows.append(np.eye(10, dtype=np.float32)[(tokens[-1] + 1) % 10])
+            rows += [np.eye(10, dtype=np.float32)[(token + 1) % 10] for token in tokens[len(tokens) - due :]]
         self.batches.append([(slot, len(tokens)) for slot, _, tokens, _ in spans])
         return np.array(rows, np.float32).reshape(-1, 10)
 
@@ -66,10 +65,13 @@ class Even:
             raise InvalidRequest("nothing fits after 6")
 
 
-def request(tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, fit=False, resumed=(), **options):
+def request(
+    tokens_max=20, stop=(), logprobs=None, scope=b"", json_schema=None, fit=False, resumed=(), draft=(), **options
+):
     return Generate(
         JobId(bytes(16)), None, "-", tokens_max, Sampling(0.0, **options), list(stop), Seed(bytes(32)),
         logprobs=logprobs, scope=scope, json_schema=json_schema, fit=fit, resumed=list(resumed),
+        draft=list(draft),
     )  # fmt: skip
 
 
@@ -97,6 +99,46 @@ def test_the_token_that_ends_is_counted_and_has_no_text():
     engine.submit(5, request(), [3, 4], 0)
     assert ({5: ([5, 6, 7, 8, 9], "5678")}, {5: ("stop", 2, 5)}) == run(engine)
     assert {} == model.cells
+
+
+TRUE = [5, 6, 7, 8, 9]
+
+
+@given(
+    draft=st.lists(st.integers(0, 9), max_size=20) | st.integers(0, 5).map(lambda count: TRUE[:count]),
+    slots=st.integers(1, 3),
+)
+def test_whatever_is_drafted_the_answer_is_the_same(draft, slots):
+    engine, model = core(slots=slots)
+    engine.submit(4, request(), [0, 1], 0)
+    engine.submit(5, request(draft=draft), [3, 4], 0)
+    found, ends = run(engine)
+    assert (TRUE, "5678") == found[5]
+    assert ("stop", 2, 5) == ends[5]
+    assert ([2, *range(3, 10)], "2345678") == found[4]
+    assert {} == model.cells
+
+
+def test_a_draft_that_is_right_takes_as_many_steps_as_it_takes_to_read_it():
+    engine, model = core()
+    engine.submit(5, request(draft=TRUE), [3, 4], 0)
+    assert ({5: (TRUE, "5678")}, {5: ("stop", 2, 5)}) == run(engine)
+    assert 1 == len(model.batches)
+
+
+def test_a_long_draft_is_read_in_pieces():
+    engine, model = core()
+    model.ends = lambda token: False
+    engine.submit(5, request(60, draft=[place % 10 for place in range(5, 65)]), [3, 4], 0)
+    assert {5: ("length", 2, 60)} == run(engine)[1]
+    pieces = [length for ((_, length),) in model.batches]
+    assert [2 + limits.DRAFT_TOKENS_AHEAD, *[1 + limits.DRAFT_TOKENS_AHEAD] * 2] == pieces[:3]
+    assert 4 == len(pieces)
+
+
+def test_a_draft_of_tokens_that_do_not_exist_is_refused():
+    with pytest.raises(InvalidRequest, match="draft"):
+        core()[0].submit(5, request(draft=[10]), [3, 4], 0)
 
 
 def test_an_answer_ends_at_its_length():

@@ -134,6 +134,24 @@ async def test_an_answer_goes_on_elsewhere_to_the_last_bit(tiny, options):
             assert told[cut:] == (await scored(second, asked))[0]
 
 
+@pytest.mark.parametrize(
+    "options", [{"temperature": 1.0}, {"temperature": 1.0, "tokens_max": 300, "json_schema": PERSON}]
+)
+async def test_a_draft_changes_how_long_an_answer_takes_and_not_a_bit_of_it(tiny, options):
+    async with engine(tiny, context_tokens=1024) as running:
+        tokens, text, end = await read(running, request(seed=9, **options))
+        whole = running.statistics().steps
+        for draft in (tokens, tokens[:9], [*tokens[:20], tokens[20] ^ 1, *tokens[21:]], [7] * len(tokens)):
+            before = running.statistics().steps
+            again = await read(running, request(seed=9, draft=draft, **options))
+            assert (tokens, text, end.rows, end.finish_reason) == (*again[:2], again[2].rows, again[2].finish_reason)
+            if draft == tokens:
+                assert running.statistics().steps - before < whole / 4
+        other = await read(running, request(seed=10, **options))
+        assert len(end.rows) == -(-len(tokens) // limits.TRANSCRIPT_WINDOW_TOKENS)
+        assert end.rows != other[2].rows
+
+
 async def test_the_model_is_described_and_the_sandbox_level_is_true(tiny):
     async with engine(tiny, context_tokens=500) as running:
         model = running.model
@@ -343,11 +361,11 @@ async def lie(tiny, what, died=None):
     return caught.value.message
 
 
-STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end})], [], 1, {running}, 0, 1))"
+STEP = "Report(step=Step([Output({number}, {tokens}, 'x', {end}, [], {rows})], [], 1, {running}, 0, 1))"
 
 
-def step(number=0, tokens="[1]", end=None, running=1):
-    return f"say({STEP.format(number=number, tokens=tokens, end=end, running=running)})"
+def step(number=0, tokens="[1]", end=None, running=1, rows="[]"):
+    return f"say({STEP.format(number=number, tokens=tokens, end=end, running=running, rows=rows)})"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +383,10 @@ def step(number=0, tokens="[1]", end=None, running=1):
         (step(tokens="[100]"), "vocabulary"),
         (step(tokens="[1] * 25"), "more tokens than were asked"),
         (step(running=99), "at most 8"),
-        (step(end="End('length', 1, 1, 0, 0, 0, 0)"), "does not add up"),
+        (step(end="End('length', 1, 1, 0, 0, 0, 0)", rows="[b'r' * 32]"), "does not add up"),
+        (step(end="End('stop', 1, 1, 0, 0, 0, 0)"), "does not add up"),
+        (step(rows="[b'r' * 32] * 9"), "more digests"),
+        (step(rows="[b'r']"), "not a Report"),
         ("say(Report(refused=Refused(0, 'engine_died', 'x', None)))", "no reason to refuse"),
         ("say(Report(refused=Refused(0, 'nonsense', 'x', None)))", "no reason to refuse"),
         ("os.abort()", "SIGABRT"),
@@ -384,7 +405,7 @@ async def test_a_child_that_falls_silent_is_killed(tiny, monkeypatch):
 
 async def test_a_child_that_stalls_is_not_usable_until_it_goes_on(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_STALL_SECONDS", 0.05)
-    late = "sleep(2); " + step(end="End('stop', 1, 1, 0, 0, 0, 0)", running=0)
+    late = "sleep(2); " + step(end="End('stop', 1, 1, 0, 0, 0, 0)", running=0, rows="[b'r' * 32]")
     async with engine(tiny, program=LIAR.replace("LIE", late)) as running:
         assert running.statistics().usable
         answer = asyncio.create_task(read(running, request()))

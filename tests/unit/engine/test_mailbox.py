@@ -2,13 +2,21 @@ import pytest
 from msgspec import structs
 
 from haif.base.errors import EngineDied, Malformed
-from haif.base.ids import JobId, Seed
+from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Likelihood, Sampling
 from haif.engine.frames import End, Output
 from haif.engine.mailbox import Mailbox
 from haif.engine.request import Finished, Generate, Piece
 
 REQUEST = Generate(JobId(bytes(16)), None, "a", 3, Sampling(0.0), [], Seed(bytes(32)))
+
+
+ROW = Digest(b"r" * 32)
+
+
+def last(tokens, text, end, rows=(ROW,)):
+    """The last output of a short answer, with the digest of its only window of logits."""
+    return Output(0, tokens, text, end, [], list(rows))
 
 
 def mailbox():
@@ -21,9 +29,9 @@ def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
     assert Piece(0, [1], "a", []) == box.take()
     assert box.take() is None
     box.put(Output(0, [2], "", None))
-    box.put(Output(0, [3], "b", End("length", 4, 3, 1, 2, 3, 0)))
+    box.put(last([3], "b", End("length", 4, 3, 1, 2, 3, 0)))
     assert Piece(1, [2, 3], "b", []) == box.take()
-    assert Finished("length", 4, 0, 3, 9, 1, 2, 3) == box.take()
+    assert Finished("length", 4, 0, 3, 9, 1, 2, 3, (ROW,)) == box.take()
     assert box.take() is None
     assert box.complete
 
@@ -32,7 +40,7 @@ def test_pieces_come_in_order_and_what_was_not_fetched_is_merged():
 def test_a_shortened_answer_has_no_more_tokens_than_the_context_leaves(prompt, total):
     box = Mailbox(structs.replace(REQUEST, fit=True), vocabulary=100, context_tokens=50, submitted_ns=9)
     with pytest.raises(Malformed, match="add up"):
-        box.put(Output(0, [1] * total, "a", End("length", prompt, total, 1, 2, 3, 0)))
+        box.put(last([1] * total, "a", End("length", prompt, total, 1, 2, 3, 0)))
 
 
 def test_a_failure_comes_after_what_arrived_before_it():
@@ -46,7 +54,7 @@ def test_a_failure_comes_after_what_arrived_before_it():
 
 def test_a_finished_answer_cannot_fail_any_more():
     box = mailbox()
-    box.put(Output(0, [1], "a", End("stop", 4, 1, 1, 2, 3, 0)))
+    box.put(last([1], "a", End("stop", 4, 1, 1, 2, 3, 0)))
     box.fail(EngineDied("gone"))
     assert Piece(0, [1], "a", []) == box.take()
     assert isinstance(box.take(), Finished)
@@ -59,15 +67,17 @@ def test_a_finished_answer_cannot_fail_any_more():
         Output(0, [100], "", None),
         Output(0, [-1], "", None),
         Output(0, [1], "x" * 5000, None),
-        Output(0, [1], "", End("stop", 4, 2, 1, 2, 3, 0)),
-        Output(0, [1], "", End("length", 4, 1, 1, 2, 3, 0)),
-        Output(0, [1], "", End("because", 4, 1, 1, 2, 3, 0)),
-        Output(0, [1], "", End("stop", 0, 1, 1, 2, 3, 0)),
-        Output(0, [1], "", End("stop", 51, 1, 1, 2, 3, 0)),
-        Output(0, [1], "", End("stop", 4, 1, -1, 2, 3, 0)),
-        Output(0, [1], "", End("stop", 4, 1, 1, 2, 10**18, 0)),
-        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 4)),
-        Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, -1)),
+        last([1], "", End("stop", 4, 2, 1, 2, 3, 0)),
+        last([1], "", End("length", 4, 1, 1, 2, 3, 0)),
+        last([1], "", End("because", 4, 1, 1, 2, 3, 0)),
+        last([1], "", End("stop", 0, 1, 1, 2, 3, 0)),
+        last([1], "", End("stop", 51, 1, 1, 2, 3, 0)),
+        last([1], "", End("stop", 4, 1, -1, 2, 3, 0)),
+        last([1], "", End("stop", 4, 1, 1, 2, 10**18, 0)),
+        last([1], "", End("stop", 4, 1, 1, 2, 3, 4)),
+        last([1], "", End("stop", 4, 1, 1, 2, 3, -1)),
+        last([1], "", End("stop", 4, 1, 1, 2, 3, 0), []),
+        last([1], "", End("stop", 4, 1, 1, 2, 3, 0), [ROW] * 2),
     ],
 )
 def test_claims_that_cannot_be_true_are_malformed(output):
@@ -77,7 +87,7 @@ def test_claims_that_cannot_be_true_are_malformed(output):
 
 def test_nothing_follows_the_end():
     box = mailbox()
-    box.put(Output(0, [1], "", End("stop", 4, 1, 1, 2, 3, 0)))
+    box.put(last([1], "", End("stop", 4, 1, 1, 2, 3, 0)))
     with pytest.raises(Malformed):
         box.put(Output(0, [2], "", None))
 
@@ -114,7 +124,7 @@ def resumed():
 def test_an_answer_that_is_resumed_begins_with_what_it_was_given_and_counts_it():
     box = resumed()
     box.retell(Output(0, [7, 8], "ab", None))
-    box.put(Output(0, [3], "c", End("length", 4, 3, 1, 2, 3, 0)))
+    box.put(last([3], "c", End("length", 4, 3, 1, 2, 3, 0)))
     assert [Piece(0, [7, 8], "ab", []), Piece(2, [3], "c", [])] == [box.take(), box.take()]
     assert 3 == box.take().completion_tokens
 
