@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from haif.protocol.receipts import CheckedBundle
@@ -19,11 +19,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verbs = group.add_subparsers(metavar="VERB", required=True)
     verify = verbs.add_parser("verify", help="check a receipt file; exit code 6 when it does not hold")
     verify.add_argument("file", type=Path, help="the `haif` object of an answer, as JSON; - for standard input")
-    verify.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
-    verify.add_argument(
-        "--vectors", type=Path, metavar="FILE",
-        help="the whole answer of /v1/embeddings, or of /v1/rerank with all documents, as JSON: check the same",
-    )  # fmt: skip
+    answer = verify.add_mutually_exclusive_group()
+    answer.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
+    answer.add_argument("--message", type=Path, metavar="FILE",
+                        help="the same of an answer with reasoning or tool calls: its `message`, as JSON")  # fmt: skip
+    answer.add_argument("--vectors", type=Path, metavar="FILE",
+                        help="the whole answer of /v1/embeddings, or of /v1/rerank with all documents")  # fmt: skip
     verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
     verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
     verify.add_argument("--json", action="store_true", help="as one JSON object")
@@ -34,12 +35,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     from haif.base.errors import BadSignature
     from haif.protocol.receipts import check_bundle
 
-    fields = _fields(arguments.file)
-    checked = check_bundle(
-        fields,
-        None if arguments.text is None else arguments.text.read_text(),
-        None if arguments.vectors is None else _vectors(arguments.vectors),
-    )
+    fields = _object(arguments.file, "a receipt file: it must be the `haif` object of an answer, as JSON")
+    answer: tuple[str, str, list[tuple[str, str]]] | None = None
+    if arguments.text is not None:
+        answer = arguments.text.read_text(), "", []
+    elif arguments.message is not None:
+        answer = _parts(_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
+    vectors = None if arguments.vectors is None else _vectors(arguments.vectors)
+    checked = check_bundle(fields, *answer) if answer else check_bundle(fields, vectors=vectors)
     for who, wanted, signer in (
         ("worker", arguments.worker, checked.receipt.signer),
         ("orchestrator", arguments.orchestrator, checked.reservation.signer),
@@ -50,9 +53,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dict(describe(checked))))
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
-        shown = arguments.text is not None or arguments.vectors is not None
-        what = "vectors" if arguments.text is None else "text"
-        print(proves(text_checked=shown, resumed=checked.receipt.payload.resumed, answer=what))
+        told = "text" if vectors is None else "vectors"
+        shown = answer is not None or vectors is not None
+        print(proves(text_checked=shown, resumed=checked.receipt.payload.resumed, answer=told))
     return 0
 
 
@@ -117,7 +120,19 @@ def _vectors(path: Path) -> list[bytes]:
         raise Malformed(f"{path} is not an answer of /v1/embeddings or /v1/rerank, as JSON") from None
 
 
-def _fields(path: Path) -> dict[str, object]:
+def _parts(message: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+    """Text, reasoning and calls of a message. Raises `Malformed`."""
+    from haif.base.errors import Malformed
+
+    try:
+        calls = [call["function"] for call in message.get("tool_calls") or ()]
+        pairs = [(str(call["name"]), str(call["arguments"])) for call in calls]
+    except (TypeError, KeyError):
+        raise Malformed("the calls of this message are not as the gateway writes them") from None
+    return str(message.get("content") or ""), str(message.get("reasoning_content") or ""), pairs
+
+
+def _object(path: Path, what: str) -> dict[str, Any]:
     from haif.base import limits
     from haif.base.errors import Malformed, Misuse
 
@@ -126,11 +141,11 @@ def _fields(path: Path) -> dict[str, object]:
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}") from None
     if len(raw) > 4 * limits.EVIDENCE_BYTES_MAX:
-        raise Malformed(f"{path} is too long to be a receipt file")
+        raise Malformed(f"{path} is too long to be {what}")
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError):
-        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON") from None
+        raise Malformed(f"{path} is not {what}") from None
     if not isinstance(fields, dict):
-        raise Malformed(f"{path} is not a receipt file: it must be the `haif` object of an answer, as JSON")
+        raise Malformed(f"{path} is not {what}")
     return fields

@@ -22,7 +22,8 @@ from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
 from haif.base.tasks import Task, bits_of
 from haif.engine import llama
-from haif.engine.core import Core
+from haif.engine.chats import Chats
+from haif.engine.core import Core, Voice
 from haif.engine.embedder import Embedder
 from haif.engine.frames import (
     Batch,
@@ -41,7 +42,7 @@ from haif.engine.frames import (
 )
 from haif.engine.inputs import input_tokens
 from haif.engine.profile import FAST
-from haif.engine.prompt import Turns, chat_tokens, infill_tokens, text_tokens
+from haif.engine.prompt import infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
 from haif.engine.template import ChatTemplate
@@ -87,6 +88,7 @@ class Child:
         if isinstance(self._core, Embedder):
             self._exact = self._core.alike(wanted=load.profile != FAST)
         self._template = self._read_template()
+        self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()
@@ -145,8 +147,8 @@ class Child:
         try:
             if not isinstance(self._core, Core):
                 raise Unsupported("this model makes vectors, not text", param="model")
-            prompt = self._tokens(submit.request)
-            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns())
+            prompt, voice = self._prepared(submit.request)
+            self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns(), voice)
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
@@ -159,22 +161,17 @@ class Child:
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 
-    def _tokens(self, request: Generate) -> list[int]:
+    def _prepared(self, request: Generate) -> tuple[list[int], Voice | None]:
+        voice = None
         if request.suffix is not None:
             tokens = infill_tokens(request.text or "", request.suffix, self._llama)
         elif request.chat is None:
             tokens = text_tokens(request.text or "", self._llama)
         else:
-            tokens = chat_tokens(request.chat, self._render if self._template else None, self._llama)
+            tokens, voice = self._chats.prepared(request)
         if not tokens:
             raise InvalidRequest("the prompt is empty", param="prompt")
-        return tokens
-
-    def _render(self, turns: Turns) -> str:
-        if not isinstance(self._template, ChatTemplate):
-            raise self._template or Unsupported("this model has no chat template", param="messages")
-        with _time_limit(limits.TEMPLATE_SECONDS_MAX):
-            return self._template.render(turns)
+        return tokens, voice
 
 
 @contextmanager
@@ -208,7 +205,7 @@ def rehearse() -> None:
     for codec in ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode-escape", "raw-unicode-escape"):
         codecs.lookup(codec)
     with suppress(Unsupported):
-        ChatTemplate(_REHEARSAL, bos="", eos="").render([("user", "<b>\u00e9</b>&amp;")])
+        ChatTemplate(_REHEARSAL, bos="", eos="").render([{"role": "user", "content": "<b>\u00e9</b>&amp;"}])
     format_exc()
 
 

@@ -7,7 +7,8 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from msgspec import structs
 
 from haif.base import limits
+from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
@@ -24,6 +26,7 @@ from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule
 from haif.engine.slots import Slot, choose
+from haif.engine.speech import Speech
 from haif.engine.text import TextStream
 from haif.engine.witness import Witness
 
@@ -63,6 +66,19 @@ class Model(Protocol):
     def grammar(self, schema: str) -> Rules:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
 
+    def rules(self, lark: str, param: str) -> Rules:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an answer with parts is told apart, the texts of the control tokens that mark them, and perhaps a grammar."""
+
+    speech: Speech
+    markers: Mapping[int, bytes]
+    lark: str | None = None
+    param: str = "tools"
+
 
 class Answer:
     """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache.
@@ -73,12 +89,20 @@ class Answer:
     """
 
     __slots__ = (
-        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "number", "prompt_tokens", "resumed",
-        "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max", "witness",
+        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number", "prompt_tokens",
+        "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max",
+        "witness",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, request: Generate, prompt: list[int], grammar: Rules | None, desk: Desk, now_ns: int
+        self,
+        number: int,
+        request: Generate,
+        prompt: list[int],
+        grammar: Rules | None,
+        desk: Desk,
+        now_ns: int,
+        voice: Voice | None = None,
     ) -> None:
         self.number = number
         self.tokens = prompt
@@ -92,7 +116,8 @@ class Answer:
         self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
         self.logprobs = request.logprobs
-        self.text = TextStream(request.stop)
+        self.text = voice.speech if voice else TextStream(request.stop)
+        self.markers: Mapping[int, bytes] = voice.markers if voice else {}
         self.submitted_ns = now_ns
         self.started_ns = self.first_ns = 0
 
@@ -133,6 +158,7 @@ class Answer:
             prefill_ns=self.first_ns - self.started_ns,
             decode_ns=now_ns - self.first_ns,
             cached_tokens=self.cached,
+            reasoning_tokens=self.text.reasoning_tokens,
         )
 
 
@@ -156,8 +182,13 @@ class Core:
         """Whether a step would compute anything, or say something."""
         return bool(self._running or self._queue or self._retold)
 
-    def submit(self, number: int, request: Generate, prompt: list[int], now_ns: int) -> None:
-        """Take a request in. Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`."""
+    def submit(
+        self, number: int, request: Generate, prompt: list[int], now_ns: int, voice: Voice | None = None
+    ) -> None:
+        """Take a request in, with the voice of an answer that may have parts.
+
+        Raises `ContextTooLong`, `InvalidRequest`, `Overloaded`.
+        """
         if any(token >= self._model.size for token, _ in request.sampling.bias):
             raise InvalidRequest(
                 f"logit_bias names a token that the vocabulary of {self._model.size} tokens does not have",
@@ -175,8 +206,13 @@ class Core:
             )
         if len(self._queue) >= limits.ENGINE_QUEUE_MAX:
             raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
-        grammar = self._model.grammar(request.json_schema) if request.json_schema else None
-        answer = Answer(number, structs.replace(request, tokens_max=tokens_max), prompt, grammar, self._desk, now_ns)
+        grammar: Rules | None = None
+        if voice is not None and voice.lark is not None:
+            grammar = self._model.rules(voice.lark, voice.param)
+        elif request.json_schema:
+            grammar = self._model.grammar(request.json_schema)
+        request = structs.replace(request, tokens_max=tokens_max)
+        answer = Answer(number, request, prompt, grammar, self._desk, now_ns, voice)
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
@@ -200,7 +236,7 @@ class Core:
         if reason is not None:
             answer.started_ns = answer.first_ns = now_ns
         end = None if reason is None else answer.end(reason, now_ns)
-        self._retold.append(Output(answer.number, list(given), text, end))
+        self._retold.append(Output(answer.number, list(given), text, end, asides=merged(answer.text.asides())))
         return end is not None
 
     def cancel(self, number: int) -> None:
@@ -328,13 +364,13 @@ class Core:
         end = None if reason is None else answer.end(reason, now_ns)
         if end is not None:
             witnessed += answer.witness.rest()
-        return Output(answer.number, [token], text, end, scores, witnessed), wrong
+        return Output(answer.number, [token], text, end, scores, witnessed, answer.text.asides()), wrong
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""
         if self._model.ends(token):
             return answer.text.finish(), "stop"
-        text = answer.text.feed(self._model.piece(token))
+        text = answer.text.feed(answer.markers.get(token) or self._model.piece(token))
         if last and not answer.text.stopped:
             text += answer.text.finish()
         if answer.text.stopped:

@@ -15,6 +15,7 @@ from msgspec import field
 
 from haif.base import codec, limits
 from haif.base.codec import Message
+from haif.base.conversation import Aside
 from haif.base.errors import Oversize, Refusal
 from haif.base.ids import Digest
 from haif.base.sampling import Scores
@@ -95,10 +96,11 @@ class End(Message, frozen=True):
     prefill_ns: int
     decode_ns: int
     cached_tokens: int
+    reasoning_tokens: int = 0
 
 
 class Output(Message, frozen=True):
-    """What one step added to one answer; `scores` of each token, where they were asked for.
+    """What one step added to one answer; `scores` of each token, where they were asked for; `asides` from its text.
 
     `rows`: digests of the logits of windows that it completes (`engine.witness`), the last one with the end.
     """
@@ -109,6 +111,7 @@ class Output(Message, frozen=True):
     end: End | None
     scores: list[Scores] = field(default_factory=list)
     rows: list[Digest] = field(default_factory=list)
+    asides: list[Aside] = field(default_factory=list)
 
 
 class Refused(Message, frozen=True):

@@ -9,34 +9,31 @@ compiler does not know in a schema is refused, and its work is bounded (`llguida
 
 from __future__ import annotations
 
+import json
 from typing import Protocol
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from haif.base.errors import InvalidRequest
+from haif.engine.multiples import check_multiples
 from haif.engine.noise import Floats
 from haif.engine.sampler import Logits
 
 
 class Grammar:
-    """What one answer may still say."""
+    """What one answer may still say. `param` is what asked for it."""
 
-    def __init__(self, tokenizer: LLTokenizer, schema: str, size: int) -> None:
-        """Raises `InvalidRequest` for a schema that cannot be honoured, saying why."""
-        try:  # one space, or a new line and its indent: no model writes spaces for ever
-            compiled = LLMatcher.grammar_from_json_schema(
-                schema, defaults={"whitespace_pattern": r"( |\n[ \t]{0,16})?"}
-            )
-        except ValueError as error:
-            raise _refusal(str(error)) from None
+    def __init__(self, tokenizer: LLTokenizer, compiled: str, size: int, param: str) -> None:
+        """Raises `InvalidRequest` for a grammar that cannot be honoured, saying why."""
         self._matcher = LLMatcher(tokenizer, compiled, log_level=0)
         self._size = size
+        self._param = param
         self._check()
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise _refusal(self._matcher.get_error())
+            raise _refusal(self._matcher.get_error(), self._param)
 
     def allows(self, token: int) -> bool:
         """Whether the token may come next."""
@@ -48,7 +45,7 @@ class Grammar:
         self._check()
         allowed = np.unpackbits(bits, bitorder="little", count=self._size).astype(bool)
         if not allowed.any():
-            raise _refusal("no token of this model's vocabulary can continue the answer")
+            raise _refusal("no token of this model's vocabulary can continue the answer", self._param)
         return np.where(allowed, z, -np.inf)
 
     def accept(self, token: int) -> None:
@@ -79,8 +76,26 @@ class Grammars:
         self._tokenizer = LLTokenizer(TokenizerWrapper(_Words(vocabulary)), eos_token=sorted(vocabulary.ending))
 
     def compile(self, schema: str) -> Grammar:
-        """Raises `InvalidRequest`."""
-        return Grammar(self._tokenizer, schema, self._size)
+        """Of a JSON schema. Raises `InvalidRequest`."""
+        try:
+            check_multiples(json.loads(schema))
+        except (ValueError, RecursionError) as error:
+            raise _refusal(str(error), "response_format") from None
+        try:  # one space, or a new line and its indent: no model writes spaces for ever
+            compiled = LLMatcher.grammar_from_json_schema(
+                schema, defaults={"whitespace_pattern": r"( |\n[ \t]{0,16})?"}
+            )
+        except ValueError as error:
+            raise _refusal(str(error), "response_format") from None
+        return Grammar(self._tokenizer, compiled, self._size, "response_format")
+
+    def parse(self, lark: str, param: str) -> Grammar:
+        """Of llguidance's Lark syntax, in which `param` was written down. Raises `InvalidRequest`."""
+        try:
+            compiled = LLMatcher.grammar_from_lark(lark)
+        except ValueError as error:
+            raise _refusal(str(error), param) from None
+        return Grammar(self._tokenizer, compiled, self._size, param)
 
 
 class _Words:
@@ -97,6 +112,6 @@ class _Words:
         return self._vocabulary.tokenise(text.decode(errors="replace"), special=False)
 
 
-def _refusal(why: str) -> InvalidRequest:
+def _refusal(why: str, param: str) -> InvalidRequest:
     first = (why.strip().splitlines() or ["the compiler does not say why"])[0][:300]
-    return InvalidRequest(f"this JSON schema cannot be honoured: {first}", param="response_format")
+    return InvalidRequest(f"this JSON schema cannot be honoured: {first}", param=param)

@@ -248,6 +248,10 @@ class Llama:
         """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
         return self._grammars.compile(schema)
 
+    def rules(self, lark: str, param: str) -> Grammar:
+        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
+        return self._grammars.parse(lark, param)
+
     def forget(self, slot: int) -> None:
         """Free the KV cells of a slot."""
         api.llama_memory_seq_rm(self._memory, slot, -1, -1)

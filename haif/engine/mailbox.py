@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from haif.base import limits
+from haif.base.conversation import ARGUMENTS, CALL, REASONING, Aside, merged
 from haif.base.errors import HaifError, Malformed
 from haif.base.ids import Digest
 from haif.base.sampling import Scores
@@ -26,6 +27,9 @@ class Mailbox:
     def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
         self._tokens_max = request.tokens_max
         self._fit = request.fit
+        self._chat = request.chat is not None
+        self._names = {tool.name for tool in request.tools.tools} if request.tools else set()
+        self._calling = False
         self._logprobs = request.logprobs
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
@@ -37,6 +41,7 @@ class Mailbox:
         self._text: list[str] = []
         self._scores: list[Scores] = []
         self._rows: list[Digest] = []
+        self._asides: list[Aside] = []
         self._finished: Finished | None = None
         self._error: HaifError | None = None
         self.complete = False
@@ -46,8 +51,9 @@ class Mailbox:
         if self.complete or self._given or not output.tokens or output.tokens != self._resumed or output.scores:
             raise Malformed("it did not begin an answer with what it was given")
         self._check_text(output)
+        self._check_asides(output)
         self._given = len(output.tokens)
-        self._retold = Piece(0, output.tokens, output.text, [])
+        self._retold = Piece(0, output.tokens, output.text, [], merged(output.asides))
         if output.end is not None:
             self._finish(output.end, self._given)
 
@@ -64,6 +70,8 @@ class Mailbox:
             raise Malformed("it sent a token that the vocabulary does not have")
         self._check_text(output)
         self._check_scores(output)
+        self._check_asides(output)
+        self._asides += output.asides
         self._scores += output.scores
         self._rows += output.rows
         self._tokens += output.tokens
@@ -83,9 +91,9 @@ class Mailbox:
         if retold is not None:
             return retold
         if self._tokens or any(self._text):
-            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores)
+            piece = Piece(self._given, self._tokens, "".join(self._text), self._scores, merged(self._asides))
             self._given += len(self._tokens)
-            self._tokens, self._text, self._scores = [], [], []
+            self._tokens, self._text, self._scores, self._asides = [], [], [], []
             return piece
         if self._error is not None:
             raise self._error
@@ -97,7 +105,8 @@ class Mailbox:
         self.complete = True
 
     def _check_text(self, output: Output) -> None:
-        if len(output.text) > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
+        told = len(output.text) + sum(len(aside.text) for aside in output.asides)
+        if told > _TOKEN_TEXT_MAX * max(1, len(output.tokens)):
             raise Malformed("it sent more text than its tokens can stand for")
 
     def _check_scores(self, output: Output) -> None:
@@ -112,6 +121,13 @@ class Mailbox:
                 if len(each.piece) > _TOKEN_TEXT_MAX:
                     raise Malformed("it sent more bytes than a token can stand for")
 
+    def _check_asides(self, output: Output) -> None:
+        for aside in output.asides:
+            if aside.kind == CALL and aside.text in self._names:
+                self._calling = True
+            elif not (aside.kind == REASONING and self._chat) and not (aside.kind == ARGUMENTS and self._calling):
+                raise Malformed("it said something beside its text that nobody asked for")
+
     def _most(self, prompt_tokens: int) -> int:
         """How many tokens the answer may have."""
         return min(self._tokens_max, self._context_tokens - prompt_tokens) if self._fit else self._tokens_max
@@ -122,6 +138,7 @@ class Mailbox:
             end.completion_tokens != total
             or not 1 <= end.prompt_tokens <= self._context_tokens
             or not 0 <= end.cached_tokens < end.prompt_tokens
+            or not 0 <= end.reasoning_tokens <= (total if self._chat else 0)
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
@@ -138,4 +155,5 @@ class Mailbox:
             prefill_ns=end.prefill_ns,
             decode_ns=end.decode_ns,
             rows=tuple(self._rows),
+            reasoning_tokens=end.reasoning_tokens,
         )

@@ -1,24 +1,31 @@
 """From a chat or a text to tokens, such that only the model's template can speak in control tokens.
 
 A tenant's "<|end|>" is seven characters, never the token that ends a turn. 1. Each control token's text that occurs in
-a message is replaced by a mark no message can contain (it is made of the messages' digest). 2. The template renders.
-3. What stands between the marks is tokenised with control tokens, what the marks stand for without. 4. The control
-tokens that came out must be exactly those the template puts around harmless messages: so text that forms one only
-together with the template's own is refused too. A chat without such text takes one pass and gives the very tokens of
-the plain rendering. Raw text for completion never yields a control token, but the one that opens every text.
+a message, a tool or a call is replaced by a mark none of them can contain (it is made of their digest). 2. The template
+renders. 3. What stands between the marks is tokenised with control tokens, what the marks stand for without. 4. The
+control tokens that came out must be exactly those the template puts around harmless messages: so text that forms one
+only together with the template's own is refused too. A chat without such text takes one pass and gives the very tokens
+of the plain rendering. Raw text for completion never yields a control token, but the one that opens every text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.base.hashing import digest
+from haif.engine.scene import Scene
 
-Turns = Sequence[tuple[str, str]]
-Render = Callable[[Turns], str]
+Render = Callable[[Scene], str]
+
+
+class Prompt(NamedTuple):
+    """The tokens of a chat, and the text they were made of (what was hidden in it is marks)."""
+
+    tokens: list[int]
+    text: str
 
 
 class Vocabulary(Protocol):
@@ -58,20 +65,19 @@ def infill_tokens(prefix: str, suffix: str, vocabulary: Vocabulary) -> list[int]
     return _opened([before, *next(texts), after, *next(texts), middle], vocabulary)
 
 
-def chat_tokens(turns: Turns, render: Render | None, vocabulary: Vocabulary) -> list[int]:
-    """The tokens of a chat. Raises `Unsupported` without a template, `InvalidRequest` where text poses as control."""
-    if render is None:
-        raise Unsupported("this model has no chat template: use a text completion instead", param="messages")
-    tokens = _rendered(turns, render, vocabulary)
-    harmless = [(role, "x" if content else "") for role, content in turns]
-    expected = vocabulary.tokenise(render(harmless), special=True)
+def chat_prompt(scene: Scene, render: Render, vocabulary: Vocabulary) -> Prompt:
+    """The tokens of a chat. Raises what `render` raises, and `InvalidRequest` where text poses as control."""
+    tokens, text = _rendered(scene, render, vocabulary)
+    expected = vocabulary.tokenise(render(scene.harmless()), special=True)
     if _controls(tokens, vocabulary) != _controls(expected, vocabulary):
-        raise InvalidRequest("a message forms a control token together with the chat template", param="messages")
-    return _opened(tokens, vocabulary)
+        raise InvalidRequest(
+            "a message or tool forms a control token together with the chat template", param="messages"
+        )
+    return Prompt(_opened(tokens, vocabulary), text)
 
 
-def _rendered(turns: Turns, render: Render, vocabulary: Vocabulary) -> list[int]:
-    mark = digest("haif v1 template mark", *(content.encode() for _, content in turns)).hex()
+def _rendered(scene: Scene, render: Render, vocabulary: Vocabulary) -> Prompt:
+    mark = digest("haif v1 template mark", *(text.encode() for text in scene.texts())).hex()
     hidden: list[str] = []
 
     def hide(found: re.Match[str]) -> str:
@@ -79,17 +85,16 @@ def _rendered(turns: Turns, render: Render, vocabulary: Vocabulary) -> list[int]
         return f"\ue000{mark}:{len(hidden) - 1}\ue001"
 
     pattern = vocabulary.control_text
-    guarded = [(role, pattern.sub(hide, content) if pattern else content) for role, content in turns]
-    text = render(guarded)
+    text = render(scene.changed(lambda each: pattern.sub(hide, each)) if pattern else scene)
     if not hidden:
-        return vocabulary.tokenise(text, special=True)
+        return Prompt(vocabulary.tokenise(text, special=True), text)
     tokens: list[int] = []
     for place, part in enumerate(re.split(f"\ue000{mark}:([0-9]+)\ue001", text)):
         if place % 2:
             tokens += vocabulary.tokenise(hidden[int(part)], special=False)
         elif part:
             tokens += vocabulary.tokenise(part, special=True)
-    return tokens
+    return Prompt(tokens, text)
 
 
 def _controls(tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:

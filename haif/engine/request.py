@@ -8,24 +8,25 @@ parties who digest the tokens of the same answer get the same digest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Final, Literal
 
 from msgspec import field
 
 from haif.base import limits
 from haif.base.codec import Message
-from haif.base.errors import InvalidRequest
+from haif.base.conversation import Aside, Setting, Toolbox, Turn, check_settings, check_toolbox, check_turns
+from haif.base.errors import InvalidRequest, Unsupported
 from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Sampling, Scores, check_sampling
 from haif.base.tasks import Task, Tasks
 
 SAMPLER: Final = "haif-sampler-v1"
 FinishReason = Literal["stop", "length"]
-ROLES: Final = ("system", "user", "assistant")
 
 
 class Generate(Message, frozen=True):
-    """One answer to compute. Exactly one of `chat` ((role, content) pairs) and `text` is given.
+    """One answer to compute. Exactly one of `chat` and `text` is given.
 
     With `suffix`, the answer is what belongs between `text` and it. `seed` and the position determine every sampled
     token. A stop string ends the answer and is not part of its text. `logprobs`: how many of the likeliest tokens of
@@ -34,11 +35,11 @@ class Generate(Message, frozen=True):
     reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
     here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused. `draft`:
     what the answer's next tokens are said to be; it is computed the faster the more of them are right, and is the same
-    whatever they are.
+    whatever they are. A chat may offer `tools`, and tell the template further `settings`.
     """
 
     id: JobId
-    chat: list[tuple[str, str]] | None
+    chat: list[Turn] | None
     text: str | None
     tokens_max: int
     sampling: Sampling
@@ -51,6 +52,8 @@ class Generate(Message, frozen=True):
     resumed: list[int] = field(default_factory=list)
     fit: bool = False
     draft: list[int] = field(default_factory=list)
+    tools: Toolbox | None = None
+    settings: list[tuple[str, Setting]] = field(default_factory=list)
 
     @property
     def task(self) -> Task:
@@ -66,13 +69,14 @@ class Piece:
 
     Text that may yet turn out to begin a stop string is withheld, so a piece may have tokens and no text. `scores` are
     those of each token, where they were asked for. An answer that was resumed begins with one piece of just the tokens
-    it was given, without scores.
+    it was given, without scores. `asides` are what is said beside the text.
     """
 
     first: int
     tokens: list[int]
     text: str
     scores: list[Scores]
+    asides: list[Aside] = dataclass_field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Finished:
     prefill_ns: int
     decode_ns: int
     rows: tuple[Digest, ...] = ()  # of the logits its tokens were chosen from, a digest for each window
+    reasoning_tokens: int = 0  # of the completion's
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,12 @@ def check(request: Generate) -> None:
         raise InvalidRequest("a suffix belongs to a text completion", param="suffix")
     _check_unicode(request)
     if request.chat is not None:
-        _check_chat(request.chat)
+        check_turns(request.chat)
+    elif request.tools is not None or request.settings:
+        raise InvalidRequest("tools and settings of the template belong to a chat", param="tools")
+    if request.tools is not None:
+        _check_tools(request)
+    check_settings(request.settings)
     if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
         raise InvalidRequest(f"max_tokens must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
     if not all(0 <= token < limits.VOCABULARY_MAX for token in request.draft):
@@ -157,20 +167,30 @@ def check(request: Generate) -> None:
         raise InvalidRequest(f"a JSON schema has at most {limits.JSON_SCHEMA_BYTES_MAX} bytes", param="response_format")
 
 
+def _check_tools(request: Generate) -> None:
+    assert request.tools is not None
+    check_toolbox(request.tools)
+    if request.json_schema is not None:
+        raise InvalidRequest("an answer fits a schema or may call tools, not both", param="response_format")
+    if request.logprobs is not None:
+        raise Unsupported("logprobs of answers that may call tools cannot be told", param="logprobs")
+
+
 def _check_unicode(request: Generate) -> None:
-    chat = (content for _, content in request.chat or ())
+    tools = (
+        [text for tool in request.tools.tools for text in (tool.name, tool.description or "", tool.parameters)]
+        if request.tools
+        else []
+    )
+    turns = [text for turn in request.chat or () for text in (turn.content, turn.name, turn.call_id, turn.reasoning)]
+    turns += [
+        text for turn in request.chat or () for call in turn.calls for text in (call.id, call.name, call.arguments)
+    ]
+    texts = [request.text or "", request.suffix or "", request.json_schema or "", *request.stop, *tools, *turns]
     try:
-        "".join([request.text or "", request.suffix or "", request.json_schema or "", *request.stop, *chat]).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError:
         raise InvalidRequest("the text contains half a character (a lone surrogate)", param="messages") from None
-
-
-def _check_chat(chat: list[tuple[str, str]]) -> None:
-    if not 1 <= len(chat) <= limits.MESSAGES_PER_PROMPT_MAX:
-        raise InvalidRequest(f"a chat has 1 to {limits.MESSAGES_PER_PROMPT_MAX} messages", param="messages")
-    for role, _ in chat:
-        if role not in ROLES:
-            raise InvalidRequest(f"the role {role[:40]!r} is not one of {', '.join(ROLES)}", param="messages")
 
 
 def _check_stop(stop: list[str]) -> None:

@@ -8,22 +8,25 @@ renders the same. The child adds a limit on time and memory around `render`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from haif.base import limits
 from haif.base.errors import InvalidRequest, Unsupported
 
-Turns = Sequence[tuple[str, str]]
+Plain = Sequence[Mapping[str, Any]]  # messages or tools, as templates expect them
 
 _FAULTS: Final = (
     TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
+_NOT_SETTINGS: Final = frozenset({
+    "messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "strftime_now",
+})  # fmt: skip
 _METHODS_REFUSED: Final = frozenset({"format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs"})
 _FILTERS_REFUSED: Final = frozenset({"center", "format", "indent", "pprint", "random", "urlize", "wordwrap", "xmlattr"})
 
@@ -68,8 +71,13 @@ def _raise(message: object) -> NoReturn:
     raise _Raised(str(message)[:200])
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=None if indent is None else max(0, min(int(indent), 8)))
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """As Hugging Face's chat templates know it, but that no character is ever escaped: `ensure_ascii` means nothing."""
+    del ensure_ascii
+    depth = None if indent is None else max(0, min(int(indent), 8))
+    return json.dumps(value, ensure_ascii=False, indent=depth, separators=separators, sort_keys=bool(sort_keys))
 
 
 class ChatTemplate:
@@ -78,22 +86,30 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
         if len(source.encode(errors="replace")) > limits.TEMPLATE_BYTES_MAX:
             raise Unsupported(f"the model's chat template is over {limits.TEMPLATE_BYTES_MAX} bytes", param="messages")
+        environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self._template = environment.from_string(source)
         except _FAULTS as error:
             raise Unsupported(f"the model's chat template cannot be used: {_words(error)}", param="messages") from None
+        self.source = source
+        named = meta.find_undeclared_variables(environment.parse(source))
+        self.settings = frozenset(named) - _NOT_SETTINGS - frozenset(environment.globals)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, turns: Turns) -> str:
-        """The prompt for these (role, content) turns, up to where the assistant's answer begins.
+    def render(
+        self, messages: Plain, tools: Plain | None = None, settings: Mapping[str, Any] | None = None, *,
+        prompt: bool = True,
+    ) -> str:  # fmt: skip
+        """The text of a chat; as a `prompt` up to where the assistant's answer begins.
 
-        Raises `InvalidRequest` when the template refuses the chat, `Unsupported` when the template itself fails.
+        `settings` are further variables of the template's, of those that `self.settings` names. Raises `InvalidRequest`
+        when the template refuses the chat, `Unsupported` when the template itself fails.
         """
-        messages = [{"role": role, "content": content} for role, content in turns]
+        variables = {**(settings or {}), "messages": messages, "tools": tools, "add_generation_prompt": prompt}
         parts: list[str] = []
         room = limits.PROMPT_BYTES_MAX
         try:
-            for part in self._template.generate(messages=messages, add_generation_prompt=True, **self._tokens):
+            for part in self._template.generate(**variables, **self._tokens):
                 room -= len(part)
                 if room < 0:
                     raise InvalidRequest("the rendered chat is too long", param="messages")

@@ -5,47 +5,71 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from haif.base.conversation import Aside
+
+
+class StopStrings:
+    """Text in, the same text out up to the earliest stop string.
+
+    The end of the text that may begin one waits until it is known.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._withheld = ""
+        self.met = False
+
+    def passed(self, text: str) -> str:
+        """What may leave now. Sets `met` when a stop string came."""
+        if not self._stop or self.met:
+            return "" if self.met else text
+        text = self._withheld + text
+        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if found:
+            self.met = True
+            self._withheld = ""
+            return text[: min(found)]
+        keep = max(overlap(text, stop) for stop in self._stop)
+        self._withheld = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def rest(self) -> str:
+        """What was still waiting, now that nothing follows."""
+        text, self._withheld = self._withheld, ""
+        return text
+
 
 class TextStream:
     """Bytes of token pieces in, text out.
 
-    An incomplete character waits for its other bytes; bytes that are no UTF-8 become U+FFFD. With stop strings, the end
-    of the text that may begin one waits until it is known; the earliest one found ends the text before it.
+    An incomplete character waits for its other bytes; bytes that are no UTF-8 become U+FFFD.
     """
+
+    reasoning_tokens = 0
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._stop = tuple(stop)
-        self._withheld = ""
-        self.stopped = False
+        self._stop = StopStrings(stop)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self._stop.met
 
     def feed(self, piece: bytes) -> str:
-        """The text that `piece` completes, less what must wait. Sets `stopped` when a stop string was met."""
-        text = self._decoder.decode(piece)
-        return self._release(text) if self._stop else text
+        """The text that `piece` completes, less what must wait."""
+        return self._stop.passed(self._decoder.decode(piece))
 
     def finish(self) -> str:
         """What was still waiting, now that nothing follows."""
-        text = self._decoder.decode(b"", final=True)
-        if not self._stop:
-            return text
-        text = self._release(text) + self._withheld
-        self._withheld = ""
-        return text
+        return self._stop.passed(self._decoder.decode(b"", final=True)) + self._stop.rest()
 
-    def _release(self, text: str) -> str:
-        text = self._withheld + text
-        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
-        if found:
-            self.stopped = True
-            self._withheld = ""
-            return text[: min(found)]
-        keep = max(_overlap(text, stop) for stop in self._stop)
-        self._withheld = text[len(text) - keep :]
-        return text[: len(text) - keep]
+    def asides(self) -> list[Aside]:
+        """What was said beside the text since the last time: nothing."""
+        return []
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """How many characters at the end of `text` are a proper beginning of `stop`."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):

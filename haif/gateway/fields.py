@@ -81,11 +81,64 @@ class Part(msgspec.Struct, forbid_unknown_fields=True):
     text: str
 
 
+_NAME = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+_ID = Annotated[str, Meta(min_length=1, max_length=limits.TOOL_CALL_ID_CHARS_MAX)]
+
+
+class Called(msgspec.Struct, forbid_unknown_fields=True):
+    """The function of a call."""
+
+    name: _NAME
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
+    """A call in an assistant's message."""
+
+    id: _ID
+    type: Literal["function"]
+    function: Called
+    index: int | None = None  # clients that gathered a stream leave it there
+
+
 class Message(msgspec.Struct, forbid_unknown_fields=True):
     """One message of a chat."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    name: _NAME | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(max_length=limits.TOOL_CALLS_MAX)] | None = None
+    tool_call_id: _ID | None = None
+    reasoning_content: str | None = None
+
+
+class Function(msgspec.Struct, forbid_unknown_fields=True):
+    """What `tools[].function` holds."""
+
+    name: _NAME
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Offered(msgspec.Struct, forbid_unknown_fields=True):
+    """What `tools` holds."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """The function of a choice."""
+
+    name: _NAME
+
+
+class Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    """`tool_choice` as an object."""
+
+    type: Literal["function"]
+    function: Named
 
 
 class Chat(Common, forbid_unknown_fields=True, kw_only=True):
@@ -96,6 +149,11 @@ class Chat(Common, forbid_unknown_fields=True, kw_only=True):
     response_format: Format | None = None
     logprobs: bool | None = None
     top_logprobs: _LOGPROBS | None = None
+    tools: Annotated[list[Offered], Meta(max_length=limits.TOOLS_MAX)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: dict[str, bool | int | float | str] | None = None  # as llama.cpp's server and vLLM
 
 
 class Completion(Common, forbid_unknown_fields=True, kw_only=True):
@@ -111,11 +169,10 @@ class Completion(Common, forbid_unknown_fields=True, kw_only=True):
 # --- what asks for nothing, and what is only a hint -------------------------------------------------------------------
 
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"), "modalities": (["text"],),
     "store": (False,), "service_tier": ("auto", "default"),
-    "audio": (), "prediction": (), "reasoning_effort": (), "verbosity": (),
+    "audio": (), "prediction": (), "verbosity": (),
     "web_search_options": (), "moderation": (), "user": (), "metadata": (), "safety_identifier": (),
     "prompt_cache_key": (), "prompt_cache_retention": (), "prompt_cache_options": (),
 }  # fmt: skip
@@ -130,6 +187,6 @@ SAID: Final = HINTS | {"store", "service_tier"}
 """Named in x-haif-ignored-params when present."""
 
 NEUTRAL_IN_MESSAGE: Final[Mapping[str, tuple[Any, ...]]] = {
-    "refusal": (), "tool_calls": ([],), "function_call": (), "audio": (), "annotations": ([],),
+    "refusal": (), "function_call": (), "audio": (), "annotations": ([],),
 }  # fmt: skip
 """The same within a message: what clients echo back from our own answers."""

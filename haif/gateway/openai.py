@@ -10,6 +10,7 @@ Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -18,14 +19,16 @@ from msgspec import structs
 
 from haif.base import limits
 from haif.base.confinement import stricter
+from haif.base.conversation import Setting, Toolbox, Turn
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task
+from haif.gateway.dialogue import ROLES, settings_of, toolbox_of, turns_of
 from haif.gateway.errors import Rejected
-from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format, Part
+from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format
 from haif.gateway.strict import object_of, typed, wrong
-from haif.protocol.inference import Request, Turn
+from haif.protocol.inference import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +66,21 @@ def parse_chat(body: bytes, nonce: Nonce) -> Ask:
     """The body of POST /v1/chat/completions. Raises `Rejected` or `Unsupported`, naming the parameter."""
     fields, ignored = _sift(object_of(body))
     _check_messages(fields)
+    _check_kinds(fields)
     chat = typed(Chat, fields)
     if chat.max_tokens and chat.max_completion_tokens and chat.max_tokens != chat.max_completion_tokens:
         wrong("max_tokens", "max_tokens and max_completion_tokens disagree; give max_completion_tokens only")
     if chat.top_logprobs is not None and not chat.logprobs:
         wrong("top_logprobs", "top_logprobs is only allowed when logprobs is true")
-    turns = [Turn(_ROLES[message.role], _text_of(message.content)) for message in chat.messages]
     request = _request(
-        chat, nonce, chat=turns, tokens_max=chat.max_completion_tokens or chat.max_tokens,
+        chat, nonce, chat=turns_of(chat.messages), tokens_max=chat.max_completion_tokens or chat.max_tokens,
         logprobs=(chat.top_logprobs or 0) if chat.logprobs else None, json_schema=_schema(chat.response_format),
+        tools=toolbox_of(chat), settings=settings_of(chat),
     )  # fmt: skip
+    if request.tools is not None and request.json_schema is not None:
+        raise Unsupported("response_format beside tools cannot be honoured: give one of them", param="response_format")
+    if request.tools is not None and request.logprobs is not None:
+        raise Unsupported("logprobs of answers that may call tools cannot be told", param="logprobs")
     return _ask("chat", chat, ignored, request)
 
 
@@ -111,12 +119,13 @@ def _ask(
 def _request(
     common: Common, nonce: Nonce, *, chat: list[Turn] | None = None, text: str | None = None,
     suffix: str | None = None, tokens_max: int | None, logprobs: int | None, json_schema: str | None = None,
+    tools: Toolbox | None = None, settings: Sequence[tuple[str, Setting]] = (),
 ) -> Request:  # fmt: skip
     return Request(
         nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_UNSAID_MAX,
         fit=tokens_max is None,
         sampling=_sampling(common), stop=_stop(common.stop), suffix=suffix, logprobs=logprobs,
-        json_schema=json_schema,
+        json_schema=json_schema, tools=tools, settings=list(settings),
     )  # fmt: skip
 
 
@@ -163,8 +172,11 @@ def _check_messages(fields: dict[str, Any]) -> None:
 
 def _check_message(message: dict[str, Any], path: str) -> dict[str, Any]:
     role = message.get("role")
-    if isinstance(role, str) and role not in _ROLES:
+    if isinstance(role, str) and role not in ROLES:
         raise Unsupported(f"the role {role[:40]!r} cannot be honoured", param=f"{path}.role")
+    if not (role == "assistant" and message.get("tool_calls")) and message.get("content") is None:
+        code = "invalid_type" if "content" in message else "missing_required_parameter"
+        raise Rejected(f"{path}.content is missing", code=code, param=f"{path}.content")
     kept: dict[str, Any] = {}
     for name, value in message.items():
         if name not in NEUTRAL_IN_MESSAGE:
@@ -179,6 +191,17 @@ def _check_message(message: dict[str, Any], path: str) -> dict[str, Any]:
                 code="unsupported_content", param=f"{path}.content[{index}].type",
             )  # fmt: skip
     return kept
+
+
+def _check_kinds(fields: dict[str, Any]) -> None:
+    """Refuse tools and choices of kinds that cannot be honoured, by their path."""
+    tools = fields.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] != "function":
+            raise Unsupported(f"tools of type {tool['type'][:40]!r} cannot be honoured", param=f"tools[{index}].type")
+    choice = fields.get("tool_choice")
+    if isinstance(choice, dict) and isinstance(choice.get("type"), str) and choice["type"] != "function":
+        raise Unsupported(f"a choice of type {choice['type'][:40]!r} cannot be honoured", param="tool_choice.type")
 
 
 # --- 3. what the fields mean ------------------------------------------------------------------------------------------
@@ -227,12 +250,5 @@ def _stop(stop: str | list[str] | None) -> list[str]:
     return strings
 
 
-def _text_of(content: str | list[Part]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
-
-
 def _has_numbers(prompt: list[Any]) -> bool:
     return any(isinstance(item, int | list) for item in prompt)
-
-
-_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}

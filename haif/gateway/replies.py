@@ -8,16 +8,20 @@ framing as in the HTML standard, section 9.2.
 from __future__ import annotations
 
 import base64
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from haif.base.conversation import CALL, REASONING, Aside, Said
+from haif.base.hashing import digest
 from haif.base.ids import JobId
 from haif.base.sampling import Scores
 from haif.gateway.likelihoods import chat_logprobs, text_logprobs
 from haif.gateway.openai import Ask
+from haif.protocol.inference import Chunk
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
 
@@ -38,10 +42,11 @@ class Settled:
     receipt: Receipt
     proof: dict[str, str]
     cached_tokens: int
+    reasoning_tokens: int = 0
 
 
 def usage(settled: Sequence[Settled]) -> dict[str, Any]:
-    """The `usage` object: what the workers signed for, and, by their word alone, how much of the prompt they reused.
+    """The `usage` object: what the workers signed for, and, by their word alone, what was reused and what reasoning.
 
     It is the sum over the choices, prompts included: what their receipts add up to.
     """
@@ -50,16 +55,34 @@ def usage(settled: Sequence[Settled]) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in settled)},
+        "completion_tokens_details": {"reasoning_tokens": sum(each.reasoning_tokens for each in settled)},
     }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One whole answer: its text, its scores where they were asked for, and its receipt."""
+    """One whole answer: what it says, its scores where they were asked for, and its receipt."""
 
-    text: str
+    said: Said
     scores: list[Scores]
     settled: Settled
+
+    def message(self) -> dict[str, Any]:
+        """The `message` of a chat's choice."""
+        calls = self.said.calls
+        message: dict[str, Any] = {"role": "assistant", "content": self.said.text, "refusal": None}
+        if self.said.reasoning:
+            message["reasoning_content"] = self.said.reasoning
+        if calls:
+            message["content"] = self.said.text or None
+            message["tool_calls"] = [
+                {
+                    "id": call_id(self.settled.receipt.job, place), "type": "function",
+                    "function": {"name": name, "arguments": arguments},
+                }
+                for place, (name, arguments) in enumerate(calls)
+            ]  # fmt: skip
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +114,13 @@ class Envelope:
         return _json(body)
 
     def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        shown: dict[str, Any] = {"index": index, "finish_reason": choice.settled.receipt.finish_reason}
+        reason = finish_reason(choice.settled, calls=bool(choice.said.calls))
+        shown: dict[str, Any] = {"index": index, "finish_reason": reason}
         shown["logprobs"] = self.logprobs(choice.scores, len(self.ask.echo))
         if self.ask.kind == "chat":
-            shown["message"] = {"role": "assistant", "content": choice.text, "refusal": None}
+            shown["message"] = choice.message()
         else:
-            shown["text"] = self.ask.echo + choice.text
+            shown["text"] = self.ask.echo + choice.said.text
         return shown
 
     def logprobs(self, scores: list[Scores], offset: int) -> dict[str, Any] | None:
@@ -116,9 +140,12 @@ class Envelope:
 class Stream:
     """Encodes the events of one choice."""
 
-    def __init__(self, envelope: Envelope, index: int = 0) -> None:
+    def __init__(self, envelope: Envelope, index: int = 0, job: JobId | None = None) -> None:
+        """`job` is the choice's own, where it is not the envelope's."""
         self._envelope = envelope
         self._index = index
+        self._job = job or envelope.job
+        self._calls = 0
         self._echo = envelope.ask.echo
         self._offset = len(envelope.ask.echo)
         self._chat = envelope.ask.kind == "chat"
@@ -131,10 +158,13 @@ class Stream:
         self._before = b"data: " + opened + b',"choices":[{"index":%d,' % index + delta
         self._after = close + b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
 
-    def first(self) -> bytes:
-        """The event that says who speaks; of a text completion the echoed prompt, if that was asked for."""
+    def first(self, *, text: bool = True) -> bytes:
+        """The event that says who speaks; of a text completion the echoed prompt, if that was asked for.
+
+        `text`: whether the answer begins with some.
+        """
         if self._chat:
-            return self._event({"role": "assistant", "content": "", "refusal": None}, None)
+            return self._event({"role": "assistant", "content": "" if text else None, "refusal": None}, None)
         return self.text(self._echo) if self._echo else b""
 
     def text(self, text: str, scores: list[Scores] | None = None) -> bytes:
@@ -145,9 +175,28 @@ class Stream:
         self._offset += len(text)
         return self._event({"content": text} if self._chat else text, None, logprobs)
 
+    def chunk(self, chunk: Chunk) -> bytes:
+        """The events of what came: first what stands beside the text, if it is reasoning, last if it is calls."""
+        reasoning = b"".join(map(self._aside, (aside for aside in chunk.asides if aside.kind == REASONING)))
+        text = self.text(chunk.text, chunk.scores) if chunk.text or chunk.scores else b""
+        return reasoning + text + b"".join(map(self._aside, (each for each in chunk.asides if each.kind != REASONING)))
+
+    def _aside(self, aside: Aside) -> bytes:
+        if aside.kind == REASONING:
+            return self._event({"reasoning_content": aside.text}, None)
+        call: dict[str, Any] = {"function": {"arguments": aside.text}}
+        if aside.kind == CALL:
+            self._calls += 1
+            call = {
+                "id": call_id(self._job, self._calls - 1), "type": "function",
+                "function": {"name": aside.text, "arguments": ""},
+            }  # fmt: skip
+        return self._event({"tool_calls": [{"index": self._calls - 1, **call}]}, None)
+
     def last(self, settled: Settled) -> bytes:
         """The event that ends the choice: the reason and the proof."""
-        return self._event({} if self._chat else "", settled.receipt.finish_reason, haif=settled.proof)
+        reason = finish_reason(settled, calls=self._calls > 0)
+        return self._event({} if self._chat else "", reason, haif=settled.proof)
 
     def _event(
         self, delta: dict[str, Any] | str, finish_reason: str | None, logprobs: Any = None, **more: Any
@@ -165,6 +214,21 @@ def done(envelope: Envelope, settled: Sequence[Settled]) -> bytes:
     if not envelope.ask.include_usage:
         return DONE
     return b"data: " + _json({**envelope.chunk_head(), "choices": [], "usage": usage(settled)}) + b"\n\n" + DONE
+
+
+def finish_reason(settled: Settled, *, calls: bool) -> str:
+    """Why an answer ended, in OpenAI's words."""
+    reason = settled.receipt.finish_reason
+    return "tool_calls" if calls and reason == "stop" else reason
+
+
+def call_id(job: JobId, place: int) -> str:
+    """The id of a call: nine letters and digits, as some chat templates want them."""
+    number = int.from_bytes(digest("haif v1 call id", job, bytes([place]))[:8], "big")
+    return "".join(_LETTERS[number // 62**power % 62] for power in range(9))
+
+
+_LETTERS: Final = string.ascii_letters + string.digits
 
 
 def fingerprint(receipt: Receipt) -> str:

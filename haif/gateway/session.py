@@ -14,6 +14,7 @@ from math import isnan
 
 from haif.base import limits
 from haif.base.clock import WallTime
+from haif.base.conversation import Said
 from haif.base.errors import (
     Forbidden,
     HaifError,
@@ -25,6 +26,7 @@ from haif.base.errors import (
 from haif.base.hashing import digest
 from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
+from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
@@ -89,7 +91,9 @@ class Journey(Errand):
         """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
         if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
             raise Malformed("the worker did not begin with the tokens it was given", self.worker)
-        if chunk.text != self.text:
+        again = Said()
+        again.add(chunk.text, chunk.asides)
+        if (again.text, again.reasoning, again.calls) != (self.said.text, self.said.reasoning, self.said.calls):
             raise Malformed("two workers disagree about the text of the same tokens", self.worker)
         self._untold = False
 
@@ -102,7 +106,7 @@ class Journey(Errand):
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
             raise Malformed("a token id does not fit in 32 bits", self.worker)
         self._chunks += 1
-        self._bytes += len(chunk.text)
+        self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
         if (
             self._output.tokens > allowed
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
@@ -110,6 +114,7 @@ class Journey(Errand):
         ):
             raise Oversize("the worker sends more than was asked for", self.worker)
         self._check_scores(chunk)
+        check_asides(chunk.asides, self.ask.request, self.said, self.worker)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
@@ -134,6 +139,9 @@ class Journey(Errand):
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
             raise Malformed("the worker says one thing and signs another", self.worker)
+        check_said(self.said, self.ask.request, signed.finish_reason, self.worker)
+        if not 0 <= end.reasoning_tokens <= (signed.completion_tokens if self.ask.kind == "chat" else 0):
+            raise Malformed("the worker counts more reasoning than there is", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
         self.check_jail(signed)
@@ -159,9 +167,9 @@ class Journey(Errand):
         return self.ask.stream and self.tokens > 0
 
     @property
-    def text(self) -> str:
+    def said(self) -> Said:
         """The answer so far."""
-        return self._output.text
+        return self._output.said
 
     @property
     def tokens(self) -> int:

@@ -13,18 +13,12 @@ from msgspec import field
 
 from haif.base import codec
 from haif.base.codec import Message
+from haif.base.conversation import Aside, Said, Setting, Toolbox, Turn
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
 from haif.base.sampling import Sampling, Scores
 
 METHOD: Final = "inference.run"
-
-
-class Turn(Message, frozen=True):
-    """One message of a chat: role "system", "user" or "assistant", and its text."""
-
-    role: str
-    content: str
 
 
 class Request(Message, frozen=True):
@@ -35,7 +29,8 @@ class Request(Message, frozen=True):
     of each place are told beside the chosen one; nil for none at all. With `json_schema` the answer is JSON that fits
     it, or the beginning of such. What a worker computed for one `scope` it may use again for requests of the same
     gateway and scope, and for nobody else's: a gateway has one for each tenant. With `fit` an answer ends where the
-    context does; without, `tokens_max` that do not fit into it are refused.
+    context does; without, `tokens_max` that do not fit into it are refused. A chat may offer `tools`; `settings` are
+    told to the model's chat template.
     """
 
     nonce: Nonce
@@ -49,6 +44,8 @@ class Request(Message, frozen=True):
     json_schema: str | None = None
     scope: bytes = b""
     fit: bool = False
+    tools: Toolbox | None = None
+    settings: list[tuple[str, Setting]] = field(default_factory=list)
 
 
 class Run(Message, frozen=True):
@@ -66,6 +63,8 @@ class Run(Message, frozen=True):
 class Chunk(Message, frozen=True):
     """Tokens `first`, `first + 1`, … and the text they complete. Text never ends inside a UTF-8 character.
 
+    `asides` are what is said beside the text: reasoning, the name of a function that is called, its arguments.
+
     `scores`, one entry for each token where they were asked for: the token's own logprob, then the likeliest tokens'.
     No signature covers them; who has the model can compute them again.
     """
@@ -74,12 +73,14 @@ class Chunk(Message, frozen=True):
     tokens: list[int]
     text: str
     scores: list[Scores] = field(default_factory=list)
+    asides: list[Aside] = field(default_factory=list)
 
 
 class End(Message, frozen=True):
     """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`.
 
-    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, says the worker.
+    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, and `reasoning_tokens` of
+    the completion were reasoning, says the worker.
     """
 
     finish_reason: str
@@ -87,6 +88,7 @@ class End(Message, frozen=True):
     cached_tokens: int
     completion_tokens: int
     receipt: bytes
+    reasoning_tokens: int = 0
 
 
 class Answer(Message, frozen=True):
@@ -107,28 +109,23 @@ def run_correlation(job: JobId, attempt: int) -> str:
 
 
 class OutputHash:
-    """Digests of an answer as it grows: of the token ids and of the text. Worker and gateway each keep one."""
+    """Digests of an answer as it grows: of the token ids and of what is said. Worker and gateway each keep one."""
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._text: list[str] = []
+        self.said = Said()
 
     def add(self, chunk: Chunk) -> None:
         """Take in the next chunk. Raises `ValueError` if it does not follow the last."""
         if chunk.first != len(self._tokens):
             raise ValueError(f"chunk starts at token {chunk.first}, {len(self._tokens)} was due")
         self._tokens.extend(chunk.tokens)
-        self._text.append(chunk.text)
+        self.said.add(chunk.text, chunk.asides)
 
     @property
     def tokens(self) -> int:
         """How many tokens there are so far."""
         return len(self._tokens)
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self._text)
 
     def ids(self) -> list[int]:
         """The tokens so far."""
@@ -144,13 +141,20 @@ class OutputHash:
         return tokens_digest(self._tokens)
 
     def text_digest(self) -> Digest:
-        """Over the UTF-8 of the whole text."""
-        return digest("haif v1 output text", self.text.encode())
+        """`said_digest` of the whole answer."""
+        return said_digest(self.said.text, self.said.reasoning, self.said.calls)
 
 
 def tokens_digest(tokens: Iterable[int]) -> Digest:
     """How a receipt names tokens: over their ids, each as four little-endian bytes."""
     return digest("haif v1 output tokens", b"".join(token.to_bytes(4, "little") for token in tokens))
+
+
+def said_digest(text: str, reasoning: str = "", calls: Sequence[tuple[str, str]] = ()) -> Digest:
+    """Over the UTF-8 of an answer's text; where it has reasoning or calls (name, arguments), over all of its parts."""
+    if not reasoning and not calls:
+        return digest("haif v1 output text", text.encode())
+    return digest("haif v1 output parts", codec.encode_any([text, reasoning, [list(call) for call in calls]]))
 
 
 def encode_request(request: Request) -> bytes:

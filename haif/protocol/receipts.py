@@ -7,15 +7,15 @@ itself prove that the model was run honestly: that takes recomputation (audits).
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Malformed
-from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.embeddings import vectors_digest
+from haif.protocol.inference import said_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import check_seed
@@ -109,13 +109,15 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
 
 
 def check_bundle(
-    fields: Mapping[str, object], text: str | None = None, vectors: list[bytes] | None = None
-) -> CheckedBundle:
+    fields: Mapping[str, object], text: str | None = None, reasoning: str = "", calls: Sequence[tuple[str, str]] = (),
+    *, vectors: list[bytes] | None = None,
+) -> CheckedBundle:  # fmt: skip
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
-    `text` or `vectors`, when given, are the answer as the tenant has it; the receipt must name it. Raises `Malformed`,
-    `Oversize`, `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge:
-    anyone can make keys.
+    `text`, when given, is the answer as the tenant has it, with its reasoning and its calls (name, arguments), where it
+    has any; it must be the one the receipt names, and so must `vectors`. Raises `Malformed`, `Oversize`,
+    `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge: anyone can
+    make keys.
     """
     if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
@@ -138,7 +140,7 @@ def check_bundle(
         raise BadSignature("the countersignature is under another receipt", hand.signer)
     if bundle(receipt, reservation, hand.evidence) != labels:
         raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
-    if text is not None and digest("haif v1 output text", text.encode()) != said.output_text:
+    if text is not None and said_digest(text, reasoning, calls) != said.output_text:
         raise BadSignature("the receipt is for another answer than this text", receipt.signer)
     if vectors is not None and vectors_digest(vectors) != said.output_vectors:
         raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)

@@ -247,7 +247,7 @@ class Worker:
         async with self._engine.generate(generate(ticket)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    chunk = Chunk(event.first, event.tokens, event.text, event.scores)
+                    chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
                     output.add(chunk)
                     yield Answer(chunk=chunk)
                 else:
@@ -291,7 +291,9 @@ class Worker:
             engine=about.engine, exact=about.exact, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._record(done, output.tokens - len(ticket.resumed), span)
-        return End(done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt)
+        return End(
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
+        )
 
     def _record(self, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -315,7 +317,7 @@ def generate(ticket: Ticket) -> Generate:
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
-        chat=None if request.chat is None else [(turn.role, turn.content) for turn in request.chat],
+        chat=request.chat,
         text=request.text,
         suffix=request.suffix,
         tokens_max=request.tokens_max,
@@ -327,4 +329,6 @@ def generate(ticket: Ticket) -> Generate:
         seed=terms.seed,
         resumed=ticket.resumed,
         fit=request.fit,
+        tools=request.tools,
+        settings=request.settings,
     )

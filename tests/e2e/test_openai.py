@@ -215,7 +215,7 @@ def test_over_quota_is_a_rate_limit_error_with_retry_after(mesh: Mesh, model: st
     ("option", "param"),
     [
         ({"n": 9}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),  # the demo's template knows none
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"extra_body": {"suffix": "x"}}, "suffix"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import blake3
 
+from haif.base.conversation import Turn
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
 from haif.engine.embed import Embed, Embedded, Vectors
@@ -83,12 +84,15 @@ def request(
     json_schema=None,
     resumed=(),
     draft=(),
+    tools=None,
+    settings=(),
     **options,
 ) -> Generate:
     return Generate(
-        JobId(bytes(16)), chat, None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
+        JobId(bytes(16)), chat and [turn if isinstance(turn, Turn) else Turn(*turn) for turn in chat],
+        None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
-        resumed=list(resumed), draft=list(draft),
+        resumed=list(resumed), draft=list(draft), tools=tools, settings=list(settings),
     )  # fmt: skip
 
 

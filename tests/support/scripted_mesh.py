@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from haif.base.conversation import Aside, merged
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
 from haif.base.ids import JobId, ModelDigest
 from haif.base.tasks import Task
@@ -40,14 +41,14 @@ class Hang:
     """The worker says nothing more."""
 
 
-Step = str | Hang | HaifError | Answer
+Step = str | Hang | HaifError | Answer | list[Aside]
 
 
 @dataclass
 class Attempt:
-    """What the worker does: texts (one token each), then the end, unless something else is written down.
+    """What the worker does: texts and asides (one token each), then the end, unless something else is written down.
 
-    A later attempt goes on after the texts that came, having told them again.
+    A later attempt goes on after what came, having told it again.
     """
 
     steps: list[Step] = field(default_factory=lambda: ["Hello", " world"])
@@ -79,7 +80,7 @@ class ScriptedMesh:
     finalised: list[Verified[Receipt]] = field(default_factory=list)
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
-    spoken: list[str] = field(default_factory=list)  # the text of each token of the answer
+    spoken: dict[JobId, list[tuple[str, list[Aside]]]] = field(default_factory=dict)  # token by token
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,7 +92,6 @@ class ScriptedMesh:
         if not known[journey.order.model].workers:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
-        self.spoken.clear()
         self.seeds.append(journey.submission(1.0).tenant_seed)
         self.jobs_of[journey.job] = journey.choice if isinstance(journey, Journey) else 0
         self.demands.append(journey.submission(1.0).sandbox_min)
@@ -147,9 +147,11 @@ class ScriptedMesh:
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
         output = OutputHash()
-        del self.spoken[len(ticket.resumed) :]
+        spoken = self.spoken.setdefault(ticket.reservation.payload.job, [])
+        del spoken[len(ticket.resumed) :]
         if ticket.resumed:
-            given = Chunk(0, list(ticket.resumed), "".join(self.spoken))
+            asides = merged([aside for _, asides in spoken for aside in asides])
+            given = Chunk(0, list(ticket.resumed), "".join(text for text, _ in spoken), [], asides)
             output.add(given)
             yield Answer(chunk=attempt.retold(given))
         for step in attempt.steps:
@@ -160,9 +162,10 @@ class ScriptedMesh:
             elif isinstance(step, Answer):
                 yield step
             else:
-                chunk = Chunk(output.tokens, [output.tokens + 7], step)
+                text, asides = (step, []) if isinstance(step, str) else ("", step)
+                chunk = Chunk(output.tokens, [output.tokens + 7], text, [], asides)
                 output.add(chunk)
-                self.spoken.append(step)
+                spoken.append((text, asides))
                 yield Answer(chunk=chunk)
         end = attempt.end(self._end(ticket, attempt, output))
         if end is not None:

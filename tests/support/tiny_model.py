@@ -29,19 +29,20 @@ def build_tiny_model(
     template: str | None = TEMPLATE,
     end_bias: float = 0.0,
     pooling: int | None = None,
+    more_controls: tuple[str, ...] = (),
 ) -> Path:
     """Write a random llama model to `path`.
 
     `quantisation` is a type of `gguf.GGMLQuantizationType` ("F32", "F16", "Q8_0", "Q4_0"). `end_bias` scales the output
     row of the end-of-text token, so that answers end sooner (positive) or never (0 makes its logit 0). `pooling`: a
-    number of `gguf.PoolingType`, for a model that makes vectors.
+    number of `gguf.PoolingType`, for a model that makes vectors. `more_controls`: texts of further control tokens.
     """
     kind = gguf.GGMLQuantizationType[quantisation]
     writer = gguf.GGUFWriter(str(path), "llama")
     _header(writer, layers, width, heads, feed_forward, vocabulary, context)
     if pooling is not None:
         writer.add_pooling_type(gguf.PoolingType(pooling))
-    write_vocabulary(writer, vocabulary, template)
+    write_vocabulary(writer, vocabulary, template, more_controls)
     random = np.random.default_rng(seed)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
@@ -99,11 +100,13 @@ def _header(
     writer.add_vocab_size(vocabulary)
 
 
-def write_vocabulary(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
+def write_vocabulary(
+    writer: gguf.GGUFWriter, size: int, template: str | None, more_controls: tuple[str, ...] = ()
+) -> None:
     kinds = gguf.TokenType
     tokens: list[tuple[str, kinds]] = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
     tokens += [(f"<0x{byte:02X}>", kinds.BYTE) for byte in range(256)]
-    tokens += [(text, kinds.CONTROL) for text in CONTROLS]
+    tokens += [(text, kinds.CONTROL) for text in (*CONTROLS, *more_controls)]
     tokens += [(chr(code), kinds.NORMAL) for code in range(33, 127)]
     tokens += [(f"▁{word}", kinds.NORMAL) for word in ("", *_WORDS)]
     tokens += [(f"▁w{number}", kinds.NORMAL) for number in range(size - len(tokens))]

@@ -14,7 +14,9 @@ from tests.support.engines import LIAR, engine, read, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is for Linux")
 
-ANSWER = "say(Report(step=Step([Output(0, [1], 'x', End('length', 1, 1, 0, 0, 0, 0))], [], 1, 0, 0, 1)))"
+ANSWER = (
+    "say(Report(step=Step([Output(0, [1], 'x', End('length', 1, 1, 0, 0, 0, 0), [], [b'r' * 32])], [], 1, 0, 0, 1)))"
+)
 SPIN = "any(None for _ in iter(int, 1))"
 
 

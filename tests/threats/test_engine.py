@@ -72,7 +72,7 @@ ESCAPES = [
 def test_a_chat_template_cannot_leave_its_sandbox(source):
     """Refused, or empty where Jinja makes an unsafe attribute undefined; never the object."""
     try:
-        rendered = ChatTemplate(source, bos="", eos="").render([("user", "hi")])
+        rendered = ChatTemplate(source, bos="", eos="").render([{"role": "user", "content": "hi"}])
     except Unsupported:
         return
     assert "class" not in rendered

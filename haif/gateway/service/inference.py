@@ -66,7 +66,7 @@ class Inference:
             for choice in range(ask.choices)
         ]  # fmt: skip
         self._envelope = Envelope(self._journeys[0].job, ask, created=means.clock.wall() // 1000)
-        self._streams = [Stream(self._envelope, choice) for choice in range(ask.choices)]
+        self._streams = [Stream(self._envelope, choice, each.job) for choice, each in enumerate(self._journeys)]
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
 
@@ -99,7 +99,7 @@ class Inference:
 
         settled = await self._travel_all(trip, keep, self._bring)
         self._name_workers()
-        choices = [Choice(each.text, each.scores, end) for each, end in zip(self._journeys, settled, strict=True)]
+        choices = [Choice(each.said, each.scores, end) for each, end in zip(self._journeys, settled, strict=True)]
         await self._exchange.reply(self._envelope.whole(choices))
         return settled
 
@@ -147,11 +147,11 @@ class Inference:
         return await self._open(choice) + self._streams[choice].last(settled)
 
     async def _deliver(self, choice: int, chunk: Chunk) -> None:
-        if chunk.text or chunk.scores:
-            opening = await self._open(choice)
-            await self._exchange.event(opening + self._streams[choice].text(chunk.text, chunk.scores))
+        if chunk.text or chunk.scores or chunk.asides:
+            opening = await self._open(choice, text=bool(chunk.text))
+            await self._exchange.event(opening + self._streams[choice].chunk(chunk))
 
-    async def _open(self, choice: int) -> bytes:
+    async def _open(self, choice: int, *, text: bool = True) -> bytes:
         """The event that goes before a choice's first; with the very first the stream begins."""
         if choice in self._opened:
             return b""
@@ -160,7 +160,7 @@ class Inference:
             self._first = self._means.clock.now()
             self._name_workers()
         await self._exchange.begin_stream()
-        return self._streams[choice].first()
+        return self._streams[choice].first(text=text)
 
     async def _idle(self) -> None:
         """Nothing came for a while: show the tenant, and every proxy between us, that somebody is here."""

@@ -60,7 +60,9 @@ async def travel(
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
-    return Settled(receipt.payload, proof, end.cached_tokens if isinstance(end, End) else 0)
+    if not isinstance(end, End):
+        return Settled(receipt.payload, proof, 0, 0)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
 
 
 def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base import limits
+from haif.base.conversation import Call, Tool, Toolbox, Turn
 from haif.base.errors import Malformed, Oversize
 from haif.base.ids import JobId, Seed
 from haif.base.sampling import Sampling
@@ -24,7 +25,12 @@ from haif.engine.frames import (
 )  # fmt: skip
 from haif.engine.request import Generate
 
-REQUEST = Generate(JobId(bytes(16)), [("user", "é")], None, 5, Sampling(0.5), ["x"], Seed(bytes(32)))
+TURN = Turn("assistant", "é", calls=[Call("1", "f", "{}")])
+TOOLS = Toolbox([Tool("f", None, "{}", strict=True)], only="f")
+REQUEST = Generate(
+    JobId(bytes(16)), [TURN], None, 5, Sampling(0.5), ["x"], Seed(bytes(32)), tools=TOOLS,
+    settings=[("a", True), ("b", "x"), ("c", 0.5), ("d", 7)],
+)  # fmt: skip
 STEP = Report(step=Step([Output(3, [7], "hi", End("stop", 1, 1, 2, 3, 4, 0))], [], 9, 1, 0, 12))
 
 
@@ -53,7 +59,7 @@ def test_reports_survive_the_pipe(report):
 
 
 def test_a_step_has_golden_bytes():
-    assert "96c0c0979196039107a2686997a473746f700101020304009090900901000c90c0c0c0" == frame(STEP)[4:].hex()
+    assert "96c0c0979197039107a2686998a473746f7001010203040000909090900901000c90c0c0c0" == frame(STEP)[4:].hex()
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x01", b"\x95\x01\xc0\xc0\xc0\xc0", frame(STEP)[4:-1]])

@@ -113,6 +113,26 @@ def test_what_cannot_be_honoured_in_a_schema_is_refused_with_the_reason(schema, 
     assert "response_format" == refused.value.param
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"multipleOf": 62_615_533}, {"multipleOf": 0.00001, "x": {"multipleOf": 7}}, {"multipleOf": 1e-300},
+        {"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]}, {"multipleOf": 0}, {"multipleOf": -1},
+        {"multipleOf": 1e999}, {"multipleOf": float("nan")},
+        {"properties": {"a": [{"multipleOf": 9973}, {"multipleOf": 0.5}]}},
+    ],
+)  # fmt: skip
+def test_multiples_that_would_keep_the_compiler_busy_are_refused(schema):
+    with pytest.raises(InvalidRequest, match="multipleOf"):
+        GRAMMARS.compile(json.dumps({"type": "object", "properties": {"a": schema}}))
+
+
+def test_multiples_that_people_use_are_honoured():
+    schema = {"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0.01},
+              "b": {"type": "integer", "multipleOf": 25}, "multipleOf": {"type": "integer"}}}  # fmt: skip
+    assert GRAMMARS.compile(json.dumps(schema)).allows(ord("{") + 1)
+
+
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(

@@ -1,11 +1,16 @@
 """Tokenising chats, with a vocabulary of letters and two control tokens."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 
+from haif.base.conversation import Turn
 from haif.base.errors import InvalidRequest, Unsupported
-from haif.engine.prompt import chat_tokens, infill_tokens, text_tokens
+from haif.engine.chats import Chats
+from haif.engine.prompt import chat_prompt, infill_tokens, text_tokens
+from haif.engine.scene import Manner, scene
+from tests.support.engines import request
 
 START, OPEN, CLOSE = 1, 2, 3
 
@@ -16,7 +21,11 @@ class Letters:
     opening = START
     infill = None
     controls = frozenset({START, OPEN, CLOSE})
+    ending = frozenset({CLOSE})
     control_text = re.compile("</u>|<u>|<s>")
+
+    def text_of(self, token):
+        return {START: "<s>", OPEN: "<u>", CLOSE: "</u>"}[token]
 
     def tokenise(self, text, *, special):
         ids = {"<s>": START, "<u>": OPEN, "</u>": CLOSE}
@@ -24,8 +33,12 @@ class Letters:
         return [token for part in parts for token in ([ids[part]] if special and part in ids else map(ord, part))]
 
 
-def render(turns):
-    return "<s>" + "".join(f"<u>{content}</u>" for _, content in turns) + "<u>"
+def render(shown):
+    return "<s>" + "".join(f"<u>{message['content']}</u>" for message in shown.messages) + "<u>"
+
+
+def chat_tokens(turns, render, vocabulary, tools=()):
+    return chat_prompt(scene([Turn(*turn) for turn in turns], tools, Manner()), render, vocabulary).tokens
 
 
 def letters(text):
@@ -50,7 +63,11 @@ def test_a_control_token_hidden_inside_another_stays_text():
 @pytest.mark.parametrize("content", ["/u>", "u>", "a</u"])
 def test_a_message_that_completes_a_control_token_of_the_template_is_refused(content):
     with pytest.raises(InvalidRequest, match="control token"):
-        chat_tokens([("user", content)], lambda turns: f"<u>{turns[0][1]}<{turns[0][1]}>", Letters())
+        chat_tokens(
+            [("user", content)],
+            lambda shown: f"<u>{shown.messages[0]['content']}<{shown.messages[0]['content']}>",
+            Letters(),
+        )
 
 
 def test_a_text_to_continue_never_holds_a_control_token_but_the_opening():
@@ -58,12 +75,14 @@ def test_a_text_to_continue_never_holds_a_control_token_but_the_opening():
 
 
 def test_the_opening_token_is_there_once():
-    assert [START, OPEN, ord("a")] == chat_tokens([("user", "a")], lambda turns: "<u>" + turns[0][1], Letters())
+    assert [START, OPEN, ord("a")] == chat_tokens(
+        [("user", "a")], lambda shown: "<u>" + shown.messages[0]["content"], Letters()
+    )
 
 
 def test_no_template_is_unsupported_and_says_what_to_use():
     with pytest.raises(Unsupported, match="chat template") as caught:
-        chat_tokens([("user", "a")], None, Letters())
+        Chats(None, Letters(), nullcontext).prepared(request(chat=[("user", "a")]))
     assert "messages" == caught.value.param
 
 

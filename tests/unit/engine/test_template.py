@@ -3,7 +3,7 @@ import pytest
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.engine.template import ChatTemplate
 
-TURNS = [("system", "Be brief."), ("user", "Hi")]
+TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
 def template(source):
@@ -51,3 +51,24 @@ def test_a_template_that_fails_is_unsupported(source):
 def test_a_rendering_that_grows_too_long_is_refused():
     with pytest.raises(InvalidRequest, match="too long"):
         template("{% for i in range(99999) %}{{ 'twelve bytes' }}{% endfor %}").render(TURNS)
+
+
+def test_settings_are_the_variables_that_a_template_names_and_nobody_else_gives():
+    source = (
+        "{% set ns = namespace(a=1) %}{% for m in messages if m.role %}{{ m.content }}{% endfor %}{{ tools }}"
+        "{% if enable_thinking is defined and enable_thinking %}{{ range(budget) | list }}{% endif %}"
+        "{% if not messages %}{{ raise_exception(reasoning_effort) }}{% endif %}"
+    )
+    assert {"enable_thinking", "budget", "reasoning_effort"} == template(source).settings
+    assert "[0, 1]" in template(source).render(TURNS, settings={"enable_thinking": True, "budget": 2})
+
+
+def test_json_is_written_as_published_templates_ask_for_it():
+    source = (
+        "{{ tools | tojson(ensure_ascii=False) }}|{{ tools | tojson(separators=(',', ':'), sort_keys=true) }}|"
+        "{{ tools | tojson(indent=1) }}"
+    )
+    plain, tight, indented = template(source).render(TURNS, [{"b": "é", "a": 1}]).split("|")
+    assert plain == '[{"b": "é", "a": 1}]'
+    assert tight == '[{"a":1,"b":"é"}]'
+    assert indented == '[\n {\n  "b": "é",\n  "a": 1\n }\n]'

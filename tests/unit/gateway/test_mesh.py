@@ -203,7 +203,7 @@ class Net:
             pass
 
         settled = await travel(self.journey, self.mesh, trip(), self.telemetry, deliver or keep, entropy)
-        return self.journey.text, settled.proof
+        return self.journey.said.text, settled.proof
 
     def heard(self, kind: type) -> list:
         return [body for body in self.peers.heard if isinstance(body, kind)]

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base import limits
+from haif.base.conversation import Turn
 from haif.base.errors import HaifError, InvalidRequest, Reason, Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling, check_sampling
 from haif.gateway.errors import Rejected, problem_of
 from haif.gateway.openai import Ask, parse_chat, parse_completion
-from haif.protocol.inference import Request, Turn
+from haif.protocol.inference import Request
 
 NONCE = Nonce(b"n" * 16)
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -165,10 +167,9 @@ def test_hints_are_ignored_and_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]), ("tool_choice", "required"), ("functions", [{}]),
-        ("reasoning_effort", "low"),
+        ("functions", [{}]),
         ("audio", {"voice": "x"}),
-        ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"), ("reasoning_effort", "high"),
+        ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"),
         ("verbosity", "low"), ("prediction", {}), ("web_search_options", {}), ("wibble", 1), ("wibble", None),
         ("prompt", "x"), ("echo", True), ("suffix", "x"),
     ],
@@ -216,14 +217,22 @@ def test_a_wrong_value_is_a_400_that_names_it(name: str, value: Any, code: str) 
 @pytest.mark.parametrize(
     ("message", "param", "code"),
     [
-        ({"role": "tool", "content": "x"}, "messages[0].role", "unsupported_parameter"),
+        ({"role": "tool", "content": "x"}, "messages[0].tool_call_id", "invalid_value"),
+        ({"role": "tool", "content": "x", "tool_call_id": "c"}, "messages[0].tool_call_id", "invalid_value"),
+        ({"role": "function", "content": "x"}, "messages[0].role", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "tool_call_id": "c"}, "messages[0].tool_call_id", "invalid_value"),
         ({"role": "wizard", "content": "x"}, "messages[0].role", "unsupported_parameter"),
         ({"role": 5, "content": "x"}, "messages[0].role", "invalid_type"),
         ({"role": "user"}, "messages[0].content", "missing_required_parameter"),
         ({"content": "x"}, "messages[0].role", "missing_required_parameter"),
         ({"role": "user", "content": None}, "messages[0].content", "invalid_type"),
-        ({"role": "user", "content": "x", "name": "bob"}, "messages[0].name", "unsupported_parameter"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "name": "b b"}, "messages[0].name", "invalid_value"),
+        ({"role": "user", "content": "x", "tool_calls": [CALL]}, "messages[0].tool_calls", "invalid_value"),
+        ({"role": "assistant", "content": None}, "messages[0].content", "invalid_type"),
+        (
+            {"role": "assistant", "content": "x", "tool_calls": [{}]},
+            "messages[0].tool_calls[0].id", "missing_required_parameter",
+        ),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0].type", "unsupported_content"),
         ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content[0].text", "missing_required_parameter"),
         ("hi", "messages[0]", "invalid_type"),

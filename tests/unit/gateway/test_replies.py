@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from haif.base.conversation import Aside, Said, Turn
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId
 from haif.base.sampling import Likelihood, Sampling
 from haif.gateway.openai import Ask
 from haif.gateway.replies import DONE, Choice, Envelope, Settled, Stream, base64url, done, seconds_text
-from haif.protocol.inference import Request, Turn
+from haif.protocol.inference import Request
 from haif.protocol.receipts import Receipt
 
 REQUEST = Request(Nonce(b"n" * 16), [Turn("user", "hi")], None, 5, Sampling(), [])
@@ -20,6 +21,14 @@ RECEIPT = Receipt(
     Digest(b"o" * 32), Digest(b"t" * 32), "build", "none", 1, 2,
 )  # fmt: skip
 SETTLED = Settled(RECEIPT, {"job": "j"}, 2)
+
+
+def said(text: str, *asides: Aside) -> Said:
+    spoken = Said()
+    spoken.add(text, asides)
+    return spoken
+
+
 ID = "chatcmpl-" + "6a" * 16
 
 
@@ -58,13 +67,14 @@ def test_with_usage_every_event_has_it_null_and_one_more_has_it_full() -> None:
     assert [event["usage"] for event in others] == [None, None, None]
     assert last["usage"] == {
         "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
     assert last["choices"] == []
 
 
 @pytest.mark.parametrize("kind", ["chat", "text"])
 def test_a_whole_answer_says_the_same_as_its_stream(kind: str) -> None:
-    body = json.loads(envelope(kind).whole([Choice("hello", [], SETTLED)]))
+    body = json.loads(envelope(kind).whole([Choice(said("hello"), [], SETTLED)]))
     choice = body["choices"][0]
     assert (choice["message"]["content"] if kind == "chat" else choice["text"]) == "hello"
     assert (choice["finish_reason"], choice["logprobs"], body["haif"]) == ("stop", None, {"job": "j"})
@@ -101,7 +111,7 @@ SCORES = [[A, A, B], [B, A, B], [END, END, A]]
 
 def test_several_choices_have_their_own_index_and_receipt_and_one_sum() -> None:
     other = structs.replace(RECEIPT, completion_tokens=4, finish_reason="length")
-    both = [Choice("a", [], SETTLED), Choice("b", [], Settled(other, {"job": "k"}, 1))]
+    both = [Choice(said("a"), [], SETTLED), Choice(said("b"), [], Settled(other, {"job": "k"}, 1))]
     body = json.loads(envelope().whole(both))
     assert [(each["index"], each["message"]["content"], each["haif"]) for each in body["choices"]] == [
         (0, "a", {"job": "j"}), (1, "b", {"job": "k"}),
@@ -109,12 +119,13 @@ def test_several_choices_have_their_own_index_and_receipt_and_one_sum() -> None:
     assert "haif" not in body
     assert body["usage"] == {
         "prompt_tokens": 6, "completion_tokens": 6, "total_tokens": 12, "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
     assert json.loads(Stream(envelope(), 1).text("b")[6:])["choices"][0]["index"] == 1
 
 
 def test_logprobs_of_a_chat_are_as_openai_shows_them() -> None:
-    choice = json.loads(envelope(logprobs=2).whole([Choice("éb", SCORES, SETTLED)]))["choices"][0]
+    choice = json.loads(envelope(logprobs=2).whole([Choice(said("éb"), SCORES, SETTLED)]))["choices"][0]
     e, b = (
         {"token": "é", "logprob": -0.5, "bytes": [0xC3, 0xA9]},
         {"token": "b", "logprob": -1.5, "bytes": [0x62]},
@@ -126,7 +137,7 @@ def test_logprobs_of_a_chat_are_as_openai_shows_them() -> None:
 
 def test_logprobs_of_a_completion_are_as_openai_shows_them_and_its_stream_says_the_same() -> None:
     whole = envelope("text", logprobs=2)
-    choice = json.loads(whole.whole([Choice("éb", SCORES, SETTLED)]))["choices"][0]
+    choice = json.loads(whole.whole([Choice(said("éb"), SCORES, SETTLED)]))["choices"][0]
     assert choice["logprobs"] == {
         "tokens": ["é", "b"], "token_logprobs": [-0.5, -1.5],
         "top_logprobs": [{"é": -0.5, "b": -1.5}, {"é": -0.5, "b": -1.5}], "text_offset": [0, 1],
@@ -139,12 +150,12 @@ def test_logprobs_of_a_completion_are_as_openai_shows_them_and_its_stream_says_t
 
 def test_a_probability_of_zero_is_a_number_json_has() -> None:
     scores = [[Likelihood(1, float("-inf"), b"x")]]
-    body = json.loads(envelope(logprobs=0).whole([Choice("x", scores, SETTLED)]))
+    body = json.loads(envelope(logprobs=0).whole([Choice(said("x"), scores, SETTLED)]))
     assert body["choices"][0]["logprobs"]["content"][0]["logprob"] == -9999.0
 
 
 def test_an_echoed_prompt_comes_before_the_answer() -> None:
     echoing = envelope("text", echo="Once ")
-    assert json.loads(echoing.whole([Choice("upon", [], SETTLED)]))["choices"][0]["text"] == "Once upon"
+    assert json.loads(echoing.whole([Choice(said("upon"), [], SETTLED)]))["choices"][0]["text"] == "Once upon"
     assert json.loads(Stream(echoing).first()[6:])["choices"][0]["text"] == "Once "
     assert Stream(envelope("text")).first() == b""

@@ -7,6 +7,7 @@ import pytest
 
 from haif.base import codec
 from haif.base.clock import WallTime
+from haif.base.conversation import Turn
 from haif.base.errors import (
     BadSignature,
     Expired,
@@ -23,7 +24,7 @@ from haif.base.sampling import Sampling
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
 from haif.protocol.embeddings import EmbedRequest, embed_digest
-from haif.protocol.inference import Request, Run, Turn, request_digest
+from haif.protocol.inference import Request, Run, request_digest
 from haif.protocol.jobs import Reservation
 from haif.worker.ticket import Redeemed, check_embed_ticket, check_ticket
 
