@@ -43,7 +43,7 @@ soak-engine: setup ## ten thousand short requests of every kind through an engin
 	@$(PY) -m benchmarks.engine_soak
 
 bench-peers: setup ## HAIF's engine beside llama.cpp's own programs, which are built first (ten minutes, once)
-	@$(PY) -m benchmarks.run engines
+	@$(PY) -m benchmarks.run engines invariance
 
 bench: setup ## the figures of the README, measured here; prints the table
 	@$(PY) -m benchmarks.run

@@ -143,13 +143,17 @@ async def contenders(shape: Shape, folder: Path, *, names: tuple[str, ...]) -> A
 
 
 async def _start(name: str, shape: Shape, folder: Path, stack: AsyncExitStack, below: ExitStack) -> Contender:
-    if name.startswith("engine"):
+    kind, _, profile = name.partition(" ")
+    if kind == "engine":
         before = set(psutil.Process().children())
-        running = await stack.enter_async_context(engine(shape, name.partition(" ")[2]))
+        running = await stack.enter_async_context(engine(shape, profile))
         (child,) = set(psutil.Process().children()) - before
         return OfEngine(name, running, child.pid)
-    if name == "mesh":
-        more = {"HAIF_WORKER_SLOTS": str(shape.slots), "HAIF_WORKER_CONTEXT_TOKENS": str(shape.context_tokens)}
+    if kind == "mesh":
+        more = {
+            "HAIF_WORKER_SLOTS": str(shape.slots), "HAIF_WORKER_CONTEXT_TOKENS": str(shape.context_tokens),
+            "HAIF_WORKER_PROFILE": profile,
+        }  # fmt: skip
         mesh = Mesh(folder, shape.model, shape.threads, environment=more)
         below.callback(mesh.stop)
         return OfHttp(name, mesh.address, mesh.process.pid, {"model": mesh.card["model"]}, fresh={}, key=mesh.key)

@@ -33,8 +33,8 @@ import numpy as np
 
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
-from haif.engine.core import Span
 from haif.engine.llama import climb, set_log
+from haif.engine.passes import Span
 from haif.engine.request import Finished, Generate
 from haif.engine.sampler import Sampler
 from haif.engine.service import Engine, EngineSettings

@@ -39,7 +39,7 @@ RUNNING = 8  # streams that a long prompt meets
 SETTLED = 8  # tokens each of them has before it arrives
 SERIAL = "llama_cpp.server"
 REFERENCE = "llama-server"
-NAMES = ("engine exact", "mesh", REFERENCE, SERIAL)
+NAMES = ("engine exact", "engine fast", "mesh fast", REFERENCE, SERIAL)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ ALL = (
     "mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "failover",
     "nat",
 )  # fmt: skip
-LONG = ("engines",)  # builds llama.cpp's own programs first, and is run when named
+LONG = ("engines", "invariance")  # these build llama.cpp's own programs first, and are run when named
+RENAMED = {"invariance": "batch_invariance"}  # in benchmarks/results/
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
             return done.returncode
         if options.write:
             head = f"# {name}\n\n`python -m benchmarks.{name}` on {before}.\n\n"
-            (RESULTS / f"{name}.md").write_text(head + done.stdout.strip() + "\n")
+            (RESULTS / f"{RENAMED.get(name, name)}.md").write_text(head + done.stdout.strip() + "\n")
     return 0
 
 

@@ -117,6 +117,10 @@ class WorkerSettings(Common):
     profile: str = _setting(
         "exact", "exact: same bits in any batch, on any machine; exact-native: on such machines; fast: bits may vary"
     )
+    kv_tokens: int = _setting(
+        0,
+        "tokens in the KV cache of the profile fast; 0: for all slots at their longest; with less, answers may wait",
+    )
     sandbox_min: str = _setting("reduced", "reduced or full: serve only in a jail of this level (`--probe` shows it)")
     insecure_no_sandbox: bool = _setting(
         False, "serve even where no jail can be built around the engine: code in a model is then code as this user"

@@ -35,6 +35,7 @@ FLAGS = (
     "-DLLAMA_BUILD_EXAMPLES=OFF",
 )  # fmt: skip
 POLITE = ("nice", "-n", "10")
+_TRIES = 5  # llama-batched-bench on a busy machine may end before it printed its last lines
 _SECONDS = -3  # the column of llama-batched-bench's table
 READY_SECONDS = 600.0  # until a server that reads a large model on a busy machine answers
 
@@ -91,15 +92,16 @@ def python_server(model: Path, *, context_tokens: int, threads: int) -> Iterator
 
 def batched_bench(model: Path, *, prompt: int, tokens: int, streams: int, context_tokens: int, threads: int) -> float:
     """Seconds for the prompts and the tokens of so many streams, loading not counted."""
-    done = subprocess.run(
-        [
-            str(programs() / "llama-batched-bench"), "-m", str(model), "-c", str(streams * context_tokens),
-            "-npp", str(prompt), "-ntg", str(tokens), "-npl", str(streams), "-t", str(threads), "-tb", str(threads),
-        ],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    row = [cell for cell in done.stdout.splitlines() if cell.startswith("|")][-1]
-    return float(row.split("|")[_SECONDS])
+    command = [
+        str(programs() / "llama-batched-bench"), "-m", str(model), "-c", str(streams * context_tokens),
+        "-npp", str(prompt), "-ntg", str(tokens), "-npl", str(streams), "-t", str(threads), "-tb", str(threads),
+    ]  # fmt: skip
+    for _ in range(_TRIES):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        cells = [line.split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+        if cells and (seconds := cells[-1][_SECONDS].strip()).replace(".", "").isdigit():
+            return float(seconds)
+    raise RuntimeError(f"llama-batched-bench printed no figures in {_TRIES} runs")
 
 
 def programs() -> Path:

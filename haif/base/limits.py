@@ -253,7 +253,8 @@ ENGINE_START_SECONDS: Final = 60.0  # loading a model may take this long
 ENGINE_CONTEXT_TOKENS_DEFAULT: Final = 4096  # per slot, for models trained for more: memory grows with it
 ENGINE_SLOTS_MAX: Final = 64  # sequences in one batch
 PREFILL_CHUNK_TOKENS: Final = 256  # prompt tokens of one step; fewer beside running streams (engine/pace.py)
-PREFILL_SLOWDOWN: Final = 1.75  # running streams' steps take so much longer while prompts are computed; 2 with jitter
+PREFILL_CHUNK_TOKENS_MIN: Final = 8  # beside running streams, too: a long prompt must not crawl
+PREFILL_SLOWDOWN: Final = 1.75  # beyond that, one prompt costs running streams at most so much more; 2 with jitter
 JSON_SCHEMA_BYTES_MAX: Final = 64 << 10  # of one request; the largest published tool schemas have about 20 KB
 SCHEMA_MULTIPLE_MAX: Final = 10_000  # least common multiple of `multipleOf`: 0.1 s of compiling; 100,000 take 2.4 s
 JSON_DEPTH_MAX: Final = 32  # nesting of a tool's schema and of a call's arguments
@@ -327,6 +328,10 @@ FINALISE_GRACE_MS: Final = 10_000  # an answer that came just in time may be rep
 REDEEM_MS: Final = 1000  # a ticket issued longer ago than this is part of the load its worker reports
 REASON_CHARS_MAX: Final = 40  # why an attempt or a job failed: a `Reason`, or a word such as "cancelled"
 HEARTBEAT_LOADS_MAX: Final = 64  # models one worker reports on
+PREFIX_TAGS_MAX: Final = 8  # beginnings of one request that are named when it is placed
+PREFIX_TAG_BYTES_MIN: Final = 256  # a shorter beginning is computed in no time anywhere
+HOT_PREFIXES_MAX: Final = 64  # beginnings one worker says it computed for a model; eight requests
+PREFIX_DEPTH: Final = 0.5  # a worker that has the whole beginning may be this much busier, in slots taken per slot
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 # --- gateway ----------------------------------------------------------------------------------------------------------

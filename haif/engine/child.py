@@ -26,7 +26,6 @@ from haif.engine.chats import Chats
 from haif.engine.core import Core, Voice
 from haif.engine.embedder import Embedder
 from haif.engine.frames import (
-    Batch,
     Failed,
     FrameReader,
     Load,
@@ -81,14 +80,20 @@ class Child:
     def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
-            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads
-        )
-        work = Embedder if self._llama.pooling else Core
-        self._core = work(self._llama, slots=load.slots, context_tokens=self._llama.context_tokens)
+            model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
+            kv_tokens=load.kv_tokens,
+        )  # fmt: skip
+        self._core = self._make_core(load)
         if isinstance(self._core, Embedder):
             self._exact = self._core.alike(wanted=load.profile != FAST)
         self._template = self._read_template()
         self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
+
+    def _make_core(self, load: Load) -> Core | Embedder:
+        made = self._llama
+        if made.pooling:
+            return Embedder(made, slots=load.slots, context_tokens=made.context_tokens)
+        return Core(made, slots=load.slots, context_tokens=made.context_tokens, cells=made.cells)
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()
@@ -132,8 +137,12 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                done = self._core.step(time.monotonic_ns)
-                self._pipe.send(Report(batch=done) if isinstance(done, Batch) else Report(step=done))
+                self._pipe.send(self._step())
+
+    def _step(self) -> Report:
+        if isinstance(self._core, Embedder):
+            return Report(batch=self._core.step(time.monotonic_ns))
+        return Report(step=self._core.step(time.monotonic_ns, time.process_time_ns))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:

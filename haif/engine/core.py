@@ -7,7 +7,7 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,43 +19,38 @@ from haif.base import limits
 from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.sampling import Likelihood, Scores
+from haif.engine.cache import Cache, Memory
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
 from haif.engine.noise import Desk
 from haif.engine.pace import Pace
+from haif.engine.passes import Span
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
-from haif.engine.schedule import Work, schedule
-from haif.engine.slots import Slot, choose
+from haif.engine.schedule import Work, schedule, victim
+from haif.engine.slots import Slot
 from haif.engine.speech import Speech
 from haif.engine.text import TextStream
 from haif.engine.witness import Witness
 
 Rows = npt.NDArray[np.float32]
-Span = tuple[int, int, Sequence[int], int]  # slot, position of the first token, tokens; logits of so many last are due
 
 
 _NOWHERE = Slot(-1)  # where an answer is that waits
-_NO_ROWS: Rows = np.empty((0, 0), np.float32)
 
 
-class Model(Protocol):
+class Model(Memory, Protocol):
     """What the core needs of a model."""
 
     @property
     def size(self) -> int:
         """How many tokens the vocabulary has."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether a batch of sequences costs each of them what the longest costs, so that prompts go by themselves."""
+
     def decode(self, spans: Sequence[Span]) -> Rows:
         """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
-
-    def forget(self, slot: int) -> None:
-        """Free the KV cells of a slot."""
-
-    def keep(self, slot: int, count: int) -> bool:
-        """Free all cells of a slot but the first `count`; False, and all are free, where that cannot be done."""
-
-    def copy(self, source: int, target: int) -> None:
-        """Fill a slot with the cells of another."""
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
@@ -136,6 +131,11 @@ class Answer:
         while self.draft and self.wanted < end:
             self.tokens.append(self.draft.popleft())
 
+    def draw_in(self) -> None:
+        """Take what is not sure off again: it is computed later, if at all."""
+        self.draft.extendleft(reversed(self.tokens[self.sure :]))
+        del self.tokens[self.sure :]
+
     def take(self, token: int) -> bool:
         """The token that was sampled is sure now. Whether another one stood there: then all behind it is void."""
         ahead = self.sure < self.wanted
@@ -163,16 +163,23 @@ class Answer:
 
 
 class Core:
-    """Up to `slots` answers at work and a bounded queue behind them."""
+    """Up to `slots` answers at work and a bounded queue behind them.
 
-    def __init__(self, model: Model, *, slots: int, context_tokens: int) -> None:
+    `cells`: how many KV cells all of them share, at least `context_tokens`; 0 where each slot has its own. When they
+    run out, the youngest answer of the scope with most at work is preempted: its cells are freed, and it comes back
+    when there is room, to compute again what it had and to go on with the next token. The oldest never is, so
+    every answer ends.
+    """
+
+    def __init__(self, model: Model, *, slots: int, context_tokens: int, cells: int = 0) -> None:
+        assert cells == 0 or cells >= context_tokens, "the longest answer must fit when it is alone"
         self._model = model
         self._context_tokens = context_tokens
         self._batch_tokens_max = batch_tokens_max(slots)
-        self._slots = [Slot(number) for number in range(slots)]
+        self._cache = Cache(model, slots, cells)
         self._desk = Desk()
+        self._blocked = -1  # how many slots had become free when the next answer had no room
         self._pace = Pace()
-        self._freed = 0
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
         self._retold: list[Output] = []
@@ -243,94 +250,108 @@ class Core:
         """Forget a request, wherever it is; its slot is free at once."""
         for answer in self._running:
             if answer.number == number:
-                self._release(answer)
+                self._cache.release(answer.slot, keep=True)
                 self._running.remove(answer)
                 return
         self._queue = deque(answer for answer in self._queue if answer.number != number)
+        self._blocked = -1
         self._retold = [output for output in self._retold if output.number != number]
 
-    def step(self, clock_ns: Callable[[], int]) -> Step:
-        """Compute one batch and say what came of it."""
+    def step(self, clock_ns: Callable[[], int], cost_ns: Callable[[], int] = lambda: 0) -> Step:
+        """Compute one batch and say what came of it. `cost_ns`: processor time; without it prompts never wait."""
         retold, self._retold = self._retold, []
-        began = clock_ns()
-        self._join(began)
-        streams = sum(answer.wanted - answer.computed == 1 for answer in self._running)
-        works = schedule(
-            self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=self._pace.room(streams)
-        )
-        works.sort(key=lambda work: self._running[work.place].slot.number)  # see `slots`
-        rows = self._model.decode([self._span(work) for work in works]) if works else _NO_ROWS
-        now = clock_ns()
-        if works:
-            self._pace.learn(streams, sum(work.length for work in works) - streams, now - began)
-        outputs, refused = self._collect(works, rows, now)
+        self._join(clock_ns())
+        works, preempted = self._plan()
+        outputs: list[Output] = []
+        refused: list[Refused] = []
+        for batch, beside in self._batches(works, self._streams()):
+            before = cost_ns()
+            rows = self._model.decode([_span(answer, work) for answer, work in batch])
+            self._pace.learn(beside, sum(work.length for _, work in batch) - beside, cost_ns() - before)
+            self._collect(batch, rows, clock_ns(), outputs, refused)
         return Step(
             outputs=outputs,
             refused=refused,
             batch_tokens=sum(work.length for work in works),
             running=len(self._running),
             queued=len(self._queue),
-            kv_tokens=sum(answer.computed for answer in self._running),
+            kv_tokens=self._cache.used,
+            preempted=preempted,
             retold=retold,
         )
 
+    def _batches(self, works: Sequence[Work], streams: int) -> Iterator[tuple[list[tuple[Answer, Work]], int]]:
+        """What to compute at once, by slot (see `slots`), and how many streams are in it: all, or prompts apart."""
+        pairs = [(self._running[work.place], work) for work in works]
+        batches = ((pairs[:streams], streams), (pairs[streams:], 0)) if self._model.apart else ((pairs, streams),)
+        for batch, beside in batches:
+            if batch:
+                yield sorted(batch, key=lambda pair: pair[0].slot.number), beside
+
     def _join(self, now_ns: int) -> None:
-        while self._queue and len(self._running) < len(self._slots):
-            answer = self._next()
+        while self._queue and self._cache.free and self._blocked != self._cache.freed:
+            place = self._next()
+            answer = self._queue[place]
+            due = sum(each.wanted - each.computed for each in self._running)
+            if self._running and not self._cache.holds(answer.scope, answer.tokens, due + 1):
+                self._blocked = self._cache.freed  # nobody overtakes it: a long prompt must not wait for ever
+                return
+            del self._queue[place]
             self._settle(answer)
-            answer.started_ns = now_ns
+            answer.started_ns = answer.started_ns or now_ns
             answer.look_ahead()
             self._running.append(answer)
 
-    def _next(self) -> Answer:
-        """Who has waited longest among those whose scope has the fewest answers running."""
+    def _next(self) -> int:
+        """Where in the queue it is: who has waited longest among those whose scope has the fewest answers running."""
         running = Counter(answer.scope for answer in self._running)
-        place = min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
-        answer = self._queue[place]
-        del self._queue[place]
-        return answer
+        return min(range(len(self._queue)), key=lambda place: running[self._queue[place].scope])
+
+    def _plan(self) -> tuple[list[Work], int]:
+        """The work of the next step, and how many answers had to be preempted for it."""
+        preempted = 0
+        while True:
+            streams = self._streams()
+            room = self._pace.room(streams, prompts=len(self._running) - streams)
+            works = schedule(self._running, batch_tokens_max=self._batch_tokens_max, prefill_tokens_max=room)
+            if self._cache.make_room(sum(work.length for work in works)):
+                return works, preempted
+            answer = victim(self._running)
+            self._cache.release(answer.slot, keep=False)
+            self._running.remove(answer)
+            answer.draw_in()
+            self._queue.appendleft(answer)
+            preempted += 1
+
+    def _streams(self) -> int:
+        """Answers that wait for nothing but their next token."""
+        return sum(answer.wanted - answer.computed == 1 for answer in self._running)
 
     def _settle(self, answer: Answer) -> None:
         """Give an answer a slot, with the cells of its prompt's beginning where some slot has them."""
-        target, source, length = choose(self._slots, answer.scope, answer.tokens)
-        if source is not target:
-            self._model.forget(target.number)
-            self._model.copy(source.number, target.number)
-        if not (length and self._model.keep(target.number, length)):
-            self._model.forget(target.number)
-            length = 0
-        answer.computed = target.computed = length
-        answer.cached = min(length, answer.prompt_tokens - 1)
-        answer.slot, target.busy = target, True
-        target.scope, target.tokens = answer.scope, answer.tokens
+        answer.slot, answer.computed = self._cache.take(answer.scope, answer.tokens)
+        if not answer.started_ns:
+            answer.cached = min(answer.computed, answer.prompt_tokens - 1)
 
-    def _span(self, work: Work) -> Span:
-        answer = self._running[work.place]
-        due = answer.due(work.start, work.length)
-        return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
-
-    def _collect(self, works: Sequence[Work], rows: Rows, now_ns: int) -> tuple[list[Output], list[Refused]]:
-        outputs: list[Output] = []
-        refused: list[Refused] = []
-        ended: list[Answer] = []
+    def _collect(
+        self, batch: Sequence[tuple[Answer, Work]], rows: Rows, now_ns: int, outputs: list[Output],
+        refused: list[Refused],
+    ) -> None:  # fmt: skip
+        """Take in what was computed; answers that ended leave."""
         row = 0
-        for place, start, length, _ in works:
-            answer = self._running[place]
-            due = answer.due(start, length)
-            answer.computed += length
-            answer.slot.computed = answer.computed
+        for answer, work in batch:
+            due = answer.due(work.start, work.length)
+            answer.computed += work.length
+            self._cache.computed(answer.slot, work.length)
             try:
-                over = self._advance(answer, rows[row : row + due], now_ns, outputs)
+                ended = self._advance(answer, rows[row : row + due], now_ns, outputs)
             except Refusal as refusal:  # nothing can follow that fits the schema
                 refused.append(refusal_of(answer.number, refusal))
-                over = True
-            if over:
-                ended.append(answer)
+                ended = True
             row += due
-        for answer in ended:
-            self._release(answer)
-            self._running.remove(answer)
-        return outputs, refused
+            if ended:
+                self._cache.release(answer.slot, keep=True)
+                self._running.remove(answer)
 
     def _advance(self, answer: Answer, rows: Rows, now_ns: int, outputs: list[Output]) -> bool:
         """Sample a token of each row, until the draft turns out wrong; whether the answer is over."""
@@ -348,8 +369,7 @@ class Core:
     def _take_back(self, answer: Answer) -> None:
         """Free the cells of a draft that was wrong: all but those of the tokens before the last."""
         count = answer.sure - 1
-        answer.computed = count if self._model.keep(answer.slot.number, count) else 0
-        answer.slot.computed = answer.computed
+        answer.computed = self._cache.cut(answer.slot, count)
 
     def _sample(self, answer: Answer, logits: Rows, now_ns: int) -> tuple[Output, bool]:
         """Sample one token and see whether the answer ends with it, and whether the draft was wrong."""
@@ -384,13 +404,10 @@ class Core:
         values = logprobs(logits, ids)
         return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
 
-    def _release(self, answer: Answer) -> None:
-        slot = answer.slot
-        if not answer.scope:
-            self._model.forget(slot.number)
-            slot.tokens, slot.computed = (), 0
-        self._freed += 1
-        slot.busy, slot.used = False, self._freed
+
+def _span(answer: Answer, work: Work) -> Span:
+    due = answer.due(work.start, work.length)
+    return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
 
 
 def batch_tokens_max(slots: int) -> int:

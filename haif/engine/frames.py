@@ -33,6 +33,7 @@ class Load(Message, frozen=True):
     context_tokens: int  # per slot
     threads: int
     profile: str = EXACT
+    kv_tokens: int = 0  # of all slots together; 0: as many as their contexts have
 
 
 class Submit(Message, frozen=True):
@@ -140,6 +141,7 @@ class Step(Message, frozen=True):
     running: int
     queued: int
     kv_tokens: int
+    preempted: int = 0  # answers that gave their cells up, and wait
     retold: list[Output] = field(default_factory=list)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any, Final
 
 import llama_cpp as api
@@ -16,15 +18,17 @@ import numpy.typing as npt
 
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
-from haif.engine.core import Span, batch_tokens_max
+from haif.engine.core import batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
+from haif.engine.passes import Piece, Span, companions, passes
 from haif.engine.profile import FAST, PROFILES, Recipe
 
 Rows = npt.NDArray[np.float32]
 
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this
 _ROWS: Final = limits.DRAFT_TOKENS_AHEAD + 1  # logits that one sequence may ask for in one batch
-_PROBE_TOKENS: Final = _ROWS  # length of the self-test
+_PROBE_TOKENS: Final = _ROWS  # computed in several ways by the self-test
+_PROBE_CONTEXT: Final = 64  # tokens before them: more than a kernel adds up at once
 _LOG_ERROR: Final = 4
 _V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
 _PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
@@ -58,7 +62,7 @@ def build() -> str:
 
 
 class Llama:
-    """A loaded model with one KV cache share per slot.
+    """A loaded model with a share of the KV cache for each slot, or `cells` for all of them.
 
     `descriptor` is an open file that was checked; it is read from its beginning and stays open.
     Raises `Unsupported` when llama.cpp cannot read it as a model that generates text token by token, `Misuse` when it
@@ -66,7 +70,14 @@ class Llama:
     """
 
     def __init__(
-        self, descriptor: int, *, slots: int, context_tokens: int, threads: int, recipe: Recipe = _PLAIN
+        self,
+        descriptor: int,
+        *,
+        slots: int,
+        context_tokens: int,
+        threads: int,
+        kv_tokens: int = 0,
+        recipe: Recipe = _PLAIN,
     ) -> None:
         api.llama_backend_init()
         self.recipe = recipe
@@ -78,10 +89,16 @@ class Llama:
         if self.pooling and not context_tokens:
             self.context_tokens = min(self.context_trained, limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
+        self.cells = (kv_tokens or slots * self.context_tokens) if recipe.unified else 0
+        if recipe.unified and self.cells < self.context_tokens:
+            raise Misuse(f"a KV cache of {self.cells} tokens does not hold one context of {self.context_tokens}")
         self.parameters = int(api.llama_model_n_params(self._model))
         self.size = int(api.llama_vocab_n_tokens(self._vocabulary))
-        self._slots = slots
-        self.context = self._open_context(slots, self.context_tokens, threads)
+        self.apart = not recipe.unified  # with cells of their own, all in a batch attend to as many as the longest has
+        self._in_passes = recipe.flash and not recipe.unified  # exactness then is a matter of `passes`
+        self._slots = max(slots, 2 * self._in_passes)  # two, for a companion
+        self._threads = threads
+        self.context = self._open_context(self._slots, self.context_tokens + self._in_passes, threads)
         self._memory = api.llama_get_memory(self.context)
         if not (self._memory or self.pooling):
             raise Unsupported("llama.cpp cannot generate with this model token by token, and its file names no pooling")
@@ -104,7 +121,7 @@ class Llama:
 
     def _open_context(self, slots: int, context_tokens: int, threads: int) -> Any:
         params = api.llama_context_default_params()
-        params.n_ctx = slots * -(-context_tokens // _CELLS) * _CELLS
+        params.n_ctx = _padded(self.cells) or slots * _padded(context_tokens)
         params.n_batch = params.n_ubatch = batch_tokens_max(slots)
         params.n_seq_max = slots
         params.n_outputs_max_per_seq = _ROWS
@@ -272,11 +289,38 @@ class Llama:
         api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def decode(self, spans: Sequence[Span]) -> Rows:
-        """Compute one batch; the logits that are due, one row each, in order. Valid until the next call.
+        """Compute one batch, slots ascending; the logits that are due, one row each, in order, until the next call.
 
         Raises `RuntimeError` if llama.cpp reports a failure.
         """
-        due = self._batch.fill(spans)
+        if not self._in_passes:
+            return self._run(self._batch.fill(spans))
+        order = passes(spans)
+        if len(order) == 1:
+            return self._pass(order[0])
+        begins = [0, *accumulate(span[3] for span in spans)]
+        found = np.empty((begins[-1], self.size), np.float32)
+        for pieces in order:
+            rows, row = self._pass(pieces), 0
+            for place, (*_, due) in pieces:
+                found[begins[place] : begins[place] + due] = rows[row : row + due]
+                begins[place] += due
+                row += due
+        return found
+
+    def _pass(self, pieces: Sequence[Piece]) -> Rows:
+        """Compute some spans where no single token may be alone."""
+        spans = [piece.span for piece in pieces]
+        added: list[Span] = []
+        if self._threads > 1 and len(spans[0][2]) == 1:
+            beside = companions(spans, self._slots)
+            added = [(slot, api.llama_memory_seq_pos_max(self._memory, slot) + 1, [0], 0) for slot in beside]
+        rows = self._run(self._batch.fill(sorted([*spans, *added], key=lambda span: span[0])))
+        for slot, position, *_ in added:
+            api.llama_memory_seq_rm(self._memory, slot, position, -1)
+        return rows
+
+    def _run(self, due: int) -> Rows:
         status = api.llama_decode(self.context, self._batch.batch)
         if status != 0:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
@@ -289,22 +333,30 @@ class Llama:
         """
         if self.pooling:
             return True
-        count = min(_PROBE_TOKENS, self.size)
-        tokens = [(7 * place + 1) % self.size for place in range(count)]
-        singly = b"".join(self.decode([(0, place, [token], 1)]).tobytes() for place, token in enumerate(tokens))
-        self.forget(0)
-        together = self._probe(tokens, 0, count)
-        self._forget_all()
-        chunks = b"".join(self._probe(tokens, start, min(stop, count)) for start, stop in _PROBE_CHUNKS)
-        self._forget_all()
-        return singly == together == chunks
+        if self._in_passes and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
+            return False  # a companion could not be forgotten
+        before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)
+        self.decode([(0, 0, before, 0)])
+        places = range(_PROBE_CONTEXT, _PROBE_CONTEXT + _PROBE_TOKENS)
+        rows = (self.decode([(0, place, [token], 1)]) for place, token in zip(places, tokens, strict=True))
+        singly = b"".join(row.tobytes() for row in rows)
+        together = self._probe(before, tokens, ((0, _PROBE_TOKENS),))
+        return singly == together == self._probe(before, tokens, _PROBE_CHUNKS)
 
-    def _probe(self, tokens: list[int], start: int, stop: int) -> bytes:
-        """The first slot's logits for these tokens, with those of a neighbour in the same batch."""
-        if start >= stop:
-            return b""
-        spans = [(slot, start, tokens[start:stop], stop - start) for slot in range(min(2, self._slots))]
-        return self.decode(spans)[: stop - start].tobytes()
+    def _probe_tokens(self, count: int) -> list[int]:
+        return [(7 * place + 1) % self.size for place in range(count)]
+
+    def _probe(self, before: list[int], tokens: list[int], chunks: Iterable[tuple[int, int]]) -> bytes:
+        """The first slot's logits for `tokens` after `before`, with a neighbour at the same in each batch."""
+        neighbours = range(min(2, self._slots))
+        self._forget_all()
+        self.decode([(slot, 0, before, 0) for slot in neighbours])
+        found = b""
+        for start, stop in chunks:
+            spans = [(slot, _PROBE_CONTEXT + start, tokens[start:stop], stop - start) for slot in neighbours]
+            found += self.decode(spans)[: stop - start].tobytes()
+        self._forget_all()
+        return found
 
     def _forget_all(self) -> None:
         for slot in range(self._slots):
@@ -316,19 +368,26 @@ class Llama:
         api.llama_model_free(self._model)
 
 
-def climb(descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int) -> tuple[Llama, bool]:
+def climb(
+    descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int, kv_tokens: int = 0
+) -> tuple[Llama, bool]:
     """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
 
     Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
     """
+    build = partial(Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens)
     *rungs, last = PROFILES[profile]
     for recipe in rungs:
-        llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=recipe)
+        llama = build(recipe=recipe)
         if llama.exact():
             return llama, True
         llama.close()
-    llama = Llama(descriptor, slots=slots, context_tokens=context_tokens, threads=threads, recipe=last)
+    llama = build(recipe=last)
     return llama, profile != FAST and llama.exact()
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _CELLS) * _CELLS
 
 
 def _load(descriptor: int, recipe: Recipe) -> Any:

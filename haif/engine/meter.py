@@ -17,6 +17,7 @@ class Meter:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
+        self.preemptions = 0
 
     def add(self, now: Instant, sampled: int, batch_tokens: int) -> None:
         """One step."""

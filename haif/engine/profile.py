@@ -25,7 +25,8 @@ class Recipe(Message, frozen=True):
     """What determines the numbers beside build, format and instructions.
 
     `repack`: weights are rearranged for kernels that take several rows at once. `flash`: attention without a matrix of
-    scores. `tiled`: products by tiles. `unified`: one KV cache for all sequences instead of a share for each.
+    scores, exact where each slot has its share of the cache (`passes`). `tiled`: products by tiles. `unified`: one KV
+    cache for all sequences instead of a share for each.
     """
 
     repack: bool = False
@@ -34,7 +35,7 @@ class Recipe(Message, frozen=True):
     unified: bool = False
 
 
-_LADDER: Final = (Recipe(repack=True), Recipe())
+_LADDER: Final = (Recipe(repack=True, flash=True), Recipe(flash=True), Recipe(repack=True), Recipe())
 PROFILES: Final[Mapping[str, tuple[Recipe, ...]]] = {
     EXACT: _LADDER,
     EXACT_NATIVE: _LADDER,
@@ -50,8 +51,8 @@ def native(profile: str) -> bool:
 def numerics(build: str, recipe: Recipe, threads: int) -> str:
     """A short digest of everything but the model that the numbers depend on: equal digests, comparable results.
 
-    Threads count where attention is split among them.
+    Threads count where attention may be split among them.
     """
-    shares = str(threads) if recipe.flash else "any"
+    shares = str(threads) if recipe.flash and recipe.unified else "any"
     text = f"{build}; {recipe!r}; kv f16; threads {shares}"
     return digest("haif v1 numerics", text.encode()).hex()[:16]

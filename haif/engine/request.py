@@ -135,6 +135,7 @@ class EngineStatistics:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    preemptions: int
     deaths: int
     usable: bool  # whether a new request would be worked on now
 

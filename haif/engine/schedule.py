@@ -8,8 +8,9 @@ not wait for a book.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Demand(Protocol):
@@ -22,6 +23,21 @@ class Demand(Protocol):
     @property
     def computed(self) -> int:
         """How many of them are in the KV cache."""
+
+
+class Member(Protocol):
+    """An answer at work: `number` grows with the time it was asked for."""
+
+    @property
+    def number(self) -> int:
+        """Which it is."""
+
+    @property
+    def scope(self) -> bytes:
+        """Whose it is."""
+
+
+M = TypeVar("M", bound=Member)
 
 
 class Work(NamedTuple):
@@ -67,3 +83,13 @@ def share(missing: Sequence[int], room: int) -> list[int]:
             chunks[place] += length
             room -= length
     return chunks
+
+
+def victim(running: Sequence[M]) -> M:
+    """Whom to preempt: of the scope with the most answers, the youngest; never the oldest of all.
+
+    So the oldest ends, then the next is the oldest: nobody is preempted for ever. Needs two answers at least.
+    """
+    count = Counter(each.scope for each in running)
+    oldest = min(each.number for each in running)
+    return max((each for each in running if each.number != oldest), key=lambda each: (count[each.scope], each.number))

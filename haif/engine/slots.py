@@ -33,11 +33,13 @@ class Slot:
         self.busy = False
 
 
-def choose(slots: Collection[Slot], scope: bytes, prompt: Sequence[int]) -> tuple[Slot, Slot, int]:
+def choose(
+    slots: Collection[Slot], scope: bytes, prompt: Sequence[int], copy_min: int = limits.PREFIX_COPY_TOKENS_MIN
+) -> tuple[Slot, Slot, int]:
     """The free slot a prompt should take, the slot whose cells it should begin with, and how many of them.
 
-    Both are the same where cells need not be copied. The last token of a prompt is always computed: its logits are
-    needed. Raises `ValueError` if no slot is free.
+    Both are the same where cells need not be copied, which is done for `copy_min` tokens and more only. The last token
+    of a prompt is always computed: its logits are needed. Raises `ValueError` if no slot is free.
     """
     free = [slot for slot in slots if not slot.busy]
     shared = {slot.number: _shared(slot, scope, prompt) for slot in slots}
@@ -45,7 +47,7 @@ def choose(slots: Collection[Slot], scope: bytes, prompt: Sequence[int]) -> tupl
     near = {slot.number for slot in free if not busy or busy & {slot.number - 1, slot.number + 1}}
     target = max(free, key=lambda slot: (shared[slot.number], slot.number in near, -slot.computed, -slot.used))
     source = max(slots, key=lambda slot: shared[slot.number])
-    if shared[source.number] < shared[target.number] + limits.PREFIX_COPY_TOKENS_MIN:
+    if shared[source.number] < shared[target.number] + copy_min:
         return target, target, shared[target.number]
     if shared[target.number]:  # what is there may be wanted again: take the slot that is missed least
         target = min(

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from haif.base import limits
@@ -61,7 +61,7 @@ class Ticket:
 class Order:
     """Whose request it is, for which model, and what a worker must be able to do and may at most generate.
 
-    `sandbox_min`: the level that the worker's jail must have.
+    `sandbox_min`: the level that the worker's jail must have. `prefixes`: tags of what the request begins with.
     """
 
     job: JobId
@@ -72,6 +72,7 @@ class Order:
     tokens_max: int
     seed: int | None
     sandbox_min: str = "none"
+    prefixes: list[bytes] = field(default_factory=list)
 
 
 class Errand(ABC):
@@ -104,7 +105,7 @@ class Errand(ABC):
         return SubmitJob(
             job=order.job, tenant=order.tenant, model=order.model, request_digest=self.digest,
             tokens_max=order.tokens_max, tenant_seed=order.seed, deadline_ms=int(seconds_left * 1000),
-            sandbox_min=order.sandbox_min, task=order.task,
+            sandbox_min=order.sandbox_min, task=order.task, prefixes=order.prefixes,
         )  # fmt: skip
 
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:

@@ -32,6 +32,7 @@ from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
 from haif.protocol.jobs import Placed
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.receipts import Receipt, check_receipt
 
 
@@ -46,7 +47,7 @@ class Journey(Errand):
         self.choice = choice
         order = Order(
             job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, sandbox_min=ask.sandbox_min,
-            tokens_max=ask.request.tokens_max, seed=choice_seed(ask.seed, choice),
+            tokens_max=ask.request.tokens_max, seed=choice_seed(ask.seed, choice), prefixes=prefix_tags(ask.request),
         )  # fmt: skip
         encoded = encode_request(ask.request) if encoded is None else encoded
         super().__init__(order, encoded, request_digest(encoded))

@@ -110,6 +110,7 @@ def watch_engine(telemetry: Telemetry, engine: Engine, model: str) -> None:
         telemetry.total(names.ENGINE_DEATHS, now.deaths)
         telemetry.total(names.ENGINE_PREFILL_TOKENS, now.prompt_tokens)
         telemetry.total(names.ENGINE_DECODE_TOKENS, now.completion_tokens)
+        telemetry.total(names.ENGINE_PREEMPTIONS, now.preemptions)
         telemetry.gauge(names.ENGINE_BATCH_OCCUPANCY, now.running / now.slots)
         telemetry.gauge(names.ENGINE_KV_TOKENS, now.kv_tokens)
 

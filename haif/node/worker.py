@@ -52,8 +52,8 @@ async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: Sy
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
-        profile=settings.profile, sandbox_min=settings.sandbox_min,
-        insecure_no_sandbox=settings.insecure_no_sandbox,
+        profile=settings.profile, kv_tokens=settings.kv_tokens,
+        sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
     async with Engine(chosen, clock=clock, entropy=entropy, on_died=died) as engine:
         yield engine

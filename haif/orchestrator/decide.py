@@ -36,6 +36,7 @@ from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobF
 from haif.orchestrator.placement import Fleet, WorkerView, able, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.seeds import drawn_seed, given_seed
@@ -96,7 +97,7 @@ def submit(
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
     demanded = stricter(request.sandbox_min, sandbox_min)
     live = able(fleet.live(model.digest, state.busy, now.instant), request.task)
-    worker = choose(live, (), entropy, sandbox_min=demanded)
+    worker = choose(live, (), entropy, sandbox_min=demanded, prefixes=request.prefixes)
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
@@ -131,6 +132,8 @@ def _check_request(request: SubmitJob) -> None:
         raise InvalidRequest("must fit into 64 bits", param="seed")
     if request.sandbox_min not in LEVELS:
         raise InvalidRequest(f"must be one of {', '.join(LEVELS)}", param="haif.sandbox")
+    if not are_tags(request.prefixes, limits.PREFIX_TAGS_MAX):
+        raise InvalidRequest(f"a request has at most {limits.PREFIX_TAGS_MAX} tags of 8 bytes", param="prefixes")
     if request.deadline_ms <= 0:
         raise Timeout("there is no time left for this job")
 

@@ -1,5 +1,8 @@
 """Which worker gets the next attempt: the least loaded live one, ties broken at random.
 
+One that says it computed the request's beginning before counts as less loaded, by `limits.PREFIX_DEPTH` at most: so a
+conversation stays where it is cached, and a worker cannot draw more than that to itself by what it says.
+
 A worker is live for a model if its offer verified and its last heartbeat, not too long ago, names the model. Its load
 is what it reported, corrected by what we know better: the reservations that were made or ended since.
 
@@ -26,6 +29,7 @@ from haif.identity.signing import Verified
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
+from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind
 from haif.protocol.sandbox import check_sandbox
@@ -43,6 +47,7 @@ class WorkerView:
     load: int
     context_tokens: int
     sandbox: str  # the weaker level of what it says in offer and heartbeat
+    hot: frozenset[bytes] = frozenset()  # tags of beginnings it computed lately
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
 
@@ -72,8 +77,9 @@ def choose(
     entropy: Callable[[int], bytes],
     *,
     sandbox_min: str = "none",
+    prefixes: Sequence[bytes] = (),
 ) -> WorkerView:
-    """The least loaded worker that was not tried and whose jail is good enough.
+    """The least loaded worker that was not tried and whose jail is good enough; who has the beginning is preferred.
 
     Raises `NoWorker`, or `Overloaded` when all are full.
     """
@@ -92,9 +98,16 @@ def choose(
     able = [view for view in confined if not view.is_full]
     if not able:
         raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
-    least = min(view.depth for view in able)
-    best = [view for view in able if view.depth == least]
+    costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in able}
+    least = min(costs.values())
+    best = [view for view in able if costs[view.worker] == least]
     return best[int.from_bytes(entropy(8), "big") % len(best)]
+
+
+def _known(prefixes: Sequence[bytes], hot: Collection[bytes]) -> float:
+    """The share of a request's beginnings that somebody has: they have all up to the longest that they have."""
+    longest = max((place for place, tag in enumerate(prefixes, start=1) if tag in hot), default=0)
+    return longest / max(1, len(prefixes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class _Share:
     slots: int
     correction: int
     sandbox: str
+    hot: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +173,10 @@ class Fleet:
             tasks = tasks_of(offer.tasks)
             views.append(
                 WorkerView(
-                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, tasks, offer.dimensions
+                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot, tasks,
+                    offer.dimensions,
                 )
-            )
+            )  # fmt: skip
         return views
 
     def offer(self, worker: PeerId, model: ModelDigest) -> Offer | None:
@@ -190,7 +205,9 @@ def _is_silent(pulse: _Pulse, now: Instant) -> bool:
 def _share(load: Load, ours: Mapping[JobId, int], wall: WallTime) -> _Share:
     reported = load.running + load.queued
     settled = sum(1 for reserved in ours.values() if reserved <= wall - limits.REDEEM_MS)
-    return _Share(load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level)
+    return _Share(
+        load.slots, reported - min(max(reported, settled), len(ours)), load.sandbox.level, frozenset(load.hot)
+    )
 
 
 def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
@@ -204,6 +221,8 @@ def check_heartbeat(heartbeat: Heartbeat, worker: PeerId) -> None:
             raise Malformed(f"a worker has 1 to {limits.ENGINE_SLOTS_MAX} slots, not {load.slots}", worker)
         if load.running < 0 or load.queued < 0:
             raise Malformed("a heartbeat counts fewer requests than none", worker)
+        if not are_tags(load.hot, limits.HOT_PREFIXES_MAX):
+            raise Malformed(f"a heartbeat names at most {limits.HOT_PREFIXES_MAX} beginnings, of 8 bytes each", worker)
         if not 0 <= load.tokens_per_second < float("inf"):
             raise Malformed("a heartbeat's tokens per second are no number", worker)
         check_sandbox(load.sandbox, worker)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from haif.base.codec import Message
 from haif.base.ids import ModelDigest, Nonce
 from haif.protocol.sandbox import Sandbox
@@ -17,7 +19,10 @@ HEARTBEAT: Final = 1  # live message type
 
 
 class Load(Message, frozen=True):
-    """How busy one model of a worker is, and what confines its engine now. Counts of requests; tokens/s of late."""
+    """How busy one model of a worker is, and what confines its engine now. Counts of requests; tokens/s of late.
+
+    `hot`: tags (`protocol.prefixes`) of beginnings that were computed lately and may be in its cache.
+    """
 
     model: ModelDigest
     slots: int
@@ -25,6 +30,7 @@ class Load(Message, frozen=True):
     queued: int
     tokens_per_second: float
     sandbox: Sandbox
+    hot: list[bytes] = field(default_factory=list)
 
 
 class Heartbeat(Message, frozen=True):

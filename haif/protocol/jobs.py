@@ -38,7 +38,8 @@ class SubmitJob(Message, frozen=True):
     """Place this job. `request_digest` names the request body; `deadline_ms` is what is left of the tenant's patience.
 
     `tenant` is the tenant's id (never its key). `tenant_seed` is the `seed` of the request, where one was given.
-    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least.
+    `sandbox_min` is the level (`base.confinement`) that the worker's jail must have at least. `prefixes` are tags
+    (`protocol.prefixes`) of the request's beginnings, the longest last: a worker that has them is preferred.
     """
 
     job: JobId
@@ -49,6 +50,7 @@ class SubmitJob(Message, frozen=True):
     tenant_seed: int | None
     deadline_ms: int
     sandbox_min: str = "none"
+    prefixes: list[bytes] = field(default_factory=list)
     task: Task = Task.TEXT  # what the worker must be able to do
 
 

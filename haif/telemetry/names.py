@@ -212,6 +212,9 @@ ENGINE_DECODE_TOKENS = Counter("haif_engine_decode_tokens_total", "Tokens genera
 ENGINE_BATCH_OCCUPANCY = Gauge(
     "haif_engine_batch_occupancy_ratio", "Sequences being computed, as a share of the slots.", (WORKER,)
 )
+ENGINE_PREEMPTIONS = Counter(
+    "haif_engine_preemptions_total", "Answers that gave their KV cells up for others and went on later.", (WORKER,)
+)
 ENGINE_KV_TOKENS = Gauge("haif_engine_kv_tokens", "Tokens held in the KV cache.", (WORKER,))
 SANDBOX_LAYER = Gauge("haif_sandbox_layer", "1 where the layer is enforced, 0 where it is not.", (WORKER,), (LAYER,))
 

@@ -32,6 +32,7 @@ from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.protocol.sandbox import Sandbox
 from haif.reach.service import Reach
@@ -39,6 +40,7 @@ from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
 from haif.worker.answer import prefix_scope, seal_receipt, seal_vector_receipt, to_embed
+from haif.worker.hot import Hot
 from haif.worker.ticket import EmbedTicket, Redeemed, Ticket, check_embed_ticket, check_ticket
 
 T = TypeVar("T", Ticket, EmbedTicket)
@@ -92,6 +94,7 @@ class Worker:
         self._entropy = entropy
         self._offered: Offer | None = None
         self._redeemed = Redeemed()
+        self._hot = Hot()
         self._draining = False
         self._heard_by: dict[PeerId, Session] = {}
         self._heard = asyncio.Event()
@@ -194,7 +197,8 @@ class Worker:
         if self._draining or not now.usable:
             return []  # nothing is placed here then
         sandbox = _sandbox(self._engine.model)
-        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second, sandbox)]
+        hot = self._hot.tags(now.deaths)
+        return [Load(self._settings.model, now.slots, now.running, now.queued, now.tokens_per_second, sandbox, hot)]
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
@@ -290,6 +294,7 @@ class Worker:
             self._identity, ticket.reservation, output, done, ticket.resumed,
             engine=about.engine, exact=about.exact, sandbox=_sandbox(about), started=started, now=self._clock.wall(),
         )  # fmt: skip
+        self._hot.add(prefix_tags(ticket.request))
         self._record(done, output.tokens - len(ticket.resumed), span)
         return End(
             done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens

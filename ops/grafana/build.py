@@ -115,6 +115,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Batch occupancy", "percentunit", "Sequences being computed, as a share of the slots.",
               (("{{instance}}", "haif_engine_batch_occupancy_ratio"),)),
         Panel("KV cache", "short", "Tokens held, by worker.", level("haif_engine_kv_tokens", "instance")),
+        Panel("Preemptions", "ops", "Answers that gave their KV cells up for others and went on later, by worker.",
+              rate("haif_engine_preemptions_total", "instance")),
         Panel("Engine deaths", "short", "Engine children that ended unasked, in the last hour.",
               (("{{instance}}", "sum by (instance) (increase(haif_engine_deaths_total[1h]))"),)),
         Panel("Sandbox layers", "short", "Workers that enforce each layer.", level("haif_sandbox_layer", "layer")),

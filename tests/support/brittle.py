@@ -48,6 +48,7 @@ class Babble:
     """A model: after every sequence of tokens others are likely. Token 0 ends an answer."""
 
     size = len(PIECES)
+    apart = True
 
     def __init__(self) -> None:
         self._cells: dict[int, list[int]] = {}

@@ -26,7 +26,14 @@ from haif.engine.profile import numerics
 from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, ModelInfo, Piece, check
 from haif.engine.sandbox.layers import level, residual
 from haif.engine.service.process import CHILD_PROGRAM, Process
-from haif.engine.service.settings import EngineSettings, check_settings, context_tokens, digest_of, open_model
+from haif.engine.service.settings import (
+    EngineSettings,
+    check_settings,
+    context_tokens,
+    digest_of,
+    kv_tokens,
+    open_model,
+)
 
 __all__ = ["CHILD_PROGRAM", "Engine", "EngineSettings"]
 
@@ -153,13 +160,14 @@ class Engine:
             running=running,
             queued=outstanding - running,
             kv_tokens=last.kv_tokens if last else 0,
-            kv_tokens_max=self._settings.slots * (self._model.context_tokens if self._model else 0),
+            kv_tokens_max=kv_tokens(self._settings, self._model.context_tokens if self._model else 0),
             tokens_per_second=tokens_per_second,
             batch_tokens=batch_tokens,
             steps=meter.steps,
             prompt_tokens=meter.prompt_tokens,
             cached_tokens=meter.cached_tokens,
             completion_tokens=meter.completion_tokens,
+            preemptions=meter.preemptions,
             deaths=self._deaths,
             usable=child is not None and not child.stalled(),
         )

@@ -42,7 +42,7 @@ from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service.causes import explain, oom_kills
 from haif.engine.service.jail import Exertion, processor_seconds, verify
-from haif.engine.service.settings import EngineSettings, context_tokens, environment
+from haif.engine.service.settings import EngineSettings, context_tokens, environment, kv_tokens
 from haif.engine.vectorbox import VectorBox
 
 CHILD_PROGRAM: Final = (
@@ -120,7 +120,13 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(Order(load=Load(settings.slots, settings.context_tokens, settings.threads, settings.profile)))
+        self._send(
+            Order(
+                load=Load(
+                    settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens
+                )
+            )
+        )
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
@@ -285,6 +291,7 @@ class Process(asyncio.Protocol):
             self._deliver(output, Mailbox.put)
         for refused in step.refused:
             self._refused(refused)
+        self._meter.preemptions += step.preempted
         self._meter.add(self._heard, len(step.outputs), step.batch_tokens)
 
     def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
@@ -322,8 +329,9 @@ class Process(asyncio.Protocol):
         for value, most in (
             (step.batch_tokens, batch_tokens_max),
             (step.running, slots),
-            (step.queued, limits.ENGINE_QUEUE_MAX),
-            (step.kv_tokens, slots * self._context),
+            (step.queued, limits.ENGINE_QUEUE_MAX + slots),  # those that were preempted among them
+            (step.kv_tokens, kv_tokens(self._settings, self._context)),
+            (step.preempted, slots),
         ):
             if not 0 <= value <= most:
                 raise Malformed(f"a count of {value} where at most {most} is possible")

@@ -31,8 +31,10 @@ class EngineSettings:
     """What to run and with what.
 
     `context_tokens` is per slot; 0 takes what the model was trained for, at most
-    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. Below the level `sandbox_min` nothing is served; with `insecure_no_sandbox`
-    the model is served even where no jail can be had, and the level says so.
+    `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. `kv_tokens` is for all slots together, where the profile lets them share; 0
+    is enough for all of them at their longest, with less an answer may be preempted and go on later. Below the level
+    `sandbox_min` nothing is served; with `insecure_no_sandbox` the model is served even where no jail can be had, and
+    the level says so.
     """
 
     model: Path
@@ -41,6 +43,7 @@ class EngineSettings:
     context_tokens: int
     threads: int
     profile: str = EXACT  # of `engine.profile`
+    kv_tokens: int = 0
     sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
 
@@ -58,6 +61,8 @@ def check_settings(settings: EngineSettings) -> None:
         raise Misuse("an engine needs a context that is not negative and at least 1 thread")
     if settings.profile not in PROFILES:
         raise Misuse(f"there is no execution profile {settings.profile!r}: use one of {', '.join(PROFILES)}")
+    if settings.kv_tokens < 0 or (settings.kv_tokens and not PROFILES[settings.profile][0].unified):
+        raise Misuse(f"in the profile {settings.profile} each slot has its own KV cells: leave kv_tokens at 0")
     if settings.profile == EXACT_NATIVE and not has_native():
         raise Misuse(
             f"the profile {EXACT_NATIVE} needs llama.cpp built for this machine: python3 tools/setup.py --native"
@@ -83,6 +88,11 @@ def context_tokens(settings: EngineSettings, ready: Ready) -> int:
     """The context of one slot, as the child that is ready has it."""
     most = limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT if ready.dimensions else limits.ENGINE_CONTEXT_TOKENS_DEFAULT
     return settings.context_tokens or min(ready.context_trained, most)
+
+
+def kv_tokens(settings: EngineSettings, context_tokens: int) -> int:
+    """How many tokens the KV cache has cells for, where a slot has `context_tokens`."""
+    return settings.kv_tokens or settings.slots * context_tokens
 
 
 def open_model(path: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from haif.engine.request import Generate
 
 class Counting:
     size = 10
+    apart = False
 
     def __init__(self):
         self.cells = {}
@@ -157,6 +158,37 @@ def test_text_withheld_for_a_stop_string_that_never_came_is_given_at_the_end():
     engine, _ = core()
     engine.submit(5, request(3, stop=["35"]), [0], 0)
     assert ({5: ([1, 2, 3], "123")}, {5: ("length", 1, 3)}) == run(engine)
+
+
+def test_where_all_sequences_pay_for_the_longest_prompts_are_computed_apart():
+    engine, model = core()
+    model.apart = True
+    engine.submit(1, request(9), [0], 0)
+    engine.step(lambda: 0)
+    engine.submit(2, request(3), [0] * 500, 0)
+    run(engine, 3)
+    assert [[(0, 1)], [(0, 1)], [(1, 256)], [(0, 1)], [(1, 244)], [(0, 1), (1, 1)]] == model.batches
+
+
+def test_beside_running_answers_a_prompt_gets_its_share_of_the_cost_and_no_more():
+    engine, model = core(slots=17, context=4000)
+    spent = 0
+
+    def cost():  # asked before and after each batch
+        nonlocal spent
+        spent += 1000 * sum(length for _, length in model.batches[-1]) if model.batches else 0
+        return spent
+
+    for number in range(16):
+        engine.submit(number, request(3000, bias=[(9, -100.0)]), [0], 0)
+    for _ in range(4):
+        engine.step(lambda: 0, cost)
+    engine.submit(17, request(3), [0] * 500, 0)
+    while len(model.batches[-1]) < 17 or model.batches[-1][-1][1] > 1:
+        engine.step(lambda: 0, cost)
+    chunks = [batch[-1][1] for batch in model.batches[4:-1] if len(batch) == 17]
+    assert {12} == set(chunks[1:-1])
+    assert 500 == sum(chunks)
 
 
 def test_a_long_prompt_is_computed_in_chunks_beside_running_answers():

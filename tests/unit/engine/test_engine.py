@@ -59,7 +59,7 @@ async def test_an_answer_is_the_same_alone_and_batched_with_seven_others(tiny):
 @pytest.mark.parametrize("quantisation", ["F32", "F16", "Q8_0"])  # Llama repacks Q4_0 weights, which is not exact
 async def test_greedy_answers_equal_those_of_llama_cpp_python_driven_directly(tmp_path, quantisation):
     model = build_tiny_model(tmp_path / "m.gguf", quantisation=quantisation, seed=3)
-    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, verbose=False)
+    direct = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, flash_attn=True, verbose=False)
     prompt = direct.tokenize(b"once upon a time", add_bos=True)
     expected = [
         token for token, _ in zip(direct.generate(prompt, temp=0.0, repeat_penalty=1.0), range(40), strict=False)
@@ -174,6 +174,22 @@ async def test_the_profile_fast_answers_and_claims_no_exactness(tiny):
         assert "profile fast, not bit-exact; numerics " in running.model.engine
         found = await asyncio.gather(*(read(running, what) for what in MIXED))
     assert [what.tokens_max for what in MIXED] == [end.completion_tokens for *_, end in found]
+
+
+async def test_more_answers_than_the_cache_holds_are_all_answered_in_full(tiny):
+    asks = [request("the", temperature=1.0, seed=seed, tokens_max=200) for seed in range(6)]
+    async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=700) as running:
+        found = await asyncio.gather(*(read(running, ask) for ask in asks))
+        assert [200] * 6 == [end.completion_tokens for *_, end in found]
+        now = running.statistics()
+    assert now.preemptions > 0
+    assert (700, 0) == (now.kv_tokens_max, now.queued)
+
+
+async def test_a_cache_smaller_than_one_context_is_refused(tiny):
+    with pytest.raises(Misuse, match="does not hold one context"):
+        async with engine(tiny, profile="fast", context_tokens=256, kv_tokens=255):
+            pass
 
 
 async def test_an_end_of_text_token_ends_the_answer_and_has_no_text(tmp_path):

@@ -13,9 +13,10 @@ from haif.engine.service.settings import EngineSettings, check_settings, environ
 SETTINGS = EngineSettings(Path("m"), ModelDigest(bytes(32)), slots=1, context_tokens=0, threads=1)
 
 
-def test_exact_profiles_share_nothing_that_depends_on_the_batch_but_repacking_which_is_tried_first():
+def test_exact_profiles_leave_out_what_depends_on_the_batch_and_try_the_fastest_first():
     for profile in (EXACT, EXACT_NATIVE):
-        assert (Recipe(repack=True), Recipe()) == PROFILES[profile]
+        assert not any(recipe.tiled or recipe.unified for recipe in PROFILES[profile])
+        assert (Recipe(repack=True, flash=True), Recipe()) == (PROFILES[profile][0], PROFILES[profile][-1])
         assert "0" == environment(profile)["GGML_CPU_TILED_MM"]
     assert "1" == environment(FAST)["GGML_CPU_TILED_MM"]
 
@@ -30,13 +31,20 @@ def test_whatever_numbers_depend_on_changes_their_digest():
 
 
 def test_threads_count_only_where_attention_is_split_among_them():
-    assert numerics("b", Recipe(), 1) == numerics("b", Recipe(), 2)
-    assert numerics("b", Recipe(flash=True), 1) != numerics("b", Recipe(flash=True), 2)
+    for recipe in PROFILES[EXACT]:
+        assert numerics("b", recipe, 1) == numerics("b", recipe, 2)
+    assert numerics("b", *PROFILES[FAST], 1) != numerics("b", *PROFILES[FAST], 2)
 
 
 def test_a_profile_nobody_knows_is_refused_by_name():
     with pytest.raises(Misuse, match="'quick': use one of exact, exact-native, fast"):
         check_settings(replace(SETTINGS, profile="quick"))
+
+
+def test_shares_of_a_fixed_size_cannot_be_made_fewer():
+    with pytest.raises(Misuse, match="leave kv_tokens at 0"):
+        check_settings(replace(SETTINGS, kv_tokens=100))
+    check_settings(replace(SETTINGS, profile=FAST, kv_tokens=100))
 
 
 def test_exact_native_without_its_build_says_how_to_make_it_and_fast_goes_without(monkeypatch, tmp_path):

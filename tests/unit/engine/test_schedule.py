@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haif.engine.schedule import Work, schedule, share
+from haif.engine.schedule import Work, schedule, share, victim
 
 
 @dataclass
@@ -66,3 +66,26 @@ def test_computed_tokens_catch_up_with_the_tokens_there_are(sequences, batch):
         for work in schedule(sequences, batch_tokens_max=batch, prefill_tokens_max=batch):
             sequences[work.place].computed += work.length
     assert all(demand.computed == demand.wanted for demand in sequences)
+
+
+@given(demands, st.integers(1, 256))
+def test_whoever_is_one_token_behind_is_in_every_step_that_has_a_place_for_each(sequences, prefill):
+    plan = schedule(sequences, batch_tokens_max=len(sequences) + prefill, prefill_tokens_max=prefill)
+    behind = {place for place, demand in enumerate(sequences) if demand.wanted - demand.computed == 1}
+    assert behind <= {work.place for work in plan}
+
+
+@dataclass(frozen=True)
+class Member:
+    number: int
+    scope: bytes
+
+
+@given(st.lists(st.sampled_from([b"", b"a", b"b"]), min_size=2, max_size=8))
+def test_the_victim_is_young_and_of_a_busy_tenant_and_never_the_oldest(scopes):
+    members = [Member(number, scope) for number, scope in enumerate(scopes)]
+    chosen = victim(members[::-1])
+    assert chosen.number > 0
+    rivals = [each for each in members[1:] if scopes.count(each.scope) == scopes.count(chosen.scope)]
+    assert chosen == rivals[-1]
+    assert scopes.count(chosen.scope) == max(scopes.count(scope) for scope in scopes[1:])

@@ -1,6 +1,7 @@
 """The gateway's side of the mesh, over real Noise sessions, against an orchestrator and a worker that are scripted."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import inference, jobs
-from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run
+from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run, Turn
 from haif.protocol.jobs import (
     FailJob,
     FinaliseJob,
@@ -47,6 +48,7 @@ from haif.protocol.jobs import (
     SubmitJob,
 )
 from haif.protocol.offers import Presence
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
 from haif.protocol.records import Record, RecordKind
@@ -249,6 +251,18 @@ async def test_a_job_is_placed_run_checked_countersigned_and_recorded() -> None:
         hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, final.countersignature, GATEWAY.peer)
         assert hand.payload.receipt == checked.receipt.digest
         assert net.heard(FailJob) == []
+
+
+def test_a_submission_names_the_beginnings_of_its_request_by_tags_only() -> None:
+    asked = ask(stream=False)
+    request = replace(asked.request, scope=b"a tenant's", text=None, chat=[Turn("user", "secret " * 50)])
+    journey = Journey(
+        dataclasses.replace(asked, request=request), job=JobId(b"j" * 16), tenant="acme", gateway=GATEWAY.peer
+    )
+    submitted = journey.submission(1.0)
+    assert [8] == [len(tag) for tag in submitted.prefixes]
+    assert prefix_tags(request) == submitted.prefixes
+    assert b"secret" not in codec.encode(submitted)
 
 
 async def test_a_worker_is_met_in_one_round_trip_with_the_certificate_it_offered() -> None:

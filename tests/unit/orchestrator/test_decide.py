@@ -149,6 +149,8 @@ def test_a_job_that_ended_is_not_placed_again_even_when_forgotten() -> None:
         ({"tenant": ""}, InvalidRequest),
         ({"tenant": "x" * (limits.TENANT_NAME_CHARS_MAX + 1)}, InvalidRequest),
         ({"tenant_seed": 1 << 63}, InvalidRequest),
+        ({"prefixes": [b"8 bytes."] * 9}, InvalidRequest),
+        ({"prefixes": [b"7 bytes"]}, InvalidRequest),
         ({"deadline_ms": 0}, Timeout),
         ({"deadline_ms": -5}, Timeout),
         ({"task": Task.EMBED, "tokens_max": 1}, InvalidRequest),

@@ -27,8 +27,9 @@ NET = NetId(b"n" * 32)
 TOPIC = offer_topic(NET, MODEL)
 
 
-def view(worker: PeerId, taken: int, slots: int = 4, *, sandbox: str = "reduced") -> WorkerView:
-    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024, sandbox)
+def view(worker: PeerId, taken: int, slots: int = 4, *, sandbox: str = "reduced", hot: bytes = b"") -> WorkerView:
+    tags = frozenset(bytes([tag]) for tag in hot)
+    return WorkerView(worker, Place((("127.0.0.1", 1),)), slots, taken, 1024, sandbox, tags)
 
 
 def fleet(*workers: PeerId) -> Fleet:
@@ -73,6 +74,37 @@ def test_full_queues_are_overload_not_absence() -> None:
     with pytest.raises(Overloaded):
         choose([view(ANNE, 4 + limits.WORKER_QUEUE_MAX)], (), counting())
     assert choose([view(ANNE, 3 + limits.WORKER_QUEUE_MAX)], (), counting()).worker == ANNE
+
+
+PREFIXES = (b"1", b"2")
+
+
+def test_who_has_the_beginning_is_preferred_up_to_half_its_slots() -> None:
+    for taken, expected in ((0, ANNE), (1, ANNE), (3, BOB)):
+        views = [view(ANNE, taken, hot=b"12"), view(BOB, 0, hot=b"9")]
+        assert choose(views, (), counting(), prefixes=PREFIXES).worker == expected
+
+
+def test_the_longer_beginning_counts_more() -> None:
+    views = [view(ANNE, 1, hot=b"2"), view(BOB, 1, hot=b"1"), view(CLEO, 1)]
+    assert choose(views, (), counting(), prefixes=PREFIXES).worker == ANNE
+    assert choose(views[1:], (), counting(), prefixes=PREFIXES).worker == BOB
+
+
+def test_a_beginning_is_no_reason_to_go_to_a_full_worker_or_back_to_one_that_failed() -> None:
+    views = [view(ANNE, 4 + limits.WORKER_QUEUE_MAX, hot=b"12"), view(BOB, 4)]
+    assert choose(views, (), counting(), prefixes=PREFIXES).worker == BOB
+    assert choose([view(ANNE, 0, hot=b"12"), view(BOB, 4)], {ANNE}, counting(), prefixes=PREFIXES).worker == BOB
+
+
+def test_what_a_heartbeat_says_is_hot_is_seen_by_placement_and_bounded() -> None:
+    found = fleet(ANNE)
+    hot = [bytes([n]) * 8 for n in range(limits.HOT_PREFIXES_MAX)]
+    found.hear(ANNE, Heartbeat([structs.replace(load(), hot=hot)]), {}, START, WALL)
+    assert [frozenset(hot)] == [view.hot for view in found.live(MODEL, {}, START)]
+    for bad in ([*hot, b"8 bytes."], [b"7 bytes"]):
+        with pytest.raises(Malformed, match="beginnings"):
+            found.hear(ANNE, Heartbeat([structs.replace(load(), hot=bad)]), {}, START, WALL)
 
 
 def test_a_jail_that_is_demanded_counts_before_the_load() -> None:

@@ -30,6 +30,7 @@ from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
+from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import check_receipt
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
@@ -212,6 +213,15 @@ async def test_a_worker_is_offered_heard_and_answers_with_a_receipt(model: Path)
         ).payload
         assert (receipt.finish_reason, receipt.sandbox) == (end.finish_reason, offer.sandbox)
         assert 'haif_worker_requests_total{outcome="ok"} 1.0' in at.telemetry.exposition().decode()
+
+
+async def test_beginnings_that_were_computed_are_told_in_the_next_heartbeat(model: Path) -> None:
+    async with scene(model) as at:
+        assert [[]] == [load.hot for load in at.heard[0].loads]
+        request = asked(text="once upon a time " * 20, scope=b"a tenant's")
+        await at.run(at.ticket(request))
+        assert [prefix_tags(request)] == [load.hot for load in at.worker._loads()]
+        assert prefix_tags(request)
 
 
 async def test_a_ticket_is_redeemed_once_even_if_the_answer_was_lost(model: Path) -> None:
