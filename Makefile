@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup native demo up test test-slow sim-night fuzz soak soak-engine check bench bench-peers lock clean
+.PHONY: help setup native demo up test test-slow sim-night fuzz mutants soak soak-engine check bench bench-peers lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ sim-night: setup ## 24 simulated hours, 1,000 nodes, half of them dying every ho
 
 fuzz: setup ## ten million hostile inputs, other ones each time; prints the seed, and what to play again
 	@$(PY) -m tests.fuzz.run --inputs 10000000 --jobs 2
+
+mutants: setup ## a thousand hostile model files through the reader and the jailed engine; fails where an end has no cause or anything grows
+	@$(PY) -m benchmarks.mutants --write
 
 soak: setup ## an hour of strangers, churn, floods and nonsense on real sockets; fails where anything grows
 	@$(PY) -m benchmarks.soak

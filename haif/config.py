@@ -121,6 +121,12 @@ class WorkerSettings(Common):
         0,
         "tokens in the KV cache of the profile fast; 0: for all slots at their longest; with less, answers may wait",
     )
+    kv_type: str = _setting("f16", "f16, or q8_0 with profile fast: the numbers of the KV cache, in half the memory")
+    gpu_layers: int = _setting(
+        0, "layers computed on GPUs, where llama.cpp was built for them; needs profile fast and --insecure-no-sandbox"
+    )
+    split_mode: str = _setting("layer", "layer, row or none: how a model is split among several GPUs")
+    main_gpu: int = _setting(0, "the GPU that holds what is not split")
     sandbox_min: str = _setting("reduced", "reduced or full: serve only in a jail of this level (`--probe` shows it)")
     insecure_no_sandbox: bool = _setting(
         False, "serve even where no jail can be built around the engine: code in a model is then code as this user"

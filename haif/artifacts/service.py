@@ -3,8 +3,9 @@
     <folder>/<digest>.gguf       the model (a hard link to the file that was added, or a copy)
     <folder>/<digest>.manifest   the sealed manifest
 
-The demo model comes with the package and is found like any other. Bytes are never parsed here: the engine child opens a
-model only after the digest of the opened file was compared with its manifest.
+The demo model comes with the package and is found like any other. Of a model's bytes only the header is parsed here, by
+a strict and bounded reader that refuses what cannot be; llama.cpp opens a model in the engine child's jail, after the
+digest of the opened file was compared with its manifest.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Final
 
 import blake3
 
+from haif.artifacts.gguf import read_header
 from haif.artifacts.manifest import Manifest, check_name, open_manifest, publish
+from haif.artifacts.shape import shape_of
 from haif.base.clock import Clock
-from haif.base.errors import HaifError, Misuse, UnknownModel
+from haif.base.errors import HaifError, Malformed, Misuse, UnknownModel
 from haif.base.ids import Digest, ModelDigest, PeerId
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
@@ -31,6 +34,7 @@ DEMO_FOLDER: Final = Path(__file__).parents[1] / "data" / "demo"
 DEMO_PUBLISHER: Final = PeerId.parse("60534ef0be928db864109d7b1fe9960ba922fa8087007af8a19acac20d3b3d68")
 DEMO_NAME: Final = "haif-demo"
 _BLOCK_BYTES: Final = 4 << 20
+_HEADER_READ_BYTES: Final = 1 << 20
 _YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
@@ -91,6 +95,10 @@ class ModelStore:
         Adding the same file again under the same name changes nothing. Raises `Misuse` for what cannot be added.
         """
         check_name(name)
+        try:
+            check_header(file)
+        except Malformed as fault:
+            raise Misuse(f"{file} is {fault.message}; it was not added") from None
         model, sha256, size = hash_file(file, progress)
         for known in self.models():
             if (known.name, known.digest) == (name, model):
@@ -123,13 +131,10 @@ class ModelStore:
 
 
 def hash_file(file: Path, progress: Callable[[int, int], None]) -> tuple[ModelDigest, Digest, int]:
-    """BLAKE3, SHA-256 and size of a file, read once. Raises `Misuse` if it cannot be read or is not a GGUF."""
+    """BLAKE3, SHA-256 and size of a file, read once. Raises `Misuse` if it cannot be read."""
     try:
         with file.open("rb") as source:
             size = os.fstat(source.fileno()).st_size
-            if source.read(4) != b"GGUF":
-                raise Misuse(f"{file} is not a GGUF model (it does not begin with the letters GGUF)")
-            source.seek(0)
             ours, theirs, done = blake3.blake3(), hashlib.sha256(), 0
             while block := source.read(_BLOCK_BYTES):
                 ours.update(block)
@@ -139,6 +144,20 @@ def hash_file(file: Path, progress: Callable[[int, int], None]) -> tuple[ModelDi
     except OSError as error:
         raise Misuse(f"{file} cannot be read: {error.strerror}") from None
     return ModelDigest(ours.digest()), Digest(theirs.digest()), size
+
+
+def check_header(file: Path) -> None:
+    """Return if the file's header is one that a GGUF can have, and of a text model's numbers if it says it is a model.
+
+    Raises `Malformed`, or `Misuse` if the file cannot be read.
+    """
+    try:
+        with file.open("rb", buffering=_HEADER_READ_BYTES) as source:
+            header = read_header(source, os.fstat(source.fileno()).st_size)
+    except OSError as error:
+        raise Misuse(f"{file} cannot be read: {error.strerror}") from None
+    if header.metadata.get("general.type", "model") == "model":
+        shape_of(header)
 
 
 def _link_or_copy(file: Path, target: Path) -> None:

@@ -158,6 +158,17 @@ def _engine(settings: config.WorkerSettings) -> Iterator[Finding]:
         yield Finding("sandbox lacks", state, risk)
 
 
+def _offload(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """What llama.cpp itself says it can compute on."""
+    del settings
+    from haif.engine import llama
+
+    detail = "layers can be computed on a GPU" if llama.supports_offload() else "none: built for processors only"
+    yield Finding("GPU offload", "ok" if llama.supports_offload() else "note", detail)
+    for device in llama.devices():
+        yield Finding("device", "ok", device)
+
+
 def _machine(settings: config.WorkerSettings) -> Iterator[Finding]:
     del settings
     yield Finding("processors", "ok", str(os.cpu_count()))
@@ -194,5 +205,5 @@ def _reach(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _network, _models, _engine, _reach,
+    _python, _machine, _state_folder, _keys, _network, _models, _engine, _offload, _reach,
 )  # fmt: skip

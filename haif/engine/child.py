@@ -81,7 +81,7 @@ class Child:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
             model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
-            kv_tokens=load.kv_tokens,
+            kv_tokens=load.kv_tokens, kv=load.kv, offload=load.offload,
         )  # fmt: skip
         self._core = self._make_core(load)
         if isinstance(self._core, Embedder):
@@ -219,16 +219,16 @@ def rehearse() -> None:
 
 
 def main() -> NoReturn:
-    """Arguments: the parent's process id, the descriptors of orders, reports and model, and 1 to do without a jail.
+    """Arguments: the parent's process id, the descriptors of orders, reports and model; 1 without a jail; 1 with GPUs.
 
     After the seal no file can be opened, so everything that Python loads at first use is used before.
     """
-    parent, orders, reports, model, insecure = map(int, sys.argv[1:6])
+    parent, orders, reports, model, insecure, gpu = map(int, sys.argv[1:7])
     llama.set_log(lambda text: os.write(2, text.encode()))
     pipe = Pipe(orders, reports)
     rehearse()
     files = frozenset({orders, reports, model})
-    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure))
+    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure), gpu=bool(gpu))
     pipe.send(Report(sealed=Sealed(list(told.enforced), dict(told.missing), list(told.notes), told.pid)))
     load = pipe.orders(wait=True)[0].load
     assert load is not None, "the first order is to load"

@@ -20,7 +20,7 @@ from haif.base.errors import Oversize, Refusal
 from haif.base.ids import Digest
 from haif.base.sampling import Scores
 from haif.engine.embed import Embed
-from haif.engine.profile import EXACT, Recipe
+from haif.engine.profile import EXACT, KV_TYPES, Offload, Recipe
 from haif.engine.request import Generate
 
 _HEAD: Final = 4
@@ -34,6 +34,8 @@ class Load(Message, frozen=True):
     threads: int
     profile: str = EXACT
     kv_tokens: int = 0  # of all slots together; 0: as many as their contexts have
+    kv: str = KV_TYPES[0]
+    offload: Offload = Offload()
 
 
 class Submit(Message, frozen=True):

@@ -15,13 +15,15 @@ from typing import Any, Final
 import llama_cpp as api
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
+from msgspec.structs import replace
 
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
 from haif.engine.core import batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
 from haif.engine.passes import Piece, Span, companions, passes
-from haif.engine.profile import FAST, PROFILES, Recipe
+from haif.engine.profile import FAST, KV_TYPES, NO_OFFLOAD, PROFILES, Offload, Recipe
 
 Rows = npt.NDArray[np.float32]
 
@@ -86,6 +88,8 @@ class Llama:
         self.context_trained = int(api.llama_model_n_ctx_train(self._model))
         self.context_tokens = context_tokens or min(self.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
         self.pooling = self._declared_pooling()
+        if self.pooling:  # llama.cpp stops its process over mean pooling where it tries whether flash attention works
+            recipe = self.recipe = structs.replace(recipe, flash=False)
         if self.pooling and not context_tokens:
             self.context_tokens = min(self.context_trained, limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
@@ -129,14 +133,14 @@ class Llama:
         params.flash_attn_type = (
             api.LLAMA_FLASH_ATTN_TYPE_AUTO if self.recipe.flash else api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
-        params.type_k = params.type_v = api.GGML_TYPE_F16
+        params.type_k = params.type_v = _KV_TYPES[self.recipe.kv]
         params.kv_unified = self.recipe.unified
         if self.pooling:
             params.embeddings = True
             params.n_batch = params.n_ubatch = context_tokens  # what is pooled is computed in one piece
             params.n_outputs_max_per_seq = 0
             params.kv_unified |= self.pooling in (api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS)
-        params.offload_kqv = params.op_offload = False
+        params.offload_kqv = params.op_offload = bool(self.recipe.offload.layers)
         context = api.llama_init_from_model(self._model, params)
         if not context:
             raise Misuse(f"llama.cpp could not make a context of {slots} times {context_tokens} tokens: use fewer")
@@ -369,14 +373,22 @@ class Llama:
 
 
 def climb(
-    descriptor: int, profile: str, *, slots: int, context_tokens: int, threads: int, kv_tokens: int = 0
+    descriptor: int,
+    profile: str,
+    *,
+    slots: int,
+    context_tokens: int,
+    threads: int,
+    kv_tokens: int = 0,
+    kv: str = KV_TYPES[0],
+    offload: Offload = NO_OFFLOAD,
 ) -> tuple[Llama, bool]:
     """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
 
     Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
     """
     build = partial(Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens)
-    *rungs, last = PROFILES[profile]
+    *rungs, last = (replace(recipe, kv=kv, offload=offload) for recipe in PROFILES[profile])
     for recipe in rungs:
         llama = build(recipe=recipe)
         if llama.exact():
@@ -392,7 +404,7 @@ def _padded(tokens: int) -> int:
 
 def _load(descriptor: int, recipe: Recipe) -> Any:
     params = api.llama_model_default_params()
-    params.n_gpu_layers = 0
+    _offload(params, recipe.offload)
     params.load_mode = api.LLAMA_LOAD_MODE_MMAP
     params.use_extra_bufts = recipe.repack
     libc = ctypes.CDLL(None)
@@ -404,6 +416,41 @@ def _load(descriptor: int, recipe: Recipe) -> Any:
     if not model:
         raise Unsupported("llama.cpp cannot read this file as a model, though it is the file its digest names")
     return model
+
+
+def supports_offload() -> bool:
+    """Whether this build can compute layers on a GPU."""
+    return bool(api.llama_supports_gpu_offload())
+
+
+def devices() -> list[str]:
+    """What llama.cpp can compute on here, as its backends name it."""
+    library: Any = api.llama_cpp._lib  # noqa: SLF001 - the binding leaves these out
+    library.ggml_backend_dev_get.restype = ctypes.c_void_p
+    found = []
+    for number in range(library.ggml_backend_dev_count()):
+        device = ctypes.c_void_p(library.ggml_backend_dev_get(ctypes.c_size_t(number)))
+        words = []
+        for ask in (library.ggml_backend_dev_name, library.ggml_backend_dev_description):
+            ask.restype = ctypes.c_char_p
+            words.append((ask(device) or b"").decode(errors="replace"))
+        found.append(": ".join(words))
+    return found
+
+
+_SPLITS: Final = {
+    "layer": api.LLAMA_SPLIT_MODE_LAYER, "row": api.LLAMA_SPLIT_MODE_ROW, "none": api.LLAMA_SPLIT_MODE_NONE,
+}  # fmt: skip
+_KV_TYPES: Final = {"f16": api.GGML_TYPE_F16, "q8_0": api.GGML_TYPE_Q8_0}
+
+
+def _offload(params: Any, wanted: Offload) -> None:
+    if wanted.layers and not supports_offload():
+        raise Misuse(
+            "this build of llama.cpp computes nothing on a GPU: build llama-cpp-python with a GPU backend "
+            "(CMAKE_ARGS=-DGGML_CUDA=on), or leave out --gpu-layers; `haif doctor` lists what it sees"
+        )
+    params.n_gpu_layers, params.split_mode, params.main_gpu = wanted.layers, _SPLITS[wanted.split], wanted.main_gpu
 
 
 class _Batch:

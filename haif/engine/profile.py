@@ -19,6 +19,19 @@ from haif.base.hashing import digest
 EXACT: Final = "exact"
 EXACT_NATIVE: Final = "exact-native"
 FAST: Final = "fast"
+KV_TYPES: Final = ("f16", "q8_0")
+SPLITS: Final = ("layer", "row", "none")
+
+
+class Offload(Message, frozen=True):
+    """What is computed on GPUs: how many layers, split how, and which GPU comes first."""
+
+    layers: int = 0
+    split: str = SPLITS[0]
+    main_gpu: int = 0
+
+
+NO_OFFLOAD: Final = Offload()
 
 
 class Recipe(Message, frozen=True):
@@ -26,13 +39,15 @@ class Recipe(Message, frozen=True):
 
     `repack`: weights are rearranged for kernels that take several rows at once. `flash`: attention without a matrix of
     scores, exact where each slot has its share of the cache (`passes`). `tiled`: products by tiles. `unified`: one KV
-    cache for all sequences instead of a share for each.
+    cache for all sequences instead of a share for each. `kv`: the type of its numbers.
     """
 
     repack: bool = False
     flash: bool = False
     tiled: bool = False
     unified: bool = False
+    kv: str = KV_TYPES[0]
+    offload: Offload = Offload()
 
 
 _LADDER: Final = (Recipe(repack=True, flash=True), Recipe(flash=True), Recipe(repack=True), Recipe())
@@ -54,5 +69,5 @@ def numerics(build: str, recipe: Recipe, threads: int) -> str:
     Threads count where attention may be split among them.
     """
     shares = str(threads) if recipe.flash and recipe.unified else "any"
-    text = f"{build}; {recipe!r}; kv f16; threads {shares}"
+    text = f"{build}; {recipe!r}; threads {shares}"
     return digest("haif v1 numerics", text.encode()).hex()[:16]

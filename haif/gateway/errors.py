@@ -24,12 +24,19 @@ from haif.base.errors import (
 
 
 class Rejected(InvalidRequest):
-    """An HTTP request that the dialect refuses, with the status and code OpenAI's clients know it by."""
+    """An HTTP request that the dialect refuses, with the status and code OpenAI's clients know it by.
 
-    def __init__(self, message: str, *, code: str, param: str | None = None, status: int = 400) -> None:
-        super().__init__(message, param=param)
+    `final` tells clients that retry by themselves (as they do after 409) not to.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, param: str | None = None, status: int = 400,
+        retry_after: float | None = None, final: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(message, param=param, retry_after=retry_after)
         self.code = code
         self.status = status
+        self.final = final
 
 
 class KeyRevoked(Unauthenticated):
@@ -103,6 +110,7 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.MISUSE: (500, _SERVER, "internal_error"),
     Reason.JOURNAL_BROKEN: (500, _SERVER, "internal_error"),
 }
+_REJECTED: Final = {408: "timeout_error", 409: "conflict_error"}
 _IN_STREAM: Final = {Reason.CONNECTION_LOST: "worker_lost", Reason.ENGINE_DIED: "worker_lost"}
 _VERIFICATION: Final = "The worker's receipt did not verify against the answer. Nothing was billed; you may ask again."
 _PEER: Final = "A machine of the mesh answered in a way that is not allowed. Nothing was billed; you may ask again."
@@ -115,8 +123,8 @@ INTERNAL: Final = Problem(500, _SERVER, "internal_error", _OURS)
 def problem_of(error: HaifError, *, in_stream: bool = False) -> Problem:
     """What to tell the tenant."""
     if isinstance(error, Rejected):
-        kind = "timeout_error" if error.status == 408 else _INVALID
-        return Problem(error.status, kind, error.code, error.message, error.param)
+        kind = _REJECTED.get(error.status, _INVALID)
+        return Problem(error.status, kind, error.code, error.message, error.param, error.retry_after, error.final)
     status, kind, code = _CATALOGUE[error.reason]
     if isinstance(error, KeyRevoked):
         code = "revoked_api_key"

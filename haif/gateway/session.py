@@ -28,6 +28,7 @@ from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
 from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
+from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, encode_request, request_digest, tokens_digest
@@ -51,6 +52,7 @@ class Journey(Errand):
         )  # fmt: skip
         encoded = encode_request(ask.request) if encoded is None else encoded
         super().__init__(order, encoded, request_digest(encoded))
+        self.history: list[Try] = []
         self.restart()
 
     def restart(self) -> None:
@@ -156,6 +158,8 @@ class Journey(Errand):
     def failed(self, error: HaifError) -> bool:
         """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
+        if not isinstance(error, TENANTS_OWN):
+            self.history.append(Try(self.ticket.attempt, self.ticket.worker, error.reason.value, self.tokens))
         if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
             if self.shown:
                 return False

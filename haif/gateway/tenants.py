@@ -119,6 +119,13 @@ class Directory:
             raise KeyRevoked("this API key was revoked; ask the operator for a new one")
         return found.tenant
 
+    def named(self, name: str) -> Tenant:
+        """The tenant of this name, while it has a key that works. Raises `Unauthenticated`."""
+        for key in self._keys.values():
+            if key.tenant.name == name and not key.revoked:
+                return key.tenant
+        raise Unauthenticated(f"no key of {name} works any more")
+
     def take(self, tenant: Tenant, now: Instant, requests: int = 1) -> Answer:
         """So many requests of this tenant. The answer says whether they may go on."""
         capacity, rate = float(tenant.burst), tenant.rpm / 60

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from haif import config
 from haif.base.errors import Misuse
-from haif.gateway.service import TENANTS_SCHEMA, Gateway, GatewaySettings
+from haif.gateway.service import LETTERS_SCHEMA, REQUESTS_SCHEMA, TENANTS_SCHEMA, Gateway, GatewaySettings
 from haif.node.ground import open_ground
 from haif.node.settings import address_text, peers
+from haif.runtime import disk
 from haif.runtime.clock import entropy
 from haif.storage.service import Database
 
@@ -26,13 +28,25 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
     async with (
         open_ground(settings, listen=False) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
+        Database(ground.folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True) as requests,
+        Database(ground.folder / "letters.sqlite", LETTERS_SCHEMA) as letters,
         Gateway(
             settings=GatewaySettings(
                 host=settings.host, port=settings.http_port, orchestrators=orchestrators,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
             ),
             identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,
+            requests=requests, letters=letters, secret=_secret(ground.folder / "requests.key"),
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
     ):  # fmt: skip
         yield ground.ready | {"http": f"http://{address_text(gateway.address)}"}
+
+
+def _secret(path: Path) -> bytes:
+    """What kept answers are sealed with, made at the first start. Raises `Misuse` if others may read it."""
+    try:
+        return disk.read_private(path)
+    except FileNotFoundError:
+        disk.write_private(path, entropy(32))
+        return disk.read_private(path)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from haif import config
-from haif.artifacts.service import StoredModel
+from haif.artifacts.service import StoredModel, check_header
 from haif.base.errors import Misuse
+from haif.engine.profile import Offload
 from haif.engine.request import ModelInfo
 from haif.engine.service import Engine, EngineSettings
 from haif.node.ground import open_ground
@@ -29,6 +30,7 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
     if not honoured:
         raise Misuse("a worker serves only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
     model = model_store(settings).find(settings.model)
+    check_header(model.path)
     async with (
         open_ground(settings, listen=True) as ground,
         _engine(settings, model, ground.clock) as engine,
@@ -52,7 +54,8 @@ async def _engine(settings: config.WorkerSettings, model: StoredModel, clock: Sy
     chosen = EngineSettings(
         model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
-        profile=settings.profile, kv_tokens=settings.kv_tokens,
+        profile=settings.profile, kv_tokens=settings.kv_tokens, kv=settings.kv_type,
+        offload=Offload(settings.gpu_layers, settings.split_mode, settings.main_gpu),
         sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
     async with Engine(chosen, clock=clock, entropy=entropy, on_died=died) as engine:

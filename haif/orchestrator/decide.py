@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
-from haif.base.confinement import LEVELS, stricter
+from haif.base.confinement import LEVELS, stricter, suffices
 from haif.base.errors import (
     BadSignature,
+    EngineDied,
     Forbidden,
     HaifError,
     InvalidRequest,
     NoWorker,
     Overloaded,
+    Reason,
     Timeout,
     UnknownModel,
     Unsupported,
@@ -96,8 +98,7 @@ def submit(
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
     demanded = stricter(request.sandbox_min, sandbox_min)
-    live = able(fleet.live(model.digest, state.busy, now.instant), request.task)
-    worker = choose(live, (), entropy, sandbox_min=demanded, prefixes=request.prefixes)
+    worker = _first_worker(state, fleet, model.digest, demanded, request, now, entropy)
     seed, proof = _seed(request, identity)
     submitted = JobSubmitted(
         job=request.job, gateway=gateway, tenant=request.tenant, model=model.name, model_digest=model.digest,
@@ -108,6 +109,23 @@ def submit(
     )  # fmt: skip
     reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
+
+
+def _first_worker(
+    state: State, fleet: Fleet, model: ModelDigest, sandbox_min: str, request: SubmitJob, now: Moment, entropy: Entropy
+) -> WorkerView:
+    """Refuse at once, saying when to come back, whom the queues would keep waiting until nobody wants the answer."""
+    patience = request.deadline_ms / 1000
+    job_seconds = fleet.brakes.seconds(model)
+    live = able(fleet.live(model, state.busy, now.instant), request.task)
+    worker = choose(live, (), entropy, sandbox_min=sandbox_min, prefixes=request.prefixes, job_seconds=job_seconds)
+    wait = worker.wait(job_seconds)
+    if wait >= patience:
+        raise Overloaded(
+            f"a slot for this model is free in about {wait:.0f} s, and the answer is wanted within {patience:.0f} s",
+            retry_after=min(wait, limits.WAIT_SECONDS_MAX),
+        )
+    return worker
 
 
 def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
@@ -184,8 +202,8 @@ def retry(
 
     Without one, the job fails for good.
 
-    The answer is then the refusal: `NoWorker`, `Overloaded` or `Timeout`. Raises `WrongState`, `Forbidden` or
-    `InvalidRequest` when there is nothing to retry.
+    The answer is then the refusal: `NoWorker`, `Overloaded`, `Timeout` or `EngineDied`. Raises `WrongState`,
+    `Forbidden` or `InvalidRequest` when there is nothing to retry.
     """
     job = _owned(state, request, gateway, past)
     check_reason(request.reason)
@@ -200,11 +218,19 @@ def retry(
     _check_latest(job, request.attempt, gateway)
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
+        _check_poison(job, request.reason)
         worker = _next_worker(state, fleet, job, now, entropy)
-    except (NoWorker, Overloaded, Timeout, Unsupported) as refusal:
+    except (NoWorker, Overloaded, Timeout, Unsupported, EngineDied) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
+
+
+def _check_poison(job: Job, reason: str) -> None:
+    """Return if engines may still be risked on this job. Raises `EngineDied`."""
+    deaths = [*(attempt.failure for attempt in job.attempts), reason].count(Reason.ENGINE_DIED.value)
+    if deaths >= limits.POISON_DEATHS:
+        raise EngineDied(f"{deaths} engines died while they computed this answer; no other is risked on it")
 
 
 def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Entropy) -> WorkerView:
@@ -212,11 +238,15 @@ def _next_worker(state: State, fleet: Fleet, job: Job, now: Moment, entropy: Ent
         raise Timeout("the job's deadline has passed")
     if len(job.attempts) >= limits.ATTEMPTS_MAX:
         raise NoWorker(f"{limits.ATTEMPTS_MAX} attempts were made and failed", retry_after=limits.HEARTBEAT_SECONDS)
+    if not fleet.brakes.may_retry(job.gateway, now.instant):
+        raise Overloaded("so much fails now that retries would only add to it", retry_after=limits.HEARTBEAT_SECONDS)
     live = able(fleet.live(job.model_digest, state.busy, now.instant), job.task)
     tried = {attempt.worker for attempt in job.attempts}
-    if all(view.worker in tried for view in live):  # who failed before may be well again; not who failed just now
+    if all(
+        view.worker in tried for view in live if suffices(view.sandbox, job.sandbox_min)
+    ):  # who failed before may be well again; not who failed just now
         tried = {job.attempt.worker}
-    return choose(live, tried, entropy, sandbox_min=job.sandbox_min)
+    return choose(live, tried, entropy, sandbox_min=job.sandbox_min, job_seconds=fleet.brakes.seconds(job.model_digest))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -238,7 +268,7 @@ def finalise(state: State, request: FinaliseJob, gateway: PeerId, *, past: Job |
     receipt = _check_receipt(job, request.receipt)
     _check_countersignature(job, receipt, request.countersignature)
     event = JobFinalised(
-        job=job.id, attempt=receipt.payload.attempt, receipt=request.receipt,
+        job=job.id, attempt=receipt.payload.attempt, tokens=receipt.payload.completion_tokens, receipt=request.receipt,
         countersignature=request.countersignature, at=now,
     )  # fmt: skip
     return Decision((event,), Finalised(job.id))

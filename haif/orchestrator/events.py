@@ -62,10 +62,14 @@ class AttemptFailed(Message, frozen=True):
 
 
 class JobFinalised(Message, frozen=True):
-    """The end: an answer was received. The worker's sealed receipt, and the gateway's signature under it."""
+    """The end: an answer of `tokens` tokens was received.
+
+    The worker's sealed receipt, and the gateway's signature under it.
+    """
 
     job: JobId
     attempt: int
+    tokens: int
     receipt: bytes
     countersignature: bytes
     at: int

@@ -1,4 +1,8 @@
-"""Which worker gets the next attempt: the least loaded live one, ties broken at random.
+"""Which worker gets the next attempt: of two drawn from the least loaded live ones the one with less to do.
+
+Two draws, because several orchestrators know each other's placements only from the next heartbeats: always taking the
+least loaded would send them all to the same one (Mitzenmacher 2001, "The Power of Two Choices"). Passed over, as long
+as there are others: workers whose breaker is open, and those that lost an attempt and were not heard since.
 
 One that says it computed the request's beginning before counts as less loaded, by `limits.PREFIX_DEPTH` at most: so a
 conversation stays where it is cached, and a worker cannot draw more than that to itself by what it says.
@@ -26,6 +30,7 @@ from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Unsuppo
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
+from haif.orchestrator.brakes import Brakes
 from haif.orchestrator.state import Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
@@ -48,6 +53,8 @@ class WorkerView:
     context_tokens: int
     sandbox: str  # the weaker level of what it says in offer and heartbeat
     hot: frozenset[bytes] = frozenset()  # tags of beginnings it computed lately
+    ejected: bool = False
+    doubted: bool = False
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
 
@@ -60,6 +67,10 @@ class WorkerView:
     def is_full(self) -> bool:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
+
+    def wait(self, job_seconds: float) -> float:
+        """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
+        return max(0, self.load - self.slots + 1) / self.slots * job_seconds
 
 
 def able(views: Sequence[WorkerView], task: Task) -> list[WorkerView]:
@@ -78,10 +89,11 @@ def choose(
     *,
     sandbox_min: str = "none",
     prefixes: Sequence[bytes] = (),
+    job_seconds: float = 0.0,
 ) -> WorkerView:
-    """The least loaded worker that was not tried and whose jail is good enough; who has the beginning is preferred.
+    """One of the least loaded workers that were not tried and whose jail is good enough; one with the beginning first.
 
-    Raises `NoWorker`, or `Overloaded` when all are full.
+    Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
     """
     untried = [view for view in views if view.worker not in tried]
     confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
@@ -97,11 +109,24 @@ def choose(
         )
     able = [view for view in confined if not view.is_full]
     if not able:
-        raise Overloaded("the queues of all workers of this model are full", retry_after=limits.HEARTBEAT_SECONDS)
-    costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in able}
+        wait = min(view.wait(job_seconds) for view in confined)
+        raise Overloaded(
+            "the queues of all workers of this model are full",
+            retry_after=min(max(limits.HEARTBEAT_SECONDS, wait), limits.WAIT_SECONDS_MAX),
+        )
+    admitted = [view for view in able if not view.ejected] or able
+    sound = [view for view in admitted if not view.doubted] or admitted
+    costs = {view.worker: view.depth - limits.PREFIX_DEPTH * _known(prefixes, view.hot) for view in sound}
     least = min(costs.values())
-    best = [view for view in able if costs[view.worker] == least]
-    return best[int.from_bytes(entropy(8), "big") % len(best)]
+    near = [view for view in sound if costs[view.worker] <= least + 1 / view.slots]
+    return min(_two(near, entropy), key=lambda view: costs[view.worker])
+
+
+def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:
+    """Two of them at random, in a random order; the only one, where there is but one."""
+    drawn = int.from_bytes(entropy(8), "big")
+    first = views.pop(drawn % len(views))
+    return [first, views[(drawn >> 32) % len(views)]] if views else [first]
 
 
 def _known(prefixes: Sequence[bytes], hot: Collection[bytes]) -> float:
@@ -129,6 +154,7 @@ class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
 
     workers_max: int = limits.WORKERS_MAX
+    brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
     _boots: dict[PeerId, BootId] = field(default_factory=dict)
@@ -151,6 +177,11 @@ class Fleet:
                 raise Overloaded(f"{self.workers_max} workers are alive here; join another orchestrator")
         shares = {load.model: _share(load, busy.get((worker, load.model), {}), wall) for load in heartbeat.loads}
         self._pulses[worker] = _Pulse(now, shares)
+        self.brakes.heard(worker)
+
+    def lost(self, worker: PeerId) -> None:
+        """Its last session with us ended: it gets no work until it is heard again."""
+        self._pulses.pop(worker, None)
 
     def offered(self, worker: PeerId, offer: Offer) -> None:
         """A worker offers a model, or offers it anew."""
@@ -163,6 +194,7 @@ class Fleet:
     def live(self, model: ModelDigest, busy: Busy, now: Instant) -> list[WorkerView]:
         """The workers that can be given work on this model."""
         views: list[WorkerView] = []
+        ejected = self.brakes.ejected([(worker, model) for worker in self._offers.get(model, {})], now)
         for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
             if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
@@ -170,11 +202,11 @@ class Fleet:
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)
             sandbox = min(offer.sandbox.level, share.sandbox, key=LEVELS.index)
-            tasks = tasks_of(offer.tasks)
             views.append(
                 WorkerView(
-                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot, tasks,
-                    offer.dimensions,
+                    worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
+                    ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
+                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions,
                 )
             )  # fmt: skip
         return views

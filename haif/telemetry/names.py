@@ -90,6 +90,7 @@ CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
+REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
 HANDSHAKE: Final = Label("outcome", "whether it was completed; `haif_dropped_total` says why not", ("ok", "failed"))
 CIRCUIT: Final = Label("outcome", "whether both ends came; `haif_dropped_total` says why not", ("joined", "failed"))
 QUERY: Final = Label(
@@ -179,11 +180,21 @@ GATEWAY_RESUMED = Counter(
     (REASON,),
 )  # fmt: skip
 
+DLQ_LETTERS = Gauge("haif_dlq_letters", "Requests that failed for good and wait for somebody to look.", (GATEWAY,))
+DLQ_OLDEST_SECONDS = Gauge("haif_dlq_oldest_seconds", "For how long the oldest of them has waited.", (GATEWAY,))
+DLQ_REDRIVEN = Counter(
+    "haif_dlq_redriven_total", "Dead letters that were run again, by what came of it.", (GATEWAY,), (REDRIVE,)
+)
+
 # --- orchestrator -----------------------------------------------------------------------------------------------------
 
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+BREAKERS_OPEN = Gauge(
+    "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
+    (ORCHESTRATOR,),
+)  # fmt: skip
 PLACEMENTS = Counter("haif_placements_total", "Attempts placed on a worker.", (ORCHESTRATOR,))
 PLACEMENT_FAILURES = Counter(
     "haif_placement_failures_total", "Attempts for which no worker was found, by reason.", (ORCHESTRATOR,), (REASON,)

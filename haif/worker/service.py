@@ -124,7 +124,7 @@ class Worker:
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
                 await self._dht.withdraw(self._topic)
         except (HaifError, TimeoutError) as failed:
-            # Nobody could be told; the offer expires and the silence is noticed within 15 s.
+            # Nobody could be told; the offer expires and the silence is noticed within 3 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
         await self._scope.aclose()
 
@@ -314,7 +314,8 @@ class Worker:
 
 
 def _sandbox(about: ModelInfo) -> Sandbox:
-    return Sandbox(about.sandbox, list(about.missing))
+    """What is said of the jail; where there is none at all, in two words instead of every layer's name."""
+    return Sandbox(about.sandbox, list(about.missing) if about.enforced else ["every layer"])
 
 
 def generate(ticket: Ticket) -> Generate:

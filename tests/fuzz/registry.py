@@ -41,7 +41,8 @@ from tests.support.wire_pair import CLIENT, NET, SERVER, SERVER_KEY, WALL
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "messages.json"
-OUR_OWN = {"haif.orchestrator.events"}  # entries of the journal: read from our own disk, chained by hashes
+# read from our own disk: entries of the journal, chained by hashes; answers and requests sealed by the gateway
+OUR_OWN = {"haif.orchestrator.events", "haif.gateway.once", "haif.gateway.letters"}
 
 _WIRE = "tests/threats/test_wire.py::"
 _HANDSHAKE = "tests/unit/wire/test_handshake.py::"

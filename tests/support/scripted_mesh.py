@@ -81,6 +81,7 @@ class ScriptedMesh:
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     spoken: dict[JobId, list[tuple[str, list[Aside]]]] = field(default_factory=dict)  # token by token
+    gate: asyncio.Event | None = None  # where there is one, the worker waits for it
     running: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,6 +147,8 @@ class ScriptedMesh:
 
     async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
         self.running.set()
+        if self.gate is not None:
+            await self.gate.wait()
         output = OutputHash()
         spoken = self.spoken.setdefault(ticket.reservation.payload.job, [])
         del spoken[len(ticket.resumed) :]

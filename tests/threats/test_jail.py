@@ -12,12 +12,16 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from haif.base.confinement import suffices
 from haif.base.errors import EngineDied, InvalidRequest, Unsupported
 from haif.engine.sandbox import ENVIRONMENT, calls, policy
 from haif.engine.sandbox.layers import LAYERS, REQUIRED
+from haif.protocol.sandbox import check_sandbox
+from haif.worker.service import _sandbox
 from tests.support import attacks
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import TEMPLATE, build_tiny_model
@@ -259,6 +263,15 @@ async def test_a_python_error_after_the_seal_is_told_with_its_words(tiny):
             await read(running, request())
 
 
+def oom_score_of(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+async def test_when_memory_runs_out_the_engine_is_the_first_to_go(tiny):
+    async with engine(tiny) as running:
+        assert 1000 == oom_score_of(running._child._engine) > oom_score_of("self")
+
+
 SPY = """
 import os, sys
 sys.path += sys.argv.pop(1).split(os.pathsep)
@@ -346,3 +359,23 @@ def test_no_process_of_the_jail_outlives_another(tiny, which):
                 os.close(end)
         finally:
             worker.kill()
+
+
+ELSEWHERE = """
+import os, sys
+sys.path += sys.argv.pop(1).split(os.pathsep)
+from haif.engine import child
+sys.platform = "darwin"  # llama.cpp is loaded already
+child.main()
+"""
+
+
+async def test_elsewhere_than_on_linux_nothing_is_served_unless_the_operator_says_so_and_the_offer_says_it(tiny):
+    with pytest.raises(EngineDied, match="HAIF's jail needs Linux"):
+        await engine(tiny, program=ELSEWHERE).__aenter__()
+    async with engine(tiny, program=ELSEWHERE, insecure_no_sandbox=True) as running:
+        said, missing = _sandbox(running.model), running.model.missing
+        assert 24 == (await read(running, request()))[2].completion_tokens
+    check_sandbox(said, None)
+    assert ("none", ["every layer"], set(LAYERS)) == (said.level, said.missing, set(missing))
+    assert not suffices(said.level, "reduced"), "whoever demands a jail is not served there"

@@ -19,20 +19,25 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from haif.base import limits
 from haif.engine.sandbox import ENVIRONMENT, LIBRARY, landlock, monitor, namespaces, privileges, seccomp
 from haif.engine.sandbox.layers import LAYERS, REQUIRED, Statement
 from haif.engine.sandbox.privileges import NotEnforced
 
+_GPU: Final = "the driver of a GPU needs devices, files and calls for which HAIF has no jail yet"
 _statm: list[int] = []  # /proc/self/statm, open until `settle`
 
 
-def seal(parent: int, files: frozenset[int], model_bytes: int, *, insecure: bool = False) -> Statement:
+def seal(
+    parent: int, files: frozenset[int], model_bytes: int, *, insecure: bool = False, gpu: bool = False
+) -> Statement:
     """Restrict this process for good, and go on as the engine in a process below it; what is enforced.
 
     `parent` is the process whose child this must still be, `files` the descriptors it may hold besides 0, 1 and 2.
-    Raises `NotEnforced` naming the first required layer that does not hold; with `insecure` it is only stated.
+    Raises `NotEnforced` naming the first required layer that does not hold; with `insecure` it is only stated. With
+    `gpu` the walls are left out that a GPU's driver does not live behind, which needs `insecure`.
     """
     jail = _Jail(insecure)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
@@ -42,27 +47,35 @@ def seal(parent: int, files: frozenset[int], model_bytes: int, *, insecure: bool
     files |= {0, 1, 2}
     jail.add("no other files", lambda: _close_others(files))
     jail.add("clean environment", _check_environment)
-    jail.add("rlimits", lambda: _limit_resources(model_bytes))
+    jail.add("rlimits", lambda: _limit_resources(None if gpu else model_bytes))
+    _die_first(jail)
     jail.add("no new privileges", privileges.gain_nothing)
     jail.add("not root", privileges.become_nobody)
     privileges.traceable(True)  # until the maps of the namespace are written
     jail.add("dies with its parent", lambda: _die_with(parent))
-    why_not = namespaces.why_not()
+    why_not = _GPU if gpu else namespaces.why_not()
     if why_not is None:
         jail.add("namespaces", _enter_namespaces)
     else:
         jail.missing["namespaces"] = jail.missing["empty root"] = why_not
     birth = monitor.split(files, first=why_not is None)
-    _statm.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+    if not gpu:
+        _statm.append(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
     if why_not is None:
         jail.add("empty root", namespaces.empty_root)
     jail.add("no capabilities", privileges.drop_capabilities)
     jail.add("dies with its parent", birth.die_with_monitor)
     os.close(birth.life)
     jail.add("not traceable", lambda: privileges.traceable(False))
-    jail.add("landlock", lambda: jail.notes.extend(landlock.deny_all()))
-    jail.missing["cgroups"] = "HAIF sets none up"
-    jail.add("seccomp", lambda: seccomp.restrict(birth.handover))
+    if not gpu:
+        jail.add("landlock", lambda: jail.notes.extend(landlock.deny_all()))
+    jail.missing["cgroups"] = "not to be seen from inside"  # the worker looks
+    if gpu:
+        jail.add("landlock", _no_wall)
+        jail.add("seccomp", _no_wall)
+        _close_all(birth.handover)
+    else:
+        jail.add("seccomp", lambda: seccomp.restrict(birth.handover))
     return jail.statement(birth.pid)
 
 
@@ -127,12 +140,32 @@ def _check_environment() -> None:
     privileges.check("an environment of known names", set(os.environ) <= {*ENVIRONMENT, LIBRARY})
 
 
-def _limit_resources(model_bytes: int) -> None:
+def _no_wall() -> None:
+    raise NotEnforced(_GPU)
+
+
+def _close_all(*descriptors: int | None) -> None:
+    for descriptor in descriptors:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _limit_resources(model_bytes: int | None) -> None:
     privileges.limit(resource.RLIMIT_CORE, 0)
     privileges.limit(resource.RLIMIT_FSIZE, 0)
     privileges.limit(resource.RLIMIT_NOFILE, limits.ENGINE_FILES_MAX)
     privileges.limit(resource.RLIMIT_MEMLOCK, 0)
-    privileges.limit(resource.RLIMIT_AS, limits.ENGINE_LOAD_BYTES_BASE + 3 * model_bytes)
+    if model_bytes is not None:  # a GPU's driver reserves terabytes of addresses
+        privileges.limit(resource.RLIMIT_AS, limits.ENGINE_LOAD_BYTES_BASE + 3 * model_bytes)
+
+
+def _die_first(jail: _Jail) -> None:
+    """When memory runs out, the kernel is to end this process and not its worker."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - no further module
+            score.write("1000")
+    except OSError as error:
+        jail.notes.append(f"the kernel may end the worker first when memory runs out ({error.strerror})")
 
 
 def _die_with(parent: int) -> None:

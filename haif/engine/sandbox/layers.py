@@ -21,7 +21,7 @@ RESIDUAL: Final[Mapping[str, str]] = {
     "landlock": "no second lock behind seccomp's refusal to open files",
     "namespaces": "a kernel bug in one of the allowed calls meets the host's processes, networks and mounts",
     "empty root": "a kernel bug in one of the allowed calls meets the host's files",
-    "cgroups": "memory is bounded by RLIMIT_AS only, and there is no CPU share",
+    "cgroups": "memory is bounded by RLIMIT_AS only, and the cores it was given only by the worker's watching",
 }
 _NO_SANDBOX: Final = "code in a model is code as the worker's user"
 

@@ -210,8 +210,10 @@ class Engine:
         finally:
             self._child = None
             self._alive.clear()
-            await _to_the_end(child.close())
-            os.close(descriptor)
+            try:
+                await _to_the_end(child.close())
+            finally:
+                os.close(descriptor)  # also when we were told to stop meanwhile
 
     async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
         found = await asyncio.to_thread(digest_of, descriptor)

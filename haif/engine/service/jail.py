@@ -13,6 +13,7 @@ from haif.base.confinement import suffices
 from haif.base.errors import EngineDied
 from haif.engine.frames import Sealed
 from haif.engine.sandbox.layers import LAYERS, level
+from haif.engine.service.cgroups import why_not
 
 _NONE: Final = "0000000000000000"
 _PROOFS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -38,6 +39,18 @@ def verify(sealed: Sealed, *, monitor: int, demanded: str) -> None:
             wrong.append("it is not the child's child")
         if wrong:
             raise EngineDied(f"it says that it restricted itself, and did not: {', '.join(wrong)}")
+
+
+def with_cgroups(sealed: Sealed) -> Sealed:
+    """The statement with what the kernel says of the child's cgroup, which nobody sees from inside the jail."""
+    why = why_not(sealed.pid) if sys.platform == "linux" else sealed.missing.get("cgroups", "not Linux")
+    enforced = [layer for layer in sealed.enforced if layer != "cgroups"]
+    missing = {layer: reason for layer, reason in sealed.missing.items() if layer != "cgroups"}
+    if why is None:
+        enforced.append("cgroups")
+    else:
+        missing["cgroups"] = why
+    return Sealed(enforced, missing, sealed.notes, sealed.pid)
 
 
 class Exertion:

@@ -41,7 +41,7 @@ from haif.engine.mailbox import Mailbox
 from haif.engine.meter import Meter
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service.causes import explain, oom_kills
-from haif.engine.service.jail import Exertion, processor_seconds, verify
+from haif.engine.service.jail import Exertion, processor_seconds, verify, with_cgroups
 from haif.engine.service.settings import EngineSettings, context_tokens, environment, kv_tokens
 from haif.engine.vectorbox import VectorBox
 
@@ -96,7 +96,8 @@ class Process(asyncio.Protocol):
             self._orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(orders_out, "wb", 0))
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
             _, self._words = await loop.connect_read_pipe(_Words, os.fdopen(words_in, "rb", 0))
-            numbers = (os.getpid(), orders_in, reports_out, model, int(self._settings.insecure_no_sandbox))
+            flags = (int(self._settings.insecure_no_sandbox), int(self._settings.offload.layers > 0))
+            numbers = (os.getpid(), orders_in, reports_out, model, *flags)
             arguments = (_search_path(), *map(str, numbers))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
@@ -111,7 +112,7 @@ class Process(asyncio.Protocol):
 
     async def sealed(self) -> Sealed:
         """What the child says it enforced, once the kernel agrees where it can be asked. Raises `EngineDied`."""
-        sealed = await self._first(self._sealed)
+        sealed = with_cgroups(await self._first(self._sealed))
         assert self._process is not None
         verify(sealed, monitor=self._process.pid, demanded=self._settings.demanded)
         self._engine = sealed.pid
@@ -120,13 +121,11 @@ class Process(asyncio.Protocol):
     async def load(self) -> Ready:
         """Let the child load the model. Raises what kept it from doing so."""
         settings = self._settings
-        self._send(
-            Order(
-                load=Load(
-                    settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens
-                )
-            )
-        )
+        load = Load(
+            settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens,
+            settings.kv, settings.offload,
+        )  # fmt: skip
+        self._send(Order(load=load))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)

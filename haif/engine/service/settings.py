@@ -19,7 +19,7 @@ from haif.base.ids import ModelDigest
 from haif.engine.frames import (
     Ready,
 )
-from haif.engine.profile import EXACT, EXACT_NATIVE, PROFILES, native
+from haif.engine.profile import EXACT, EXACT_NATIVE, FAST, KV_TYPES, NO_OFFLOAD, PROFILES, SPLITS, Offload, native
 from haif.engine.sandbox import ENVIRONMENT, LIBRARY
 
 _READ_BYTES: Final = 4 << 20
@@ -44,6 +44,8 @@ class EngineSettings:
     threads: int
     profile: str = EXACT  # of `engine.profile`
     kv_tokens: int = 0
+    kv: str = KV_TYPES[0]  # of `engine.profile`
+    offload: Offload = NO_OFFLOAD
     sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
 
@@ -63,10 +65,27 @@ def check_settings(settings: EngineSettings) -> None:
         raise Misuse(f"there is no execution profile {settings.profile!r}: use one of {', '.join(PROFILES)}")
     if settings.kv_tokens < 0 or (settings.kv_tokens and not PROFILES[settings.profile][0].unified):
         raise Misuse(f"in the profile {settings.profile} each slot has its own KV cells: leave kv_tokens at 0")
+    if settings.kv not in KV_TYPES or (settings.kv != KV_TYPES[0] and settings.profile != FAST):
+        raise Misuse(
+            f"a KV cache of {settings.kv!r}: use one of {', '.join(KV_TYPES)}; other than f16 with profile fast only"
+        )
+    _check_offload(settings)
     if settings.profile == EXACT_NATIVE and not has_native():
         raise Misuse(
             f"the profile {EXACT_NATIVE} needs llama.cpp built for this machine: python3 tools/setup.py --native"
         )
+
+
+def _check_offload(settings: EngineSettings) -> None:
+    offload = settings.offload
+    if offload.split not in SPLITS:
+        raise Misuse(f"there is no way {offload.split!r} to split layers among GPUs: use one of {', '.join(SPLITS)}")
+    if offload.layers < 0 or offload.main_gpu < 0:
+        raise Misuse("the layers on GPUs and the number of the main GPU are 0 or more")
+    if offload.layers and settings.profile != FAST:
+        raise Misuse("layers on a GPU have other bits than on a processor: --gpu-layers needs --profile fast")
+    if offload.layers and not settings.insecure_no_sandbox:
+        raise Misuse("there is no jail around a GPU's driver yet: --gpu-layers needs --insecure-no-sandbox")
 
 
 def has_native() -> bool:

@@ -19,7 +19,10 @@ from haif.base.machine import Address
 from haif.dht.service import Dht
 from haif.gateway.service.asgi import App
 from haif.gateway.service.inference import Means
+from haif.gateway.service.letters import LETTERS_SCHEMA, Letters, open_letters
 from haif.gateway.service.mesh import Mesh, PeerMesh
+from haif.gateway.service.redrive import Redriver
+from haif.gateway.service.requests import REQUESTS_SCHEMA, Requests
 from haif.gateway.service.server import HttpServer
 from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
 from haif.identity.keys import Identity
@@ -58,8 +61,9 @@ class Front:
     """Tenants and HTTP in front of a mesh, whichever that is. Inside `async with` it answers at `address`."""
 
     def __init__(
-        self, *, host: str, port: int, mesh: Mesh, peer: PeerId, tenants: Database, telemetry: Telemetry,
-        clock: Clock, entropy: Callable[[int], bytes], keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
+        self, *, host: str, port: int, mesh: Mesh, peer: PeerId, tenants: Database, requests: Requests,
+        letters: Letters, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
     ) -> None:  # fmt: skip
         self._where = (host, port)
@@ -71,6 +75,7 @@ class Front:
         self._keepalive_seconds = keepalive_seconds
         self._first_token_seconds, self._token_seconds = first_token_seconds, token_seconds
         self.tenants = LiveDirectory(tenants, clock)
+        self._requests, self._letters = requests, letters
         self.address: Address = self._where
 
     async def __aenter__(self) -> Self:
@@ -80,18 +85,21 @@ class Front:
             stopping=asyncio.get_running_loop().create_future(), keepalive_seconds=self._keepalive_seconds,
             first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
         )  # fmt: skip
-        self.app = App(means=means, tenants=self.tenants)
+        self.app = App(means=means, tenants=self.tenants, requests=self._requests, letters=self._letters)
         self._server = HttpServer(self.app, *self._where)
         self.address = self._server.address
         await self._server.start()
         self._refreshing = asyncio.create_task(self._refresh(), name="gateway: tenants")
+        redriver = Redriver(self.app, self._letters, self._requests.secret, self._telemetry)
+        self._redriving = asyncio.create_task(redriver.run(), name="gateway: letters")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._refreshing.cancel()
-        await asyncio.gather(self._refreshing, return_exceptions=True)
+        self._redriving.cancel()
+        await asyncio.gather(self._refreshing, self._redriving, return_exceptions=True)
         await self.app.drain()
         await self._server.stop()
 
@@ -109,12 +117,15 @@ class Front:
 class Gateway:
     """The gateway role. Inside `async with` it serves at `address`; leaving ends every answer and closes.
 
-    `tenants` is a `Database` opened with `TENANTS_SCHEMA`. Entering does not wait for an orchestrator: `/readyz` tells.
+    `tenants` is a `Database` opened with `TENANTS_SCHEMA`, `requests` one with `REQUESTS_SCHEMA` and `letters`
+    one with `LETTERS_SCHEMA`; what they keep of requests and answers is sealed with keys made of `secret`.
+    Entering does not wait for an orchestrator: `/readyz` tells.
     """
 
     def __init__(
         self, *, settings: GatewaySettings, identity: Identity, reach: Reach, dht: Dht, voice: Voice,
-        tenants: Database, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        tenants: Database, requests: Database, letters: Database, secret: bytes, telemetry: Telemetry, clock: Clock,
+        entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._mesh = PeerMesh(
             orchestrators=settings.orchestrators, identity=identity, net=voice.net, reach=reach, dht=dht, voice=voice,
@@ -122,6 +133,7 @@ class Gateway:
         )  # fmt: skip
         self._front = Front(
             host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,
+            requests=Requests(requests, secret, clock), letters=Letters(letters, clock),
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
             token_seconds=settings.token_seconds,
         )  # fmt: skip
@@ -151,6 +163,6 @@ class Gateway:
 
 
 __all__ = [
-    "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics", "TenantStore", "open_store",
-    "tenant_key",
+    "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics",
+    "Letters", "Requests", "TenantStore", "open_letters", "open_store", "tenant_key",
 ]  # fmt: skip

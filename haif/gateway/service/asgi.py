@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from haif.base import limits
-from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
+from haif.base.errors import Dropped, HaifError, OverQuota, Reason, UnknownModel, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
 from haif.gateway import embeddings, openai
@@ -29,11 +30,15 @@ from haif.gateway.admission import (
 )
 from haif.gateway.embeddings import VectorAsk
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
+from haif.gateway.letters import Payload
+from haif.gateway.once import HEADER, REPLAYED, Kept, Keyed, keyed
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
 from haif.gateway.service.embedding import Embedding, Room
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
+from haif.gateway.service.letters import Letters
+from haif.gateway.service.requests import Requests
 from haif.gateway.service.tenants import LiveDirectory
 from haif.gateway.tenants import Tenant
 from haif.protocol.jobs import ModelCard
@@ -54,12 +59,22 @@ class _Route:
     handler: Callable[[Exchange], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[A]):
+    ask: A
+    tenant: str
+    card: ModelCard | None  # None for a model that nobody offers
+    body: bytes
+
+
 class App:
     """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
 
-    def __init__(self, *, means: Means, tenants: LiveDirectory) -> None:
+    def __init__(self, *, means: Means, tenants: LiveDirectory, requests: Requests, letters: Letters) -> None:
         self._means = means
         self._tenants = tenants
+        self._requests = requests
+        self._letters = letters
         self._open = 0
         self._draining = False
         self._empty = asyncio.Event()
@@ -134,7 +149,10 @@ class App:
 
     async def _admit(self, exchange: Exchange) -> Admitted:
         check_room(self._open - 1, self._draining)
-        tenant = await self._tenants.tenant_of(key_of(exchange.headers))
+        if exchange.letter is not None:
+            tenant = self._tenants.directory.named(exchange.letter.tenant)
+        else:
+            tenant = await self._tenants.tenant_of(key_of(exchange.headers))
         return self._charge(exchange, tenant, 1)
 
     def _charge(self, exchange: Exchange, tenant: Tenant, requests: int) -> Admitted:
@@ -168,27 +186,40 @@ class App:
         await self._vectors(exchange, embeddings.parse_rerank)
 
     async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
-        ask, tenant, _ = await self._asked(exchange, parse)
-        await Inference(self._means, exchange, ask, tenant=tenant, model=exchange.model).answer()
+        asked = await self._asked(exchange, parse)
+        tenant, body = asked.tenant, asked.body
+        inference = Inference(self._means, exchange, asked.ask, tenant=tenant, model=exchange.model)
+        request = keyed(self._requests.secret, tenant, exchange.headers, exchange.path, body)
+        try:
+            if request is None:
+                await inference.answer()
+            else:
+                await self._once(exchange, request, inference)
+        except HaifError:
+            await self._bury(exchange, inference, tenant, body)
+            raise
 
     async def _vectors(self, exchange: Exchange, parse: Callable[[bytes, Nonce], VectorAsk]) -> None:
-        ask, tenant, card = await self._asked(exchange, parse)
+        if HEADER in exchange.headers:
+            raise Unsupported(
+                "no Idempotency-Key is kept for vectors: asking again gives the same", param="Idempotency-Key"
+            )
+        asked = await self._asked(exchange, parse)
         embedding = Embedding(
-            self._means, exchange, ask, tenant=tenant, model=exchange.model, dimensions=card.dimensions if card else 0,
-            room=self._room,
+            self._means, exchange, asked.ask, tenant=asked.tenant, model=exchange.model, room=self._room,
+            dimensions=asked.card.dimensions if asked.card else 0,
         )  # fmt: skip
         await embedding.answer()
 
-    async def _asked(
-        self, exchange: Exchange, parse: Callable[[bytes, Nonce], A]
-    ) -> tuple[A, str, ModelCard | None]:  # fmt: skip
-        """What an admitted tenant asks for, of a model that can do it as far as is known; the tenant; the model.
+    async def _asked(self, exchange: Exchange, parse: Callable[[bytes, Nonce], A]) -> _Asked[A]:
+        """What an admitted tenant asks for, of a model that can do it as far as is known.
 
         Raises `Unsupported` for one that cannot.
         """
         admitted = await self._admit(exchange)
         check_body(exchange.headers)
-        ask = parse(await exchange.body(), Nonce(self._means.entropy(Nonce.size)))
+        body = await exchange.body()
+        ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
         if isinstance(ask, Ask) and ask.choices > 1:
             check_choices(admitted, ask.choices)
             self._charge(exchange, admitted.tenant, ask.choices - 1)
@@ -199,8 +230,39 @@ class App:
             if card.name == ask.model:
                 exchange.model = ask.model
                 check_task(card, ask.task)
-                return ask, tenant, card
-        return ask, tenant, None
+                return _Asked(ask, tenant, card, body)
+        return _Asked(ask, tenant, None, body)
+
+    async def _bury(self, exchange: Exchange, inference: Inference, tenant: str, body: bytes) -> None:
+        """Keep what was tried of a request that failed, and the request if its tenant will ask for the answer."""
+        history = inference.history
+        if not history:
+            return
+        key = exchange.headers.get(HEADER)
+        payload = None if key is None else Payload(exchange.path, key, body)
+        try:
+            if exchange.letter is not None:
+                await self._letters.failed_again(exchange.letter.job, history)
+            else:
+                job, secret = inference.jobs[0], self._requests.secret
+                await self._letters.bury(job, tenant, exchange.model, history, payload, secret)
+        except (HaifError, sqlite3.Error) as error:  # the tenant is told of its own failure all the same
+            _log.warning("a dead letter could not be kept: %s", error)
+            self._means.telemetry.dropped(Dropped(getattr(error, "reason", Reason.MISUSE), detail="letters"))
+
+    async def _once(self, exchange: Exchange, request: Keyed, inference: Inference) -> None:
+        """Answer a request under an Idempotency-Key, or give it the answer it had."""
+        async with self._requests.once(request, inference.jobs, self._means.mesh) as before:
+            if before is not None:
+                exchange.out.append(REPLAYED)
+                await exchange.reply(before.body, status=before.status, kind=before.kind)
+                return
+
+            async def keep(body: bytes) -> None:
+                await self._requests.answered(request, inference.jobs, Kept(exchange.status, exchange.kind, body))
+
+            exchange.keep(keep)
+            await inference.answer_for_later()
 
     # --- models and jobs ----------------------------------------------------------------------------------------------
 

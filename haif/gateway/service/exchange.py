@@ -9,6 +9,7 @@ from typing import Any
 from haif.base import limits
 from haif.gateway.admission import Headers, too_large
 from haif.gateway.errors import Problem, Rejected
+from haif.gateway.letters import Letter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,12 +31,16 @@ class Exchange:
         self.path: str = scope["path"]
         self.client: tuple[str, int] | None = scope.get("client")
         self.headers: Headers = dict(scope["headers"])
+        self.letter: Letter | None = scope.get("haif.letter")  # it is a dead letter that is run again
         self.request_id = request_id
         self.out: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.model = "unknown"  # as metrics may name it
         self.status = 0  # of the answer, once it began
         self.streaming = False
         self.finished = False
+        self._keep: Callable[[bytes], Awaitable[None]] | None = None
+        self._kept: list[bytes] = []
+        self.kind = JSON
         self._receive = receive
         self._send = send
         self._starting = asyncio.Lock()
@@ -74,6 +79,7 @@ class Exchange:
 
     async def reply(self, body: bytes, *, status: int = 200, kind: bytes = JSON) -> None:
         """The whole answer at once."""
+        self.kind = kind
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *self.out]
         await self._start(status, headers)
         await self._end(body)
@@ -82,6 +88,7 @@ class Exchange:
         """An error: as the answer, or, when a stream has begun, as its last event."""
         if self.finished:
             return
+        self._keep = None
         if self.streaming:
             await self._end(problem.event())
             return
@@ -90,16 +97,23 @@ class Exchange:
             self.out.append((b"connection", b"close"))  # nobody knows when the rest of the body would come
         await self.reply(problem.body(self.request_id), status=problem.status)
 
+    def keep(self, keep: Callable[[bytes], Awaitable[None]]) -> None:
+        """Have the whole body handed to `keep` before its end is sent, unless it ends with an error."""
+        self._keep = keep
+
     async def begin_stream(self) -> None:
         """From here on the answer is a stream of events; its status is 200 and cannot change."""
         async with self._starting:  # the first token and a keep-alive may both want to begin
             if not self.streaming:
                 kind = [(b"content-type", EVENT_STREAM), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+                self.kind = EVENT_STREAM
                 await self._start(200, [*kind, *self.out])
                 self.streaming = True
 
     async def event(self, data: bytes) -> None:
         """Some events, or a comment."""
+        if self._keep is not None:
+            self._kept.append(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self, data: bytes) -> None:
@@ -112,4 +126,6 @@ class Exchange:
 
     async def _end(self, data: bytes) -> None:
         self.finished = True
+        if self._keep is not None:
+            await self._keep(b"".join([*self._kept, data]))
         await self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -15,6 +15,7 @@ from haif.base.clock import Clock, Deadline, Instant
 from haif.base.errors import Timeout
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
+from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
 from haif.gateway.replies import KEEPALIVE, Choice, Envelope, Settled, Stream, done
 from haif.gateway.service.exchange import Exchange
@@ -69,6 +70,22 @@ class Inference:
         self._streams = [Stream(self._envelope, choice, each.job) for choice, each in enumerate(self._journeys)]
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
+        self._listener_matters = True
+
+    @property
+    def jobs(self) -> tuple[JobId, ...]:
+        """As which jobs it is answered: one for each choice."""
+        return tuple(journey.job for journey in self._journeys)
+
+    @property
+    def history(self) -> list[Try]:
+        """What was tried and failed."""
+        return [each for journey in self._journeys for each in journey.history]
+
+    async def answer_for_later(self) -> None:
+        """Answer, also if the tenant hangs up: it will come back for the answer."""
+        self._listener_matters = False
+        await self.answer()
 
     async def answer(self) -> None:
         """Answer while the tenant listens, at most until its deadline."""
@@ -85,7 +102,7 @@ class Inference:
                 async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
                     settled = await while_wanted(
                         self._whole(trip) if not self._ask.stream else self._streamed(trip), self._exchange, self._idle,
-                        means.keepalive_seconds, means.stopping,
+                        means.keepalive_seconds, means.stopping, listener_matters=self._listener_matters,
                     )  # fmt: skip
                     self._record(settled, span)
             except TimeoutError:

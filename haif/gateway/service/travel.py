@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from haif.base import limits
-from haif.base.errors import ConnectionLost, Dropped, HaifError, Malformed, NoWorker, Overloaded, PeerFault
+from haif.base.errors import ConnectionLost, Dropped, EngineDied, HaifError, Malformed, NoWorker, Overloaded, PeerFault
 from haif.gateway.errand import Errand, Ticket
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
@@ -77,7 +77,7 @@ async def _again(journey: Errand, error: HaifError, mesh: Mesh, trip: Trip, tele
     try:
         with telemetry.span(names.SPAN_PLACE, parent=trip.traceparent):
             ticket = await mesh.retry(journey, error.reason, trip)
-    except (NoWorker, Overloaded) as refusal:
+    except (NoWorker, Overloaded, EngineDied) as refusal:
         if journey.shown:
             raise error from refusal
         raise

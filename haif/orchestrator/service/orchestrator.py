@@ -28,6 +28,7 @@ from haif.base.errors import (
     BadSignature,
     ConnectionLost,
     Dropped,
+    EngineDied,
     Forbidden,
     NoWorker,
     Overloaded,
@@ -36,7 +37,7 @@ from haif.base.errors import (
     Refusal,
     Unavailable,
 )
-from haif.base.ids import JobId, ModelDigest, NetId, PeerId
+from haif.base.ids import Digest, JobId, ModelDigest, NetId, PeerId
 from haif.base.tasks import Task
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
@@ -44,9 +45,11 @@ from haif.identity.signing import Live
 from haif.identity.voice import Voice
 from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
+from haif.orchestrator.events import Event
 from haif.orchestrator.placement import Fleet
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.service.record import Record
+from haif.orchestrator.state import Job
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
@@ -56,7 +59,7 @@ from haif.reach.service import Reach
 from haif.storage.service import JOURNAL_SCHEMA, Journal
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
-from haif.wire.service import Call, Wire
+from haif.wire.service import Call, Session, Wire
 
 T = TypeVar("T", bound=Message)
 
@@ -82,10 +85,11 @@ class OrchestratorSettings:
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorStatistics:
-    """Jobs open and workers live now; entries appended since the start; ended jobs that only the journal still has."""
+    """Jobs open, workers live, breakers not closed; entries since the start; ended jobs that only the journal has."""
 
     jobs_open: int
     workers_live: int
+    breakers_open: int
     entries: int
     forgotten: int
 
@@ -108,7 +112,7 @@ class Orchestrator:
         self._wire, self._reach = wire, reach
         self._dht = dht
         self._voice = voice
-        self._record = Record(journal, telemetry, clock)
+        self._record = Record(journal, telemetry, clock, self._learn)
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
@@ -116,6 +120,7 @@ class Orchestrator:
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
         self._announced: Presence | None = None
+        self._watched: dict[PeerId, tuple[Digest, asyncio.Task[None]]] = {}  # the session of each worker's heartbeats
 
     async def __aenter__(self) -> Self:
         await self._record.remember()
@@ -129,6 +134,7 @@ class Orchestrator:
                     for model, watch in self._offers.items()
                 ),
             ]
+            self._tasks = tasks
             stack.push_async_callback(self._retire)
             self._serve()
             await self._announce()
@@ -145,6 +151,7 @@ class Orchestrator:
         return OrchestratorStatistics(
             len(self._record.state.open),
             self._fleet.live_count(self._clock.now()),
+            self._fleet.brakes.open_count(self._clock.now()),
             self._record.entries,
             self._record.state.forgotten,
         )
@@ -185,7 +192,7 @@ class Orchestrator:
             # Nobody could be told; the record expires by itself.
             self._telemetry.dropped(Dropped(Reason.TIMEOUT, detail="withdrawing the presence record"))
         finally:
-            for task in self._running:
+            for task in [*self._running, *(task for _, task in self._watched.values())]:
                 task.cancel()
 
     def _answering(self, handler: Callable[[Call], Awaitable[Message]]) -> Callable[[Call], Awaitable[bytes]]:
@@ -265,11 +272,30 @@ class Orchestrator:
         now = self._moment()
         self._fleet.hear(call.peer, live.body, self._record.state.busy, now.instant, now.wall)
         restarted = self._fleet.met(call.peer, live.header.boot)
+        self._watch_session(call)
         self._telemetry.count(names.HEARTBEATS)
         for load in live.body.loads:
             if load.model in self._offers:
                 self._offers[load.model].heard(call.peer, restarted=restarted)
         return Acknowledged(live.header.nonce)
+
+    def _watch_session(self, call: Call) -> None:
+        """A worker that is killed says nothing, but its session ends: that is told at once."""
+        known, session = self._watched.get(call.peer), self._wire.session(call.scope)
+        if session is None or (known is not None and known[0] == call.scope):
+            return
+        if known is not None:
+            known[1].cancel()
+        self._watched[call.peer] = (call.scope, self._tasks.create_task(self._notice_end(session)))
+
+    async def _notice_end(self, session: Session) -> None:
+        await session.wait_over()
+        del self._watched[session.peer]
+        if self._wire.session_with(session.peer) is None:
+            self._fleet.lost(session.peer)
+
+    def _learn(self, event: Event, job: Job) -> None:
+        self._fleet.brakes.learn(event, job, self._clock.now())
 
     async def _show(self, call: Call) -> Message:
         self._check_gateway(call.peer)
@@ -308,6 +334,7 @@ class Orchestrator:
             now = self.statistics()
             self._telemetry.gauge(names.JOBS_OPEN, now.jobs_open)
             self._telemetry.gauge(names.WORKERS_LIVE, now.workers_live)
+            self._telemetry.gauge(names.BREAKERS_OPEN, now.breakers_open)
             await asyncio.sleep(limits.ORCHESTRATOR_TICK_SECONDS)
 
     def _watch(self, model: ModelDigest) -> OfferWatch:
@@ -329,6 +356,6 @@ class Orchestrator:
     def _counting_failures(self) -> Iterator[None]:
         try:
             yield
-        except (NoWorker, Overloaded) as error:
+        except (NoWorker, Overloaded, EngineDied) as error:
             self._telemetry.count(names.PLACEMENT_FAILURES, reason=error.reason.value)
             raise

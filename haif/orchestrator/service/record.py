@@ -7,7 +7,7 @@ what was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from haif.base import limits
@@ -33,15 +33,19 @@ _TRANSITIONS: Final[dict[type[Event], str]] = {
 class Record:
     """The state of all jobs, rebuilt from a journal that others opened, and what follows written to it.
 
-    `state` is what was decided, durable or not; `entries` counts what became durable since the start.
+    `state` is what was decided, durable or not; `entries` counts what became durable since the start. `on_event` hears
+    of each event of a job as it happens, but not of those that the journal brings back.
     """
 
-    def __init__(self, journal: Journal, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[Event, Job], None]
+    ) -> None:
         self.state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self.entries = 0
         self._journal = journal
         self._telemetry = telemetry
         self._clock = clock
+        self._on_event = on_event
 
     async def remember(self) -> None:
         """Rebuild the state from the journal, before anything else. Raises `JournalBroken` if it does not hold."""
@@ -94,6 +98,9 @@ class Record:
         self._journal.check_room()
         for event in happened:
             apply(self.state, event)
+            subject = self.state.find(job)
+            assert subject is not None, "what just happened is remembered"
+            self._on_event(event, subject)
         written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
         written.add_done_callback(lambda done: self._written(done, happened))
         return written

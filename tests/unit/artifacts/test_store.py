@@ -1,7 +1,6 @@
 """A model is its bytes; a manifest is somebody's word for them."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import blake3
@@ -13,6 +12,7 @@ from haif.base.clock import Instant, WallTime
 from haif.base.errors import BadSignature, Expired, HaifError, Misuse, Reason, UnknownModel
 from haif.base.ids import Digest, ModelDigest
 from haif.identity.keys import Identity
+from tests.support.tiny_model import build_tiny_model
 
 PUBLISHER, STRANGER = Identity(b"p" * 32), Identity(b"q" * 32)
 NOW = WallTime(1_700_000_000_000)
@@ -29,9 +29,7 @@ class At:
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    path = tmp_path / "some.gguf"
-    path.write_bytes(b"GGUF" + os.urandom(5000))
-    return path
+    return build_tiny_model(tmp_path / "some.gguf", layers=1, width=64, feed_forward=64)
 
 
 @pytest.fixture
@@ -62,6 +60,10 @@ def test_only_a_gguf_can_be_added(store: ModelStore, tmp_path: Path) -> None:
     other.write_bytes(b"PK\x03\x04")
     with pytest.raises(Misuse, match="not a GGUF"):
         put(store, other)
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(Misuse, match=r"damaged\.gguf is not a GGUF model .*: at byte 8, version 0"):
+        put(store, damaged)
     with pytest.raises(Misuse, match="cannot be read"):
         put(store, tmp_path / "nothing.gguf")
 

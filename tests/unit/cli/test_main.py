@@ -13,6 +13,7 @@ import pytest
 from haif.base.errors import LEAVES, Misuse
 from haif.cli.main import EXIT_CODES, main, parser
 from haif.node.settings import relay_at
+from tests.support.tiny_model import build_tiny_model
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
@@ -181,7 +182,7 @@ def test_a_port_that_cannot_be_is_refused(
 
 def test_a_model_is_named_after_its_file_in_plain_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Big Model (Q4_K).gguf"
-    file.write_bytes(b"GGUF" + bytes(64))
+    build_tiny_model(file, layers=1, width=64, feed_forward=64)
     assert main(["model", "add", str(file), "--state", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "big-model-q4_k"
 

@@ -27,6 +27,7 @@ class Hashing:
     """Cells are objects, so that shared ones count once; a token computed out of place or over capacity fails."""
 
     size = SIZE
+    apart = False
 
     def __init__(self, capacity):
         self.capacity = capacity
@@ -42,8 +43,9 @@ class Hashing:
             chain = self.cells.setdefault(slot, [])
             assert start == len(chain), "tokens are computed in order and once"
             chain += map(Cell, tokens)
-            if due:
-                rows.append(np.eye(SIZE, dtype=np.float32)[following([cell.token for cell in chain])])
+            known = [cell.token for cell in chain]
+            ends = range(len(known) - due + 1, len(known) + 1)
+            rows += [np.eye(SIZE, dtype=np.float32)[following(known[:end])] for end in ends]
         assert self.capacity is None or self.used() <= self.capacity
         self.batches.append([(slot, len(tokens)) for slot, _, tokens, _ in spans])
         return np.array(rows, np.float32).reshape(-1, SIZE)
@@ -90,13 +92,19 @@ class Ask:
     prompt: tuple[int, ...]
     tokens_max: int
     hangs_up: int | None  # after so many steps
+    right: int = 0  # tokens that a draft of the answer has right
+    wrong: tuple[int, ...] = ()  # and what follows them
+
+    def draft(self):
+        tokens = [*alone(self.prompt, self.tokens_max)[: self.right], *self.wrong]
+        return tokens[: self.tokens_max]
 
 
 prompts = st.lists(st.integers(0, 3), min_size=1, max_size=40).map(tuple)
 asks = st.builds(
     Ask,
     st.integers(0, 6), st.sampled_from([b"", b"a", b"b"]), prompts | st.just((1, 2) * 16), st.integers(1, 24),
-    st.none() | st.integers(0, 5),
+    st.none() | st.integers(0, 5), st.integers(0, 24), st.lists(st.integers(0, SIZE - 1), max_size=24).map(tuple),
 )  # fmt: skip
 
 
@@ -118,7 +126,15 @@ class Run:
             while waiting and (waiting[0][1].after <= step or not self.core.busy):
                 number, ask = waiting.pop(0)
                 generate = Generate(
-                    JobId(bytes(16)), None, "-", ask.tokens_max, Sampling(0.0), [], Seed(bytes(32)), scope=ask.scope
+                    JobId(bytes(16)),
+                    None,
+                    "-",
+                    ask.tokens_max,
+                    Sampling(0.0),
+                    [],
+                    Seed(bytes(32)),
+                    scope=ask.scope,
+                    draft=ask.draft(),
                 )
                 self.core.submit(number, generate, list(ask.prompt), 0)
                 if ask.hangs_up is not None:

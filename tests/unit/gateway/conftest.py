@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from haif.gateway.service import TENANTS_SCHEMA, Front, TenantStore
+from haif.gateway.service import LETTERS_SCHEMA, REQUESTS_SCHEMA, TENANTS_SCHEMA, Front, Letters, Requests, TenantStore
 from haif.gateway.tenants import Tenant
 from haif.runtime.clock import SystemClock, entropy
 from haif.storage.service import Database
@@ -25,6 +25,8 @@ class House:
     mesh: ScriptedMesh
     front: Front
     store: TenantStore
+    requests: Requests
+    letters: Letters
     telemetry: Telemetry
     key: str
     client: openai.AsyncOpenAI
@@ -61,6 +63,10 @@ async def open_house(
             Telemetry(role="gateway", instance="test", spans=folder / "spans.sqlite", otlp=None)
         )
         database = await stack.enter_async_context(Database(folder / "tenants.sqlite", TENANTS_SCHEMA))
+        kept = await stack.enter_async_context(Database(folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True))
+        mail = await stack.enter_async_context(Database(folder / "letters.sqlite", LETTERS_SCHEMA))
+        letters = Letters(mail, SystemClock())
+        requests = Requests(kept, b"s" * 32, SystemClock())
         store = TenantStore(database, clock=SystemClock(), entropy=entropy)
         _, key = await store.create(Tenant("acme", rpm, burst))
         front = await stack.enter_async_context(
@@ -70,6 +76,8 @@ async def open_house(
                 mesh=mesh,
                 peer=GATEWAY.peer,
                 tenants=database,
+                requests=requests,
+                letters=letters,
                 telemetry=telemetry,
                 clock=SystemClock(),
                 entropy=entropy,
@@ -83,7 +91,7 @@ async def open_house(
             )
         )
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{host}:{port}"))
-        yield House(mesh, front, store, telemetry, key, client, http)
+        yield House(mesh, front, store, requests, letters, telemetry, key, client, http)
 
 
 @pytest.fixture

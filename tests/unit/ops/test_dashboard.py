@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -162,3 +163,20 @@ def test_the_prometheus_configuration_names_every_job_the_dashboard_groups_by() 
     text = (OPS / "prometheus" / "prometheus.yml").read_text()
     assert all(f'"haif-{role}"' in text for role in (names.GATEWAY, names.ORCHESTRATOR, names.WORKER))
     assert "file_sd_configs" in text
+
+
+def test_every_alert_is_about_metrics_that_exist_and_has_a_runbook() -> None:
+    rules = (OPS / "prometheus" / "rules.yml").read_text()
+    alerts = re.findall(r"- alert: (\w+)\n +expr: (.+)\n(?:.*\n)*? +runbook: (\S+)", rules)
+    assert len(alerts) == rules.count("- alert:")
+    known = {metric.name for metric in names.ALL}
+    for _, expression, page in alerts:
+        assert set(re.findall(r"haif_\w+", expression)) <= known
+        assert (OPS.parent / page).exists()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_accepts_the_rules() -> None:
+    command = ["promtool", "check", "rules", str(OPS / "prometheus" / "rules.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from haif.base import codec
+import pytest
+
+from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.codec import Message
 from haif.base.errors import Dropped
@@ -79,6 +81,8 @@ async def house(
     clock = Clock()
     settings = OrchestratorSettings(frozenset(gateways or {GATEWAY.peer}), workers, tuple(CATALOGUE.values()))
     async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(limits, "HEARTBEAT_SILENCE_SECONDS", 15.0)  # a busy machine takes its time between two steps
         telemetry = await stack.enter_async_context(
             Telemetry(role="orchestrator", instance="test", spans=folder / "spans")
         )

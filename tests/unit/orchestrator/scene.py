@@ -79,8 +79,8 @@ def receipt(placed: Placed, *, by: Identity | None = None, **changed: object) ->
     return seal(by or WORKERS[stated.worker], Domain.RECEIPT, Receipt(**(fields | changed)))  # type: ignore[arg-type]
 
 
-def ending(placed: Placed, evidence: bytes | None = None, *, by: Identity = GATEWAY) -> FinaliseJob:
-    evidence = evidence or receipt(placed)
+def ending(placed: Placed, evidence: bytes | None = None, *, by: Identity = GATEWAY, tokens: int = 5) -> FinaliseJob:
+    evidence = evidence or receipt(placed, completion_tokens=tokens)
     job = ticket(placed).job
     hand = seal(by, Domain.COUNTERSIGNATURE, Countersignature(job, evidence_digest(evidence)))
     return FinaliseJob(job, evidence, hand)
@@ -116,10 +116,16 @@ class Desk:
         heartbeat = Heartbeat([load(running, queued, slots=slots, sandbox=sandbox)])
         self.fleet.hear(worker, heartbeat, self.state.busy, self.now.instant, self.wall)  # type: ignore[arg-type]
 
+    def happen(self, event: Event) -> None:
+        apply(self.state, event)
+        self.happened.append(event)
+        job = self.state.find(event.job)
+        assert job is not None
+        self.fleet.brakes.learn(event, job, self.now.instant)
+
     def carry_out(self, decision: Decision) -> object:
         for event in decision.events:
-            apply(self.state, event)
-            self.happened.append(event)
+            self.happen(event)
         if isinstance(decision.answer, Exception):
             raise decision.answer
         return decision.answer
@@ -151,5 +157,4 @@ class Desk:
     def pass_time(self, seconds: float) -> None:
         self.seconds += seconds
         for failed in decide.decide(self.state, self.wall):
-            apply(self.state, failed)
-            self.happened.append(failed)
+            self.happen(failed)

@@ -29,7 +29,7 @@ ANY_EVENT = st.one_of(
         COUNT, COUNT,
     ),
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
-    st.builds(JobFinalised, ids(JobId), COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
+    st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
 )  # fmt: skip
 
@@ -51,8 +51,8 @@ GOLDEN = {
         "64646464646464646464080302"
     ),
     AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
-    JobFinalised(JOB, 2, b"receipt", b"hand", 4): (
-        "0495c410000102030405060708090a0b0c0d0e0f02c40772656365697074c40468616e6404"
+    JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4): (
+        "0496c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e6404"
     ),
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip

@@ -245,6 +245,25 @@ async def test_a_worker_that_drains_or_falls_silent_gets_no_more_work(tmp_path: 
         assert await gateway.live_workers() == 1
 
 
+async def test_a_worker_whose_session_ends_gets_no_more_work_from_that_moment(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, working(home, ANNA, BEN) as (gateway, anna, ben):
+        anna.session.close()
+        await gateway.wait_for_workers(1)
+        assert ticket(await gateway.submit(submission())).worker == BEN.peer
+        ben.session.close()
+        await gateway.wait_for_workers(0)
+
+
+async def test_a_worker_that_fails_again_and_again_is_passed_over(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, working(home, ANNA, BEN) as (gateway, _, _):
+        for job in range(100):
+            worker = ticket(await gateway.submit(submission(job))).worker
+            await gateway.fail(FailJob(submission(job).job, 1, "engine_died" if worker == ANNA.peer else "cancelled"))
+            if home.orchestrator.statistics().breakers_open:
+                break
+        assert ticket(await gateway.submit(submission(500))).worker == BEN.peer
+
+
 async def test_a_worker_that_withdraws_its_offer_gets_no_more_work(tmp_path: Path) -> None:
     async with house(tmp_path) as home, working(home, ANNA, BEN) as (gateway, anna, _):
         assert anna.dht is not None
