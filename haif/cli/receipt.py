@@ -23,6 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     answer.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
     answer.add_argument("--message", type=Path, metavar="FILE",
                         help="the same of an answer with reasoning or tool calls: its `message`, as JSON")  # fmt: skip
+    answer.add_argument("--vectors", type=Path, metavar="FILE",
+                        help="the whole answer of /v1/embeddings, or of /v1/rerank with all documents")  # fmt: skip
     verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
     verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
     verify.add_argument("--json", action="store_true", help="as one JSON object")
@@ -39,7 +41,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         answer = arguments.text.read_text(), "", []
     elif arguments.message is not None:
         answer = _parts(_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
-    checked = check_bundle(fields, *answer) if answer else check_bundle(fields)
+    vectors = None if arguments.vectors is None else _vectors(arguments.vectors)
+    checked = check_bundle(fields, *answer) if answer else check_bundle(fields, vectors=vectors)
     for who, wanted, signer in (
         ("worker", arguments.worker, checked.receipt.signer),
         ("orchestrator", arguments.orchestrator, checked.reservation.signer),
@@ -51,7 +54,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in describe(checked)))
         said = checked.receipt.payload
-        print(proves(text_checked=answer is not None, resumed=said.resumed, verifiable=said.verifiable))
+        told = "text" if vectors is None else "vectors"
+        shown = answer is not None or vectors is not None
+        print(proves(text_checked=shown, resumed=said.resumed, verifiable=said.verifiable, answer=told))
     return 0
 
 
@@ -80,7 +85,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
     ]
 
 
-def proves(*, text_checked: bool, resumed: int, verifiable: bool) -> str:
+def proves(*, text_checked: bool, resumed: int, verifiable: bool, answer: str = "text") -> str:
     """What the check showed and what it did not, in words. `resumed`: how many tokens were an earlier worker's."""
     first = (
         f"parts     the first {resumed} tokens came from a worker that failed and signed nothing: the gateway vouches\n"
@@ -88,7 +93,7 @@ def proves(*, text_checked: bool, resumed: int, verifiable: bool) -> str:
         if resumed
         else ""
     )
-    text = "yes, exactly the text given" if text_checked else "not checked (give it with --text FILE)"
+    text = f"yes, exactly the {answer} given" if text_checked else "not checked (give it with --text or --vectors FILE)"
     audits = (
         "that takes recomputation by others (audits),\n          which this version of HAIF does not do yet"
         if verifiable
@@ -101,6 +106,26 @@ def proves(*, text_checked: bool, resumed: int, verifiable: bool) -> str:
         f"answer    {text}\n"
         f"not shown that the worker really executed this model: {audits}"
     )
+
+
+def _vectors(path: Path) -> list[bytes]:
+    """The vectors of an answer, or the scores of one that ranks, in the order of the inputs."""
+    import base64
+    import struct
+
+    from haif.base.errors import Malformed
+
+    try:
+        answer = json.loads(path.read_bytes())
+        ranked = "results" in answer
+        found = sorted(answer["results" if ranked else "data"], key=lambda each: each["index"])
+        given = [[each["relevance_score"]] if ranked else each["embedding"] for each in found]
+        return [
+            base64.b64decode(each, validate=True) if isinstance(each, str) else struct.pack(f"<{len(each)}f", *each)
+            for each in given
+        ]
+    except (ValueError, TypeError, KeyError, OSError, OverflowError, struct.error, RecursionError):
+        raise Malformed(f"{path} is not an answer of /v1/embeddings or /v1/rerank, as JSON") from None
 
 
 def _parts(message: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:

@@ -20,9 +20,11 @@ from typing import Final, NoReturn
 
 from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
+from haif.base.tasks import Task, bits_of
 from haif.engine import llama
 from haif.engine.chats import Chats
 from haif.engine.core import Core, Voice
+from haif.engine.embedder import Embedder
 from haif.engine.frames import (
     Failed,
     FrameReader,
@@ -32,10 +34,13 @@ from haif.engine.frames import (
     Report,
     Sealed,
     Submit,
+    SubmitEmbed,
     decode_order,
     frame,
     refusal_of,
 )
+from haif.engine.inputs import input_tokens
+from haif.engine.profile import FAST
 from haif.engine.prompt import infill_tokens, text_tokens
 from haif.engine.request import Generate
 from haif.engine.sandbox.jail import seal, settle
@@ -78,11 +83,17 @@ class Child:
             model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
             kv_tokens=load.kv_tokens, kv=load.kv, offload=load.offload,
         )  # fmt: skip
-        self._core = Core(
-            self._llama, slots=load.slots, context_tokens=self._llama.context_tokens, cells=self._llama.cells
-        )
+        self._core = self._make_core(load)
+        if isinstance(self._core, Embedder):
+            self._exact = self._core.alike(wanted=load.profile != FAST)
         self._template = self._read_template()
         self._chats = Chats(self._template, self._llama, lambda: _time_limit(limits.TEMPLATE_SECONDS_MAX))
+
+    def _make_core(self, load: Load) -> Core | Embedder:
+        made = self._llama
+        if made.pooling:
+            return Embedder(made, slots=load.slots, context_tokens=made.context_tokens)
+        return Core(made, slots=load.slots, context_tokens=made.context_tokens, cells=made.cells)
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()
@@ -105,7 +116,20 @@ class Child:
             build=llama.build(),
             exact=self._exact,
             recipe=self._llama.recipe,
+            tasks=bits_of(frozenset(self._tasks())),
+            dimensions=self._llama.dimensions if self._llama.pooling else 0,
         )
+
+    def _tasks(self) -> Iterator[Task]:
+        """What the model's file says it can do: one that says how to pool makes vectors, and nothing else."""
+        if self._llama.pooling:
+            yield Task.RERANK if self._llama.ranks else Task.EMBED
+            return
+        yield Task.TEXT
+        if isinstance(self._template, ChatTemplate):
+            yield Task.CHAT
+        if self._llama.infill is not None:
+            yield Task.INFILL
 
     def serve(self) -> NoReturn:
         """Compute, step after step; orders are taken in between."""
@@ -113,18 +137,36 @@ class Child:
             for order in self._pipe.orders(wait=not self._core.busy):
                 self._obey(order)
             if self._core.busy:
-                self._pipe.send(Report(step=self._core.step(time.monotonic_ns, time.process_time_ns)))
+                self._pipe.send(self._step())
+
+    def _step(self) -> Report:
+        if isinstance(self._core, Embedder):
+            return Report(batch=self._core.step(time.monotonic_ns))
+        return Report(step=self._core.step(time.monotonic_ns, time.process_time_ns))
 
     def _obey(self, order: Order) -> None:
         if order.submit is not None:
             self._submit(order.submit)
+        elif order.embed is not None:
+            self._embed(order.embed)
         elif order.cancel is not None:
             self._core.cancel(order.cancel)
 
     def _submit(self, submit: Submit) -> None:
         try:
+            if not isinstance(self._core, Core):
+                raise Unsupported("this model makes vectors, not text", param="model")
             prompt, voice = self._prepared(submit.request)
             self._core.submit(submit.number, submit.request, prompt, time.monotonic_ns(), voice)
+        except Refusal as refusal:
+            self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
+
+    def _embed(self, submit: SubmitEmbed) -> None:
+        try:
+            if not isinstance(self._core, Embedder):
+                raise Unsupported("this model makes text, not vectors", param="model")
+            inputs = input_tokens(submit.request, self._llama, self._llama.chat_template(b"rerank"))
+            self._core.submit(submit.number, submit.request, inputs, time.monotonic_ns())
         except Refusal as refusal:
             self._pipe.send(Report(refused=refusal_of(submit.number, refusal)))
 

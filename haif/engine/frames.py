@@ -1,7 +1,7 @@
 """What parent and engine child say to one another, and how it is cut into frames: four bytes of length, then msgpack.
 
-    parent → child   Order:  load | submit | cancel
-    child → parent   Report: sealed (once), loading (percent, rising), ready (once), step (one per batch),
+    parent → child   Order:  load | submit | embed | cancel
+    child → parent   Report: sealed (once), loading (percent, rising), ready (once), step or batch (one per batch),
                              refused (one per request), failed (last)
 
 The child computes on hostile input, so the parent believes nothing here beyond what it checks.
@@ -19,6 +19,7 @@ from haif.base.conversation import Aside
 from haif.base.errors import Oversize, Refusal
 from haif.base.ids import Digest
 from haif.base.sampling import Scores
+from haif.engine.embed import Embed
 from haif.engine.profile import EXACT, KV_TYPES, Offload, Recipe
 from haif.engine.request import Generate
 
@@ -44,12 +45,20 @@ class Submit(Message, frozen=True):
     request: Generate
 
 
+class SubmitEmbed(Message, frozen=True):
+    """The same for a request for vectors."""
+
+    number: int
+    request: Embed
+
+
 class Order(Message, frozen=True):
     """Exactly one of these."""
 
     load: Load | None = None
     submit: Submit | None = None
     cancel: int | None = None
+    embed: SubmitEmbed | None = None
 
 
 class Sealed(Message, frozen=True):
@@ -62,7 +71,10 @@ class Sealed(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness."""
+    """The model is loaded by `recipe`, and the self-test was run where the profile asks for exactness.
+
+    `tasks`: what it can do (`base.tasks`). `dimensions`: numbers in one vector, 0 for a model that makes none.
+    """
 
     name: str
     architecture: str
@@ -73,6 +85,8 @@ class Ready(Message, frozen=True):
     build: str
     exact: bool
     recipe: Recipe = Recipe()
+    tasks: int = 0
+    dimensions: int = 0
 
 
 class End(Message, frozen=True):
@@ -133,6 +147,33 @@ class Step(Message, frozen=True):
     retold: list[Output] = field(default_factory=list)
 
 
+class EmbedEnd(Message, frozen=True):
+    """The last of one request for vectors."""
+
+    prompt_tokens: int
+    queued_ns: int
+    compute_ns: int
+
+
+class Part(Message, frozen=True):
+    """The vector of input `place` of a request, and the end with the last."""
+
+    number: int
+    place: int
+    vector: bytes
+    end: EmbedEnd | None
+
+
+class Batch(Message, frozen=True):
+    """One batch of inputs was computed. `refused`: requests that cannot go on."""
+
+    parts: list[Part]
+    refused: list[Refused]
+    batch_tokens: int
+    running: int
+    queued: int
+
+
 class Failed(Message, frozen=True):
     """The child cannot go on, and why."""
 
@@ -149,6 +190,7 @@ class Report(Message, frozen=True):
     refused: Refused | None = None
     failed: Failed | None = None
     loading: int | None = None  # percent of the model
+    batch: Batch | None = None
 
 
 def frame(message: Message) -> bytes:

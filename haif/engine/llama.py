@@ -15,6 +15,7 @@ from typing import Any, Final
 import llama_cpp as api
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 from msgspec.structs import replace
 
 from haif.base import limits
@@ -34,6 +35,9 @@ _LOG_ERROR: Final = 4
 _V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
 _PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
 _PLAIN: Final = Recipe()
+_POOLING: Final = {str(int(kind)) for kind in (
+    api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST, api.LLAMA_POOLING_TYPE_RANK,
+)}  # fmt: skip
 _TOKEN_CONTROL: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 
 _log_callback: Any = None
@@ -99,6 +103,11 @@ class Llama:
         self._vocabulary = api.llama_model_get_vocab(self._model)
         self.context_trained = int(api.llama_model_n_ctx_train(self._model))
         self.context_tokens = context_tokens or min(self.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
+        self.pooling = self._declared_pooling()
+        if self.pooling:  # llama.cpp stops its process over mean pooling where it tries whether flash attention works
+            recipe = self.recipe = structs.replace(recipe, flash=False)
+        if self.pooling and not context_tokens:
+            self.context_tokens = min(self.context_trained, limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
         self.cells = (kv_tokens or slots * self.context_tokens) if recipe.unified else 0
         if recipe.unified and self.cells < self.context_tokens:
@@ -111,7 +120,9 @@ class Llama:
         self._threads = threads
         self.context = self._open_context(self._slots, self.context_tokens + self._in_passes, threads)
         self._memory = api.llama_get_memory(self.context)
-        self._batch = _Batch(batch_tokens_max(slots))
+        if not (self._memory or self.pooling):
+            raise Unsupported("llama.cpp cannot generate with this model token by token, and its file names no pooling")
+        self._batch = _Batch(self.context_tokens if self.pooling else batch_tokens_max(slots))
         self._logits = _LogitsView(self.size)
         self._read_vocabulary()
         self._buffer = ctypes.create_string_buffer(4096)
@@ -120,7 +131,9 @@ class Llama:
 
     def _check(self, context_tokens: int) -> None:
         if api.llama_model_has_encoder(self._model) or not api.llama_model_has_decoder(self._model):
-            raise Unsupported("this model has an encoder: only decoder-only text models can be served")
+            raise Unsupported("this model needs an encoder beside a decoder: none such can be served")
+        if self.pooling and not 1 <= self.dimensions <= limits.EMBEDDING_DIMENSIONS_MAX:
+            raise Unsupported(f"vectors of {self.dimensions} numbers: at most {limits.EMBEDDING_DIMENSIONS_MAX}")
         if context_tokens > self.context_trained:
             raise Misuse(
                 f"the model was trained for a context of {self.context_trained} tokens, {context_tokens} were asked for"
@@ -138,11 +151,69 @@ class Llama:
         )
         params.type_k = params.type_v = _KV_TYPES[self.recipe.kv]
         params.kv_unified = self.recipe.unified
+        if self.pooling:
+            params.embeddings = True
+            params.n_batch = params.n_ubatch = context_tokens  # what is pooled is computed in one piece
+            params.n_outputs_max_per_seq = 0
+            params.kv_unified |= self.pooling in (api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS)
         params.offload_kqv = params.op_offload = bool(self.recipe.offload.layers)
         context = api.llama_init_from_model(self._model, params)
         if not context:
             raise Misuse(f"llama.cpp could not make a context of {slots} times {context_tokens} tokens: use fewer")
         return context
+
+    def _declared_pooling(self) -> int:
+        """How the model's file says that vectors of tokens become one; 0 where it does not."""
+        declared = self.metadata(f"{self.metadata('general.architecture')}.pooling_type")
+        return int(declared) if declared in _POOLING else 0
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in one vector."""
+        return int((api.llama_model_n_cls_out if self.ranks else api.llama_model_n_embd_out)(self._model))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a vector says how well a document answers a query."""
+        return self.pooling == int(api.LLAMA_POOLING_TYPE_RANK)
+
+    @property
+    def matryoshka(self) -> tuple[int, ...]:
+        """The shorter lengths that its file says vectors may be cut to (Kusupati et al. 2022).
+
+        GGUF has no name for it; this one is what others read in a model's config.json. Here it is a text such as
+        "256,512": llama.cpp shows nobody the arrays of a file.
+        """
+        declared = self.metadata(f"{self.metadata('general.architecture')}.matryoshka_dimensions")
+        return tuple(each for each in map(int, re.findall(r"\d{1,6}", declared)) if 0 < each < self.dimensions)
+
+    def vectors(self, inputs: Sequence[list[int]]) -> list[Rows]:
+        """The pooled vectors of whole inputs, computed in one batch. Raises `RuntimeError` if llama.cpp fails."""
+        self._batch.fill([(place, 0, tokens, len(tokens)) for place, tokens in enumerate(inputs)])
+        status = (api.llama_decode if self._memory else api.llama_encode)(self.context, self._batch.batch)
+        found = [api.llama_get_embeddings_seq(self.context, place) for place in range(len(inputs))]
+        if status != 0 or not all(found):
+            raise RuntimeError(f"llama.cpp failed with status {status} on {self._batch.batch.n_tokens} tokens")
+        if self._memory:
+            api.llama_memory_clear(self._memory, False)
+        kind = ctypes.c_float * self.dimensions
+        return [np.array(kind.from_address(ctypes.addressof(each.contents)), np.float32) for each in found]
+
+    def framed(self, text: str) -> list[int]:
+        """The tokens of a text to make a vector of, between those that the model wants around it."""
+        return self._tokenise(text, framed=True, special=False)
+
+    def framed_pair(self, query: str, document: str) -> list[int]:
+        """The tokens of a document to rank, without a template (as llama.cpp's server puts them)."""
+        vocabulary = self._vocabulary
+        eos = api.llama_vocab_eos(vocabulary)
+        closing = (
+            [eos if eos >= 0 else api.llama_vocab_sep(vocabulary)] if api.llama_vocab_get_add_eos(vocabulary) else []
+        )
+        between = [api.llama_vocab_sep(vocabulary)] if api.llama_vocab_get_add_sep(vocabulary) else []
+        opening = [api.llama_vocab_bos(vocabulary)] if api.llama_vocab_get_add_bos(vocabulary) else []
+        texts = [self.tokenise(text, special=False) for text in (query, document)]
+        return [*opening, *texts[0], *closing, *between, *texts[1], *closing]
 
     def _read_vocabulary(self) -> None:
         vocabulary = self._vocabulary
@@ -172,18 +243,21 @@ class Llama:
         length = api.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
         return buffer.value.decode(errors="ignore") if length > 0 else ""
 
-    def chat_template(self) -> str | None:
-        """The source of the model's default chat template."""
-        source = api.llama_model_chat_template(self._model, None)
+    def chat_template(self, name: bytes | None = None) -> str | None:
+        """The source of the model's chat template of this name, or of its default one."""
+        source = api.llama_model_chat_template(self._model, name)
         return source.decode(errors="replace") if source else None
 
     def tokenise(self, text: str, *, special: bool) -> list[int]:
         """Tokens of `text`, without an opening token. Texts of control tokens become them only with `special`."""
+        return self._tokenise(text, framed=False, special=special)
+
+    def _tokenise(self, text: str, *, framed: bool, special: bool) -> list[int]:
         raw = text.encode()
         room = len(raw) + 8
         while True:
             found = (ctypes.c_int32 * room)()
-            count = int(api.llama_tokenize(self._vocabulary, raw, len(raw), found, room, False, special))
+            count = int(api.llama_tokenize(self._vocabulary, raw, len(raw), found, room, framed, special))
             if count >= 0:
                 return found[:count]
             room = -count
@@ -275,7 +349,12 @@ class Llama:
         return self._logits.rows(api.llama_get_logits(self.context), due)
 
     def exact(self) -> bool:
-        """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?"""
+        """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?
+
+        Of a model that makes vectors this says nothing: there the test is `Embedder.alike`.
+        """
+        if self.pooling:
+            return True
         if self._in_passes and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
             return False  # a companion could not be forgotten
         before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)

@@ -19,6 +19,7 @@ from haif.base.conversation import Aside, Setting, Toolbox, Turn, check_settings
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Sampling, Scores, check_sampling
+from haif.base.tasks import Task, Tasks
 
 SAMPLER: Final = "haif-sampler-v1"
 FinishReason = Literal["stop", "length"]
@@ -53,6 +54,13 @@ class Generate(Message, frozen=True):
     draft: list[int] = field(default_factory=list)
     tools: Toolbox | None = None
     settings: list[tuple[str, Setting]] = field(default_factory=list)
+
+    @property
+    def task(self) -> Task:
+        """What the model must be able to do."""
+        if self.chat is not None:
+            return Task.CHAT
+        return Task.TEXT if self.suffix is None else Task.INFILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,8 @@ class ModelInfo:
     has_chat_template: bool
     engine: str  # build and execution profile, and whether the start-up self-test found it exact
     exact: bool
+    tasks: Tasks
+    dimensions: int  # of its vectors; 0 for a model that makes none
     sandbox: str  # the level: "full", "reduced" or "none"; see sandbox.layers
     enforced: tuple[str, ...]
     missing: tuple[str, ...]  # layers of a full jail that this one lacks

@@ -4,7 +4,8 @@
 2. whose key is it                    Unauthenticated, 401
 3. has the tenant tokens left         OverQuota, 429 with Retry-After
 4. is the body of a kind and size     Rejected, 415 and 413
-(the dialect parses it after that, and the job is placed last)
+5. can the model do what is asked      Unsupported, 400
+(the dialect parses it before that, and the job is placed last)
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import Instant
-from haif.base.errors import Overloaded
+from haif.base.errors import Overloaded, Unsupported
+from haif.base.tasks import Task, listed
 from haif.gateway.errors import Rejected
 from haif.gateway.replies import seconds_text
 from haif.gateway.tenants import Directory, Tenant, bearer, over_quota
 from haif.policy.bucket import Answer
+from haif.protocol.jobs import ModelCard
 
 Headers = Mapping[bytes, bytes]
 """An HTTP request's headers, names in lower case."""
@@ -85,6 +88,14 @@ def check_body(headers: Headers) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limits.HTTP_BODY_BYTES_MAX:
         raise too_large()
+
+
+def check_task(card: ModelCard, task: Task) -> None:
+    """Return if the model can do it, or if no live worker says what it can. Raises `Unsupported`."""
+    if card.workers and task not in card.tasks:
+        raise Unsupported(
+            f"the model {card.name!r} cannot do {task.value}: it can do {listed(card.tasks)}", param="model"
+        )
 
 
 def too_large() -> Rejected:

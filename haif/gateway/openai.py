@@ -23,6 +23,7 @@ from haif.base.conversation import Setting, Toolbox, Turn
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
+from haif.base.tasks import Task
 from haif.gateway.dialogue import ROLES, settings_of, toolbox_of, turns_of
 from haif.gateway.errors import Rejected
 from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format
@@ -45,6 +46,13 @@ class Ask:
     sandbox_min: str = "none"  # the level that the worker's jail must have
     execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
+
+    @property
+    def task(self) -> Task:
+        """What the model must be able to do."""
+        if self.kind == "chat":
+            return Task.CHAT
+        return Task.TEXT if self.request.suffix is None else Task.INFILL
 
     def within(self, scope: bytes) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed."""

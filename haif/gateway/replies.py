@@ -238,7 +238,10 @@ def fingerprint(receipt: Receipt) -> str:
 
 def model_object(card: ModelCard) -> dict[str, Any]:
     """A model as OpenAI's API shows it. `created` in seconds."""
-    more = {"digest": str(card.digest), "context_tokens": card.context_tokens, "workers": card.workers}
+    more: dict[str, Any] = {
+        "digest": str(card.digest), "context_tokens": card.context_tokens, "workers": card.workers,
+        "tasks": card.tasks, "dimensions": card.dimensions or None,
+    }  # fmt: skip
     return {"id": card.name, "object": "model", "created": card.published // 1000, "owned_by": "haif", "haif": more}
 
 

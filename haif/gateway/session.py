@@ -1,45 +1,37 @@
-"""One request's journey as pure logic: what is submitted, which ticket is honoured, what counts as the answer.
+"""The journey of a request for text as pure logic: what counts as the answer.
 
-1. submit     the job's name, its request's digest, its bounds; never the request
-2. placed     the ticket must be this orchestrator's, for this job, this request and this gateway
-3. answer     chunks in order and within the bounds that were asked for
-4. end        the receipt must be the reserved worker's and name exactly the answer that was received
-5. failed     another worker goes on after the tokens there are; what it tells again must be what came before. If the
+1. placed     as every request (`gateway.errand`)
+2. answer     chunks in order and within the bounds that were asked for
+3. end        the receipt must be the reserved worker's and name exactly the answer that was received
+4. failed     another worker goes on after the tokens there are; what it tells again must be what came before. If the
               worker broke the protocol, its tokens are worth nothing: then another starts over, or, if the tenant has
               seen some, the tenant is told
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isnan
-from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.confinement import suffices
 from haif.base.conversation import Said
 from haif.base.errors import (
-    ContextTooLong,
-    Expired,
     Forbidden,
     HaifError,
-    InvalidRequest,
     Malformed,
     Oversize,
     PeerFault,
-    Unsupported,
     WrongState,
 )
-from haif.base.execution import VERIFIABLE, meets, word
+from haif.base.execution import VERIFIABLE
 from haif.base.hashing import digest
-from haif.base.ids import Digest, JobId, PeerId
+from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
-from haif.gateway.admission import too_large
 from haif.gateway.calls import check_asides, check_said
+from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.letters import Try
 from haif.gateway.openai import Ask
-from haif.identity.signing import Domain, Verified, open_sealed
+from haif.identity.signing import Verified
 from haif.protocol.inference import (
     NO_TOKEN,
     Answer,
@@ -50,46 +42,12 @@ from haif.protocol.inference import (
     request_digest,
     tokens_digest,
 )
-from haif.protocol.jobs import Placed, Reservation, SubmitJob
+from haif.protocol.jobs import Placed
 from haif.protocol.prefixes import prefix_tags
-from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
-from haif.protocol.sandbox import check_sandbox
-
-# The request itself is at fault: every other worker would say the same.
-_TENANTS_OWN: Final = (InvalidRequest, ContextTooLong, Unsupported)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A verified reservation and where its worker is reached. Its signer is the orchestrator that placed the job.
-
-    `certificate` is said to be that of the worker's static key; empty if unknown. `resumed` are the answer's tokens
-    that the worker is to go on after.
-    """
-
-    reservation: Verified[Reservation]
-    place: Place
-    certificate: bytes
-    resumed: tuple[int, ...] = ()
-
-    @property
-    def orchestrator(self) -> PeerId:
-        """Who placed the job."""
-        return self.reservation.signer
-
-    @property
-    def worker(self) -> PeerId:
-        """Who runs it."""
-        return self.reservation.payload.worker
-
-    @property
-    def attempt(self) -> int:
-        """Which try of the job this is, from 1."""
-        return self.reservation.payload.attempt
-
-
-class Journey:
+class Journey(Errand):
     """What is known of one request between its parsing and its answer."""
 
     def __init__(
@@ -97,53 +55,35 @@ class Journey:
     ) -> None:
         """`encoded` is the request where somebody has encoded it already."""
         self.ask = ask
-        self.job = job
-        self.tenant = tenant
         self.choice = choice
-        self.encoded = encode_request(ask.request) if encoded is None else encoded
-        if len(self.encoded) > limits.MESSAGE_BYTES_MAX - limits.EVIDENCE_BYTES_MAX:  # the ticket travels with it
-            raise too_large()
-        self.digest: Digest = request_digest(self.encoded)
-        self.ticket: Ticket | None = None
+        order = Order(
+            job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, sandbox_min=ask.sandbox_min,
+            tokens_max=ask.request.tokens_max, seed=choice_seed(ask.seed, choice), prefixes=prefix_tags(ask.request),
+            execution=ask.execution or VERIFIABLE,
+        )  # fmt: skip
+        encoded = encode_request(ask.request) if encoded is None else encoded
+        super().__init__(order, encoded, request_digest(encoded))
         self.history: list[Try] = []
-        self._gateway = gateway
-        self._restart()
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
+        """Forget what an attempt that failed has brought."""
         self._output = OutputHash()
         self.scores: list[Scores] = []
         self._bytes = 0
         self._chunks = 0
         self._untold = False  # the worker has yet to tell what it was given
 
-    def submission(self, seconds_left: float) -> SubmitJob:
-        """What the orchestrator is told."""
-        return SubmitJob(
-            job=self.job, tenant=self.tenant, model=self.ask.model, request_digest=self.digest,
-            tokens_max=self.ask.request.tokens_max, tenant_seed=choice_seed(self.ask.seed, self.choice),
-            deadline_ms=int(seconds_left * 1000),
-            sandbox_min=self.ask.sandbox_min, prefixes=prefix_tags(self.ask.request),
-            execution=self.ask.execution or VERIFIABLE,
-        )  # fmt: skip
-
     def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
-        """The ticket for the next attempt. Raises `BadSignature`, `Malformed`, `WrongState` or `Expired`."""
-        reservation = open_sealed(Reservation, Domain.RESERVATION, placed.reservation, signer=orchestrator)
-        stated = reservation.payload
-        if (stated.job, stated.gateway, stated.request_digest) != (self.job, self._gateway, self.digest):
-            raise WrongState("the reservation is for another job, request or gateway", orchestrator)
-        if self.ticket is not None and stated.attempt <= self.ticket.attempt:
-            raise WrongState("the reservation repeats an attempt that failed", orchestrator)
-        if stated.tokens_max > self.ask.request.tokens_max:
-            raise WrongState("the reservation allows more tokens than were asked for", orchestrator)
-        if stated.resumed != self.tokens:
-            raise WrongState("the reservation is to go on after another number of tokens than there are", orchestrator)
-        if stated.expires <= now:
-            raise Expired("the reservation had expired when it came; check both clocks", orchestrator)
+        """The ticket for the next attempt, which begins by telling again what there is."""
+        ticket = super().placed(placed, orchestrator, now)
         self._chunks = 0
         self._untold = self.tokens > 0
-        self.ticket = Ticket(reservation, placed.place, placed.certificate, tuple(self._output.ids()))
-        return self.ticket
+        return ticket
+
+    def resumed(self) -> tuple[int, ...]:
+        """The tokens that the next attempt goes on after."""
+        return tuple(self._output.ids())
 
     def take(self, answer: Answer) -> Chunk | End | None:
         """What the next message of the worker adds; None for what it tells again.
@@ -151,7 +91,7 @@ class Journey:
         Raises `Malformed` or `Oversize` for what no honest worker sends.
         """
         if (answer.chunk is None) == (answer.end is None):
-            raise Malformed("an answer is either a chunk or the end", self._worker)
+            raise Malformed("an answer is either a chunk or the end", self.worker)
         if self._untold:
             self._told_again(answer.chunk)
             return None
@@ -164,11 +104,11 @@ class Journey:
     def _told_again(self, chunk: Chunk | None) -> None:
         """The text that was shown is what these tokens mean to the next worker too, or one of the two lied."""
         if chunk is None or (chunk.first, chunk.tokens, chunk.scores) != (0, self._output.ids(), []):
-            raise Malformed("the worker did not begin with the tokens it was given", self._worker)
+            raise Malformed("the worker did not begin with the tokens it was given", self.worker)
         again = Said()
         again.add(chunk.text, chunk.asides)
         if (again.text, again.reasoning, again.calls) != (self.said.text, self.said.reasoning, self.said.calls):
-            raise Malformed("two workers disagree about the text of the same tokens", self._worker)
+            raise Malformed("two workers disagree about the text of the same tokens", self.worker)
         self._untold = False
 
     def _add(self, chunk: Chunk) -> None:
@@ -176,9 +116,9 @@ class Journey:
         try:
             self._output.add(chunk)
         except ValueError as error:
-            raise Malformed(f"the worker's answer is out of order: {error}", self._worker) from None
+            raise Malformed(f"the worker's answer is out of order: {error}", self.worker) from None
         if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
-            raise Malformed("a token id does not fit in 32 bits", self._worker)
+            raise Malformed("a token id does not fit in 32 bits", self.worker)
         self._chunks += 1
         self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
         if (
@@ -186,20 +126,20 @@ class Journey:
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
             or self._chunks > 2 * allowed + 16
         ):
-            raise Oversize("the worker sends more than was asked for", self._worker)
+            raise Oversize("the worker sends more than was asked for", self.worker)
         self._check_scores(chunk)
-        check_asides(chunk.asides, self.ask.request, self.said, self._worker)
+        check_asides(chunk.asides, self.ask.request, self.said, self.worker)
         self.scores += chunk.scores
 
     def _check_scores(self, chunk: Chunk) -> None:
         alternatives = self.ask.request.logprobs
         if len(chunk.scores) != (0 if alternatives is None else len(chunk.tokens)):
-            raise Malformed("the worker sent logprobs nobody asked for, or none where they were", self._worker)
+            raise Malformed("the worker sent logprobs nobody asked for, or none where they were", self.worker)
         for token, scores in zip(chunk.tokens, chunk.scores, strict=False):
             if not 1 <= len(scores) <= 1 + (alternatives or 0) or scores[0].token != token:
-                raise Malformed("the worker's logprobs are not those of its tokens", self._worker)
+                raise Malformed("the worker's logprobs are not those of its tokens", self.worker)
             if any(len(each.piece) > limits.ANSWER_BYTES_PER_TOKEN_MAX or isnan(each.logprob) for each in scores):
-                raise Malformed("the worker sent a logprob that no token can have", self._worker)
+                raise Malformed("the worker sent a logprob that no token can have", self.worker)
 
     def settled(self, end: End) -> Verified[Receipt]:
         """The receipt, if it is the worker's and for exactly this answer. Raises what `check_receipt` raises."""
@@ -212,42 +152,36 @@ class Journey:
         said = (end.finish_reason, end.prompt_tokens, end.completion_tokens)
         signed = receipt.payload
         if said != (signed.finish_reason, signed.prompt_tokens, signed.completion_tokens):
-            raise Malformed("the worker says one thing and signs another", self._worker)
-        check_said(self.said, self.ask.request, signed.finish_reason, self._worker)
+            raise Malformed("the worker says one thing and signs another", self.worker)
+        check_said(self.said, self.ask.request, signed.finish_reason, self.worker)
         if not 0 <= end.reasoning_tokens <= (signed.completion_tokens if self.ask.kind == "chat" else 0):
-            raise Malformed("the worker counts more reasoning than there is", self._worker)
+            raise Malformed("the worker counts more reasoning than there is", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
-            raise Malformed("the worker says it reused more of the prompt than there is", self._worker)
-        check_sandbox(signed.sandbox, self._worker)
-        if not suffices(signed.sandbox.level, self.ask.sandbox_min):
-            raise WrongState(
-                f"the worker signed that it ran this in a jail of level {signed.sandbox.level}", self._worker
-            )
-        if not meets(signed.verifiable, self.ask.execution or VERIFIABLE):
-            raise WrongState(f"the worker signed that its execution is {word(signed.verifiable)}", self._worker)
+            raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
+        self.check_jail(signed)
         if signed.verifiable and self._nameless:
-            raise Malformed("the worker signs as verifiable tokens that it did not name", self._worker)
+            raise Malformed("the worker signs as verifiable tokens that it did not name", self.worker)
         if signed.finish_reason not in ("stop", "length") or signed.prompt_tokens < 0:
-            raise Malformed("the receipt gives a finish reason or count that cannot be", self._worker)
+            raise Malformed("the receipt gives a finish reason or count that cannot be", self.worker)
         request = self.ask.request
         if signed.finish_reason == "length" and self.tokens < request.tokens_max and not request.fit:
-            raise Malformed("the worker ends an answer for its length that may be longer", self._worker)
+            raise Malformed("the worker ends an answer for its length that may be longer", self.worker)
         return receipt
 
     def failed(self, error: HaifError) -> bool:
         """Whether another worker may go on: the request is not to blame, nor is what the tenant has seen."""
         assert self.ticket is not None
-        if not isinstance(error, _TENANTS_OWN):
+        if not isinstance(error, TENANTS_OWN):
             self.history.append(Try(self.ticket.attempt, self.ticket.worker, error.reason.value, self.tokens))
         if self._nameless:  # nobody could go on after them
             if self.shown:
                 return False
-            self._restart()
+            self.restart()
         if isinstance(error, PeerFault) and self.tokens > len(self.ticket.resumed):  # some are of who broke the rules
             if self.shown:
                 return False
-            self._restart()
-        return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, _TENANTS_OWN)
+            self.restart()
+        return super().failed(error)
 
     @property
     def shown(self) -> bool:
@@ -269,10 +203,6 @@ class Journey:
         """How many tokens the answer has so far."""
         return self._output.tokens
 
-    @property
-    def _worker(self) -> PeerId | None:
-        return self.ticket.worker if self.ticket else None
-
 
 def choice_seed(seed: int | None, choice: int) -> int | None:
     """The tenant's seed for one of several choices: its own for the first, so that it is what `n = 1` would give."""
@@ -289,6 +219,6 @@ def blames_worker(error: HaifError, ticket: Ticket) -> HaifError:
     """
     if isinstance(error, Forbidden):
         return WrongState(f"the worker refused the reservation: {error.message}")
-    if ticket.resumed and isinstance(error, _TENANTS_OWN):
+    if ticket.resumed and isinstance(error, TENANTS_OWN):
         return WrongState(f"the worker could not go on with the answer: {error.message}")
     return error

@@ -26,6 +26,7 @@ from haif.node.watch import watch_pool
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
+from haif.worker.expected import expected
 from haif.worker.memory import Needs, needs
 from haif.worker.quarantine import QUARANTINE, Case, Quarantine, load_quarantine
 from haif.worker.service import Opener, Pool, Served, Worker, WorkerSettings, controlled
@@ -218,4 +219,8 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
     needed = needs(
         header, size, slots=settings.slots, context_tokens=settings.context_tokens, kv_tokens=settings.kv_tokens
     )
-    return Served(model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened, pinned=pinned)
+    tasks, dimensions = expected(header)
+    return Served(
+        model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened, pinned=pinned,
+        tasks=tasks, dimensions=dimensions,
+    )  # fmt: skip

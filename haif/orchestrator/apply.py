@@ -45,7 +45,7 @@ def _submitted(state: State, event: JobSubmitted) -> None:
         id=event.job, gateway=event.gateway, tenant=event.tenant, model=event.model, model_digest=event.model_digest,
         request_digest=event.request_digest, tokens_max=event.tokens_max, tenant_seed=event.tenant_seed,
         seed=event.seed, seed_proof=event.seed_proof, deadline=event.deadline, sandbox_min=event.sandbox_min,
-        execution=event.execution,
+        execution=event.execution, task=event.task,
     )  # fmt: skip
 
 

@@ -27,14 +27,16 @@ from haif.base.errors import (
     Reason,
     Timeout,
     UnknownModel,
+    Unsupported,
     WrongState,
 )
 from haif.base.execution import DEMANDS, VERIFIABLE
 from haif.base.ids import ModelDigest, PeerId, Seed
+from haif.base.tasks import VECTORS
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
-from haif.orchestrator.placement import Fleet, WorkerView, choose
+from haif.orchestrator.placement import Fleet, WorkerView, able, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.prefixes import are_tags
@@ -86,7 +88,8 @@ def submit(
 
     `sandbox_min` is what the operator demands of every worker's jail; a job may demand more.
 
-    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Overloaded`, `NoWorker`, or `WrongState` for an id in use.
+    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Unsupported`, `Overloaded`, `NoWorker`, or `WrongState` for an
+    id in use.
     """
     known = state.find(request.job) or past
     if known is not None:
@@ -103,7 +106,7 @@ def submit(
         request_digest=request.request_digest, tokens_max=request.tokens_max, tenant_seed=request.tenant_seed,
         seed=seed, seed_proof=proof,
         deadline=now.wall + min(request.deadline_ms, int(limits.CALL_SECONDS_MAX * 1000)), at=now.wall,
-        sandbox_min=demanded, execution=request.execution,
+        sandbox_min=demanded, execution=request.execution, task=request.task,
     )  # fmt: skip
     reserved = _reserve(submitted, 1, 0, worker, identity, now.wall)
     return Decision((submitted, reserved), _placed(reserved, fleet, model.digest))
@@ -115,7 +118,7 @@ def _first_worker(
     """Refuse at once, saying when to come back, whom the queues would keep waiting until nobody wants the answer."""
     patience = request.deadline_ms / 1000
     job_seconds = fleet.brakes.seconds(model)
-    live = fleet.live(model, state.busy, now.instant)
+    live = able(fleet.live(model, state.busy, now.instant), request.task)
     worker = choose(
         live, (), entropy, sandbox_min=sandbox_min, execution=request.execution, prefixes=request.prefixes,
         job_seconds=job_seconds,
@@ -131,8 +134,10 @@ def _first_worker(
 
 def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerId, now: WallTime) -> Decision:
     _check_owner(job, gateway)
-    stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed)
-    if stated != (request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed):
+    stated = (job.tenant, job.model, job.request_digest, job.tokens_max, job.tenant_seed, job.task)
+    if stated != (
+        request.tenant, request.model, request.request_digest, request.tokens_max, request.tenant_seed, request.task,
+    ):  # fmt: skip
         raise WrongState("this job id was used before, for another request: a job has an id of its own", gateway)
     if not job.is_open or job.attempt.failure or job.attempt.expires <= now:
         raise WrongState("this job was placed before and its reservation is no longer valid", gateway)
@@ -140,8 +145,9 @@ def _submitted_before(job: Job, fleet: Fleet, request: SubmitJob, gateway: PeerI
 
 
 def _check_request(request: SubmitJob) -> None:
-    if not 1 <= request.tokens_max <= limits.COMPLETION_TOKENS_MAX:
-        raise InvalidRequest(f"must be 1 to {limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
+    least = 0 if request.task in VECTORS else 1  # vectors are no completion
+    if not least <= request.tokens_max <= least * limits.COMPLETION_TOKENS_MAX:
+        raise InvalidRequest(f"must be {least} to {least * limits.COMPLETION_TOKENS_MAX}", param="max_tokens")
     if not 1 <= len(request.tenant) <= limits.TENANT_NAME_CHARS_MAX:
         raise InvalidRequest(f"a tenant's id has 1 to {limits.TENANT_NAME_CHARS_MAX} characters", param="tenant")
     if request.tenant_seed is not None and not -(1 << 63) <= request.tenant_seed < 1 << 63:
@@ -220,7 +226,7 @@ def retry(
     try:
         _check_poison(job, request.reason)
         worker = _next_worker(state, fleet, job, request.tokens, now, entropy)
-    except (NoWorker, Overloaded, Timeout, EngineDied) as refusal:
+    except (NoWorker, Overloaded, Timeout, Unsupported, EngineDied) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))
@@ -241,7 +247,7 @@ def _next_worker(state: State, fleet: Fleet, job: Job, tokens: int, now: Moment,
         raise NoWorker(f"{limits.ATTEMPTS_MAX} attempts were made and failed", retry_after=limits.HEARTBEAT_SECONDS)
     if not fleet.brakes.may_retry(job.gateway, now.instant):
         raise Overloaded("so much fails now that retries would only add to it", retry_after=limits.HEARTBEAT_SECONDS)
-    live = fleet.live(job.model_digest, state.busy, now.instant)
+    live = able(fleet.live(job.model_digest, state.busy, now.instant), job.task)
     tried = {attempt.worker for attempt in job.attempts}
     if all(
         view.worker in tried for view in live if suffices(view.sandbox, job.sandbox_min)

@@ -13,6 +13,7 @@ from haif.base.codec import Message
 from haif.base.errors import Malformed
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 
 
 class JobSubmitted(Message, frozen=True):
@@ -32,6 +33,7 @@ class JobSubmitted(Message, frozen=True):
     at: int
     sandbox_min: str = "none"
     execution: str = VERIFIABLE
+    task: Task = Task.TEXT
 
 
 class AttemptReserved(Message, frozen=True):

@@ -28,9 +28,10 @@ from typing import Final
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
 from haif.base.confinement import LEVELS, suffices
-from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, WrongState
+from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Unsupported, WrongState
 from haif.base.execution import UNVERIFIABLE, VERIFIABLE, meets
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
+from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
 from haif.orchestrator.brakes import Brakes
 from haif.orchestrator.state import Post
@@ -59,6 +60,8 @@ class WorkerView:
     doubted: bool = False
     ready_seconds: float = 0.0
     verifiable: bool = True
+    tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
+    dimensions: int = 0
 
     @property
     def depth(self) -> float:
@@ -75,6 +78,15 @@ class WorkerView:
     def wait(self, job_seconds: float) -> float:
         """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
         return max(0, self.load - self.slots + 1) / self.slots * job_seconds
+
+
+def able(views: Sequence[WorkerView], task: Task) -> list[WorkerView]:
+    """Those that can do it. Raises `Unsupported` where there are workers, and none can."""
+    found = [view for view in views if task in view.tasks]
+    if views and not found:
+        can = frozenset[Task]().union(*(view.tasks for view in views))
+        raise Unsupported(f"this model cannot do {task.value}: it can do {listed(can)}", param="model")
+    return found
 
 
 def choose(
@@ -215,6 +227,7 @@ class Fleet:
                     worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
                     ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
                     ready_seconds=share.ready_seconds, verifiable=offer.verifiable,
+                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions,
                 )
             )  # fmt: skip
         return views
@@ -275,7 +288,7 @@ def check_offer(
     """What a record found at a model's topic offers. `admitted` None: any worker.
 
     Raises `WrongState` for a record that does not belong there, `Forbidden` for a worker that was not admitted,
-    `Malformed` for a body that is no offer, or one without a way to its worker.
+    `Malformed` for a body that is no offer, or one without a way to its worker, or of what no model can do.
     """
     owner, stated = record.signer, record.payload
     if stated.kind != RecordKind.OFFER or stated.topic != topic or stated.tombstone:
@@ -289,4 +302,7 @@ def check_offer(
     ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
     if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):
         raise Malformed("the offer names no way to its worker, or one that cannot be dialled", owner)
+    tasks_of(offer.tasks)
+    if not 0 <= offer.dimensions <= limits.EMBEDDING_DIMENSIONS_MAX:
+        raise Malformed(f"the offer is of vectors of {offer.dimensions} numbers, which no model makes", owner)
     return offer

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.protocol.jobs import JobView
 
 
@@ -54,6 +55,7 @@ class Job:
     deadline: int
     sandbox_min: str
     execution: str
+    task: Task
     state: JobState = JobState.RESERVED
     attempts: list[Attempt] = field(default_factory=list)
     reason: str = ""

@@ -19,6 +19,7 @@ from msgspec import field
 from haif.base.codec import Message
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.protocol.reach import Place
 
 SUBMIT_METHOD: Final = "jobs.submit"
@@ -53,6 +54,7 @@ class SubmitJob(Message, frozen=True):
     sandbox_min: str = "none"
     prefixes: list[bytes] = field(default_factory=list)
     execution: str = VERIFIABLE
+    task: Task = Task.TEXT  # what the worker must be able to do
 
 
 class RetryJob(Message, frozen=True):
@@ -149,13 +151,15 @@ class ListModels(Message, frozen=True):
 
 
 class ModelCard(Message, frozen=True):
-    """A model the orchestrator's policy allows, and how many live workers offer it."""
+    """A model the orchestrator's policy allows, how many live workers offer it, and what it can do there."""
 
     name: str
     digest: ModelDigest
     context_tokens: int
     workers: int
     published: int  # ms since the epoch
+    tasks: list[Task] = field(default_factory=list)  # none known without a live worker
+    dimensions: int = 0  # of its vectors
 
 
 class Models(Message, frozen=True):

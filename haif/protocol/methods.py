@@ -16,7 +16,7 @@ from haif.base import limits
 from haif.base.codec import Message
 from haif.base.roles import Role
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import heartbeats, inference, jobs, networks, reach, relay
+from haif.protocol import embeddings, heartbeats, inference, jobs, networks, reach, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -85,6 +85,11 @@ RUN: Final = Method(
     argument=inference.Run, reply=inference.Answer, terms=Terms(Traffic.TOKENS, callers=_GATEWAYS),
     served_by=Role.WORKER, streaming=True, retriable=False,
 )  # fmt: skip
+EMBED: Final = Method(
+    name=embeddings.METHOD, summary="redeem a reservation: vectors of texts as they come, then the receipt",
+    argument=inference.Run, reply=embeddings.EmbedAnswer, terms=Terms(Traffic.TOKENS, callers=_GATEWAYS),
+    served_by=Role.WORKER, streaming=True, retriable=False,
+)  # fmt: skip
 REVOCATIONS: Final = Method(
     name=networks.METHOD, summary="which lists of revocations I have, and those you lack", argument=networks.Lists,
     reply=networks.Lists, terms=Terms(Traffic.CONTROL, limits.LISTS_BYTES_MAX, limits.CONTROL_CALL_SECONDS),
@@ -120,7 +125,7 @@ RELAY_LEAVING: Final = Method(
 )  # fmt: skip
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
-    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, REVOCATIONS, LOOK, MEET, SYNC,
+    SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, EMBED, REVOCATIONS, LOOK, MEET, SYNC,
     RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 

@@ -25,6 +25,8 @@ class Offer(Message, frozen=True):
     engine: str  # build and execution profile, as the engine reports it
     certificate: bytes  # of the worker's static key (`identity.certificate`), for a first handshake in one round trip
     verifiable: bool = True  # whether recomputing could show what it ran (`base.execution`)
+    tasks: int = 3  # what the model can do there (`base.tasks`): chat and completion, unless it says otherwise
+    dimensions: int = 0  # of its vectors
 
 
 class Presence(Message, frozen=True):

@@ -15,6 +15,7 @@ from haif.base.errors import BadSignature, Malformed
 from haif.base.execution import word
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol.embeddings import vectors_digest
 from haif.protocol.inference import said_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.sandbox import Sandbox
@@ -26,7 +27,8 @@ class Receipt(Message, frozen=True):
 
     Counts and digests are of the whole answer. Its first `resumed` tokens, whose digest is `earlier`, were given to
     this worker, which vouches for what follows them and for the text of all. `transcript` commits to the logits that
-    those which follow were chosen from (`proof.transcript`); nil where the engine does not claim to be exact.
+    those which follow were chosen from (`proof.transcript`); nil where the engine does not claim to be exact. An answer
+    in vectors has no tokens, an empty text, and the finish reason "stop".
 
     Where it is not `verifiable` (`base.execution`), another program computed the answer: which model and sampler that
     has is its owner's word alone, a piece of text is counted as a token, and each token has the id
@@ -52,6 +54,7 @@ class Receipt(Message, frozen=True):
     earlier: Digest | None = None
     transcript: Digest | None = None
     verifiable: bool = True
+    output_vectors: Digest | None = None  # of an answer in vectors, which has no tokens and no text
 
 
 class Countersignature(Message, frozen=True):
@@ -63,7 +66,7 @@ class Countersignature(Message, frozen=True):
 
 def check_receipt(
     evidence: bytes, reservation: Verified[Reservation], output_tokens: Digest, output_text: Digest, tokens: int,
-    earlier: Digest | None = None,
+    earlier: Digest | None = None, output_vectors: Digest | None = None,
 ) -> Verified[Receipt]:  # fmt: skip
     """The receipt, once it is the reserved worker's and names this reservation and exactly this output.
 
@@ -75,11 +78,12 @@ def check_receipt(
     receipt = checked.payload
     wanted = (
         ticket.job, ticket.attempt, ticket.gateway, reservation.digest, ticket.request_digest, ticket.model,
-        output_tokens, output_text, tokens, ticket.resumed, earlier,
+        output_tokens, output_text, tokens, ticket.resumed, earlier, output_vectors,
     )  # fmt: skip
     stated = (
         receipt.job, receipt.attempt, receipt.gateway, receipt.reservation, receipt.request, receipt.model,
         receipt.output_tokens, receipt.output_text, receipt.completion_tokens, receipt.resumed, receipt.earlier,
+        receipt.output_vectors,
     )  # fmt: skip
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)
@@ -112,13 +116,15 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
 
 
 def check_bundle(
-    fields: Mapping[str, object], text: str | None = None, reasoning: str = "", calls: Sequence[tuple[str, str]] = ()
-) -> CheckedBundle:
+    fields: Mapping[str, object], text: str | None = None, reasoning: str = "", calls: Sequence[tuple[str, str]] = (),
+    *, vectors: list[bytes] | None = None,
+) -> CheckedBundle:  # fmt: skip
     """A bundle whose signatures hold, whose parts name one another, and whose labels are true.
 
     `text`, when given, is the answer as the tenant has it, with its reasoning and its calls (name, arguments), where it
-    has any; it must be the one the receipt names. Raises `Malformed`, `Oversize`, `BadSignature`, or `BadProof` where
-    the seed was chosen. Who the signers are is for the caller to judge: anyone can make keys.
+    has any; it must be the one the receipt names, and so must `vectors`. Raises `Malformed`, `Oversize`,
+    `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge: anyone can
+    make keys.
     """
     if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
@@ -143,6 +149,8 @@ def check_bundle(
         raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
     if text is not None and said_digest(text, reasoning, calls) != said.output_text:
         raise BadSignature("the receipt is for another answer than this text", receipt.signer)
+    if vectors is not None and vectors_digest(vectors) != said.output_vectors:
+        raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)
     return CheckedBundle(reservation, receipt, hand)
 
 

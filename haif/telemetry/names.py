@@ -82,7 +82,9 @@ SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
 
 REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
-    "endpoint", "what was asked for", ("chat.completions", "completions", "models", "health", "metrics", "other")
+    "endpoint",
+    "what was asked for",
+    ("chat.completions", "completions", "embeddings", "rerank", "models", "health", "metrics", "other"),
 )
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")
@@ -292,6 +294,8 @@ BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in ALL}
 
 CHAT: Final = "chat"  # gen_ai.operation.name; the gateway's root span is `inference_span(CHAT, model)`
 TEXT_COMPLETION: Final = "text_completion"
+EMBEDDINGS: Final = "embeddings"
+RERANK: Final = "rerank"
 SPAN_ADMIT: Final = "gateway.admit"  # token, tenant, bucket
 SPAN_PLACE: Final = "gateway.place"  # ask the orchestrator for a worker
 SPAN_STREAM: Final = "gateway.stream"  # redeem the reservation and receive the answer
@@ -333,6 +337,7 @@ OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_INPUTS: Final = "haif.request.inputs"  # texts to make vectors of
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
 REQUEST_TOP_P: Final = "gen_ai.request.top_p"
@@ -347,9 +352,9 @@ ENTRIES: Final = "haif.journal.entries"
 
 ATTRIBUTES: Final = frozenset({
     JOB, ATTEMPT, CORRELATION, TENANT, PEER, GATEWAY_PEER, ORCHESTRATOR_PEER, WORKER_PEER, MODEL_DIGEST, SANDBOX,
-    METHOD, STATUS_CODE, ERROR_TYPE, OPERATION, PROVIDER, REQUEST_MODEL, REQUEST_STREAM, REQUEST_MAX_TOKENS,
-    REQUEST_TEMPERATURE, REQUEST_TOP_P, RESPONSE_ID, RESPONSE_MODEL, RESPONSE_FINISH_REASON, RESPONSE_FIRST_CHUNK,
-    INPUT_TOKENS, OUTPUT_TOKENS, QUEUE_DEPTH, ENTRIES,
+    METHOD, STATUS_CODE, ERROR_TYPE, OPERATION, PROVIDER, REQUEST_MODEL, REQUEST_STREAM, REQUEST_INPUTS,
+    REQUEST_MAX_TOKENS, REQUEST_TEMPERATURE, REQUEST_TOP_P, RESPONSE_ID, RESPONSE_MODEL, RESPONSE_FINISH_REASON,
+    RESPONSE_FIRST_CHUNK, INPUT_TOKENS, OUTPUT_TOKENS, QUEUE_DEPTH, ENTRIES,
 })  # fmt: skip
 
 SHOWN: Final = {  # what a person is shown of a span, and the word for it

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
 from haif.base.ids import Digest, ModelDigest, PeerId
+from haif.engine.embed import Embed, Embedded
 from haif.engine.request import Finished
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.proof.transcript import root, windows
+from haif.protocol.embeddings import vectors_digest
 from haif.protocol.inference import OutputHash, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Receipt
 from haif.protocol.sandbox import Sandbox
+from haif.worker.ticket import EmbedTicket
 
 
 def prefix_scope(gateway: PeerId, scope: bytes) -> bytes:
@@ -64,6 +67,28 @@ def seal_receipt(
         verifiable=verifiable,
     )
     return seal(identity, Domain.RECEIPT, receipt)
+
+
+def seal_vector_receipt(
+    identity: Identity, reservation: Verified[Reservation], vectors: list[bytes], embedded: Embedded, *,
+    engine: str, sandbox: Sandbox, started: WallTime, now: WallTime,
+) -> bytes:  # fmt: skip
+    """The same for vectors: no tokens, an empty text, and the digest of the vectors themselves."""
+    terms, nothing = reservation.payload, OutputHash()
+    receipt = Receipt(
+        job=terms.job, attempt=terms.attempt, gateway=terms.gateway, reservation=reservation.digest,
+        request=terms.request_digest, model=terms.model, prompt_tokens=embedded.prompt_tokens, completion_tokens=0,
+        finish_reason="stop", output_tokens=nothing.tokens_digest(), output_text=nothing.text_digest(),
+        engine=engine, sandbox=sandbox, started=started, finished=now, output_vectors=vectors_digest(vectors),
+    )  # fmt: skip
+    return seal(identity, Domain.RECEIPT, receipt)
+
+
+def to_embed(ticket: EmbedTicket) -> Embed:
+    """What the engine is asked for."""
+    request, terms = ticket.request, ticket.reservation.payload
+    scope = prefix_scope(terms.gateway, request.scope)
+    return Embed(terms.job, request.query, request.texts, request.tokens, request.dimensions, scope)
 
 
 def _transcript(output: OutputHash, finished: Finished, resumed: int) -> Digest:

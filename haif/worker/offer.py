@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from haif.base.tasks import bits_of
 from haif.engine.request import ModelInfo
 from haif.protocol.heartbeats import Load
 from haif.protocol.offers import Offer
@@ -22,6 +23,8 @@ def offer_of(standing: Standing, place: Place, certificate: bytes) -> Offer:
         engine=about.engine if about else "",
         certificate=certificate,
         verifiable=standing.verifiable,
+        tasks=bits_of(standing.tasks),
+        dimensions=standing.dimensions,
     )
 
 

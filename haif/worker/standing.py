@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from haif.base.ids import ModelDigest
+from haif.base.tasks import Task, Tasks
 from haif.engine.request import EngineStatistics, ModelInfo
 from haif.worker.quarantine import Case
 
@@ -46,6 +47,8 @@ class Standing:
     case: Case | None = None
     sibling: ModelInfo | None = None
     verifiable: bool = True
+    tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
+    dimensions: int = 0  # of its vectors
     life: int = 0  # another number for each child; what one computed, the next has not
 
     @property

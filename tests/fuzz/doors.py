@@ -37,6 +37,7 @@ from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
+from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
@@ -92,7 +93,7 @@ HANDSHAKE: tuple[type[Message], ...] = (Introduction, Hello)
 DATAGRAMS: tuple[type[Message], ...] = (dht.Query, dht.Reply, dht.Put)
 LIVE: dict[int, type[Message]] = {method.live: method.argument for method in methods.ALL if method.live is not None}
 CALLS: tuple[type[Message], ...] = (
-    Request, *(kind for method in methods.ALL for kind in (method.argument, method.reply)),
+    Request, EmbedRequest, *(kind for method in methods.ALL for kind in (method.argument, method.reply)),
 )  # fmt: skip
 
 

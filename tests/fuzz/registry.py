@@ -26,6 +26,7 @@ from haif.dht import messages as dht
 from haif.identity.networks import Invitation
 from haif.identity.signing import Domain, Header, seal, sign_live
 from haif.protocol import methods
+from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
 from haif.protocol.records import Record, RecordKind, sign_record
 from haif.wire import frames
@@ -82,6 +83,7 @@ HOSTILE: dict[str, str] = {
     "handshake Hello": _WIRE + "test_h_s1_a_peer_cannot_answer_for_another_with_its_own_certificate",
     **dict.fromkeys((f"live {number}" for number in range(1, 6)), _SIGNED),
     "rpc inference.run": "tests/unit/worker/test_ticket.py::test_a_ticket_that_does_not_hold_is_refused",
+    "rpc inference.embed": "tests/unit/worker/test_ticket.py::test_a_ticket_for_text_is_none_for_vectors",
     "rpc jobs.fail": "tests/unit/orchestrator/test_service.py::test_only_its_own_gateways_may_submit_and_see",
     "rpc jobs.finalise": _ORCHESTRATOR + "test_h_r1_a_receipt_with_a_changed_bit_is_refused",
     "rpc jobs.retry": _ORCHESTRATOR + "test_a_worker_cannot_end_a_job_that_was_given_to_another",
@@ -159,8 +161,9 @@ def _opening() -> Iterator[tuple[str, Conversation]]:
 
 
 def _calls() -> Iterator[tuple[str, Conversation]]:
+    """Requests to workers travel under a digest, in bytes of their own."""
     for method in methods.ALL:
-        inside = (Request,) if method is methods.RUN else ()  # travels under a digest, in bytes of its own
+        inside = {methods.RUN.name: (Request,), methods.EMBED.name: (EmbedRequest,)}.get(method.name, ())
         yield f"rpc {method.name}", _plain("call", method.argument, method.reply, *inside)
     for live, kind in LIVE.items():
         yield f"live {live}", Conversation((kind,), "live", lambda live=live, kind=kind: signed(live, kind))

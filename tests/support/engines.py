@@ -8,6 +8,7 @@ import blake3
 from haif.base.conversation import Turn
 from haif.base.ids import JobId, ModelDigest, Seed
 from haif.base.sampling import Sampling
+from haif.engine.embed import Embed, Embedded, Vectors
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
 from haif.runtime.clock import SystemClock
@@ -25,12 +26,17 @@ say = lambda report: os.write(reports, frame(report))
 told = seal(parent, frozenset({orders, reports, model}), 1000)
 say(Report(sealed=Sealed(list(told.enforced), dict(told.missing), [], told.pid)))
 os.read(orders, 9999)
-say(Report(ready=Ready("liar", "llama", 1, 100, 100, False, "build", True)))
+say(Report(ready=Ready("liar", "llama", 1, 100, 100, False, "build", True, tasks=3)))
 os.read(orders, 9999)
 LIE
 os.read(orders, 9999)
 """
 """A child that behaves until it has a request, and then does LIE."""
+
+LIAR_OF_VECTORS = LIAR.replace("tasks=3", "tasks=8, dimensions=4").replace(
+    "import End,", "import Batch, EmbedEnd, Part, End,"
+)
+"""The same, of a model that makes vectors of four numbers."""
 
 
 def digest_of(path: Path) -> ModelDigest:
@@ -88,6 +94,26 @@ def request(
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
         resumed=list(resumed), draft=list(draft), tools=tools, settings=list(settings),
     )  # fmt: skip
+
+
+async def read_vectors(running: Engine, what: Embed) -> tuple[list[bytes], Embedded]:
+    """All vectors and the end of a request for them."""
+    vectors: list[bytes] = []
+    embedded = None
+    async with running.embed(what) as events:
+        async for event in events:
+            if isinstance(event, Vectors):
+                assert event.first == len(vectors)
+                vectors += event.vectors
+            else:
+                embedded = event
+    assert embedded is not None
+    return vectors, embedded
+
+
+def embed(*inputs: str | bytes, query=None, dimensions=None, scope=b"") -> Embed:
+    tokens = [each for each in inputs if isinstance(each, bytes)]
+    return Embed(JobId(bytes(16)), query, None if tokens else list(inputs), tokens or None, dimensions, scope)
 
 
 async def read(running: Engine, what: Generate) -> tuple[list[int], str, Finished]:

@@ -10,10 +10,13 @@ import msgspec
 from haif.base.conversation import Aside, merged
 from haif.base.errors import HaifError, NoWorker, Reason, UnknownModel
 from haif.base.ids import JobId, ModelDigest
+from haif.base.tasks import Task
+from haif.gateway.errand import Errand, Ticket
 from haif.gateway.service.mesh import Trip
-from haif.gateway.session import Journey, Ticket
+from haif.gateway.session import Journey
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
+from haif.protocol.embeddings import EmbedAnswer, Embedded, EmbedRequest, Vectors, vectors_digest
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tokens_digest
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
 from haif.protocol.reach import Place
@@ -24,7 +27,13 @@ from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 MODEL = ModelDigest(b"m" * 32)
-CARD = ModelCard(name="tiny", digest=MODEL, context_tokens=512, workers=1, published=1_700_000_000_000)
+CARD = ModelCard(
+    name="tiny", digest=MODEL, context_tokens=512, workers=1, published=1_700_000_000_000, tasks=[Task.CHAT, Task.TEXT]
+)
+VECTORS = ModelCard(
+    name="vectors", digest=MODEL, context_tokens=512, workers=1, published=0, tasks=[Task.EMBED], dimensions=2
+)
+RANKS = ModelCard(name="ranks", digest=MODEL, context_tokens=512, workers=1, published=0, tasks=[Task.RERANK])
 ASLEEP = ModelCard(name="asleep", digest=ModelDigest(b"a" * 32), context_tokens=512, workers=0, published=0)
 
 
@@ -47,6 +56,8 @@ class Attempt:
     signer: Identity = WORKER
     alter: Callable[[Receipt], Receipt] = lambda receipt: receipt
     end: Callable[[End], End | None] = lambda end: end
+    vectors: list["Vectors | Hang | HaifError"] = field(default_factory=list)  # and then the end
+    embedded: Callable[[Embedded], Embedded | None] = lambda end: end
     retold: Callable[[Chunk], Chunk] = lambda chunk: chunk
 
 
@@ -62,6 +73,7 @@ class ScriptedMesh:
     finalise_error: HaifError | None = None
     jobs: dict[JobId, JobView] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    embeds: list[EmbedRequest] = field(default_factory=list)
     seeds: list[int | None] = field(default_factory=list)
     demands: list[str] = field(default_factory=list)
     executions: list[str] = field(default_factory=list)
@@ -75,27 +87,27 @@ class ScriptedMesh:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+    async def submit(self, journey: Errand, trip: Trip) -> Ticket:
         known = {card.name: card for card in self.models}
-        if journey.ask.model not in known:
-            raise UnknownModel(f"nobody here offers {journey.ask.model!r}")
-        if not known[journey.ask.model].workers:
+        if journey.order.model not in known:
+            raise UnknownModel(f"nobody here offers {journey.order.model!r}")
+        if not known[journey.order.model].workers:
             raise NoWorker("no live worker offers this model", retry_after=2.5)
         self.traceparents.append(trip.traceparent)
         self.seeds.append(journey.submission(1.0).tenant_seed)
-        self.jobs_of[journey.job] = journey.choice
+        self.jobs_of[journey.job] = journey.choice if isinstance(journey, Journey) else 0
         self.demands.append(journey.submission(1.0).sandbox_min)
         self.executions.append(journey.submission(1.0).execution)
         return self._place(journey, 1)
 
-    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+    async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         self.retried.append(reason.value)
         assert journey.ticket is not None
         if journey.ticket.attempt >= len(self.attempts):
             raise NoWorker("every live worker was tried", retry_after=5.0)
         return self._place(journey, journey.ticket.attempt + 1)
 
-    def _place(self, journey: Journey, attempt: int) -> Ticket:
+    def _place(self, journey: Errand, attempt: int) -> Ticket:
         now = SystemClock().wall()
         terms = self.alter_reservation(
             Reservation(
@@ -105,7 +117,7 @@ class ScriptedMesh:
                 worker=WORKER.peer,
                 model=MODEL,
                 request_digest=journey.digest,
-                tokens_max=journey.ask.request.tokens_max,
+                tokens_max=journey.order.tokens_max,
                 seed=given_seed(0),
                 tenant_seed=0,
                 seed_proof=b"",
@@ -188,6 +200,43 @@ class ScriptedMesh:
             )
         )
         return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
+
+    @asynccontextmanager
+    async def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[EmbedAnswer]]:
+        self.embeds.append(msgspec.msgpack.decode(request, type=EmbedRequest, dec_hook=lambda kind, raw: kind(raw)))
+        answers = self._vectors(ticket, self.attempts[ticket.attempt - 1])
+        try:
+            yield answers
+        except BaseException:
+            self.cancelled.set()
+            raise
+        finally:
+            await answers.aclose()
+
+    async def _vectors(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[EmbedAnswer]:
+        self.running.set()
+        vectors: list[bytes] = []
+        for step in attempt.vectors:
+            if isinstance(step, Hang):
+                await asyncio.Event().wait()
+            elif isinstance(step, HaifError):
+                raise step
+            else:
+                vectors += step.vectors
+                yield EmbedAnswer(vectors=step)
+        terms, nothing = ticket.reservation.payload, OutputHash()
+        receipt = attempt.alter(
+            Receipt(
+                job=terms.job, attempt=terms.attempt, gateway=GATEWAY.peer, reservation=ticket.reservation.digest,
+                request=terms.request_digest, model=terms.model, prompt_tokens=5, completion_tokens=0,
+                finish_reason="stop", output_tokens=nothing.tokens_digest(), output_text=nothing.text_digest(),
+                engine="test-engine", sandbox=Sandbox("none", ["seccomp"]), started=1, finished=2,
+                output_vectors=vectors_digest(vectors),
+            )
+        )  # fmt: skip
+        end = attempt.embedded(Embedded(5, seal(attempt.signer, Domain.RECEIPT, receipt)))
+        if end is not None:
+            yield EmbedAnswer(end=end)
 
     async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
         if self.finalise_error is not None:

@@ -28,17 +28,20 @@ def build_tiny_model(
     quantisation: str = "F32",
     template: str | None = TEMPLATE,
     end_bias: float = 0.0,
+    pooling: int | None = None,
     more_controls: tuple[str, ...] = (),
 ) -> Path:
     """Write a random llama model to `path`.
 
     `quantisation` is a type of `gguf.GGMLQuantizationType` ("F32", "F16", "Q8_0", "Q4_0"). `end_bias` scales the output
-    row of the end-of-text token, so that answers end sooner (positive) or never (0 makes its logit 0).
-    `more_controls`: texts of further control tokens.
+    row of the end-of-text token, so that answers end sooner (positive) or never (0 makes its logit 0). `pooling`: a
+    number of `gguf.PoolingType`, for a model that makes vectors. `more_controls`: texts of further control tokens.
     """
     kind = gguf.GGMLQuantizationType[quantisation]
     writer = gguf.GGUFWriter(str(path), "llama")
     _header(writer, layers, width, heads, feed_forward, vocabulary, context)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType(pooling))
     write_vocabulary(writer, vocabulary, template, more_controls)
     random = np.random.default_rng(seed)
 

@@ -18,7 +18,9 @@ from typing import Self
 
 from haif.base import limits
 from haif.base.clock import Clock
-from haif.base.errors import DigestMismatch, EngineDied, HaifError, Misuse, Overloaded
+from haif.base.errors import DigestMismatch, EngineDied, HaifError, InvalidRequest, Misuse, Overloaded, Unsupported
+from haif.base.tasks import Task, listed, tasks_of
+from haif.engine.embed import Embed, Embedded, Vectors, check_embed
 from haif.engine.frames import Ready, Sealed
 from haif.engine.meter import Meter
 from haif.engine.profile import numerics
@@ -76,6 +78,7 @@ class Engine:
         self._meter = meter or Meter()
         self._on_progress = on_progress
         self._deaths = 0
+        self._vector_bytes = 0  # of all vectors that were asked for and not given yet
 
     @property
     def model(self) -> ModelInfo:
@@ -108,11 +111,7 @@ class Engine:
         `InvalidRequest`, `Unsupported`, or `EngineDied` when the child ends.
         """
         check(request)
-        child = self._child
-        if child is None:
-            raise EngineDied(f"the engine is not running: {self._cause}", retry_after=limits.ENGINE_RESPAWN_SECONDS_MAX)
-        if len(child.answers) >= self._settings.slots + limits.ENGINE_QUEUE_MAX:
-            raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
+        child = self._ready_for(request.task)
         number, stream = child.submit(request, self._clock.wall() * 1_000_000)
         try:
             yield stream
@@ -122,6 +121,42 @@ class Engine:
     def memory_bytes(self) -> int:
         """What the child has in memory now; 0 where nobody can say."""
         return self._child.memory_bytes() if self._child else 0
+
+    @asynccontextmanager
+    async def embed(self, request: Embed) -> AsyncIterator[AsyncIterator[Vectors | Embedded]]:
+        """The vectors of a request as they are computed, in order, then one `Embedded`. Raises as `generate` does.
+
+        Leaving early cancels before the next batch.
+        """
+        check_embed(request)
+        child = self._ready_for(request.task)
+        size = request.count * request.vector_bytes(self.model.dimensions)
+        if size > limits.EMBEDDING_BYTES_MAX:
+            raise InvalidRequest(
+                f"these vectors are {size} bytes, at most {limits.EMBEDDING_BYTES_MAX} go at once: ask for fewer",
+                param="input",
+            )
+        if self._vector_bytes + size > limits.ENGINE_VECTOR_BYTES_MAX:
+            raise Overloaded("this engine owes as many vectors as it may already", retry_after=1.0)
+        number, stream = child.embed(request, self._clock.wall() * 1_000_000)
+        self._vector_bytes += size
+        try:
+            yield stream
+        finally:
+            self._vector_bytes -= size
+            child.withdraw(number)
+
+    def _ready_for(self, task: Task) -> Process:
+        """The child, if it can take a request of this kind now."""
+        if self._model is not None and task not in self._model.tasks:
+            raise Unsupported(
+                f"this model cannot do {task.value}; its file says it can do {listed(self._model.tasks)}", param="model"
+            )
+        if self._child is None:
+            raise EngineDied(f"the engine is not running: {self._cause}", retry_after=limits.ENGINE_RESPAWN_SECONDS_MAX)
+        if len(self._child.answers) >= self._settings.slots + limits.ENGINE_QUEUE_MAX:
+            raise Overloaded(f"{limits.ENGINE_QUEUE_MAX} requests are waiting at this engine already", retry_after=1.0)
+        return self._child
 
     async def wait_alive(self) -> None:
         """Return once a child is ready for requests."""
@@ -236,6 +271,8 @@ def _describe(ready: Ready, sealed: Sealed, settings: EngineSettings) -> ModelIn
         has_chat_template=ready.has_chat_template,
         engine=f"{ready.build[:most]}; profile {settings.profile}, {exact}; numerics {numbers}; {SAMPLER}",
         exact=ready.exact,
+        tasks=tasks_of(ready.tasks),
+        dimensions=ready.dimensions,
         sandbox=level(sealed.enforced),
         enforced=tuple(sealed.enforced),
         missing=tuple(sealed.missing),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
+from haif.engine.embed import Embed, Embedded, Vectors
 from haif.engine.request import EngineStatistics, Finished, Generate, ModelInfo, Piece
 
 
@@ -24,6 +25,9 @@ class Backend(Protocol):
 
     def generate(self, request: Generate) -> AbstractAsyncContextManager[AsyncIterator[Piece | Finished]]:
         """The pieces of an answer as they come, then one `Finished`. Leaving early cancels."""
+
+    def embed(self, request: Embed) -> AbstractAsyncContextManager[AsyncIterator[Vectors | Embedded]]:
+        """The vectors of a request as they come, then one `Embedded`. Leaving early cancels."""
 
     async def wait_alive(self) -> None:
         """Return once it is ready for requests."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from haif.base import limits
 from haif.base.clock import Clock
@@ -20,7 +20,9 @@ from haif.base.errors import (
     Refusal,
     from_reason,
 )
+from haif.engine.embed import Embed, Embedded, Vectors
 from haif.engine.frames import (
+    Batch,
     FrameReader,
     Load,
     Order,
@@ -31,6 +33,7 @@ from haif.engine.frames import (
     Sealed,
     Step,
     Submit,
+    SubmitEmbed,
     decode_report,
     frame,
 )
@@ -40,6 +43,7 @@ from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service.causes import explain, oom_kills
 from haif.engine.service.jail import Exertion, processor_seconds, status_of, verify, with_cgroups
 from haif.engine.service.settings import EngineSettings, context_tokens, environment, kv_tokens
+from haif.engine.vectorbox import VectorBox
 
 CHILD_PROGRAM: Final = (
     "import os, sys; sys.path += sys.argv.pop(1).split(os.pathsep); from haif.engine.child import main; main()"
@@ -48,6 +52,7 @@ CHILD_PROGRAM: Final = (
 
 
 M = TypeVar("M")
+E = TypeVar("E", covariant=True)
 
 
 class Process(asyncio.Protocol):
@@ -57,7 +62,7 @@ class Process(asyncio.Protocol):
         self, settings: EngineSettings, clock: Clock, meter: Meter, on_progress: Callable[[int], None]
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.answers: dict[int, Stream] = {}
+        self.answers: dict[int, Stream[Piece | Finished] | Stream[Vectors | Embedded]] = {}
         self.last: Step | None = None
         self._settings = settings
         self._clock = clock
@@ -71,7 +76,7 @@ class Process(asyncio.Protocol):
         self._oom_kills = oom_kills()
         self._engine = 0
         self._next = 0
-        self._vocabulary = self._context = 0
+        self._vocabulary = self._context = self._dimensions = 0
         self._frames = FrameReader()
         self._sealed: asyncio.Future[Sealed] = loop.create_future()
         self._ready: asyncio.Future[Ready] = loop.create_future()
@@ -128,24 +133,41 @@ class Process(asyncio.Protocol):
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
         self._context = context_tokens(settings, ready)
+        self._dimensions = ready.dimensions
+        if not 0 <= ready.dimensions <= limits.EMBEDDING_DIMENSIONS_MAX:
+            raise Malformed(f"vectors of {ready.dimensions} numbers, which no model makes")
         return ready
 
-    def submit(self, request: Generate, submitted_ns: int) -> tuple[int, Stream]:
+    def submit(self, request: Generate, submitted_ns: int) -> tuple[int, Stream[Piece | Finished]]:
         """Hand a request over."""
-        number = self._next
-        self._next += 1
-        if not self.answers:
-            self._heard = self._clock.now()
+        number = self._number()
         mailbox = Mailbox(
             request,
             vocabulary=self._vocabulary,
             context_tokens=self._context,
             submitted_ns=submitted_ns,
         )
-        self.answers[number] = stream = Stream(mailbox)
+        self.answers[number] = stream = Stream[Piece | Finished](mailbox)
         self._settled = False
         self._send(Order(submit=Submit(number, request)))
         return number, stream
+
+    def embed(self, request: Embed, submitted_ns: int) -> tuple[int, Stream[Vectors | Embedded]]:
+        """Hand a request for vectors over."""
+        number = self._number()
+        box = VectorBox(
+            request, dimensions=self._dimensions, context_tokens=self._context, submitted_ns=submitted_ns
+        )  # fmt: skip
+        self.answers[number] = stream = Stream[Vectors | Embedded](box)
+        self._settled = False
+        self._send(Order(embed=SubmitEmbed(number, request)))
+        return number, stream
+
+    def _number(self) -> int:
+        if not self.answers:
+            self._heard = self._clock.now()
+        self._next += 1
+        return self._next - 1
 
     def withdraw(self, number: int) -> None:
         """Forget a request; the child stops working on it if it still is."""
@@ -256,6 +278,8 @@ class Process(asyncio.Protocol):
     def _hear(self, report: Report) -> None:
         if report.step is not None and self._ready.done():
             self._step(report.step)
+        elif report.batch is not None and self._ready.done():
+            self._batch(report.batch)
         elif report.refused is not None and self._ready.done():
             self._refused(report.refused)
         elif report.sealed is not None and not self._sealed.done():
@@ -276,17 +300,7 @@ class Process(asyncio.Protocol):
         self._on_progress(percent)
 
     def _step(self, step: Step) -> None:
-        slots, context = self._settings.slots, self._context
-        for value, most in (
-            (step.batch_tokens, slots + limits.PREFILL_CHUNK_TOKENS),
-            (step.running, slots),
-            (step.queued, limits.ENGINE_QUEUE_MAX + slots),  # those that were preempted among them
-            (step.kv_tokens, kv_tokens(self._settings, context)),
-            (step.preempted, slots),
-        ):
-            if not 0 <= value <= most:
-                raise Malformed(f"a count of {value} where at most {most} is possible")
-        self.last = step
+        self._count(step, self._settings.slots + limits.PREFILL_CHUNK_TOKENS)
         for output in step.retold:
             self._deliver(output, Mailbox.retell)
         for output in step.outputs:
@@ -300,13 +314,44 @@ class Process(asyncio.Protocol):
         stream = self._answer(output.number)
         if stream is None:
             return
+        if not isinstance(stream.mailbox, Mailbox):
+            raise Malformed("it answered a request for vectors with tokens")
         take(stream.mailbox, output)
         if output.end is not None:
             del self.answers[output.number]
-            self._settled = not self.answers
             self._meter.prompt_tokens += output.end.prompt_tokens
             self._meter.cached_tokens += output.end.cached_tokens
         stream.wake()
+
+    def _batch(self, batch: Batch) -> None:
+        step = Step([], [], batch.batch_tokens, batch.running, batch.queued, 0)
+        self._count(step, self._context)
+        for part in batch.parts:
+            stream = self._answer(part.number)
+            if stream is not None:
+                if not isinstance(stream.mailbox, VectorBox):
+                    raise Malformed("it answered a request for text with vectors")
+                stream.mailbox.put(part)
+                if part.end is not None:
+                    del self.answers[part.number]
+                    self._meter.prompt_tokens += part.end.prompt_tokens
+                stream.wake()
+        for refused in batch.refused:
+            self._refused(refused)
+        self._meter.add(self._heard, 0, batch.batch_tokens)
+
+    def _count(self, step: Step, batch_tokens_max: int) -> None:
+        slots = self._settings.slots
+        for value, most in (
+            (step.batch_tokens, batch_tokens_max),
+            (step.running, slots),
+            (step.queued, limits.ENGINE_QUEUE_MAX + slots),  # those that were preempted among them
+            (step.kv_tokens, kv_tokens(self._settings, self._context)),
+            (step.preempted, slots),
+        ):
+            if not 0 <= value <= most:
+                raise Malformed(f"a count of {value} where at most {most} is possible")
+        self.last = step
 
     def _refused(self, refused: Refused) -> None:
         param = refused.param and refused.param[: limits.PARAMETER_CHARACTERS_MAX]
@@ -319,7 +364,7 @@ class Process(asyncio.Protocol):
             self._settled = not self.answers
             stream.fail(error)
 
-    def _answer(self, number: int) -> Stream | None:
+    def _answer(self, number: int) -> Stream[Piece | Finished] | Stream[Vectors | Embedded] | None:
         """The stream of a request, or None if it was cancelled meanwhile. Raises `Malformed` for one never made."""
         if not 0 <= number < self._next:
             raise Malformed("an answer to a request that was never made")
@@ -337,10 +382,22 @@ class Process(asyncio.Protocol):
         self.answers.clear()
 
 
-class Stream:
+class Box(Protocol[E]):
+    """What collects an answer: a mailbox of tokens or of vectors."""
+
+    complete: bool
+
+    def take(self) -> E | None:
+        """What there is, then the end, then None."""
+
+    def fail(self, error: HaifError) -> None:
+        """Nothing more will come."""
+
+
+class Stream(Generic[E]):
     """An asynchronous iterator over a mailbox."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Box[E]) -> None:
         self.mailbox = mailbox
         self._arrived = asyncio.Event()
 
@@ -356,7 +413,7 @@ class Stream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Piece | Finished:
+    async def __anext__(self) -> E:
         while True:
             item = self.mailbox.take()
             if item is not None:

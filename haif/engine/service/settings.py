@@ -106,7 +106,8 @@ def environment(profile: str) -> dict[str, str]:
 
 def context_tokens(settings: EngineSettings, ready: Ready) -> int:
     """The context of one slot, as the child that is ready has it."""
-    return settings.context_tokens or min(ready.context_trained, limits.ENGINE_CONTEXT_TOKENS_DEFAULT)
+    most = limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT if ready.dimensions else limits.ENGINE_CONTEXT_TOKENS_DEFAULT
+    return settings.context_tokens or min(ready.context_trained, most)
 
 
 def kv_tokens(settings: EngineSettings, context_tokens: int) -> int:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock
-from haif.base.errors import EngineDied, HaifError, Misuse, Overloaded, Refusal
+from haif.base.errors import EngineDied, HaifError, Misuse, Overloaded, Refusal, Unsupported
+from haif.base.tasks import Task
+from haif.engine.embed import Embed, Embedded, Vectors
 from haif.engine.meter import Meter
 from haif.engine.request import EngineStatistics, Finished, Generate, ModelInfo, Piece, check
 from haif.engine.sandbox.layers import LAYERS
@@ -73,6 +75,7 @@ class Upstream:
             engine=f"upstream {name}{' on another machine' if server.allowed else ''}; unverifiable: "
             "its own sampler and tokens, a piece of text counted as a token",
             exact=False, sandbox="none", enforced=(), missing=LAYERS, residual=_RESIDUAL, verifiable=False,
+            tasks=frozenset({Task.CHAT, Task.TEXT}), dimensions=0,
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -154,6 +157,11 @@ class Upstream:
         self._meter.prompt_tokens += done.prompt_tokens
         self._meter.cached_tokens += done.cached_tokens
         yield done
+
+    def embed(self, request: Embed) -> AbstractAsyncContextManager[AsyncIterator[Vectors | Embedded]]:
+        """Raises `Unsupported`: vectors are not asked of such a server."""
+        del request
+        raise Unsupported("a server behind a worker is asked for text only, not for vectors", param="model")
 
     async def wait_alive(self) -> None:
         """Return once the server is there."""

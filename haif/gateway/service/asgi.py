@@ -8,15 +8,15 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from haif.base import limits
-from haif.base.errors import Dropped, HaifError, OverQuota, Reason, UnknownModel
+from haif.base.errors import Dropped, HaifError, OverQuota, Reason, UnknownModel, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import JobId, Nonce
-from haif.gateway import openai
+from haif.gateway import embeddings, openai
 from haif.gateway.admission import (
     Admitted,
     charge,
@@ -24,26 +24,30 @@ from haif.gateway.admission import (
     check_choices,
     check_quota,
     check_room,
+    check_task,
     key_of,
     quota_headers,
 )
+from haif.gateway.embeddings import VectorAsk
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.letters import Payload
 from haif.gateway.once import HEADER, REPLAYED, Kept, Keyed, keyed
 from haif.gateway.openai import Ask
 from haif.gateway.replies import job_view, model_list, model_object
+from haif.gateway.service.embedding import Embedding, Room
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.letters import Letters
 from haif.gateway.service.requests import Requests
 from haif.gateway.service.tenants import LiveDirectory
 from haif.gateway.tenants import Tenant
+from haif.protocol.jobs import ModelCard
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
 _TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
-UNKNOWN: Final = "unknown"
+A = TypeVar("A", Ask, VectorAsk)
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -53,6 +57,14 @@ class _Route:
     method: str
     endpoint: str  # as metrics name it
     handler: Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[A]):
+    ask: A
+    tenant: str
+    card: ModelCard | None  # None for a model that nobody offers
+    body: bytes
 
 
 class App:
@@ -70,11 +82,14 @@ class App:
         self._routes = {
             "/v1/chat/completions": _Route("POST", "chat.completions", self._chat),
             "/v1/completions": _Route("POST", "completions", self._completion),
+            "/v1/embeddings": _Route("POST", "embeddings", self._embeddings),
+            "/v1/rerank": _Route("POST", "rerank", self._rerank),
             "/v1/models": _Route("GET", "models", self._models),
             "/healthz": _Route("GET", "health", self._health),
             "/readyz": _Route("GET", "health", self._ready),
             "/metrics": _Route("GET", "metrics", self._metrics),
         }
+        self._room = Room()
         self._secret = means.entropy(32)  # so that no worker learns which tenant a scope is
         self._prefixes = {
             _MODEL_PREFIX: _Route("GET", "models", self._model),
@@ -164,27 +179,59 @@ class App:
     async def _completion(self, exchange: Exchange) -> None:
         await self._infer(exchange, openai.parse_completion)
 
+    async def _embeddings(self, exchange: Exchange) -> None:
+        await self._vectors(exchange, embeddings.parse_embeddings)
+
+    async def _rerank(self, exchange: Exchange) -> None:
+        await self._vectors(exchange, embeddings.parse_rerank)
+
     async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
-        admitted = await self._admit(exchange)
-        check_body(exchange.headers)
-        body = await exchange.body()
-        ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
-        if ask.choices > 1:
-            check_choices(admitted, ask.choices)
-            self._charge(exchange, admitted.tenant, ask.choices - 1)
-        ask = ask.within(digest("haif v1 tenant scope", self._secret, admitted.tenant.name.encode()))
-        ask = ask.confined(admitted.tenant.sandbox_min).executed(self._means.execution)
-        exchange.model = self._published(ask.model)
-        inference = Inference(self._means, exchange, ask, tenant=admitted.tenant.name, model=exchange.model)
-        request = keyed(self._requests.secret, admitted.tenant.name, exchange.headers, exchange.path, body)
+        asked = await self._asked(exchange, parse)
+        tenant, body = asked.tenant, asked.body
+        inference = Inference(self._means, exchange, asked.ask, tenant=tenant, model=exchange.model)
+        request = keyed(self._requests.secret, tenant, exchange.headers, exchange.path, body)
         try:
             if request is None:
                 await inference.answer()
             else:
                 await self._once(exchange, request, inference)
         except HaifError:
-            await self._bury(exchange, inference, admitted.tenant.name, body)
+            await self._bury(exchange, inference, tenant, body)
             raise
+
+    async def _vectors(self, exchange: Exchange, parse: Callable[[bytes, Nonce], VectorAsk]) -> None:
+        if HEADER in exchange.headers:
+            raise Unsupported(
+                "no Idempotency-Key is kept for vectors: asking again gives the same", param="Idempotency-Key"
+            )
+        asked = await self._asked(exchange, parse)
+        embedding = Embedding(
+            self._means, exchange, asked.ask, tenant=asked.tenant, model=exchange.model, room=self._room,
+            dimensions=asked.card.dimensions if asked.card else 0,
+        )  # fmt: skip
+        await embedding.answer()
+
+    async def _asked(self, exchange: Exchange, parse: Callable[[bytes, Nonce], A]) -> _Asked[A]:
+        """What an admitted tenant asks for, of a model that can do it as far as is known.
+
+        Raises `Unsupported` for one that cannot.
+        """
+        admitted = await self._admit(exchange)
+        check_body(exchange.headers)
+        body = await exchange.body()
+        ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
+        if isinstance(ask, Ask) and ask.choices > 1:
+            check_choices(admitted, ask.choices)
+            self._charge(exchange, admitted.tenant, ask.choices - 1)
+        tenant = admitted.tenant.name
+        ask = ask.within(digest("haif v1 tenant scope", self._secret, tenant.encode()))
+        ask = ask.confined(admitted.tenant.sandbox_min).executed(self._means.execution)
+        for card in self._means.mesh.models:
+            if card.name == ask.model:
+                exchange.model = ask.model
+                check_task(card, ask.task)
+                return _Asked(ask, tenant, card, body)
+        return _Asked(ask, tenant, None, body)
 
     async def _bury(self, exchange: Exchange, inference: Inference, tenant: str, body: bytes) -> None:
         """Keep what was tried of a request that failed, and the request if its tenant will ask for the answer."""
@@ -265,9 +312,6 @@ class App:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _published(self, model: str) -> str:
-        return model if any(card.name == model for card in self._means.mesh.models) else UNKNOWN
-
     def _count(self, change: int) -> None:
         self._open += change
         self._means.telemetry.gauge(names.GATEWAY_INFLIGHT, self._open)
@@ -280,7 +324,7 @@ class App:
         model = exchange.model
         telemetry = self._means.telemetry
         telemetry.count(names.GATEWAY_REQUESTS, endpoint=endpoint, model=model, code=str(exchange.status))
-        if endpoint in {"chat.completions", "completions"}:
+        if endpoint in {"chat.completions", "completions", "embeddings", "rerank"}:
             telemetry.observe(names.GATEWAY_REQUEST_DURATION, seconds, model=model)
 
 

@@ -7,13 +7,12 @@ prompt was computed, and the others, where they come to the same worker, take th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
-from haif.base.errors import Overloaded, Timeout
+from haif.base.errors import Timeout
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
@@ -23,6 +22,7 @@ from haif.gateway.replies import KEEPALIVE, Choice, Envelope, Settled, Stream, d
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
+from haif.gateway.service.wanted import while_wanted
 from haif.gateway.session import Journey
 from haif.protocol.inference import Chunk, encode_request
 from haif.telemetry import names
@@ -31,7 +31,7 @@ from haif.telemetry.service import Span, Telemetry
 Deliver = Callable[[int, Chunk], Awaitable[None]]
 Ended = Callable[[int, Settled], Awaitable[None]]
 
-_BACKSTOP_SECONDS = 1.0  # every step has the deadline itself; this ends what waits for a tenant that does not read
+BACKSTOP_SECONDS = 1.0  # every step has the deadline itself; this ends what waits for a tenant that does not read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,31 +101,14 @@ class Inference:
                 Deadline.after(seconds, self._begun), span.traceparent, means.first_token_seconds, means.token_seconds
             )
             try:
-                async with asyncio.timeout(seconds + _BACKSTOP_SECONDS):
-                    await self._while_wanted(self._whole(trip) if not self._ask.stream else self._streamed(trip), span)
+                async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
+                    settled = await while_wanted(
+                        self._whole(trip) if not self._ask.stream else self._streamed(trip), self._exchange, self._idle,
+                        means.keepalive_seconds, means.stopping, listener_matters=self._listener_matters,
+                    )  # fmt: skip
+                    self._record(settled, span)
             except TimeoutError:
                 raise Timeout(f"no whole answer within {seconds:.0f} seconds") from None
-
-    async def _while_wanted(self, work: Coroutine[Any, Any, list[Settled]], span: Span) -> None:
-        """Do the work until it is done, the tenant hangs up, or the gateway stops. Nothing of it is left running."""
-        working = asyncio.create_task(work, name=f"answer {self._envelope.job}")
-        watching = asyncio.create_task(self._exchange.watch(self._idle, self._means.keepalive_seconds))
-        try:
-            ends: list[asyncio.Future[Any]] = [working, watching, self._means.stopping]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done() and not self._listener_matters:
-                ends.remove(watching)
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                self._record(working.result(), span)
-            elif watching.done():
-                watching.result()
-            else:
-                raise Overloaded("this gateway is shutting down; ask again, another may answer", retry_after=1.0)
-        finally:
-            working.cancel()
-            watching.cancel()
-            await asyncio.gather(working, watching, return_exceptions=True)
 
     # --- the two kinds of answer --------------------------------------------------------------------------------------
 

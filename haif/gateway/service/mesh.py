@@ -26,11 +26,12 @@ from haif.base.errors import (
 )
 from haif.base.ids import JobId, NetId, PeerId
 from haif.dht.service import Dht
-from haif.gateway.session import Journey, Ticket
+from haif.gateway.errand import Errand, Ticket
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
+from haif.protocol.embeddings import EmbedAnswer
 from haif.protocol.inference import Answer, Run, run_correlation
 from haif.protocol.jobs import (
     FailJob,
@@ -71,14 +72,19 @@ class Mesh(Protocol):
     def models(self) -> tuple[ModelCard, ...]:
         """What can be asked for, as last heard."""
 
-    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+    async def submit(self, journey: Errand, trip: Trip) -> Ticket:
         """Have the job placed."""
 
-    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+    async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         """Have the job placed again, elsewhere, to go on after the tokens the journey has."""
 
     def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
         """Redeem the ticket. Leaving early cancels the worker's work."""
+
+    def embed(
+        self, ticket: Ticket, request: bytes, trip: Trip
+    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+        """The same for vectors."""
 
     async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
         """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature."""
@@ -163,7 +169,7 @@ class PeerMesh:
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
-    async def submit(self, journey: Journey, trip: Trip) -> Ticket:
+    async def submit(self, journey: Errand, trip: Trip) -> Ticket:
         """Ask the orchestrators in order. What they say when all refuse: busy before unknown."""
         refusal: HaifError | None = None
         for peer in self._orchestrators:
@@ -177,7 +183,7 @@ class PeerMesh:
         assert refusal is not None
         raise refusal
 
-    async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
+    async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         """Ask the orchestrator that placed the failed attempt."""
         failed = journey.ticket
         assert failed is not None, "only a placed job is retried"
@@ -185,9 +191,20 @@ class PeerMesh:
         placed = await self._say(failed.orchestrator, methods.RETRY, message, trip)
         return journey.placed(placed, failed.orchestrator, self._clock.wall())
 
-    @asynccontextmanager
-    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
         """Open a stream straight to the worker, with the reservation as its ticket."""
+        return self._redeem(methods.RUN, ticket, request, trip)
+
+    def embed(
+        self, ticket: Ticket, request: bytes, trip: Trip
+    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+        """The same for vectors."""
+        return self._redeem(methods.EMBED, ticket, request, trip)
+
+    @asynccontextmanager
+    async def _redeem(
+        self, method: Method[Run, R], ticket: Ticket, request: bytes, trip: Trip
+    ) -> AsyncIterator[AsyncIterator[R]]:
         terms = ticket.reservation.payload
         seconds = trip.deadline.remaining(self._clock.now())
         session = await self._way.connect(
@@ -197,8 +214,8 @@ class PeerMesh:
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
-            session.stream(methods.RUN.name, argument, timeout=seconds, metadata=metadata) as messages,
-            aclosing(_decoded(messages)) as answers,
+            session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages,
+            aclosing(_decoded(method.reply, messages)) as answers,
         ):
             yield answers
 
@@ -276,9 +293,9 @@ class PeerMesh:
         return await self._way.connect(peer, place, timeout=seconds, certificate=certificate)
 
 
-async def _decoded(messages: AsyncIterator[bytes]) -> AsyncGenerator[Answer, None]:
+async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:
     async for message in messages:
-        yield codec.decode(Answer, message)
+        yield codec.decode(kind, message)
 
 
 def _as_seen_by_tenant(error: HaifError) -> HaifError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import Any
 
 from haif.base import limits
 from haif.base.errors import (
@@ -18,27 +20,29 @@ from haif.base.errors import (
     Overloaded,
     PeerFault,
 )
+from haif.gateway.errand import Errand, Ticket
 from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.patience import Patience
-from haif.gateway.session import Journey, Ticket, blames_worker
+from haif.gateway.session import Journey, blames_worker
 from haif.policy.backoff import full_jitter
-from haif.protocol.inference import Answer, Chunk, End
+from haif.protocol.embeddings import Embedded
+from haif.protocol.inference import End
 from haif.protocol.receipts import bundle
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
-Deliver = Callable[[Chunk], Awaitable[None]]
+Deliver = Callable[[Any], Awaitable[None]]  # of a chunk or of vectors, as the journey's worker sends
 
 
 async def travel(
-    journey: Journey, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver, entropy: Callable[[int], bytes]
+    journey: Errand, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver, entropy: Callable[[int], bytes]
 ) -> Settled:
     """Bring back an answer whose receipt was verified and whose end is recorded.
 
     Chunks go to `deliver` as they come, each token once: after a failed attempt the next worker goes on where it ended,
-    as long as `journey.failed` allows. However else this ends, cancelled included, the worker's stream is closed and
-    the failure reported. Raises the error that ended it.
+    as long as `journey.failed` allows. Vectors are made anew. However else this ends, cancelled included, the worker's
+    stream is closed and the failure reported. Raises the error that ended it.
     """
     reason = "cancelled"
     try:
@@ -66,6 +70,8 @@ async def travel(
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
     proof = bundle(receipt, ticket.reservation, countersignature)
+    if not isinstance(end, End):
+        return Settled(receipt.payload, proof, 0, 0)
     return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
 
 
@@ -76,7 +82,7 @@ def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:
     return full_jitter(attempt - 1, entropy, first=limits.RETRY_SECONDS_FIRST, most=limits.RETRY_SECONDS_MAX)
 
 
-async def _again(journey: Journey, error: HaifError, mesh: Mesh, trip: Trip, telemetry: Telemetry) -> Ticket:
+async def _again(journey: Errand, error: HaifError, mesh: Mesh, trip: Trip, telemetry: Telemetry) -> Ticket:
     """The ticket of the next attempt. To a tenant who has seen a part, that nobody is left means: it broke off.
 
     Where nobody else can, a worker that is loading the model has said when it can.
@@ -94,8 +100,8 @@ async def _again(journey: Journey, error: HaifError, mesh: Mesh, trip: Trip, tel
 
 
 async def _attempt(
-    journey: Journey, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
-) -> End:
+    journey: Errand, ticket: Ticket, mesh: Mesh, trip: Trip, telemetry: Telemetry, deliver: Deliver
+) -> End | Embedded:
     attributes: dict[str, str | int | float | bool] = {
         names.ATTEMPT: ticket.attempt, names.WORKER_PEER: str(ticket.worker),
         names.MODEL_DIGEST: str(ticket.reservation.payload.model),
@@ -103,15 +109,20 @@ async def _attempt(
     with telemetry.span(names.SPAN_STREAM, parent=trip.traceparent, attributes=attributes) as span:
         inner = replace(trip, traceparent=span.traceparent)
         try:
-            async with mesh.run(ticket, journey.encoded, inner) as answers:
+            async with _redeem(journey, mesh, ticket, inner) as answers:
                 return await _hear_out(journey, answers, trip, deliver)
         except HaifError as error:
             raise blames_worker(error, ticket) from error
 
 
-async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], trip: Trip, deliver: Deliver) -> End:
+def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+    run = mesh.run if isinstance(journey, Journey) else mesh.embed
+    return run(ticket, journey.encoded, trip)
+
+
+async def _hear_out(journey: Errand, answers: AsyncIterator[Any], trip: Trip, deliver: Deliver) -> End | Embedded:
     """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
-    end: End | None = None
+    end: End | Embedded | None = None
     async with Patience(trip.first_token_seconds) as patience:
         patience.wait()
         async for answer in answers:
@@ -119,7 +130,7 @@ async def _hear_out(journey: Journey, answers: AsyncIterator[Answer], trip: Trip
             if end is not None:
                 raise Malformed("the worker goes on after the end of its answer")
             taken = journey.take(answer)
-            if isinstance(taken, End):
+            if isinstance(taken, End | Embedded):
                 end = taken
             elif taken is not None:
                 patience.seconds = trip.token_seconds

@@ -38,6 +38,7 @@ from haif.base.errors import (
     Unavailable,
 )
 from haif.base.ids import Digest, JobId, ModelDigest, NetId, PeerId
+from haif.base.tasks import Task
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.identity.signing import Live
@@ -311,7 +312,12 @@ class Orchestrator:
     def _card(self, entry: CatalogueEntry) -> ModelCard:
         live = self._fleet.live(entry.digest, self._record.state.busy, self._clock.now())
         context = entry.context_tokens or min((view.context_tokens for view in live), default=0)
-        return ModelCard(entry.name, entry.digest, context, len(live), entry.published)
+        tasks = frozenset[Task]().union(*(view.tasks for view in live))
+        dimensions = max((view.dimensions for view in live), default=0)
+        return ModelCard(
+            entry.name, entry.digest, context, len(live), entry.published, [task for task in Task if task in tasks],
+            dimensions,
+        )  # fmt: skip
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import ModelDigest
+from haif.base.tasks import Task, Tasks
 from haif.engine.meter import Meter
 from haif.engine.request import ModelInfo
 from haif.engine.service import Backend
@@ -34,7 +35,8 @@ class Opener(Protocol):
 class Served:
     """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs.
 
-    `verifiable`: whether an engine of ours computes it.
+    `verifiable`: whether an engine of ours computes it. `tasks` and `dimensions`: what is expected of it before its
+    engine has said.
     """
 
     model: ModelDigest
@@ -44,6 +46,8 @@ class Served:
     open: Opener
     pinned: bool = False
     verifiable: bool = True
+    tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
+    dimensions: int = 0
 
 
 @dataclass(slots=True)
@@ -92,5 +96,7 @@ class Entry:
             context_tokens=about.context_tokens if about else served.needs.context_tokens,
             stage=self.stage if self.state is State.LOADING else "", percent=self.percent,
             ready_seconds=ready_seconds, waiting=len(self.waiting), about=about,
+            tasks=about.tasks if about else served.tasks,
+            dimensions=about.dimensions if about else served.dimensions,
             statistics=now, life=(self.loads << 20) + (now.deaths if now else 0),
         )  # fmt: skip

@@ -5,26 +5,31 @@
            `limits.HEARTBEAT_SECONDS`, and at once when a model was loaded or left.
 3. Answer  `inference.run`: ticket checked, the model leased from the pool, prompt to its engine child, chunks back as
            they come, then the receipt.
+           `inference.embed`: the same, with vectors.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, WallTime
+from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, ModelDigest, NetId, PeerId
 from haif.dht.service import Dht
+from haif.engine import embed
 from haif.engine.request import Finished, Generate, ModelInfo, Piece
+from haif.engine.service import Backend
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.protocol import heartbeats, methods
+from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
@@ -34,11 +39,13 @@ from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
-from haif.worker.answer import prefix_scope, seal_receipt
+from haif.worker.answer import prefix_scope, seal_receipt, seal_vector_receipt, to_embed
 from haif.worker.hot import Hot
 from haif.worker.offer import load_of, offer_of, sandbox_of
 from haif.worker.service.pool import Pool
-from haif.worker.ticket import Redeemed, Ticket, check_ticket
+from haif.worker.ticket import EmbedTicket, Redeemed, Ticket, check_embed_ticket, check_ticket
+
+T = TypeVar("T", Ticket, EmbedTicket)
 
 _STAGES = (names.SPAN_ENGINE_QUEUE, names.SPAN_ENGINE_PREFILL, names.SPAN_ENGINE_DECODE)
 _RETRY_SECONDS = 0.3  # until an orchestrator that cannot be reached is tried again
@@ -97,6 +104,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
+        self._wire.serve_stream(methods.EMBED.name, self._embed, methods.EMBED.terms)
         await self._announce()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
@@ -207,16 +215,21 @@ class Worker:
 
     # --- 3. answer ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, call: Call) -> AsyncIterator[bytes]:
+    def _run(self, call: Call) -> AsyncIterator[bytes]:
+        return self._serve(call, self._answer)
+
+    def _embed(self, call: Call) -> AsyncIterator[bytes]:
+        return self._serve(call, self._vectors)
+
+    async def _serve(self, call: Call, answer: Callable[[Call, Span], AsyncIterator[Message]]) -> AsyncIterator[bytes]:
         attributes = {names.PEER: str(call.peer), names.METHOD: call.method}
         with self._telemetry.span(
             names.SPAN_RUN, parent=call.metadata.get("traceparent"), attributes=attributes
         ) as span:
             outcome = "cancelled"
             try:
-                ticket = self._admit(call, span)
-                async for answer in self._answer(ticket, span):
-                    yield codec.encode(answer)
+                async for message in answer(call, span):
+                    yield codec.encode(message)
                 outcome = "ok"
             except HaifError as error:
                 outcome = error.reason.value
@@ -226,10 +239,10 @@ class Worker:
             finally:
                 self._telemetry.count(names.WORKER_REQUESTS, outcome=outcome)
 
-    def _admit(self, call: Call, span: Span) -> Ticket:
+    def _admit(self, call: Call, span: Span, check: Callable[..., T]) -> T:
         if self._draining:
             raise Overloaded("this worker is shutting down", retry_after=1.0)
-        ticket = check_ticket(
+        ticket = check(
             codec.decode(Run, call.argument),
             me=self._identity.peer,
             gateway=call.peer,
@@ -244,10 +257,9 @@ class Worker:
         span.set(names.MODEL_DIGEST, str(terms.model))
         return ticket
 
-    async def _answer(self, ticket: Ticket, span: Span) -> AsyncIterator[Answer]:
-        terms = ticket.reservation.payload
-        seconds = min(limits.MODEL_WAIT_SECONDS, (terms.deadline - self._clock.wall()) / 1000)
-        async with self._pool.lease(terms.model, seconds=seconds) as engine:
+    async def _answer(self, call: Call, span: Span) -> AsyncIterator[Answer]:
+        ticket = self._admit(call, span, check_ticket)
+        async with self._leased(ticket) as engine:
             started = self._clock.wall()
             output = OutputHash()
             async with engine.generate(generate(ticket)) as events:
@@ -258,6 +270,45 @@ class Worker:
                         yield Answer(chunk=chunk)
                     else:
                         yield Answer(end=self._end(ticket, output, event, engine.model, started, span))
+
+    def _leased(self, ticket: Ticket | EmbedTicket) -> AbstractAsyncContextManager[Backend]:
+        """The engine of a ticket's model, in memory when this is entered; loaded if there is time for it."""
+        terms = ticket.reservation.payload
+        seconds = min(limits.MODEL_WAIT_SECONDS, (terms.deadline - self._clock.wall()) / 1000)
+        return self._pool.lease(terms.model, seconds=seconds)
+
+    async def _vectors(self, call: Call, span: Span) -> AsyncIterator[EmbedAnswer]:
+        ticket = self._admit(call, span, check_embed_ticket)
+        async with self._leased(ticket) as engine:
+            started = self._clock.wall()
+            vectors: list[bytes] = []
+            async with engine.embed(to_embed(ticket)) as events:
+                async for event in events:
+                    if isinstance(event, embed.Vectors):
+                        vectors += event.vectors
+                        yield EmbedAnswer(vectors=Vectors(event.first, event.vectors))
+                        continue
+                    about = engine.model
+                    receipt = seal_vector_receipt(
+                        self._identity, ticket.reservation, vectors, event,
+                        engine=about.engine, sandbox=sandbox_of(about), started=started, now=self._clock.wall(),
+                    )  # fmt: skip
+                    self._record_vectors(ticket, event, span)
+                    yield EmbedAnswer(end=Embedded(event.prompt_tokens, receipt))
+
+    def _record_vectors(self, ticket: EmbedTicket, done: embed.Embedded, span: Span) -> None:
+        span.set(names.INPUT_TOKENS, done.prompt_tokens)
+        times = (0, done.queued_ns, done.queued_ns + done.compute_ns)
+        self._record_stages(span, done.submitted_ns, times)
+        name = self._pool.name(ticket.reservation.payload.model)
+        self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
+        self._telemetry.count(names.WORKER_TOKENS_IN, done.prompt_tokens, model=name)
+
+    def _record_stages(self, span: Span, submitted_ns: int, times: tuple[int, ...]) -> None:
+        for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
+            self._telemetry.record_span(
+                stage, parent=span.traceparent, start_ns=submitted_ns + start, end_ns=submitted_ns + end
+            )
 
     def _end(
         self, ticket: Ticket, output: OutputHash, done: Finished, about: ModelInfo, started: WallTime, span: Span
@@ -278,13 +329,7 @@ class Worker:
         span.set(names.OUTPUT_TOKENS, tokens)
         span.set(names.RESPONSE_FINISH_REASON, done.finish_reason)
         times = (0, done.queued_ns, done.queued_ns + done.prefill_ns, done.queued_ns + done.prefill_ns + done.decode_ns)
-        for stage, start, end in zip(_STAGES, times, times[1:], strict=False):
-            self._telemetry.record_span(
-                stage,
-                parent=span.traceparent,
-                start_ns=done.submitted_ns + start,
-                end_ns=done.submitted_ns + end,
-            )
+        self._record_stages(span, done.submitted_ns, times)
         name = self._pool.name(ticket.reservation.payload.model)
         self._telemetry.observe(names.WORKER_QUEUE, done.queued_ns / 1e9, model=name)
         self._telemetry.count(names.WORKER_TOKENS_CACHED, done.cached_tokens, model=name)

@@ -143,6 +143,7 @@ async def test_the_callers_trace_is_continued(house: Any, mesh: ScriptedMesh) ->
 async def test_models_are_listed_and_shown(house: Any) -> None:
     listed = [model async for model in house.client.models.list()]
     assert [model.id for model in listed] == ["tiny", "asleep"]
+    assert [model.model_extra["haif"]["tasks"] for model in listed] == [["chat", "completion"], []]
     one = await house.client.models.retrieve("tiny")
     assert (one.owned_by, one.created, one.model_extra["haif"]["workers"]) == ("haif", 1_700_000_000, 1)
     with pytest.raises(openai.NotFoundError):
@@ -245,7 +246,7 @@ async def test_an_option_that_cannot_be_honoured_is_a_bad_request_that_names_it(
     [
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"), ("POST", "/v1/models", 405, "method_not_allowed"),
         ("DELETE", "/v1/models/tiny", 405, "method_not_allowed"), ("GET", "/", 404, "not_found"),
-        ("POST", "/v1/embeddings", 404, "not_found"), ("GET", "/v1/models/", 404, "not_found"),
+        ("POST", "/v1/audio/speech", 404, "not_found"), ("GET", "/v1/models/", 404, "not_found"),
         ("GET", "/%00/%ff", 404, "not_found"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from msgspec import structs
 
 from haif.base import limits
 from haif.base.errors import (
@@ -16,10 +17,12 @@ from haif.base.errors import (
     Reason,
     Timeout,
     UnknownModel,
+    Unsupported,
     WrongState,
 )
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, Seed
+from haif.base.tasks import Task, bits_of
 from haif.orchestrator import decide
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.state import JobState
@@ -39,6 +42,7 @@ from tests.unit.orchestrator.scene import (
     WORKERS,
     Desk,
     ending,
+    offer,
     receipt,
     submission,
     ticket,
@@ -162,6 +166,8 @@ def test_a_job_that_ended_is_not_placed_again_even_when_forgotten() -> None:
         ({"prefixes": [b"7 bytes"]}, InvalidRequest),
         ({"deadline_ms": 0}, Timeout),
         ({"deadline_ms": -5}, Timeout),
+        ({"task": Task.EMBED, "tokens_max": 1}, InvalidRequest),
+        ({"task": Task.EMBED, "tokens_max": 0}, Unsupported),
     ],
 )
 def test_what_cannot_be_is_refused(changed: dict[str, object], error: type[HaifError]) -> None:
@@ -471,3 +477,14 @@ def test_the_ended_jobs_kept_in_memory_are_bounded() -> None:
         desk.finalise(ending(desk.submit(submission(n))))
     assert list(desk.state.ended) == [submission(n).job for n in (2, 3, 4)]
     assert desk.state.forgotten == 2
+
+
+def test_a_job_for_vectors_goes_only_to_workers_that_make_them_at_every_attempt() -> None:
+    desk = Desk().staffed(ANNE, BOB, CLEO)
+    for worker in (BOB, CLEO):
+        desk.fleet.offered(worker, structs.replace(offer(), tasks=bits_of({Task.EMBED})))
+    first = ticket(desk.submit(submission(task=Task.EMBED, tokens_max=0)))
+    second = ticket(desk.retry(RetryJob(JOB, 1, "timeout")))
+    assert {first.worker, second.worker} == {BOB, CLEO}
+    assert (first.tokens_max, desk.state.open[JOB].task) == (0, Task.EMBED)
+    assert ticket(desk.retry(RetryJob(JOB, 2, "timeout"))).worker == first.worker

@@ -9,10 +9,11 @@ from msgspec import structs
 
 from haif.base import codec, limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason, WrongState
+from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason, Unsupported, WrongState
 from haif.base.ids import BootId, JobId, ModelDigest, NetId, PeerId
+from haif.base.tasks import Task
 from haif.identity.signing import Verified
-from haif.orchestrator.placement import Fleet, WorkerView, check_offer, choose
+from haif.orchestrator.placement import Fleet, WorkerView, able, check_offer, choose
 from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
@@ -290,6 +291,10 @@ def test_an_offer_that_holds_is_taken() -> None:
         (record(body=b"junk"), Malformed),
         (record(offer(port=0)), Malformed),
         (record(offer(port=70_000)), Malformed),
+        (record(structs.replace(offer(), tasks=1 << 20)), Malformed),
+        (record(structs.replace(offer(), tasks=-1)), Malformed),
+        (record(structs.replace(offer(), dimensions=-1)), Malformed),
+        (record(structs.replace(offer(), dimensions=1 << 30)), Malformed),
         (record(offer(sandbox=Sandbox("padded", ["cell"]))), Malformed),
     ],
 )
@@ -362,3 +367,12 @@ def test_what_an_offer_says_of_its_execution_counts() -> None:
     for worker in (ANNE, BOB):
         known.hear(worker, Heartbeat([load()]), {}, START, WALL)
     assert {ANNE: True, BOB: False} == {each.worker: each.verifiable for each in known.live(MODEL, {}, START)}
+
+
+def test_work_goes_only_to_whoever_can_do_it() -> None:
+    writer, embedder = view(ANNE, 0), replace(view(BOB, 9), tasks=frozenset({Task.EMBED}))
+    assert able([writer, embedder], Task.EMBED) == [embedder]
+    assert able([], Task.EMBED) == []
+    with pytest.raises(Unsupported, match="cannot do rerank: it can do chat, completion, embedding") as caught:
+        able([writer, embedder], Task.RERANK)
+    assert caught.value.param == "model"

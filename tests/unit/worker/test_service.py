@@ -13,15 +13,18 @@ import pytest
 
 from haif.base import codec, limits
 from haif.base.clock import WallTime
-from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, WrongState
+from haif.base.codec import Message
+from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, Unsupported, WrongState
 from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
 from haif.base.sampling import Sampling
+from haif.base.tasks import Task, tasks_of
 from haif.dht.service import Dht
 from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
-from haif.protocol import heartbeats, inference
+from haif.protocol import embeddings, heartbeats, inference
+from haif.protocol.embeddings import EmbedAnswer, EmbedRequest, embed_digest, vectors_digest
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
@@ -38,6 +41,7 @@ from haif.worker.standing import State
 from tests.support.engines import digest_of
 from tests.support.pools import pool_of, served, states, until
 from tests.support.reach_peers import reach_of
+from tests.support.tiny_encoder import build_tiny_encoder
 from tests.support.tiny_model import build_tiny_model
 
 NET = NetId(b"n" * 32)
@@ -64,13 +68,15 @@ class Scene:
     telemetry: Telemetry
     heard: list[Heartbeat] = field(default_factory=list)
 
-    def ticket(self, request: Request, signer: Identity = ORCHESTRATOR, **changes: Any) -> bytes:
+    def ticket(
+        self, request: Message, signer: Identity = ORCHESTRATOR, *, digest: Any = request_digest, **changes: Any
+    ) -> bytes:  # fmt: skip
         """A run request with a reservation for just that."""
         body = codec.encode(request)
         now = CLOCK.wall()
         fields: dict[str, Any] = {
             "job": JobId(entropy(16)), "attempt": 1, "gateway": GATEWAY.peer, "worker": WORKER.peer,
-            "model": self.model, "request_digest": request_digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
+            "model": self.model, "request_digest": digest(body), "tokens_max": 64, "seed": Seed(bytes(32)),
             "tenant_seed": None, "seed_proof": b"",
             "issued": now, "expires": now + 30_000, "deadline": now + 60_000,
         }  # fmt: skip
@@ -94,7 +100,9 @@ def dht_of(identity: Identity, *bootstrap: tuple[str, int]) -> Dht:
 
 
 @asynccontextmanager
-async def scene(model: Path, *more: Path, memory_bytes: int = 1 << 40) -> AsyncIterator[Scene]:
+async def scene(
+    model: Path, *more: Path, memory_bytes: int = 1 << 40, context_tokens: int = 512
+) -> AsyncIterator[Scene]:
     """The worker's neighbours first, as in a mesh; then the worker."""
     heard: list[Heartbeat] = []
     ear = Voice(ORCHESTRATOR, NET, CLOCK, entropy)
@@ -113,7 +121,9 @@ async def scene(model: Path, *more: Path, memory_bytes: int = 1 << 40) -> AsyncI
         topic = presence_topic(NET, ORCHESTRATOR.peer)
         await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
         gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
-        pool = await stack.enter_async_context(pool_of(model, *more, memory_bytes=memory_bytes))
+        pool = await stack.enter_async_context(
+            pool_of(served(model, context_tokens=context_tokens), *map(served, more), memory_bytes=memory_bytes)
+        )
         telemetry = await stack.enter_async_context(Telemetry(role="worker", instance="test"))
         wire = await stack.enter_async_context(wire_of(WORKER, 0))
         dht = await stack.enter_async_context(dht_of(WORKER, directory.address))
@@ -308,3 +318,34 @@ async def test_a_model_that_takes_too_long_to_load_is_refused_with_the_time_to_c
             await at.run(at.ticket(asked(), model=digest_of(other)))
         assert told.value.reason is Reason.MODEL_LOADING
         assert told.value.retry_after
+
+
+async def test_a_worker_makes_vectors_with_a_receipt_and_offers_what_it_can_do(tmp_path: Path) -> None:
+    async with scene(build_tiny_encoder(tmp_path / "bert.gguf"), context_tokens=0) as at:
+        (record,) = await at.dht.lookup(offer_topic(NET, at.model))
+        offer = codec.decode(Offer, record.payload.body)
+        assert (tasks_of(offer.tasks), offer.dimensions) == ({Task.EMBED}, 64)
+        request = EmbedRequest(Nonce(bytes(16)), None, ["the cat", "a dog"], None, None)
+        argument = at.ticket(request, digest=embed_digest, tokens_max=0)
+        session = await at.gateway.connect(at.wire.address, WORKER.peer, timeout=10)
+        async with session.stream(embeddings.METHOD, argument, timeout=60) as messages:
+            answers = [codec.decode(EmbedAnswer, message) async for message in messages]
+        vectors = [vector for answer in answers[:-1] if answer.vectors for vector in answer.vectors.vectors]
+        end = answers[-1].end
+        assert end is not None
+        reservation: Verified[Reservation] = open_sealed(
+            Reservation, Domain.RESERVATION, codec.decode(Run, argument).reservation
+        )
+        nothing = OutputHash()
+        receipt = check_receipt(
+            end.receipt,
+            reservation,
+            nothing.tokens_digest(),
+            nothing.text_digest(),
+            0,
+            output_vectors=vectors_digest(vectors),
+        ).payload
+        assert (receipt.prompt_tokens, receipt.finish_reason) == (end.prompt_tokens, "stop") == (8, "stop")
+        with pytest.raises(Unsupported, match="cannot do completion"):
+            await at.run(at.ticket(asked()))
+        assert "haif_worker_tokens_in_total" in at.telemetry.exposition().decode()

@@ -23,9 +23,10 @@ from haif.base.ids import JobId, ModelDigest, Nonce, Seed
 from haif.base.sampling import Sampling
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, seal
+from haif.protocol.embeddings import EmbedRequest, embed_digest
 from haif.protocol.inference import Request, Run, request_digest
 from haif.protocol.jobs import Reservation
-from haif.worker.ticket import Redeemed, check_ticket
+from haif.worker.ticket import Redeemed, check_embed_ticket, check_ticket
 
 ORCHESTRATOR, WORKER, GATEWAY, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 MODEL = ModelDigest(b"m" * 32)
@@ -121,3 +122,27 @@ def test_the_memory_of_tickets_is_bounded() -> None:
         redeemed.redeem(altered(attempt=attempt), GATEWAY.peer)
     with pytest.raises(Replayed):
         redeemed.redeem(altered(attempt=3), GATEWAY.peer)
+
+
+EMBED = EmbedRequest(Nonce(b"n" * 16), None, ["hello"], None, None)
+EMBED_BODY = codec.encode(EMBED)
+HERE: dict[str, Any] = {
+    "me": WORKER.peer, "gateway": GATEWAY.peer, "orchestrators": {ORCHESTRATOR.peer}, "models": {MODEL}, "now": NOW,
+}  # fmt: skip
+
+
+def test_a_ticket_for_vectors_is_honoured_for_just_those() -> None:
+    sealed = seal(ORCHESTRATOR, Domain.RESERVATION, altered(request_digest=embed_digest(EMBED_BODY), tokens_max=0))
+    assert check_embed_ticket(Run(sealed, EMBED_BODY), **HERE).request == EMBED
+    with pytest.raises(WrongState):
+        check_embed_ticket(Run(sealed, EMBED_BODY), **(HERE | {"models": {ModelDigest(b"x" * 32)}}))
+    with pytest.raises(BadSignature):
+        check_embed_ticket(Run(sealed, EMBED_BODY + b"x"), **HERE)
+
+
+def test_a_ticket_for_text_is_none_for_vectors() -> None:
+    for digest, wanted in ((request_digest, check_embed_ticket), (embed_digest, check_ticket)):
+        for body in (BODY, EMBED_BODY):
+            sealed = seal(ORCHESTRATOR, Domain.RESERVATION, altered(request_digest=digest(body)))
+            with pytest.raises(BadSignature):
+                wanted(Run(sealed, body), **HERE)
