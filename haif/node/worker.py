@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from haif import config
-from haif.artifacts.service import DEMO_NAME, ModelStore, StoredModel, header_of
+from haif.artifacts.service import DEMO_NAME, ModelStore, StoredModel, check_header, header_of
 from haif.base import limits
 from haif.base.amounts import bytes_text
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import HaifError, Malformed, Misuse
+from haif.base.errors import Malformed, Misuse
 from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
 from haif.engine.profile import Offload
@@ -212,10 +212,8 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
     def opened(*, on_died: Callable[[str], None], on_progress: Callable[[str, int], None], meter: Meter) -> Engine:
         return Engine(chosen, clock=clock, entropy=entropy, on_died=on_died, on_progress=on_progress, meter=meter)
 
-    try:
-        header, size = header_of(model)
-    except HaifError:  # the engine child will say what is wrong with it
-        header, size = {}, model.manifest.payload.size
+    check_header(model.path)
+    header, size = header_of(model)
     needed = needs(
         header, size, slots=settings.slots, context_tokens=settings.context_tokens, kv_tokens=settings.kv_tokens
     )

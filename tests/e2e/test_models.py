@@ -1,6 +1,7 @@
 """One worker with two models, and its operator, from the command line."""
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ def test_the_gateway_lists_both(two: Mesh) -> None:
 
 
 def test_a_model_that_kills_its_child_is_quarantined_across_restarts_shown_and_released(tmp_path: Path) -> None:
-    """The bytes are what the publisher signed; llama.cpp cannot live with them."""
-    (tmp_path / "broken.gguf").write_bytes(build_tiny_model(tmp_path / "m.gguf").read_bytes()[:5000])
+    """The bytes are what the publisher signed, and a header as it should be; llama.cpp cannot live with them."""
+    key, kind = b"tokenizer.ggml.model" + struct.pack("<I", 8), struct.pack("<Q", 5)
+    whole = build_tiny_model(tmp_path / "m.gguf").read_bytes()
+    (tmp_path / "broken.gguf").write_bytes(whole.replace(key + kind + b"llama", key + kind + b"lxama"))
     assert haif("model", "add", str(tmp_path / "broken.gguf"), state=tmp_path).returncode == 0
     alone = ("worker", "--orchestrator", "ab" * 32, "--model", "broken")
     first = haif(*alone, state=tmp_path)
