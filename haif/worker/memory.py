@@ -4,7 +4,7 @@
     cache     keys and values (f16) of every position of every slot, contexts padded as llama.cpp pads them
     buffers   the widest layers of one batch, its attention scores, the logits of its rows, and the child itself
 
-An estimate, on the safe side of what was measured (docs/decisions/0021-models-of-a-worker.md). What a child really
+An estimate, on the safe side of what was measured (docs/decisions/0020-models-of-a-worker.md). What a child really
 takes is measured once it runs, and counts from then on if it is more.
 """
 
