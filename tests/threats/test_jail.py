@@ -21,7 +21,7 @@ from haif.base.errors import EngineDied, InvalidRequest, Unsupported
 from haif.engine.sandbox import ENVIRONMENT, calls, policy
 from haif.engine.sandbox.layers import LAYERS, REQUIRED
 from haif.protocol.sandbox import check_sandbox
-from haif.worker.service import _sandbox
+from haif.worker.offer import sandbox_of
 from tests.support import attacks
 from tests.support.engines import LIAR, engine, read, request
 from tests.support.tiny_model import TEMPLATE, build_tiny_model
@@ -374,7 +374,7 @@ async def test_elsewhere_than_on_linux_nothing_is_served_unless_the_operator_say
     with pytest.raises(EngineDied, match="HAIF's jail needs Linux"):
         await engine(tiny, program=ELSEWHERE).__aenter__()
     async with engine(tiny, program=ELSEWHERE, insecure_no_sandbox=True) as running:
-        said, missing = _sandbox(running.model), running.model.missing
+        said, missing = sandbox_of(running.model), running.model.missing
         assert 24 == (await read(running, request()))[2].completion_tokens
     check_sandbox(said, None)
     assert ("none", ["every layer"], set(LAYERS)) == (said.level, said.missing, set(missing))
