@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from haif.protocol.receipts import CheckedBundle
 
+_FILE = "a receipt file: it must be the `haif` object of an answer, as JSON"
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
@@ -29,13 +31,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify.add_argument("--orchestrator", metavar="PEER", help="demand that this orchestrator reserved")
     verify.add_argument("--json", action="store_true", help="as one JSON object")
     verify.set_defaults(handler=_verify)
+    replay = verbs.add_parser(
+        "replay",
+        help="compute the answer again here and compare it to the last bit; exit code 6 if it differs",
+    )
+    replay.add_argument("file", type=Path, help="the `haif` object of an answer with its transcript; - for stdin")
+    replay.add_argument("--state", type=Path, help="folder with the model (default: the XDG state folder)")
+    replay.add_argument("--profile", default="exact", help="the worker's profile: exact or exact-native")
+    replay.add_argument("--threads", help="threads of the engine (default: half of the processors)")
+    replay.add_argument("--context-tokens", help="the worker's, where it was not the default")
+    replay.add_argument("--json", action="store_true", help="as one JSON object")
+    replay.set_defaults(handler=_replay)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from haif.base.errors import BadSignature
     from haif.protocol.receipts import check_bundle
 
-    fields = _object(arguments.file, "a receipt file: it must be the `haif` object of an answer, as JSON")
+    fields = _object(arguments.file, _FILE)
     answer: tuple[str, str, list[tuple[str, str]]] | None = None
     if arguments.text is not None:
         answer = arguments.text.read_text(), "", []
@@ -57,6 +70,25 @@ def _verify(arguments: argparse.Namespace) -> int:
         told = "text" if vectors is None else "vectors"
         shown = answer is not None or vectors is not None
         print(proves(text_checked=shown, resumed=said.resumed, verifiable=said.verifiable, answer=told))
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from haif import config
+    from haif.node.replay import replay
+    from haif.protocol.receipts import check_bundle
+
+    checked = check_bundle(_object(arguments.file, _FILE))
+    flags = {name: getattr(arguments, name) for name in ("state", "profile", "threads", "context_tokens")}
+    done = asyncio.run(replay(config.load(config.WorkerSettings, flags), checked))
+    if arguments.json:
+        print(json.dumps({"tokens": done.tokens, "windows": done.windows, "engine": done.engine}))
+    else:
+        print(f"proved    {done.tokens} tokens, computed again here from the request, the seed and the model's file,")
+        print(f"          are the answer's, and so are the logits behind them, bit for bit ({done.windows} windows)")
+        print("so        the worker ran exactly this model on exactly this request, with these options")
     return 0
 
 
@@ -95,7 +127,8 @@ def proves(*, text_checked: bool, resumed: int, verifiable: bool, answer: str = 
     )
     text = f"yes, exactly the {answer} given" if text_checked else "not checked (give it with --text or --vectors FILE)"
     audits = (
-        "that takes recomputation by others (audits),\n          which this version of HAIF does not do yet"
+        "that takes computing it again, which `haif receipt\n"
+        "          replay` does for an answer with its transcript; nobody does it unasked yet"
         if verifiable
         else "nobody will be able to, for\n          a program that is not ours computed it, and its tokens are unknown"
     )

@@ -134,6 +134,10 @@ class Errand(ABC):
         assert self.ticket is not None
         return self.ticket.attempt < limits.ATTEMPTS_MAX and not isinstance(error, TENANTS_OWN)
 
+    def transcript(self) -> dict[str, str]:
+        """What goes with the proof, so that the tenant can have the answer computed again, where it asked for that."""
+        return {}
+
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""
         return ()

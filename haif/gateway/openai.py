@@ -46,6 +46,7 @@ class Ask:
     sandbox_min: str = "none"  # the level that the worker's jail must have
     execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
+    transcript: bool = False  # give the tenant what it takes to compute the answer again
 
     @property
     def task(self) -> Task:
@@ -118,6 +119,7 @@ def _ask(
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
         sandbox_min=(common.haif and common.haif.sandbox) or "none",
         execution=common.haif.execution if common.haif else None,
+        transcript=bool(common.haif and common.haif.transcript),
         choices=common.n or 1,
     )  # fmt: skip
 

@@ -44,7 +44,7 @@ from haif.protocol.inference import (
 )
 from haif.protocol.jobs import Placed
 from haif.protocol.prefixes import prefix_tags
-from haif.protocol.receipts import Receipt, check_receipt
+from haif.protocol.receipts import Receipt, check_receipt, transcript
 
 
 class Journey(Errand):
@@ -80,6 +80,10 @@ class Journey(Errand):
         self._chunks = 0
         self._untold = self.tokens > 0
         return ticket
+
+    def transcript(self) -> dict[str, str]:
+        """The request as the worker had it and the answer's tokens."""
+        return transcript(self.encoded, self._output.ids()) if self.ask.transcript else {}
 
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""

@@ -7,7 +7,7 @@ itself prove that the model was run honestly: that takes recomputation (audits).
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from haif.base.codec import Message
@@ -16,7 +16,7 @@ from haif.base.execution import word
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.embeddings import vectors_digest
-from haif.protocol.inference import said_digest
+from haif.protocol.inference import request_digest, said_digest, tokens_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import check_seed
@@ -95,11 +95,16 @@ def check_receipt(
 
 @dataclass(frozen=True, slots=True)
 class CheckedBundle:
-    """Three statements that hold and agree: orchestrator's ticket, worker's receipt, gateway's countersignature."""
+    """Three statements that hold and agree: orchestrator's ticket, worker's receipt, gateway's countersignature.
+
+    With them, where the tenant asked for it, the encoded request and the answer's tokens that they are about.
+    """
 
     reservation: Verified[Reservation]
     receipt: Verified[Receipt]
     countersignature: Verified[Countersignature]
+    request: bytes | None = None
+    tokens: tuple[int, ...] = ()
 
 
 def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], countersignature: bytes) -> dict[str, str]:
@@ -115,6 +120,11 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
     }
 
 
+def transcript(request: bytes, tokens: Iterable[int]) -> dict[str, str]:
+    """What goes into the bundle too, for whoever will compute the answer again: tokens as four little-endian bytes."""
+    return {"request": _text(request), "tokens": _text(b"".join(token.to_bytes(4, "little") for token in tokens))}
+
+
 def check_bundle(
     fields: Mapping[str, object], text: str | None = None, reasoning: str = "", calls: Sequence[tuple[str, str]] = (),
     *, vectors: list[bytes] | None = None,
@@ -126,9 +136,9 @@ def check_bundle(
     `BadSignature`, or `BadProof` where the seed was chosen. Who the signers are is for the caller to judge: anyone can
     make keys.
     """
-    if set(fields) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
-        raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}")
-    labels = {name: str(value) for name, value in fields.items()}
+    if set(fields) - set(_TRANSCRIPT) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
+        raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}; or {_TRANSCRIPT} besides")
+    labels = {name: str(value) for name, value in fields.items() if name in _BUNDLE}
     receipt = open_sealed(Receipt, Domain.RECEIPT, _evidence(labels["receipt"]))
     reservation = open_sealed(Reservation, Domain.RESERVATION, _evidence(labels["reservation"]))
     hand = open_sealed(
@@ -151,9 +161,23 @@ def check_bundle(
         raise BadSignature("the receipt is for another answer than this text", receipt.signer)
     if vectors is not None and vectors_digest(vectors) != said.output_vectors:
         raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)
-    return CheckedBundle(reservation, receipt, hand)
+    return CheckedBundle(reservation, receipt, hand, *_check_transcript(fields, receipt))
 
 
+def _check_transcript(fields: Mapping[str, object], receipt: Verified[Receipt]) -> tuple[bytes | None, tuple[int, ...]]:
+    if not set(_TRANSCRIPT) & set(fields):
+        return None, ()
+    request, raw = (_evidence(str(fields.get(name, ""))) for name in _TRANSCRIPT)
+    if len(raw) % 4:
+        raise Malformed("tokens are four bytes each")
+    tokens = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
+    said = receipt.payload
+    if (request_digest(request), tokens_digest(tokens)) != (said.request, said.output_tokens):
+        raise BadSignature("the receipt is for another request or other tokens than the file has", receipt.signer)
+    return request, tokens
+
+
+_TRANSCRIPT = ("request", "tokens")
 _BUNDLE = ("job", "worker", "model_digest", "execution", "receipt", "reservation", "countersignature")
 
 

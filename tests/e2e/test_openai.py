@@ -255,6 +255,23 @@ def test_a_receipt_verifies_offline_and_a_changed_one_does_not(
         assert haif("receipt", "verify", str(file)).returncode == 6
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+def test_an_answer_is_computed_again_to_the_last_bit(
+    client: openai.OpenAI, model: str, tmp_path: Path, streamed: bool
+) -> None:
+    wanted = {"haif": {"transcript": True}}
+    if streamed:
+        last = list(ask(client, model, stream=True, temperature=1, max_tokens=50, extra_body=wanted))[-1]
+    else:
+        last = ask(client, model, temperature=1, max_tokens=50, extra_body=wanted)
+    file = tmp_path / "answer.json"
+    file.write_text(json.dumps(last.model_extra["haif"]))
+    told = haif("receipt", "replay", str(file), "--json", state=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert 0 < json.loads(told.stdout)["tokens"] <= 50
+    assert haif("receipt", "verify", str(file)).returncode == 0
+
+
 def test_a_job_is_shown_to_its_own_tenant_only(mesh: Mesh, client: openai.OpenAI, model: str) -> None:
     job = ask(client, model).model_extra["haif"]["job"]
     url = f"{mesh.first_card['gateway']}/haif/v1/jobs/{job}"

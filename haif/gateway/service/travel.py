@@ -69,7 +69,7 @@ async def travel(
     finally:
         if reason and journey.ticket is not None:
             mesh.report_failure(journey.ticket, reason)
-    proof = bundle(receipt, ticket.reservation, countersignature)
+    proof = bundle(receipt, ticket.reservation, countersignature) | journey.transcript()
     if not isinstance(end, End):
         return Settled(receipt.payload, proof, 0, 0)
     return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)

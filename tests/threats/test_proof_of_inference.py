@@ -1,0 +1,165 @@
+"""Workers that sign for what they did not compute: who computes it again sees it, at the first token that differs."""
+
+import ctypes
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as api
+import pytest
+from msgspec import structs
+
+from haif import config
+from haif.artifacts.service import DEMO_NAME
+from haif.base import codec
+from haif.base.clock import WallTime
+from haif.base.errors import BadProof, BadSignature, Misuse, Unsupported
+from haif.base.hashing import digest
+from haif.base.ids import Digest, JobId, Nonce
+from haif.base.sampling import Sampling
+from haif.engine.request import Finished, Piece
+from haif.engine.service import Engine, EngineSettings
+from haif.identity.keys import Identity
+from haif.identity.signing import Domain, Verified, open_sealed, seal
+from haif.node.replay import replay
+from haif.node.settings import model_store
+from haif.protocol.inference import Chunk, OutputHash, Request, request_digest
+from haif.protocol.jobs import Reservation
+from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, transcript
+from haif.protocol.seeds import drawn_seed
+from haif.runtime.clock import SystemClock, entropy
+from haif.worker.answer import seal_receipt
+from haif.worker.offer import sandbox_of
+from haif.worker.service import generate
+from haif.worker.ticket import Ticket
+from tests.support.engines import digest_of
+from tests.support.tiny_model import build_tiny_model
+
+ORCHESTRATOR, WORKER, GATEWAY = (Identity(bytes([n]) * 32) for n in range(1, 4))
+ASKED = Request(Nonce(bytes(16)), None, "The river runs slowly through the", 40, Sampling(1.0), [])
+
+
+@dataclass
+class Cheat:
+    """A worker with the model that it should have, and its own idea of what to compute with it."""
+
+    settings: config.WorkerSettings
+    engine: Engine
+
+    def ticket(self, request: Request) -> Ticket:
+        encoded, job = codec.encode(request), JobId(bytes(16))
+        seed, proof = drawn_seed(ORCHESTRATOR, job, request_digest(encoded))
+        terms = Reservation(
+            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(DEMO_NAME).digest,
+            request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3,
+        )  # fmt: skip
+        sealed = seal(ORCHESTRATOR, Domain.RESERVATION, terms)
+        return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, [])
+
+    async def signed(
+        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, **changed: Any
+    ) -> dict[str, str]:
+        """What a tenant is given who asked for `request`, where `changed` was computed instead."""
+        ticket, output = self.ticket(request), OutputHash()
+        async with self.engine.generate(structs.replace(generate(ticket), **changed)) as events:
+            async for event in events:
+                if isinstance(event, Piece):
+                    output.add(Chunk(event.first, event.tokens, event.text))
+                else:
+                    done = event
+        about = self.engine.model
+        done = Finished(**{name: getattr(done, name) for name in done.__slots__} | ({"rows": rows} if rows else {}))
+        receipt: Verified[Receipt] = open_sealed(
+            Receipt,
+            Domain.RECEIPT,
+            seal_receipt(
+                WORKER, ticket.reservation, output, done, [], engine=about.engine, exact=exact,
+                sandbox=sandbox_of(about), verifiable=True, started=WallTime(1), now=WallTime(2),
+            ),
+        )  # fmt: skip
+        hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(receipt.payload.job, receipt.digest))
+        return bundle(receipt, ticket.reservation, hand) | transcript(codec.encode(request), output.token_ids)
+
+
+@asynccontextmanager
+async def cheat(folder: Path, model: Path | None = None) -> AsyncIterator[Cheat]:
+    """With another model than it should have, if that is named."""
+    settings = config.WorkerSettings(state=folder, insecure_no_sandbox=True, threads=1)
+    path = model or model_store(settings).find(DEMO_NAME).path
+    chosen = EngineSettings(
+        path, digest_of(path), slots=2, context_tokens=0, threads=1, insecure_no_sandbox=True
+    )  # fmt: skip
+    async with Engine(chosen, clock=SystemClock(), entropy=entropy, on_died=lambda _: None) as engine:
+        yield Cheat(settings, engine)
+
+
+async def test_an_honest_answer_is_proved_to_the_last_bit(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        done = await replay(worker.settings, check_bundle(await worker.signed()))
+        assert (40, 2) == (done.tokens, done.windows)
+
+
+async def test_p_1_another_model_is_caught(tmp_path: Path) -> None:
+    async with cheat(tmp_path, build_tiny_model(tmp_path / "tiny.gguf")) as worker:
+        with pytest.raises(BadProof, match="the model gives"):
+            await replay(worker.settings, check_bundle(await worker.signed()))
+
+
+async def test_p_2_a_quantisation_one_step_lower_is_caught_though_its_tokens_are_right(tmp_path: Path) -> None:
+    """At temperature 0 the weaker model may well say the same; its logits are not the same."""
+    lower = tmp_path / "lower.gguf"
+    demo = model_store(config.WorkerSettings(state=tmp_path)).find(DEMO_NAME).path
+    params = api.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.allow_requantize = api.LLAMA_FTYPE_MOSTLY_Q4_0, 1, True
+    assert api.llama_model_quantize(str(demo).encode(), str(lower).encode(), ctypes.byref(params)) == 0
+    request = structs.replace(ASKED, sampling=Sampling(0.0), tokens_max=8)
+    async with cheat(tmp_path, lower) as worker:
+        with pytest.raises(BadProof):
+            await replay(worker.settings, check_bundle(await worker.signed(request)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": "The river runs slowly"},
+        {"text": "Be brief. The river runs slowly through the"},
+        {"sampling": Sampling(0.7)},
+        {"sampling": Sampling(1.0, top_p=0.9)},
+        {"seed": digest("another seed", b"")},
+        {"tokens_max": 30},
+    ],
+    ids=["prompt cut", "prompt injected", "temperature", "top-p", "seed", "shorter"],
+)
+async def test_p_5_an_answer_to_another_request_is_caught(tmp_path: Path, changed: dict[str, Any]) -> None:
+    async with cheat(tmp_path) as worker:
+        file = await worker.signed(**changed)
+        with pytest.raises(BadProof):
+            await replay(worker.settings, check_bundle(file))
+
+
+async def test_p_5_logits_that_were_never_computed_are_caught(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        invented = (digest("invented", b"1"), digest("invented", b"2"))
+        with pytest.raises(BadProof, match="the logits that the worker signed for are not"):
+            await replay(worker.settings, check_bundle(await worker.signed(rows=invented)))
+
+
+async def test_what_a_transcript_says_must_be_what_was_signed(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        file = await worker.signed()
+        other = await worker.signed(structs.replace(ASKED, tokens_max=39))
+        for name in ("request", "tokens"):
+            with pytest.raises(BadSignature, match="another request or other tokens"):
+                check_bundle(file | {name: other[name]})
+
+
+async def test_where_nothing_can_be_said_nothing_is(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        file = await worker.signed()
+        bare = {name: text for name, text in file.items() if name not in ("request", "tokens")}
+        with pytest.raises(Misuse, match="transcript"):
+            await replay(worker.settings, check_bundle(bare))
+        with pytest.raises(Unsupported, match="does not claim to be exact"):
+            await replay(worker.settings, check_bundle(await worker.signed(exact=False)))
