@@ -1,6 +1,7 @@
 """A mesh that serves a model of vectors, for the official client unchanged."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -23,9 +24,11 @@ TEXTS = ["the cat sat on the mat", "red car"]
 
 def test_a_mesh_embeds_for_the_official_client_with_receipts(tmp_path: Path) -> None:
     mesh = start(tmp_path, "--model", str(build_tiny_encoder(tmp_path / "tiny-bert.gguf")), "--workers", "1")
-    try:
+    with ExitStack() as stack:
+        stack.callback(stop, mesh)
         mesh.until_ready()
-        client = mesh.client(_strict_response_validation=True)
+        client = stack.enter_context(mesh.client(_strict_response_validation=True))
+        loose = stack.enter_context(mesh.client())
         (model,) = [each for each in client.models.list() if each.id == "tiny-bert"]
         said = (model.model_extra or {})["haif"]
         assert (said["tasks"], said["dimensions"]) == (["embedding"], 64)
@@ -38,7 +41,7 @@ def test_a_mesh_embeds_for_the_official_client_with_receipts(tmp_path: Path) -> 
         assert (receipt.output_vectors, receipt.prompt_tokens) == (vectors_digest(vectors), answer.usage.prompt_tokens)
         kept = tmp_path / "answer.json"
         proof = json.dumps((answer.model_extra or {})["haif"])
-        for whole in (answer, mesh.client().embeddings.create(model=model.id, input=TEXTS, encoding_format="base64")):
+        for whole in (answer, loose.embeddings.create(model=model.id, input=TEXTS, encoding_format="base64")):
             kept.write_text(whole.to_json() if whole is answer else json.dumps({"data": [dict(e) for e in whole.data]}))
             verified = haif("receipt", "verify", "-", "--vectors", str(kept), input=proof)
             assert "yes, exactly the vectors given" in verified.stdout, verified.stderr
@@ -48,7 +51,7 @@ def test_a_mesh_embeds_for_the_official_client_with_receipts(tmp_path: Path) -> 
             model=model.id, input=[tiny_encoder_tokens(text) for text in TEXTS], encoding_format="float"
         )  # fmt: skip
         assert tokens.data == answer.data
-        assert mesh.client().embeddings.create(model=model.id, input=TEXTS).data == answer.data  # asks for base64
+        assert loose.embeddings.create(model=model.id, input=TEXTS).data == answer.data  # asks for base64
         with pytest.raises(openai.BadRequestError, match="cannot do chat"):
             client.chat.completions.create(model=model.id, messages=[{"role": "user", "content": "x"}])
         with pytest.raises(openai.BadRequestError, match="lengths"):
@@ -58,5 +61,3 @@ def test_a_mesh_embeds_for_the_official_client_with_receipts(tmp_path: Path) -> 
             json={"model": model.id, "query": "q", "documents": ["d"]},
         )  # fmt: skip
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
-    finally:
-        stop(mesh)

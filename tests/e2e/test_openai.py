@@ -102,7 +102,7 @@ def test_a_seed_gives_the_same_answer_alone_and_beside_seven_others(mesh: Mesh, 
         amid = [pool.submit(ask, client, model, **hot) for _ in range(4)]
         assert [alone] * 4 == [text_of(each.result()) for each in amid]
         assert len({text_of(each.result()) for each in crowd}) == 7
-    assert text_of(ask(mesh.client(), model, **(hot | {"seed": 43}))) != alone
+        assert text_of(ask(client, model, **(hot | {"seed": 43}))) != alone
 
 
 def test_greedy_answers_are_those_of_llama_cpp_itself(client: openai.OpenAI, model: str) -> None:

@@ -91,8 +91,8 @@ async def test_the_official_client_gets_vectors_in_every_encoding(
 ) -> None:
     """In strict validation with "float": by itself the client asks for base64, which its own type then forbids."""
     said = {} if encoding is None else {"encoding_format": encoding}
-    loose = openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=house.key, max_retries=0)
-    async with house.client if encoding == "float" else loose as client:
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=house.key, max_retries=0) as loose:
+        client = house.client if encoding == "float" else loose
         answer = await client.embeddings.create(model="vectors", input=["a", "b"], **said)
     found = [entry.embedding for entry in answer.data]
     if encoding == "base64":
