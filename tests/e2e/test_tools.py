@@ -107,8 +107,6 @@ def test_the_clients_own_helper_gathers_calls_and_the_conversation_goes_on(clien
 def test_choices_call_each_for_itself(client: openai.OpenAI, model: str) -> None:
     answer = ask(client, model, n=3, temperature=1.5, parallel_tool_calls=False)
     assert all(fits(choice.message.tool_calls[0].function.arguments) for choice in answer.choices)
-    told = answer.usage.prompt_tokens_details.cached_tokens, answer.usage.prompt_tokens
-    assert told[0] > told[1] / 2, "two of three found the prompt computed"
     ids = {choice.message.tool_calls[0].id for choice in answer.choices}
     assert len(ids) == 3
 
