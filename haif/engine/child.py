@@ -93,7 +93,7 @@ class Child:
         made = self._llama
         if made.pooling:
             return Embedder(made, slots=load.slots, context_tokens=made.context_tokens)
-        return Core(made, slots=load.slots, context_tokens=made.context_tokens, cells=made.cells)
+        return Core(made, slots=load.slots, context_tokens=made.context_tokens, cells=made.cells, witnessed=self._exact)
 
     def _read_template(self) -> ChatTemplate | Unsupported | None:
         source = self._llama.chat_template()

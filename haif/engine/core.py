@@ -103,7 +103,7 @@ class Answer:
         self.tokens = prompt
         self.prompt_tokens = self.sure = len(prompt)
         self.draft = deque(request.draft)
-        self.witness = Witness()
+        self.witness: Witness | None = None
         self.tokens_max = request.tokens_max
         self.computed = self.cached = self.resumed = 0
         self.scope = request.scope
@@ -168,13 +168,16 @@ class Core:
     `cells`: how many KV cells all of them share, at least `context_tokens`; 0 where each slot has its own. When they
     run out, the youngest answer of the scope with most at work is preempted: its cells are freed, and it comes back
     when there is room, to compute again what it had and to go on with the next token. The oldest never is, so
-    every answer ends.
+    every answer ends. `witnessed`: whether logits are digested, which says something where they are exact.
     """
 
-    def __init__(self, model: Model, *, slots: int, context_tokens: int, cells: int = 0) -> None:
+    def __init__(
+        self, model: Model, *, slots: int, context_tokens: int, cells: int = 0, witnessed: bool = True
+    ) -> None:
         assert cells == 0 or cells >= context_tokens, "the longest answer must fit when it is alone"
         self._model = model
         self._context_tokens = context_tokens
+        self._witnessed = witnessed
         self._batch_tokens_max = batch_tokens_max(slots)
         self._cache = Cache(model, slots, cells)
         self._desk = Desk()
@@ -220,6 +223,8 @@ class Core:
             grammar = self._model.grammar(request.json_schema)
         request = structs.replace(request, tokens_max=tokens_max)
         answer = Answer(number, request, prompt, grammar, self._desk, now_ns, voice)
+        if self._witnessed:
+            answer.witness = Witness()
         if request.resumed and self._follow(answer, request.resumed, now_ns):
             return
         self._queue.append(answer)
@@ -379,13 +384,11 @@ class Core:
             answer.first_ns = now_ns
         token = answer.sampler.choose(logits, place, answer.grammar)
         scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
-        witnessed = answer.witness.see(logits)
         wrong = answer.take(token)
         text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
         end = None if reason is None else answer.end(reason, now_ns)
-        if end is not None:
-            witnessed += answer.witness.rest()
-        return Output(answer.number, [token], text, end, scores, witnessed, answer.text.asides()), wrong
+        rows = [] if answer.witness is None else answer.witness.see(logits, last=end is not None)
+        return Output(answer.number, [token], text, end, scores, rows, answer.text.asides()), wrong
 
     def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
         """The text that a token completes, and why the answer ends with it, if it does."""

@@ -22,9 +22,18 @@ class Mailbox:
 
     Bounded by what was asked for: a slow reader gets fewer, longer pieces. `take` raises the error the answer failed
     with, after all that arrived before. An answer that is resumed begins with what it was given, and no word before.
+    `witnessed`: the engine is exact, so the digests of its logits must come with an answer, and else none.
     """
 
-    def __init__(self, request: Generate, *, vocabulary: int, context_tokens: int, submitted_ns: int) -> None:
+    def __init__(
+        self,
+        request: Generate,
+        *,
+        vocabulary: int,
+        context_tokens: int,
+        submitted_ns: int,
+        witnessed: bool = True,
+    ) -> None:
         self._tokens_max = request.tokens_max
         self._fit = request.fit
         self._chat = request.chat is not None
@@ -35,6 +44,7 @@ class Mailbox:
         self._context_tokens = context_tokens
         self._submitted_ns = submitted_ns
         self._resumed = request.resumed
+        self._witnessed = witnessed
         self._retold: Piece | None = None
         self._given = 0
         self._tokens: list[int] = []
@@ -128,6 +138,11 @@ class Mailbox:
             elif not (aside.kind == REASONING and self._chat) and not (aside.kind == ARGUMENTS and self._calling):
                 raise Malformed("it said something beside its text that nobody asked for")
 
+    def _windows(self, total: int) -> int:
+        """How many windows of logits are digested, of an engine that says it is exact."""
+        own = total - len(self._resumed)
+        return -(-own // limits.TRANSCRIPT_WINDOW_TOKENS) if self._witnessed else 0
+
     def _most(self, prompt_tokens: int) -> int:
         """How many tokens the answer may have."""
         return min(self._tokens_max, self._context_tokens - prompt_tokens) if self._fit else self._tokens_max
@@ -142,7 +157,7 @@ class Mailbox:
             or end.finish_reason not in {"stop", "length"}
             or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
-            or len(self._rows) != -(-(total - len(self._resumed)) // limits.TRANSCRIPT_WINDOW_TOKENS)
+            or len(self._rows) != self._windows(total)
         ):
             raise Malformed("its account of a finished answer does not add up")
         return Finished(

@@ -25,15 +25,14 @@ class Witness:
         self._hasher = blake3.blake3(derive_key_context=_CONTEXT)
         self._seen = 0
 
-    def see(self, row: npt.NDArray[np.float32]) -> list[Digest]:
-        """Take one row in: float32, little-endian as on every machine HAIF runs on. The digest, if a window is full."""
+    def see(self, row: npt.NDArray[np.float32], *, last: bool) -> list[Digest]:
+        """Take one row in: float32, little-endian as on every machine HAIF runs on.
+
+        The digest of its window, if that is full now or this is the answer's last row; what comes later is of the next.
+        """
         self._hasher.update(np.ascontiguousarray(row, "<f4").view(np.uint8).data)
         self._seen += 1
-        return self.rest() if self._seen == limits.TRANSCRIPT_WINDOW_TOKENS else []
-
-    def rest(self) -> list[Digest]:
-        """The digest of a window that is not full, if it has any row; what comes later is of the next."""
-        if not self._seen:
+        if not last and self._seen < limits.TRANSCRIPT_WINDOW_TOKENS:
             return []
         found = Digest(self._hasher.digest())
         self._hasher.reset()

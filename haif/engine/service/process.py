@@ -77,6 +77,7 @@ class Process(asyncio.Protocol):
         self._engine = 0
         self._next = 0
         self._vocabulary = self._context = self._dimensions = 0
+        self._exact = False
         self._frames = FrameReader()
         self._sealed: asyncio.Future[Sealed] = loop.create_future()
         self._ready: asyncio.Future[Ready] = loop.create_future()
@@ -132,6 +133,7 @@ class Process(asyncio.Protocol):
         self._send(Order(load=load))
         ready = await self._first(self._ready)
         self._vocabulary = ready.vocabulary
+        self._exact = ready.exact
         self._context = context_tokens(settings, ready)
         self._dimensions = ready.dimensions
         if not 0 <= ready.dimensions <= limits.EMBEDDING_DIMENSIONS_MAX:
@@ -146,6 +148,7 @@ class Process(asyncio.Protocol):
             vocabulary=self._vocabulary,
             context_tokens=self._context,
             submitted_ns=submitted_ns,
+            witnessed=self._exact,
         )
         self.answers[number] = stream = Stream[Piece | Finished](mailbox)
         self._settled = False
