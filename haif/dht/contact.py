@@ -20,6 +20,7 @@ from haif.base.ids import PeerId
 from haif.base.machine import Address
 
 _ADDRESS_BYTES: Final = {4: 7, 6: 19}
+_IPV4_BYTES: Final = PeerId.size + _ADDRESS_BYTES[4]
 _LOOPBACK_6: Final = b"\x06" + IPv6Address("::1").packed
 
 
@@ -75,13 +76,15 @@ def subnet(address: Address) -> bytes:
 def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:
     """As many contacts as fit, in the order given."""
     pieces = list(map(_pack, contacts))
-    while sum(map(len, pieces)) > bytes_max:
+    while len(packed := b"".join(pieces)) > bytes_max:
         pieces.pop()
-    return b"".join(pieces)
+    return packed
 
 
 def unpack_contacts(data: bytes, count_max: int = limits.DHT_K) -> list[Contact]:
     """The contacts in these bytes. Raises `Malformed` for bytes left over, a bad address or more than `count_max`."""
+    if len(data) <= count_max * _IPV4_BYTES and data[PeerId.size :: _IPV4_BYTES].count(4) * _IPV4_BYTES == len(data):
+        return [_unpack(data[at : at + _IPV4_BYTES]) for at in range(0, len(data), _IPV4_BYTES)]  # all of one length
     contacts: list[Contact] = []
     at, family_at = 0, PeerId.size
     while at < len(data):

@@ -68,7 +68,7 @@ class Node:
         self.id = Digest(node_id(self.peer).to_bytes(Digest.size, "big"))
         self.table = RoutingTable(self.peer, exempt=exempt, salt=entropy(crowd.SALT_BYTES))
         self.size = NetworkSize(exempt=exempt)
-        self._around = 0, 1.0  # what the table shows of the network's size, after so many changes of it
+        self._around = 0, list[Contact](), 1.0  # after so many changes of the table, who is near, and what that shows
         self.store = RecordStore()
         self.sightings = Sightings()
         self.counters = Counters()
@@ -302,12 +302,15 @@ class Node:
             self._events.append(dropped)
 
     def _shown_around(self) -> float:
-        """What our own neighbourhood shows of the network's size; worked out when the table has changed."""
-        if self._around[0] != self.table.changes:
+        """What our own neighbourhood shows of the network's size; worked out when the neighbourhood has changed."""
+        changes, neighbours, shown = self._around
+        if changes != self.table.changes:
             own = int.from_bytes(self.id, "big")
-            near = [(node_id(contact.peer) ^ own, contact) for contact in self.table.closest(own, 2 * limits.DHT_K)]
-            self._around = self.table.changes, self.size.around(near)
-        return self._around[1]
+            near = self.table.closest(own, 2 * limits.DHT_K)
+            if near != neighbours:
+                shown = self.size.around([(node_id(contact.peer) ^ own, contact) for contact in near])
+            self._around = self.table.changes, near, shown
+        return shown
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
