@@ -122,6 +122,24 @@ class JobKept(Message, frozen=True):
     reason: str
     receipt: bytes
     countersignature: bytes
+    drawn_by: PeerId | None
+
+
+class JobLeft(Message, frozen=True):
+    """The orchestrator of this journal was gone, and `to` took the job over: it is in that journal from here on."""
+
+    job: JobId
+    to: PeerId
+    at: int
+
+
+class JobArrived(Message, frozen=True):
+    """The job was taken over from the orchestrator `left`, which was gone, as it stood in that journal."""
+
+    job: JobId
+    left: PeerId
+    kept: JobKept
+    at: int
 
 
 class StateKept(Message, frozen=True):
@@ -134,10 +152,11 @@ class StateKept(Message, frozen=True):
 
 
 Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed
-Entry = Event | StateKept
+Entry = Event | JobLeft | JobArrived | StateKept
 
 _KINDS: Final[dict[int, type[Entry]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
+    7: JobLeft, 8: JobArrived,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

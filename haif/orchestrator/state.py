@@ -61,6 +61,7 @@ class Job:
     reason: str = ""
     receipt: bytes = b""
     countersignature: bytes = b""
+    drawn_by: PeerId | None = None  # who drew the seed, if the job was taken over
 
     @property
     def attempt(self) -> Attempt:

@@ -7,9 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base.errors import Malformed
+from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.orchestrator import events
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted, StateKept
+from haif.orchestrator.events import (
+    AttemptFailed,
+    AttemptKept,
+    AttemptReserved,
+    JobArrived,
+    JobFailed,
+    JobFinalised,
+    JobKept,
+    JobLeft,
+    JobSubmitted,
+    StateKept,
+)
 
 
 def ids(kind: type) -> st.SearchStrategy:
@@ -32,9 +45,16 @@ ANY_EVENT = st.one_of(
     st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
+    st.builds(JobLeft, ids(JobId), ids(PeerId), COUNT),
 )  # fmt: skip
 
 JOB = JobId(bytes(range(16)))
+ARRIVED = JobKept(
+    JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), b"p", 9,
+    "none", "verifiable", Task.TEXT, "reserved",
+    [AttemptKept(1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2, "timeout")],
+    "", b"", b"", PeerId(b"o" * 32),
+)  # fmt: skip
 GOLDEN = {
     JobSubmitted(
         job=JOB, gateway=PeerId(b"g" * 32), tenant="ada", model="tiny", model_digest=ModelDigest(b"m" * 32),
@@ -58,6 +78,7 @@ GOLDEN = {
     StateKept(7, 2, Digest(b"d" * 32), 6): (
         "06940702c420" + "64" * 32 + "06"
     ),
+    JobLeft(JOB, PeerId(b"h" * 32), 7): "0793c410000102030405060708090a0b0c0d0e0fc420" + "68" * 32 + "07",
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip
 
@@ -70,6 +91,14 @@ def test_an_event_comes_back_as_it_went(event: events.Entry) -> None:
 @pytest.mark.parametrize("event", GOLDEN, ids=lambda event: type(event).__name__)
 def test_the_bytes_of_an_event_never_change(event: events.Entry) -> None:
     assert GOLDEN[event] == events.encode(event).hex()
+
+
+def test_the_bytes_of_a_job_that_moves_never_change() -> None:
+    event = JobArrived(JOB, PeerId(b"l" * 32), ARRIVED, 8)
+    assert ("66c10ce83e4b30d504b9641750e7734262d493cb162f812360d8d00a0f1c0bc5") == digest(
+        "test", events.encode(event)
+    ).hex()
+    assert events.decode(events.encode(event)) == event
 
 
 @pytest.mark.parametrize("entry", [b"", b"\x00\x90", b"\x06\x90", b"\x05", b"\x05\x93", b"\x05\x90\x00"])
