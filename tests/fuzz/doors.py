@@ -43,7 +43,15 @@ from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Sighting
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, Value, mutable_topic, open_record, sign_record
+from haif.protocol.records import (
+    Record,
+    RecordKind,
+    Value,
+    mutable_topic,
+    open_record,
+    presence_topic,
+    sign_record,
+)
 from haif.protocol.relay import Voucher
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
@@ -223,7 +231,7 @@ class Records:
 
     def make(self, rng: Random) -> bytes:
         kind, salt = rng.choice((*RecordKind, 0, 99, -1)), b"salt"
-        own = mutable_topic(NET, CLIENT.peer, salt)
+        own = rng.choice((mutable_topic(NET, CLIENT.peer, salt), presence_topic(NET, CLIENT.peer)))
         record = Record(
             kind, rng.choice((_TARGET, own, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
@@ -272,7 +280,7 @@ def contacts(rng: Random) -> list[Contact]:
 
 
 _HOME = ("203.0.113.5", 4000)
-_TARGET = Digest(b"t" * 32)
+_TARGET = Digest(b"t" * 31 + b"\1")  # of offers
 
 
 class Directory:

@@ -28,7 +28,7 @@ from haif.identity.signing import Domain, Header, seal, sign_live
 from haif.protocol import methods
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
-from haif.protocol.records import Record, RecordKind, sign_record
+from haif.protocol.records import Record, RecordKind, sign_record, topic_at
 from haif.wire import frames
 from haif.wire.frames import Kind
 from haif.wire.handshake import Hello, Introduction
@@ -180,7 +180,8 @@ def signed(live: int, kind: type[Message]) -> bytes:
 
 def _directory() -> Iterator[tuple[str, Conversation]]:
     for kind in RecordKind:
-        record = Record(kind, Digest(b"t" * 32), CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
+        topic = topic_at(kind, Digest(b"t" * 32))
+        record = Record(kind, topic, CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:

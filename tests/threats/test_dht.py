@@ -20,7 +20,7 @@ from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
 
 NET = NetId(b"n" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(100.0)
 ANNA: Address = ("10.1.0.1", 4000)
@@ -260,7 +260,7 @@ def test_a_reader_believes_only_records_whose_owners_signed_them() -> None:
     [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=9)), BERT)
     genuine, forged = record(carol), bytes(64) + record(identity("dora"))[64:]
     elsewhere = sign_record(
-        bert, NET, Record(RecordKind.OFFER, Digest(b"u" * 32), bert.peer, 1, WALL + 60_000, False, b"")
+        bert, NET, Record(RecordKind.OFFER, Digest(b"u" * 31 + b"\1"), bert.peer, 1, WALL + 60_000, False, b"")
     )
     stale = record(identity("emil"), expires=WALL - 60_000)
     first, second = (forged, genuine, elsewhere), (stale, forged)
@@ -335,7 +335,7 @@ def test_one_signer_cannot_fill_a_store() -> None:
     anna, mallory = victim(), identity("mallory")
     refused = []
     for number in range(12):
-        topic = Digest(bytes([number]) * 32)
+        topic = Digest(bytes([number]) * 31 + b"\1")
         token = token_for(anna, mallory.peer, MALLORY, topic)
         value = Record(RecordKind.OFFER, topic, mallory.peer, 1, WALL + 60_000, False, b"")
         asked = messages.write_query(

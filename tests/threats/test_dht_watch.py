@@ -21,7 +21,7 @@ from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
 
 NET = NetId(b"n" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(100.0)
 ANNA: Address = ("20.1.0.1", 4000)
@@ -119,7 +119,7 @@ def test_a_forged_notice_is_refused() -> None:
 def test_a_holder_cannot_tell_of_what_its_owner_did_not_sign_nor_of_another_topic_nor_of_the_past() -> None:
     anna = Watcher()
     anna.notice("bert", bytes(64) + record()[64:])
-    anna.notice("bert", record(topic=Digest(b"u" * 32)))
+    anna.notice("bert", record(topic=Digest(b"u" * 31 + b"\1")))
     assert anna.dropped == {Reason.BAD_SIGNATURE: 1, Reason.MALFORMED: 1}
     anna.notice("bert", record(sequence=5, body=None))
     anna.notice("bert", record(sequence=4))

@@ -23,7 +23,7 @@ from haif.testing.directory import NET, Directory
 from haif.testing.net import Conditions
 from haif.testing.world import World
 
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(0.0)
 STRANGER = ("10.66.0.1", 4000)
