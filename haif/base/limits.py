@@ -180,6 +180,7 @@ DHT_ROUND_TRIPS_COMPARED: Final = 64  # first round trips that say what to expec
 DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /56
 DHT_SIGNATURES_BURST: Final = 200.0
 DHT_SIGNATURES_TOTAL_PER_SECOND: Final = 10_000.0  # for everybody: about 20 % of a core
+DHT_SIGNATURES_KEPT: Final = 0.5  # share of both buckets kept for addresses that a token proves
 DHT_SUBNETS_MAX: Final = 4096  # subnets whose budget is remembered; the least recent is forgotten first
 DHT_IDS_CACHED: Final = 16_384  # hashes of peers and forms of addresses kept to save CPU
 DHT_SELF_LOOKUP_SECONDS: Final = 300.0  # our neighbourhood is looked up this often while many contacts fail

@@ -4,7 +4,8 @@ r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query
     QUERY    rest = msgpack of Query, padded to 400 bytes where the reply may be long and no token is held
     REPLY    rest = signature 64 ‖ body;  body = responder 32 ‖ msgpack of Reply
              signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
-    RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
+    RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address, or too
+             many are asked for by such)
     ERROR    rest = code u8
     DIALBACK rest = nonce 16: you asked us to show that this port of yours can be reached; the tid is your query's
     NOTICE   rest = signature 64 ‖ body;  body = holder 32 ‖ record;  tid = the handle its watcher chose

@@ -1,5 +1,6 @@
 """What a hostile peer can send to the directory, and that none of it changes anything."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -304,14 +305,35 @@ def test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query() 
 
 def test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served() -> None:
     anna = victim()
+    token = token_for(anna, None, MALLORY)
     answers = [
-        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), MALLORY)[0][0]
+        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", token, None), MALLORY)[0][0]
         for _ in range(300)
     ]
-    assert sum(answer[1] == Kind.REPLY for answer in answers) == 200
-    assert anna.dropped == {Reason.OVERLOADED: 100}
+    assert [answer[1] for answer in answers] == [Kind.REPLY] * 199 + [Kind.ERROR] * 101
+    assert anna.dropped == {Reason.OVERLOADED: 101}
     [(answer, _)] = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), BERT)
     assert answer[1] == Kind.REPLY
+
+
+def test_a_flood_from_forged_addresses_leaves_signatures_for_who_proved_its_own() -> None:
+    anna = victim()
+    token = token_for(anna, None, BERT)
+
+    def ask(source: Address, token: bytes | None = None) -> bytes:
+        asked = messages.write_query(b"12345678", Command.FIND, TOPIC, b"", token, None)
+        [(answer, _)] = anna.hear(asked, source)
+        assert token or len(answer) <= len(asked), "a flood is not made larger"
+        return answer
+
+    forged = [(f"{20 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.1", 4000) for n in range(6_000)]
+    in_its_name = [(f"{BERT[0][:-1]}{n % 200 + 2}", 4000 + n) for n in range(300)]
+    kinds = Counter(ask(source)[1] for source in in_its_name + forged)
+    assert kinds == {Kind.REPLY: 4_999, Kind.RETRY: 1_301}
+    assert ask(BERT, token)[1] == Kind.REPLY
+    retry = ask(("99.1.1.1", 4000))
+    assert retry[1] == Kind.RETRY
+    assert ask(("99.1.1.1", 4000), retry[10:])[1] == Kind.REPLY, "one more round trip, and a stranger is served"
 
 
 def test_a_point_of_the_wrong_length_is_refused_and_a_point_changes_whom_we_name_and_nothing_else() -> None:
