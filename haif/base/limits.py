@@ -156,7 +156,9 @@ VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
 VALUE_TTL_MS_MAX: Final = 24 * 3600 * 1000  # a value lives at most this long unless it is put again
 RECORDS_PER_TOPIC_MAX: Final = 64  # per store; the second half is given away against tickets
-RECORDS_PER_SIGNER_MAX: Final = 8  # per store and signer: one peer cannot fill a store
+# Per store and signer, over all topics, tombstones included: one peer takes a 256th of a store, some 70 KiB. A worker
+# has a presence and `WORKER_MODELS_MAX` offers; started again with other models, it leaves as many tombstones.
+RECORDS_PER_SIGNER_MAX: Final = 64
 RECORDS_STORED_MAX: Final = 16_384  # per store; the second half is given away against tickets
 RECORDS_STORED_BYTES_MAX: Final = 16 << 20  # the same in bytes, with what the store itself takes for each
 RECORD_OVERHEAD_BYTES: Final = 512  # of memory, for a record's place in a store: believed
@@ -353,7 +355,7 @@ PACE_SLOW_FACTOR: Final = 4.0  # a token that took this many times the usual is 
 WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
 COLD_DEPTH: Final = 2.0  # a worker that must load the model first counts as one whose slots are taken so many times
 COLD_SECONDS: Final = 6.0  # and once more for every so many seconds that loading takes
-WORKER_MODELS_MAX: Final = 8  # of one worker: as many records of one signer as a small network's stores keep
+WORKER_MODELS_MAX: Final = 16  # of one worker: stores keep the offers of three such sets within 20 minutes
 MODEL_WAIT_SECONDS: Final = 20.0  # a request waits this long for its model to be loaded, then it is told when to retry
 MODEL_LOAD_BYTES_PER_SECOND: Final = 256 << 20  # to check and load a file, until this machine has shown its own pace
 MODEL_LOAD_SECONDS_BASE: Final = 1.0  # starting a child and testing the model in it, believed likewise

@@ -356,17 +356,18 @@ def test_a_point_of_the_wrong_length_is_refused_and_a_point_changes_whom_we_name
 def test_one_signer_cannot_fill_a_store() -> None:
     anna, mallory = victim(), identity("mallory")
     refused = []
-    for number in range(12):
+    for number in range(limits.RECORDS_PER_SIGNER_MAX + 4):
         topic = Digest(bytes([number]) * 31 + b"\1")
-        token = token_for(anna, mallory.peer, MALLORY, topic)
+        unproven = messages.write_query(b"12345678", Command.PUT, topic, b"", None, mallory.peer)
+        token = next(data for data, _ in anna.hear(unproven, MALLORY) if data[1] == Kind.RETRY)[10:]
         value = Record(RecordKind.OFFER, topic, mallory.peer, 1, WALL + 60_000, False, b"")
         asked = messages.write_query(
             b"abcdefgh", Command.PUT, topic, codec.encode(Put(sign_record(mallory, NET, value))), token, mallory.peer
         )
         data = next(data for data, _ in anna.hear(asked, MALLORY) if data[1] == Kind.REPLY)
         refused.append(messages.open_reply(messages.read(data), net=NET, query=asked)[1].refused)
-    assert refused == [""] * 8 + [Reason.OVER_QUOTA] * 4
-    assert len(anna.node.store) == 8
+    assert refused == [""] * limits.RECORDS_PER_SIGNER_MAX + [Reason.OVER_QUOTA] * 4
+    assert len(anna.node.store) == limits.RECORDS_PER_SIGNER_MAX
 
 
 def test_a_publisher_learns_that_nobody_took_its_record() -> None:
