@@ -124,7 +124,7 @@ RELAY_INCOMING_BURST: Final = 64.0  # all who were cut off by a restart of the r
 RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
-DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
+DATAGRAM_BYTES_MAX: Final = 1200  # as it leaves, sealed or not: below every MTU met in practice
 WATCHES_MAX: Final = 256  # topics watched by one node; an orchestrator watches one for each of its models
 WATCH_RECORDS_MAX: Final = 1024  # owners known at one watched topic
 WATCH_HOLDERS: Final = 4  # holders asked to tell us at once: all of them lose or withhold a notice in vain

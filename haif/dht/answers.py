@@ -132,7 +132,7 @@ class Answerer:
         count = limits.DHT_K + (query.sender is not None and query.sender in self._table)
         near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), count, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
-        room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
         held = len(self._store.get(query.target, asked.wall))
         return Reply(bare.observed, bare.token, contacts=pack_contacts(others, room), held=held)
 
@@ -146,7 +146,7 @@ class Answerer:
             if messages.short(record.evidence) not in have
         ]
         wanted.sort(key=lambda data: digest("haif v1 dht order", asked.tid, data))
-        room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
         page: list[bytes] = []
         for data in wanted:
             if len(data) + _RECORD_OVERHEAD <= room:

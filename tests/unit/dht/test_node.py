@@ -216,7 +216,7 @@ def test_nothing_received_escapes_as_an_exception_or_changes_table_or_store(data
     node.receive(data, STRANGER, now)
     for answer, to in node.outgoing(now):
         assert to == STRANGER
-        assert len(answer) <= limits.DATAGRAM_BYTES_MAX
+        assert len(answer) <= messages.BYTES_MAX
         assert len(answer) <= 3 * len(data) or answer[1] == Kind.QUERY
     while node.next_event():
         pass
