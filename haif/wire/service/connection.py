@@ -58,7 +58,7 @@ class Connection:
     def begin_on(self, source: str) -> None:
         """The first path is there, from this IP address: begin the handshake, if there is room for it."""
         self.machine = self._make(source)
-        refusal = self._host.admit(self)
+        refusal = self._host.admit(self, source)
         if refusal is None:
             self.schedule()
         else:

@@ -10,6 +10,7 @@ import socket
 
 from haif.base import limits
 from haif.base.errors import BadSignature, ConnectionLost, Dropped, HaifError, Unsupported
+from haif.wire.crowd import origin
 from haif.wire.handshake import Dial
 from haif.wire.path import Arrival
 from haif.wire.service.connection import Connection
@@ -68,9 +69,9 @@ class Hosting:
 
     # --- what they tell -----------------------------------------------------------------------------------------------
 
-    def admit(self, connection: Connection) -> HaifError | None:
-        """The handshake begins; an error if there is no room for it."""
-        return self._live.admit(connection)
+    def admit(self, connection: Connection, source: str) -> HaifError | None:
+        """The handshake with somebody at this IP address begins; an error if there is no room for it."""
+        return self._live.admit(connection, origin(source))
 
     def welcome(self, connection: Connection) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""
@@ -122,4 +123,4 @@ class Hosting:
 
     def _release(self, connection: Connection) -> None:
         connection.release()
-        self._live.half_open.discard(connection)
+        self._live.release(connection)

@@ -180,7 +180,7 @@ class Wire:
         live, tally = self._live, self._tally
         return WireStatistics(
             sessions=len(live.open),
-            half_open=len(live.half_open),
+            half_open=len(live.waiting) + len(live.dialling),
             calls_made=sum(connection.machine.rpc.calls_made for connection in live.open),
             calls_served=sum(connection.machine.rpc.calls_served for connection in live.open),
             bytes_in=tally.bytes_in,
