@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 
 from haif.base import limits
@@ -86,10 +87,21 @@ class Live:
         self.waiting.pop(connection, None)
         self.dialling.discard(connection)
 
+    def share(self, session: Session) -> None:
+        """Those who want its peer share this one from here on, unless they share another that can be called on."""
+        connection = self._scoped.get(session.scope)
+        if connection is not None and self.pooled(session.peer) is None:
+            self.pool[session.peer] = connection
+
+    def is_pooled(self, connection: Connection) -> bool:
+        """Whether those who want its peer share this one."""
+        peer = peer_of(connection)
+        return peer is not None and self.pool.get(peer) is connection
+
     def unpool(self, connection: Connection) -> None:
         """Nobody is to begin anything on this one any more."""
         peer = peer_of(connection)
-        if peer is not None and self.pool.get(peer) is connection:
+        if peer is not None and self.is_pooled(connection):
             del self.pool[peer]
 
     def forget(self, connection: Connection) -> bool:
@@ -107,6 +119,12 @@ class Live:
             if not self._per_peer[established.peer]:
                 del self._per_peer[established.peer]
         return half_open
+
+    def renew_by(self, session: Session, again: Callable[[], asyncio.Future[Session]]) -> None:
+        """When this session is old, so is the next one made."""
+        connection = self._scoped.get(session.scope)
+        if connection is not None:
+            connection.again = again
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
