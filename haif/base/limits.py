@@ -466,6 +466,11 @@ DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; bey
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
+SNAPSHOT_ENTRIES: Final = 20_000  # entries after a snapshot until the next: what a start reads takes under a second
+SNAPSHOT_PART_JOBS: Final = 32  # jobs of one part of a snapshot: it is made and read without being noticed
+SNAPSHOT_PART_BYTES_MAX: Final = 32 << 20  # one part; its jobs may have five attempts and a receipt each
+SNAPSHOTS_KEPT: Final = 2  # the newest, and one before it should that be damaged
+SNAPSHOT_SLICE_ENTRIES: Final = 32  # entries taken in without a pause while others want to be answered
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
