@@ -27,10 +27,10 @@ from haif.base.execution import VERIFIABLE
 from haif.base.hashing import digest
 from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
+from haif.gateway.ask import Ask
 from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.letters import Try
-from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
 from haif.protocol.inference import (
     NO_TOKEN,

@@ -493,7 +493,8 @@ async def test_an_unverifiable_answer_is_refused_unless_the_tenant_allows_it(hou
 
 
 async def test_an_operator_may_allow_them_to_whoever_demands_nothing(house: Any, mesh: ScriptedMesh) -> None:
-    house.front.app._means = dataclasses.replace(house.front.app._means, execution="any")
+    asking = house.front.app.asking
+    asking._means = dataclasses.replace(asking._means, execution="any")
     mesh.attempts = [Attempt(alter=_FOREIGN)]
     assert (await house.post(BODY)).json()["haif"]["execution"] == "unverifiable"
     assert (await house.post(BODY | {"haif": {"execution": "verifiable"}})).status_code == 503
