@@ -27,6 +27,7 @@ class Settled:
     proof: dict[str, str]
     cached_tokens: int
     reasoning_tokens: int = 0
+    stopped_by: str = ""  # the stop string that ended it, by the worker's word
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ async def travel(
     proof = bundle(receipt, ticket.reservation, countersignature) | journey.transcript()
     if not isinstance(end, End):
         return Settled(receipt.payload, proof, 0, 0)
-    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens, end.stopped_by)
 
 
 def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:

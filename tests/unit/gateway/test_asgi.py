@@ -431,6 +431,7 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(alter=lambda receipt: replace(receipt, sandbox=Sandbox("full", ["seccomp"]))),
         Attempt(end=lambda end: replace(end, receipt=end.receipt[:-1] + bytes([end.receipt[-1] ^ 1]))),
         Attempt(end=lambda end: replace(end, receipt=b"")),
+        Attempt(end=lambda end: replace(end, stopped_by="never asked for")),
         Attempt(end=lambda _: None),
         Attempt(["a", Answer()]),
         Attempt(["a", Answer(chunk=Chunk(5, [1], "gap"))]),
