@@ -84,7 +84,7 @@ REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
     "endpoint",
     "what was asked for",
-    ("chat.completions", "completions", "embeddings", "rerank", "models", "health", "metrics", "other"),
+    ("chat.completions", "completions", "responses", "embeddings", "rerank", "models", "health", "metrics", "other"),
 )
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")

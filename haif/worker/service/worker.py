@@ -335,8 +335,9 @@ class Worker:
         self._hot[ticket.reservation.payload.model].add(prefix_tags(ticket.request))
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(
-            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
-        )
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens,
+            done.stopped_by,
+        )  # fmt: skip
 
     def _record(self, ticket: Ticket, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)

@@ -28,7 +28,7 @@ from haif.base.errors import (
 from haif.base.ids import JobId, NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.base.sampling import Sampling
-from haif.gateway.openai import Ask
+from haif.gateway.ask import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey
@@ -219,7 +219,7 @@ def trip() -> Trip:
 
 def ask(stream: bool = False) -> Ask:
     request = Request(Nonce(b"n" * 16), None, "Once", 16, Sampling(0.0), [])
-    return Ask(kind="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
+    return Ask(dialect="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
 
 
 @asynccontextmanager
