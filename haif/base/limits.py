@@ -41,8 +41,11 @@ NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
 NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
 HANDSHAKE_SECONDS: Final = 3.0  # a peer that has not finished by then is dropped
 DIAL_SECONDS: Final = 10.0  # reaching a peer, a second handshake and a puzzle included
-HANDSHAKES_HALF_OPEN_MAX: Final = 256  # handshakes in progress at one listener
+HANDSHAKES_HALF_OPEN_MAX: Final = 256  # of strangers at one listener; beyond, the thickest crowd gives way
+DIALS_UNDER_WAY_MAX: Final = 256  # handshakes of our own, whatever strangers do
 SESSIONS_MAX: Final = 1024  # open sessions at one listener
+SESSIONS_DIALLED_MAX: Final = 1024  # sessions of our own, whatever strangers do
+SESSIONS_SUBNET_SHARE: Final = 64  # those of one /24 (IPv6: /48) in an open network that a full listener never ends
 HANDSHAKE_PAYLOAD_BYTES_MAX: Final = 4096  # a certificate and a version; takes about 300
 NOISE_PLAINTEXT_BYTES_SENT: Final = 16 << 10  # what we put into one: 0.9 of full speed, and no waiting for 64 KiB
 FRAME_PAYLOAD_BYTES_SENT: Final = (16 << 10) - 7  # so that a full frame fills a Noise message
@@ -438,6 +441,11 @@ RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
+RESPONSE_ITEMS_MAX: Final = 1024  # of one request; four make a turn: reasoning, a message, a call and its output
+ITEM_ID_CHARS_MAX: Final = 128  # of an item that comes back; ours have 38
+ANSWER_METADATA_PAIRS_MAX: Final = 16  # `metadata` that an answer repeats; these three as OpenAI's API
+ANSWER_METADATA_KEY_CHARS_MAX: Final = 64
+ANSWER_METADATA_VALUE_CHARS_MAX: Final = 512
 CHOICES_MAX: Final = 8  # `n` of one request: each is a job of its own and counts as a request of its tenant
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
@@ -463,6 +471,11 @@ DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; bey
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
+SNAPSHOT_ENTRIES: Final = 20_000  # entries after a snapshot until the next: what a start reads takes under a second
+SNAPSHOT_PART_JOBS: Final = 32  # jobs of one part of a snapshot: it is made and read without being noticed
+SNAPSHOT_PART_BYTES_MAX: Final = 32 << 20  # one part; its jobs may have five attempts and a receipt each
+SNAPSHOTS_KEPT: Final = 2  # the newest, and one before it should that be damaged
+SNAPSHOT_SLICE_ENTRIES: Final = 32  # entries taken in without a pause while others want to be answered
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token

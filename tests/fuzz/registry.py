@@ -44,8 +44,8 @@ from tests.support.wire_pair import CLIENT, NET, SERVER, SERVER_KEY, WALL
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "messages.json"
-# read from our own disk: entries of the journal, chained by hashes; answers and requests sealed by the gateway
-OUR_OWN = {"haif.orchestrator.events", "haif.gateway.once", "haif.gateway.letters"}
+# read from our own disk: the journal and its snapshots, chained by hashes; answers and requests sealed by the gateway
+OUR_OWN = {"haif.orchestrator.events", "haif.orchestrator.snapshots", "haif.gateway.once", "haif.gateway.letters"}
 
 _WIRE = "tests/threats/test_wire.py::"
 _HANDSHAKE = "tests/unit/wire/test_handshake.py::"
