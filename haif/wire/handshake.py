@@ -4,6 +4,7 @@ r"""Two strangers become two peers: Noise XX or IK, and the certificates inside 
     1. → opening ‖ noise(e)                                 1. → opening ‖ noise(e, es, s, ss, Introduction)
     2. ← noise(e, ee, s, es, Hello)                         2. ← noise(e, ee, se, Hello)
     3. → noise(s, se, Hello)
+    4. ← sealed: PONG, or REJECT and why                    3. ← sealed, right behind: PONG, or REJECT and why
 
     each behind its length u16; the opening is that of `wire.opening`
     prologue = "haif-rpc\0" ‖ preamble ‖ network id ‖ responder
@@ -14,7 +15,8 @@ identity. Under XX the initiator shows its own only after the responder proved t
 encrypted to the responder's static key, and the time in it is accepted once (`identity.replay.HandshakeTimes`).
 Where IK fails, because the key was rotated or the clocks differ, the dialler begins anew with XX.
 
-Beside it travels the certificate of admission, as encrypted: whoever the network does not admit gets no session.
+Beside it travels the certificate of admission, as encrypted: whoever the network does not admit gets no session. The
+responder's first sealed word says whether there is one: who dialled begins nothing before, and learns why where not.
 """
 
 from __future__ import annotations

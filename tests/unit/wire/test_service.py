@@ -472,15 +472,19 @@ async def test_whoever_makes_room_for_others_is_told_so_and_when_to_come_back(
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
 @pytest.mark.parametrize("limit", ["SESSIONS_MAX", "SESSIONS_PER_PEER_MAX"])
-async def test_sessions_beyond_the_limit_are_turned_away(
-    limit: str, server: Wire, session: Session, drops: Drops, monkeypatch: pytest.MonkeyPatch
+async def test_whoever_dials_beyond_the_limit_is_told_so_and_when_to_come_back(
+    limit: str, known: bool, server: Wire, session: Session, drops: Drops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, limit, 1)
     async with wire(CLIENT, port=None) as other:
-        second = await other.connect(server.address, SERVER.peer, timeout=3)
-        with pytest.raises(ConnectionLost):
-            await second.call("echo", b"", timeout=5)
+        with pytest.raises(Overloaded, match="the peer says") as caught:
+            await other.connect(
+                server.address, SERVER.peer, timeout=3, certificate=server.certificate if known else b""
+            )
+        assert caught.value.retry_after == limits.SESSION_SILENCE_SECONDS
+        assert (other.statistics().handshakes_done, other.statistics().handshakes_failed) == (0, 1)
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
     assert await session.call("echo", b"first come", timeout=5) == b"first come"
 
