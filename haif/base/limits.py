@@ -127,7 +127,7 @@ RELAY_INCOMING_BURST: Final = 64.0  # all who were cut off by a restart of the r
 RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
-DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
+DATAGRAM_BYTES_MAX: Final = 1200  # as it leaves, sealed or not: below every MTU met in practice
 WATCHES_MAX: Final = 256  # topics watched by one node; an orchestrator watches one for each of its models
 WATCH_RECORDS_MAX: Final = 1024  # owners known at one watched topic
 WATCH_HOLDERS: Final = 4  # holders asked to tell us at once: all of them lose or withhold a notice in vain
@@ -138,7 +138,8 @@ WATCH_READ_SECONDS_MIN: Final = 4.0  # the closest set is read this soon after a
 WATCH_READ_SECONDS_ALONE: Final = 4.0  # and this often where nobody tells us anything
 WATCH_READ_SECONDS_MAX: Final = 120.0  # and this rarely where notices bring everything
 WATCH_HURRY_SECONDS: Final = 0.5  # between two reads that somebody here has reason to ask for
-WATCHERS_MAX: Final = 1024  # registrations one node keeps for others
+WATCHERS_MAX: Final = 4096  # registrations one node keeps for others, at some 300 bytes
+WATCHERS_PER_SUBNET_MAX: Final = 256  # of one /24 or /48: as many topics as one node watches
 WATCHERS_PER_TOPIC_MAX: Final = 16  # so that one stored record makes no more datagrams than this
 WATCHERS_PER_TOPIC_AND_SUBNET_MAX: Final = 4  # so that one network does not take all of them
 NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, it reads
@@ -158,7 +159,9 @@ VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
 VALUE_TTL_MS_MAX: Final = 24 * 3600 * 1000  # a value lives at most this long unless it is put again
 RECORDS_PER_TOPIC_MAX: Final = 64  # per store; the second half is given away against tickets
-RECORDS_PER_SIGNER_MAX: Final = 8  # per store and signer: one peer cannot fill a store
+# Per store and signer, over all topics, tombstones included: one peer takes a 256th of a store, some 70 KiB. A worker
+# has a presence and `WORKER_MODELS_MAX` offers; started again with other models, it leaves as many tombstones.
+RECORDS_PER_SIGNER_MAX: Final = 64
 RECORDS_STORED_MAX: Final = 16_384  # per store; the second half is given away against tickets
 RECORDS_STORED_BYTES_MAX: Final = 16 << 20  # the same in bytes, with what the store itself takes for each
 RECORD_OVERHEAD_BYTES: Final = 512  # of memory, for a record's place in a store: believed
@@ -180,9 +183,10 @@ DHT_RTO_SECONDS_MAX: Final = 1.5  # one slow peer cannot hold up a lookup
 DHT_DROP_RTOS: Final = 3.0  # a query resent after one timeout is given up after this many
 DHT_ROUND_TRIPS_MAX: Final = 4096  # addresses whose round trip is remembered
 DHT_ROUND_TRIPS_COMPARED: Final = 64  # first round trips that say what to expect of an unknown address
-DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /56
+DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /48
 DHT_SIGNATURES_BURST: Final = 200.0
 DHT_SIGNATURES_TOTAL_PER_SECOND: Final = 10_000.0  # for everybody: about 20 % of a core
+DHT_SIGNATURES_KEPT: Final = 0.5  # share of both buckets kept for addresses that a token proves
 DHT_SUBNETS_MAX: Final = 4096  # subnets whose budget is remembered; the least recent is forgotten first
 DHT_IDS_CACHED: Final = 16_384  # hashes of peers and forms of addresses kept to save CPU
 DHT_SELF_LOOKUP_SECONDS: Final = 300.0  # our neighbourhood is looked up this often while many contacts fail
@@ -354,7 +358,7 @@ PACE_SLOW_FACTOR: Final = 4.0  # a token that took this many times the usual is 
 WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
 COLD_DEPTH: Final = 2.0  # a worker that must load the model first counts as one whose slots are taken so many times
 COLD_SECONDS: Final = 6.0  # and once more for every so many seconds that loading takes
-WORKER_MODELS_MAX: Final = 8  # of one worker: as many records of one signer as a small network's stores keep
+WORKER_MODELS_MAX: Final = 16  # of one worker: stores keep the offers of three such sets within 20 minutes
 MODEL_WAIT_SECONDS: Final = 20.0  # a request waits this long for its model to be loaded, then it is told when to retry
 MODEL_LOAD_BYTES_PER_SECOND: Final = 256 << 20  # to check and load a file, until this machine has shown its own pace
 MODEL_LOAD_SECONDS_BASE: Final = 1.0  # starting a child and testing the model in it, believed likewise
@@ -437,6 +441,11 @@ RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
+RESPONSE_ITEMS_MAX: Final = 1024  # of one request; four make a turn: reasoning, a message, a call and its output
+ITEM_ID_CHARS_MAX: Final = 128  # of an item that comes back; ours have 38
+ANSWER_METADATA_PAIRS_MAX: Final = 16  # `metadata` that an answer repeats; these three as OpenAI's API
+ANSWER_METADATA_KEY_CHARS_MAX: Final = 64
+ANSWER_METADATA_VALUE_CHARS_MAX: Final = 512
 CHOICES_MAX: Final = 8  # `n` of one request: each is a job of its own and counts as a request of its tenant
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
@@ -462,6 +471,11 @@ DATABASE_READS_WAITING_MAX: Final = 1024  # reads queued behind one another; bey
 DATABASE_BUSY_SECONDS: Final = 5.0  # how long a write waits for another process that is writing the same file
 JOURNAL_ENTRY_BYTES_MAX: Final = 256 << 10  # one entry; two pieces of evidence fit
 JOURNAL_PAGE_ENTRIES: Final = 512  # entries read at once
+SNAPSHOT_ENTRIES: Final = 20_000  # entries after a snapshot until the next: what a start reads takes under a second
+SNAPSHOT_PART_JOBS: Final = 32  # jobs of one part of a snapshot: it is made and read without being noticed
+SNAPSHOT_PART_BYTES_MAX: Final = 32 << 20  # one part; its jobs may have five attempts and a receipt each
+SNAPSHOTS_KEPT: Final = 2  # the newest, and one before it should that be damaged
+SNAPSHOT_SLICE_ENTRIES: Final = 32  # entries taken in without a pause while others want to be answered
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
