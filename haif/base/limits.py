@@ -18,10 +18,10 @@ EVIDENCE_BYTES_MAX: Final = 64 << 10  # one COSE_Sign1; receipts take about 600 
 CLOCK_SKEW_MS: Final = 30_000  # how far two honest clocks may differ
 LIVE_MESSAGE_TTL_MS: Final = 30_000  # a signed live message is acted upon within this, or not at all
 NONCE_WINDOW_MESSAGES: Final = 1024  # how far signed messages of one sender may overtake one another
-NONCE_WINDOW_SENDERS: Final = 65_536  # senders remembered; the least recent is forgotten first
+NONCE_WINDOW_SENDERS: Final = 65_536  # senders, each session apart; the least recent is forgotten first
 HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake is known: more than come within the skew
 CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
-CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
+CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # of a Noise static key: after half of it the next one is shown
 
 # --- networks ---------------------------------------------------------------------------------------------------------
 NETWORK_NAME_CHARS_MAX: Final = 64
