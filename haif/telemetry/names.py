@@ -209,6 +209,7 @@ PLACEMENT_FAILURES = Counter(
 JOURNAL_APPEND = Histogram(
     "haif_journal_append_seconds", "Time until journal entries are durable.", (ORCHESTRATOR,), DISK
 )
+SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
 
