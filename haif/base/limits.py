@@ -441,6 +441,7 @@ RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
+MESSAGE_BLOCKS_MAX: Final = 256  # of one message: texts, thoughts, calls, results
 RESPONSE_ITEMS_MAX: Final = 1024  # of one request; four make a turn: reasoning, a message, a call and its output
 ITEM_ID_CHARS_MAX: Final = 128  # of an item that comes back; ours have 38
 ANSWER_METADATA_PAIRS_MAX: Final = 16  # `metadata` that an answer repeats; these three as OpenAI's API
