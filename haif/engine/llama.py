@@ -8,8 +8,9 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import llama_cpp as api
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
+from haif.base.ids import Digest
 from haif.engine.core import batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
 from haif.engine.passes import Piece, Span, companions, passes
@@ -35,6 +37,7 @@ _LOG_ERROR: Final = 4
 _V3: Final = frozenset({"sse3", "ssse3", "avx", "avx2", "f16c", "fma", "bmi2"})  # what ggml uses of x86-64-v3
 _PROBE_CHUNKS: Final = ((0, 3), (3, 8), (8, 16))
 _PLAIN: Final = Recipe()
+_NO_ADAPTERS: Final[Mapping[Digest, int]] = MappingProxyType({})
 _POOLING: Final = {str(int(kind)) for kind in (
     api.LLAMA_POOLING_TYPE_MEAN, api.LLAMA_POOLING_TYPE_CLS, api.LLAMA_POOLING_TYPE_LAST, api.LLAMA_POOLING_TYPE_RANK,
 )}  # fmt: skip
@@ -82,7 +85,8 @@ def build() -> str:
 class Llama:
     """A loaded model with a share of the KV cache for each slot, or `cells` for all of them.
 
-    `descriptor` is an open file that was checked; it is read from its beginning and stays open.
+    `descriptor` is an open file that was checked; it is read from its beginning and stays open. So are those of its
+    `adapters`, by digest.
     Raises `Unsupported` when llama.cpp cannot read it as a model that generates text token by token, `Misuse` when it
     was not trained for `context_tokens` or they do not fit into memory.
     """
@@ -96,6 +100,7 @@ class Llama:
         threads: int,
         kv_tokens: int = 0,
         recipe: Recipe = _PLAIN,
+        adapters: Mapping[Digest, int] = _NO_ADAPTERS,
     ) -> None:
         api.llama_backend_init()
         self.recipe = recipe
@@ -109,6 +114,8 @@ class Llama:
         if self.pooling and not context_tokens:
             self.context_tokens = min(self.context_trained, limits.EMBEDDING_CONTEXT_TOKENS_DEFAULT)
         self._check(self.context_tokens)
+        self._adapters = self._load_adapters(adapters)
+        self._adapter: Digest | None = None  # that is on
         self.cells = (kv_tokens or slots * self.context_tokens) if recipe.unified else 0
         if recipe.unified and self.cells < self.context_tokens:
             raise Misuse(f"a KV cache of {self.cells} tokens does not hold one context of {self.context_tokens}")
@@ -138,6 +145,16 @@ class Llama:
             raise Misuse(
                 f"the model was trained for a context of {self.context_trained} tokens, {context_tokens} were asked for"
             )
+
+    def _load_adapters(self, files: Mapping[Digest, int]) -> dict[Digest, Any]:
+        if files and self.pooling:
+            raise Unsupported("this model makes vectors, and adapters are served on models that make text")
+        found = {}
+        for digest, descriptor in files.items():
+            found[digest] = api.llama_adapter_lora_init_from_file_ptr(self._model, _stream(descriptor))
+            if not found[digest]:
+                raise Unsupported(f"llama.cpp cannot put the adapter {digest.short}… on this model")
+        return found
 
     def _open_context(self, slots: int, context_tokens: int, threads: int) -> Any:
         params = api.llama_context_default_params()
@@ -308,11 +325,13 @@ class Llama:
         """Fill a slot with the cells of another."""
         api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
-    def decode(self, spans: Sequence[Span]) -> Rows:
+    def decode(self, spans: Sequence[Span], adapter: Digest | None = None) -> Rows:
         """Compute one batch, slots ascending; the logits that are due, one row each, in order, until the next call.
 
-        Raises `RuntimeError` if llama.cpp reports a failure.
+        `adapter`: which one is on the model meanwhile. Raises `RuntimeError` if llama.cpp reports a failure.
         """
+        if adapter != self._adapter:
+            self._put_on(adapter)
         if not self._in_passes:
             return self._run(spans)
         order = passes(spans)
@@ -328,6 +347,14 @@ class Llama:
                 next_row[place] += count
                 row += count
         return found
+
+    def _put_on(self, adapter: Digest | None) -> None:
+        """One adapter, as strong as its file says, or none."""
+        worn = [] if adapter is None else [self._adapters[adapter]]
+        pointers = (api.llama_adapter_lora_p_ctypes * len(worn))(*worn)
+        scales = (ctypes.c_float * len(worn))(*(1.0 for _ in worn))
+        api.llama_set_adapters_lora(self.context, pointers, len(worn), scales)
+        self._adapter = adapter
 
     def _pass(self, pieces: Sequence[Piece]) -> Rows:
         """Compute some spans where no single token may be alone."""
@@ -348,7 +375,7 @@ class Llama:
             raise RuntimeError(f"llama_decode failed with status {status} on {self._batch.batch.n_tokens} tokens")
         return self._logits.rows(api.llama_get_logits(self.context), due)
 
-    def exact(self) -> bool:
+    def exact(self, adapter: Digest | None = None) -> bool:
         """Self-test: are tokens computed one by one the same bits as in one go and in chunks, beside a neighbour?
 
         Of a model that makes vectors this says nothing: there the test is `Embedder.alike`.
@@ -358,25 +385,29 @@ class Llama:
         if self._in_passes and (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)):
             return False  # a companion could not be forgotten
         before, tokens = self._probe_tokens(_PROBE_CONTEXT), self._probe_tokens(_PROBE_TOKENS)
-        self.decode([(0, 0, before, 0)])
+        decode = partial(self.decode, adapter=adapter)
+        decode([(0, 0, before, 0)])
         places = range(_PROBE_CONTEXT, _PROBE_CONTEXT + _PROBE_TOKENS)
-        rows = (self.decode([(0, place, [token], 1)]) for place, token in zip(places, tokens, strict=True))
+        rows = (decode([(0, place, [token], 1)]) for place, token in zip(places, tokens, strict=True))
         singly = b"".join(row.tobytes() for row in rows)
-        together = self._probe(before, tokens, ((0, _PROBE_TOKENS),))
-        return singly == together == self._probe(before, tokens, _PROBE_CHUNKS)
+        together = self._probe(decode, before, tokens, ((0, _PROBE_TOKENS),))
+        return singly == together == self._probe(decode, before, tokens, _PROBE_CHUNKS)
 
     def _probe_tokens(self, count: int) -> list[int]:
         return [(7 * place + 1) % self.size for place in range(count)]
 
-    def _probe(self, before: list[int], tokens: list[int], chunks: Iterable[tuple[int, int]]) -> bytes:
+    def _probe(
+        self, decode: Callable[[Sequence[Span]], Rows], before: list[int], tokens: list[int],
+        chunks: Iterable[tuple[int, int]],
+    ) -> bytes:  # fmt: skip
         """The first slot's logits for `tokens` after `before`, with a neighbour at the same in each batch."""
         neighbours = range(min(2, self._slots))
         self._forget_all()
-        self.decode([(slot, 0, before, 0) for slot in neighbours])
+        decode([(slot, 0, before, 0) for slot in neighbours])
         found = b""
         for start, stop in chunks:
             spans = [(slot, _PROBE_CONTEXT + start, tokens[start:stop], stop - start) for slot in neighbours]
-            found += self.decode(spans)[: stop - start].tobytes()
+            found += decode(spans)[: stop - start].tobytes()
         self._forget_all()
         return found
 
@@ -400,20 +431,37 @@ def climb(
     kv_tokens: int = 0,
     kv: str = KV_TYPES[0],
     offload: Offload = NO_OFFLOAD,
+    adapters: Mapping[Digest, int] = _NO_ADAPTERS,
 ) -> tuple[Llama, bool]:
     """The model by the first recipe of the profile that the self-test finds exact, else by the last; and whether it is.
 
-    Where bits may vary, nothing is tested and nothing claimed. Raises as `Llama` does.
+    Where bits may vary, nothing is tested and nothing claimed. The recipe follows from the model alone, so that its
+    answers do not depend on which adapters are beside it. Raises as `Llama` does, and `Unsupported` naming an adapter
+    with which an exact model is exact no more.
     """
-    build = partial(Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens)
+    build = partial(
+        Llama, descriptor, slots=slots, context_tokens=context_tokens, threads=threads, kv_tokens=kv_tokens,
+        adapters=adapters,
+    )  # fmt: skip
     *rungs, last = (replace(recipe, kv=kv, offload=offload) for recipe in PROFILES[profile])
     for recipe in rungs:
         llama = build(recipe=recipe)
         if llama.exact():
-            return llama, True
+            return _with_exact(llama, adapters), True
         llama.close()
     llama = build(recipe=last)
-    return llama, profile != FAST and llama.exact()
+    exact = profile != FAST and llama.exact()
+    return _with_exact(llama, adapters) if exact else llama, exact
+
+
+def _with_exact(llama: Llama, adapters: Iterable[Digest]) -> Llama:
+    for adapter in adapters:
+        if not llama.exact(adapter):
+            raise Unsupported(
+                f"with the adapter {adapter.short}… this model's bits depend on who else is computed: the profile fast "
+                "can serve it, an exact one cannot"
+            )
+    return llama
 
 
 def _padded(tokens: int) -> int:
@@ -427,15 +475,21 @@ def _load(descriptor: int, recipe: Recipe) -> Any:
     params.use_extra_bufts = recipe.repack
     if _progress_callback is not None:
         params.progress_callback = _progress_callback
-    libc = ctypes.CDLL(None)
-    libc.fdopen.restype = ctypes.c_void_p
-    stream = libc.fdopen(descriptor, b"rb")
-    if stream:
-        libc.rewind(ctypes.c_void_p(stream))  # it may have been read before, by another recipe
-    model = api.llama_model_load_from_file_ptr(stream, params) if stream else None
+    model = api.llama_model_load_from_file_ptr(_stream(descriptor), params)
     if not model:
         raise Unsupported("llama.cpp cannot read this file as a model, though it is the file its digest names")
     return model
+
+
+def _stream(descriptor: int) -> Any:
+    """The C library's stream over an open file, from its beginning."""
+    libc = ctypes.CDLL(None)
+    libc.fdopen.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(libc.fdopen(descriptor, b"rb"))
+    if not stream:
+        raise Unsupported("the C library opens no stream over the file that was handed over")
+    libc.rewind(stream)  # it may have been read before, by another recipe
+    return stream
 
 
 def supports_offload() -> bool:

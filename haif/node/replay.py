@@ -13,6 +13,7 @@ from haif.base.errors import BadProof, Misuse, Unsupported
 from haif.engine.request import Finished, Piece
 from haif.engine.service import Engine, EngineSettings
 from haif.node.settings import model_store
+from haif.node.worker import adapter_files
 from haif.proof.transcript import root, windows
 from haif.protocol.inference import Request
 from haif.protocol.receipts import CheckedBundle
@@ -42,14 +43,17 @@ async def replay(settings: config.WorkerSettings, checked: CheckedBundle) -> Rep
         raise Misuse('this file has no transcript: ask for one with the request, "haif": {"transcript": true}')
     if said.transcript is None:
         raise Unsupported(f"the worker's engine does not claim to be exact, so its bits say nothing: {said.engine}")
-    model = model_store(settings).find(str(said.model))
+    store = model_store(settings)
+    model = store.find(str(said.model))
+    base = store.base_of(model)
     chosen = EngineSettings(
-        model=model.path, digest=model.digest, slots=1, context_tokens=settings.context_tokens,
+        model=base.path, digest=base.digest, adapters=adapter_files([model]),
+        slots=1, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2), profile=settings.profile,
         sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
     )  # fmt: skip
     ticket = Ticket(checked.reservation, codec.decode(Request, checked.request), list(checked.tokens[: said.resumed]))
-    asked = structs.replace(generate(ticket), draft=list(checked.tokens[said.resumed :]))
+    asked = structs.replace(generate(ticket, model.adapted), draft=list(checked.tokens[said.resumed :]))
     async with Engine(chosen, clock=SystemClock(), entropy=entropy, on_died=lambda _: None) as engine:
         if engine.model.engine != said.engine:
             raise Unsupported(
