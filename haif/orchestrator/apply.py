@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from haif.orchestrator.events import (
     AttemptFailed,
     AttemptReserved,
-    Event,
+    Entry,
     JobFailed,
     JobFinalised,
     JobSubmitted,
+    StateKept,
     decode,
 )
 from haif.orchestrator.state import Attempt, Job, JobState, State
 
 
-def apply(state: State, event: Event) -> None:
+def apply(state: State, event: Entry) -> None:
     """Take in what happened. The event must fit the state, as those that decisions return do."""
     match event:
         case JobSubmitted():
@@ -30,6 +31,8 @@ def apply(state: State, event: Event) -> None:
             job.receipt, job.countersignature = event.receipt, event.countersignature
         case JobFailed():
             _end(state, event, JobState.FAILED).reason = event.reason
+        case StateKept():
+            pass  # of the journal, and of no job
 
 
 def fold(state: State, entries: Iterable[bytes]) -> State:

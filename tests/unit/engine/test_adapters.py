@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from haif.base import limits
 from haif.base.errors import DigestMismatch, Misuse, Unsupported
 from haif.base.ids import Digest
 from haif.engine.service import AdapterFile
@@ -102,5 +103,6 @@ async def test_what_an_engine_does_not_have_it_refuses(tiny, adapters):
             await read(running, request(adapter=adapters[1].digest))
     with pytest.raises(Misuse, match="each adapter once"):
         engine(tiny, adapters=adapters[:1] * 2)
-    with pytest.raises(Misuse, match="at most 7 adapters"):
-        engine(tiny, adapters=tuple(AdapterFile(adapters[0].path, Digest(bytes([n]) * 32)) for n in range(8)))
+    most = limits.WORKER_MODELS_MAX
+    with pytest.raises(Misuse, match=f"at most {most - 1} adapters"):
+        engine(tiny, adapters=tuple(AdapterFile(adapters[0].path, Digest(bytes([n]) * 32)) for n in range(most)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from haif.base.errors import Malformed
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.orchestrator import events
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted, StateKept
 
 
 def ids(kind: type) -> st.SearchStrategy:
@@ -31,6 +31,7 @@ ANY_EVENT = st.one_of(
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
     st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
+    st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
 )  # fmt: skip
 
 JOB = JobId(bytes(range(16)))
@@ -54,17 +55,20 @@ GOLDEN = {
     JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4): (
         "0496c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e6404"
     ),
+    StateKept(7, 2, Digest(b"d" * 32), 6): (
+        "06940702c420" + "64" * 32 + "06"
+    ),
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip
 
 
 @given(ANY_EVENT)
-def test_an_event_comes_back_as_it_went(event: events.Event) -> None:
+def test_an_event_comes_back_as_it_went(event: events.Entry) -> None:
     assert events.decode(events.encode(event)) == event
 
 
 @pytest.mark.parametrize("event", GOLDEN, ids=lambda event: type(event).__name__)
-def test_the_bytes_of_an_event_never_change(event: events.Event) -> None:
+def test_the_bytes_of_an_event_never_change(event: events.Entry) -> None:
     assert GOLDEN[event] == events.encode(event).hex()
 
 

@@ -29,7 +29,7 @@ from haif.protocol.embeddings import EmbedAnswer, EmbedRequest, embed_digest, ve
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
-from haif.protocol.offers import Offer, Presence
+from haif.protocol.offers import Offer, Presence, whereabouts
 from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
@@ -144,6 +144,7 @@ async def scene(
         assert heard[-1] == Heartbeat([])  # it says goodbye
         for each in (model, *more):
             assert await directory.lookup(offer_topic(NET, digest_of(each))) == ()
+        assert await directory.lookup(presence_topic(NET, WORKER.peer)) == ()
 
 
 def asked(**changes: Any) -> Request:
@@ -165,6 +166,13 @@ async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model
         assert len(at.wire._machines.times) == 1
 
 
+async def test_a_worker_says_where_it_is_under_its_own_name(model: Path) -> None:
+    async with scene(model) as at:
+        place, certificate = whereabouts(await at.dht.lookup(presence_topic(NET, WORKER.peer)), WORKER.peer)
+        assert place.addresses == (at.wire.address,)
+        await at.gateway.connect(place.addresses[0], WORKER.peer, timeout=10, certificate=certificate)
+
+
 async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.05)
     async with scene(model) as at:
@@ -183,10 +191,10 @@ def pulses() -> int:
 
 async def test_a_worker_that_is_stopped_while_it_enters_leaves_no_task_behind(model: Path) -> None:
     other = Identity(b"o" * 32)
-    async with scene(model) as at, wire_of(other, 0) as wire:
+    async with scene(model) as at, wire_of(other, 0) as wire, dht_of(other, at.dht.address) as dht:
         worker = Worker(
             settings=WorkerSettings(orchestrators=frozenset({GATEWAY.peer})),
-            identity=other, net=NET, wire=wire, reach=reach_of(other, wire, NET), dht=at.worker._dht,
+            identity=other, net=NET, wire=wire, reach=reach_of(other, wire, NET), dht=dht,
             voice=Voice(other, NET, CLOCK, entropy), pool=at.pool, telemetry=at.telemetry, clock=CLOCK,
             entropy=entropy,
         )  # fmt: skip
