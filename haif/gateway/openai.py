@@ -47,6 +47,7 @@ class Ask:
     execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
     transcript: bool = False  # give the tenant what it takes to compute the answer again
+    audit: bool = True  # whether a validator of the gateway's may be given that, too
 
     @property
     def task(self) -> Task:
@@ -120,6 +121,7 @@ def _ask(
         sandbox_min=(common.haif and common.haif.sandbox) or "none",
         execution=common.haif.execution if common.haif else None,
         transcript=bool(common.haif and common.haif.transcript),
+        audit=common.haif is None or common.haif.audit is not False,
         choices=common.n or 1,
     )  # fmt: skip
 

@@ -66,7 +66,8 @@ class AttemptFailed(Message, frozen=True):
 class JobFinalised(Message, frozen=True):
     """The end: an answer of `tokens` tokens was received.
 
-    The worker's sealed receipt, and the gateway's signature under it.
+    The worker's sealed receipt, and the gateway's signature under it. A validator audits it with a chance of
+    `per_mille` in 1000; 0 where it may not.
     """
 
     job: JobId
@@ -75,6 +76,7 @@ class JobFinalised(Message, frozen=True):
     receipt: bytes
     countersignature: bytes
     at: int
+    per_mille: int = 0
 
 
 class JobFailed(Message, frozen=True):
@@ -85,10 +87,33 @@ class JobFailed(Message, frozen=True):
     at: int
 
 
-Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed
+class VerdictGiven(Message, frozen=True):
+    """A validator judged the receipt of a job's worker; `verdict` is sealed."""
+
+    job: JobId
+    validator: PeerId
+    worker: PeerId
+    finding: str
+    cause: str
+    verdict: bytes
+    at: int
+
+
+class LotteryRevealed(Message, frozen=True):
+    """A validator showed its draw of one epoch (`proof.lottery`). It is about no job."""
+
+    validator: PeerId
+    epoch: int
+    proof: bytes
+    at: int
+
+
+JobEvent = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
+Event = JobEvent | LotteryRevealed
 
 _KINDS: Final[dict[int, type[Event]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed,
+    6: VerdictGiven, 7: LotteryRevealed,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

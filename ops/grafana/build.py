@@ -103,6 +103,29 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("heartbeats", f"sum(rate(haif_heartbeats_received_total{RATE}))"),
         )),
     )),
+    ("Audits", (
+        Panel("Verdicts", "ops", "What orchestrators took, by finding and cause.", (
+            ("{{finding}} {{cause}}", f"sum by (finding, cause) (rate(haif_verdicts_total{RATE}))"),
+        )),
+        Panel("Convicted workers", "short", "They get no work.", level("haif_workers_convicted", "instance")),
+        Panel("Drawn and waiting", "short", "Receipts that validators drew and have not judged.",
+              level("haif_audits_waiting", "instance")),
+        Panel("Left out", "ops", "By the draws validators revealed: due, not audited, audited though not drawn.", (
+            ("due", f"sum(rate(haif_audits_due_total{RATE}))"),
+            ("missed", f"sum(rate(haif_audits_missed_total{RATE}))"),
+            ("not drawn", f"sum(rate(haif_audits_undrawn_total{RATE}))"),
+        )),
+        Panel("Receipts", "ops", "Seen, drawn and judged by validators; payloads that gateways gave.", (
+            ("seen", f"sum(rate(haif_audits_seen_total{RATE}))"),
+            ("drawn", f"sum(rate(haif_audits_drawn_total{RATE}))"),
+            ("given", f"sum(rate(haif_gateway_payloads_given_total{RATE}))"),
+            *named("judged:", rate("haif_audits_judged_total", "finding")),
+        )),
+        Panel("Computing again", "s", "One answer.", quantiles("haif_audit_seconds")),
+        Panel("Tokens computed again", "short", "Of answers that were audited, per second.", (
+            ("tokens", f"sum(rate(haif_audit_tokens_total{RATE}))"),
+        )),
+    )),
     ("Workers and engine", (
         Panel("Slots", "short", "Requests that can run, run, and wait.", (
             *named("slots", level("haif_worker_slots", "model")),

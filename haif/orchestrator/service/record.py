@@ -14,19 +14,28 @@ from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
 from haif.base.errors import HaifError, JournalBroken, Malformed
-from haif.base.ids import JobId
+from haif.base.ids import JobId, PeerId
 from haif.orchestrator import events
 from haif.orchestrator.apply import apply, fold
 from haif.orchestrator.decide import Decision
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.events import (
+    AttemptFailed,
+    AttemptReserved,
+    JobEvent,
+    JobFailed,
+    JobFinalised,
+    JobSubmitted,
+    LotteryRevealed,
+    VerdictGiven,
+)
 from haif.orchestrator.state import Job, State
 from haif.storage.service import Journal
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
-_TRANSITIONS: Final[dict[type[Event], str]] = {
+_TRANSITIONS: Final[dict[type[JobEvent], str]] = {
     JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
-    JobFinalised: "finalised", JobFailed: "failed",
+    JobFinalised: "finalised", JobFailed: "failed", VerdictGiven: "judged",
 }  # fmt: skip
 
 
@@ -38,7 +47,7 @@ class Record:
     """
 
     def __init__(
-        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[Event, Job], None]
+        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[JobEvent, Job], None]
     ) -> None:
         self.state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self.entries = 0
@@ -93,7 +102,7 @@ class Record:
             raise decision.answer
         return decision.answer
 
-    def apply(self, job: JobId, happened: Sequence[Event]) -> asyncio.Future[None]:
+    def apply(self, job: JobId, happened: Sequence[JobEvent]) -> asyncio.Future[None]:
         """Fold events into the state and queue them for the journal. Raises `Overloaded` before anything changed."""
         self._journal.check_room()
         for event in happened:
@@ -105,14 +114,22 @@ class Record:
         written.add_done_callback(lambda done: self._written(done, happened))
         return written
 
-    def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
+    def note(self, event: LotteryRevealed, subject: PeerId) -> asyncio.Future[None]:
+        """The same for what is about no job but about a peer."""
+        self._journal.check_room()
+        apply(self.state, event)
+        written = self._journal.append_nowait([events.encode(event)], subject=subject)
+        written.add_done_callback(lambda done: self._written(done, []))
+        return asyncio.shield(written)
+
+    def _written(self, done: asyncio.Future[None], happened: Sequence[JobEvent]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is None:
             self._tell(happened)
         elif not self._broken.done():
             self._broken.set_exception(error)
 
-    def _tell(self, happened: Sequence[Event]) -> None:
+    def _tell(self, happened: Sequence[JobEvent]) -> None:
         self.entries += len(happened)
         self._telemetry.count(names.JOURNAL_ENTRIES, len(happened))
         for event in happened:
