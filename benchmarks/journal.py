@@ -1,6 +1,6 @@
-"""How many journal entries a second become durable: one by one, and when many wait at once (group commit).
+"""How many journal entries a second become durable, and how long a start takes with and without a snapshot.
 
-Run as `python -m benchmarks.journal [--folder DIR] [--seconds S]`. The folder's disk is what is measured.
+Run as `python -m benchmarks.journal [--folder DIR] [--seconds S] [--jobs N]`. The folder's disk is what is measured.
 """
 
 from __future__ import annotations
@@ -8,10 +8,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sqlite3
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from haif.base import limits
+from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.orchestrator import events
+from haif.orchestrator.events import AttemptReserved, Event, JobFinalised, JobSubmitted
+from haif.orchestrator.service import MIGRATIONS, snapshots
+from haif.runtime.clock import SystemClock
 from haif.storage.service import JOURNAL_SCHEMA, Database, Journal
 
 ENTRY_BYTES = 600  # as an event with a reservation or a receipt in it
@@ -46,6 +54,80 @@ async def replay(folder: Path) -> float:
         return len(entries) / (time.perf_counter() - begun)
 
 
+def job(number: int) -> Iterator[Event]:
+    """A job as most are: submitted, reserved, finalised; with evidence of the usual size."""
+    name, peer, some = JobId(number.to_bytes(16, "big")), PeerId(bytes(32)), Digest(bytes(32))
+    model, seed = ModelDigest(bytes(32)), Seed(bytes(32))
+    yield JobSubmitted(name, peer, "tenant", "model", model, some, 256, None, seed, bytes(80), 2, 1)
+    yield AttemptReserved(name, 1, peer, "127.0.0.1", 4000, os.urandom(500), some, 2, 0, 1)
+    yield JobFinalised(name, 1, 200, os.urandom(600), os.urandom(200), 2)
+
+
+async def fill(path: Path, numbers: range) -> None:
+    """Write these jobs."""
+    async with Database(path, MIGRATIONS, exclusive=True) as database:
+        journal = Journal(database)
+        for number in numbers:
+            entries = [events.encode(event) for event in job(number)]
+            written = journal.append_nowait(entries, subject=number.to_bytes(16, "big"))
+            if number % 1000 == 0:
+                await written
+
+
+async def start(path: Path) -> tuple[float, int]:
+    """Seconds from the file to a state that decisions can be made on, and the entries that were read for it."""
+    async with Database(path, MIGRATIONS, exclusive=True) as database:
+        begun = time.perf_counter()
+        found = await snapshots.restore(Journal(database))
+        before = found.sequence
+        await snapshots.follow(Journal(database), found)
+        return time.perf_counter() - begun, found.sequence - before
+
+
+async def snapshot(path: Path) -> tuple[float, float]:
+    """Seconds that a snapshot took, and the longest that something else had to wait for its turn beside it."""
+    longest = 0.0
+
+    async def notice() -> None:
+        nonlocal longest
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - begun)
+
+    async with Database(path, MIGRATIONS, exclusive=True) as database:
+        noticing = asyncio.create_task(notice())
+        begun = time.perf_counter()
+        await snapshots.write(Journal(database), SystemClock())
+        took = time.perf_counter() - begun
+        noticing.cancel()
+    return took, longest
+
+
+def starts(path: Path, jobs: int) -> None:
+    """The table of starts; the last with as many entries after the snapshot as there ever are."""
+    tail = limits.SNAPSHOT_ENTRIES // 3
+    asyncio.run(fill(path, range(jobs - tail)))
+    asyncio.run(snapshot(path))
+    took, pause = asyncio.run(snapshot(path))
+    asyncio.run(fill(path, range(jobs - tail, jobs)))
+    with_snapshot, read = asyncio.run(start(path))
+    forget(path)
+    without, whole = asyncio.run(start(path))
+    print(f"\n| start after {jobs:,} jobs | entries read | s | against none |")
+    print("|---|---:|---:|---:|")
+    print(f"| without a snapshot | {whole:,} | {without:.2f} | 1.0x |")
+    print(f"| with one, {read:,} entries ago | {read:,} | {with_snapshot:.2f} | {without / with_snapshot:.1f}x |")
+    print(f"\na snapshot from the one before it: {took:.2f} s, others wait at most {pause * 1000:.1f} ms")
+
+
+def forget(path: Path) -> None:
+    """Lose the snapshots, as a disk may."""
+    connection = sqlite3.connect(path)
+    connection.executescript("DELETE FROM journal_parts")
+    connection.close()
+
+
 def fsyncs(folder: Path, seconds: float) -> float:
     """What the disk gives: 4 KiB writes, each followed by fsync, a second."""
     with (folder / "fsync").open("wb") as file:
@@ -63,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None, help="measure the disk of this folder")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row")
+    parser.add_argument("--jobs", type=int, default=100_000, help="of the journal that a start reads")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
@@ -75,6 +158,7 @@ def main() -> None:
             alone = alone or rate
             print(f"| {callers} | {rate:,.0f} | {together:.1f} | {median:.2f} | {rate / alone:.1f}x |", flush=True)
         print(f"\nreplayed and checked: {asyncio.run(replay(folder)):,.0f} entries/s")
+        starts(folder / "jobs.sqlite", arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import sys
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import haif
@@ -61,15 +62,28 @@ EXIT_CODE_HELP = "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that suggests the verb or the flag that was probably meant."""
+    """argparse that suggests the verb or the flag that was probably meant; the beginning of a flag is no flag."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse here what this verb does not know; argparse would leave it to the root, which knows no flags."""
+        args = sys.argv[1:] if args is None else list(args)
+        self._refuse(self._unknown_flags(args))  # before what follows one is taken for a verb
         namespace, unknown = super().parse_known_args(args, namespace)
+        self._refuse(unknown)
+        return namespace, unknown
+
+    def _unknown_flags(self, args: list[str]) -> list[str]:
+        verbs = {verb for action in self._actions if isinstance(action.choices, dict) for verb in action.choices}
+        own = takewhile(lambda each: each != "--" and each not in verbs, args)
+        return [each for each in own if each[:2] == "--" and each.partition("=")[0] not in self._option_string_actions]
+
+    def _refuse(self, unknown: list[str]) -> None:
         if unknown:
             close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"{unknown[0]!r} means nothing here." + (f" Did you mean {close[0]}?" if close else ""))
-        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what to do, and leave with 2."""

@@ -159,6 +159,7 @@ class Answer:
             decode_ns=now_ns - self.first_ns,
             cached_tokens=self.cached,
             reasoning_tokens=self.text.reasoning_tokens,
+            stopped_by=self.text.stopped_by if reason == "stop" else "",
         )
 
 

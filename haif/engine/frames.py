@@ -90,7 +90,7 @@ class Ready(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """The last of one answer."""
+    """The last of one answer. `stopped_by` is the stop string that ended it, where one did."""
 
     finish_reason: str
     prompt_tokens: int
@@ -100,6 +100,7 @@ class End(Message, frozen=True):
     decode_ns: int
     cached_tokens: int
     reasoning_tokens: int = 0
+    stopped_by: str = ""
 
 
 class Output(Message, frozen=True):

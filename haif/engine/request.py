@@ -97,6 +97,7 @@ class Finished:
     decode_ns: int
     rows: tuple[Digest, ...] = ()  # of the logits its tokens were chosen from, a digest for each window
     reasoning_tokens: int = 0  # of the completion's
+    stopped_by: str = ""  # the stop string that ended it, where one is known to have
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ from haif.base.execution import VERIFIABLE
 from haif.base.hashing import digest
 from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
+from haif.gateway.ask import Ask
 from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.letters import Try
-from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
 from haif.protocol.audits import Payload
 from haif.protocol.inference import (
@@ -167,6 +167,8 @@ class Journey(Errand):
             raise Malformed("the worker counts more reasoning than there is", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
+        if end.stopped_by and (end.finish_reason != "stop" or end.stopped_by not in self.ask.request.stop):
+            raise Malformed("the worker names a stop string that cannot have ended the answer", self.worker)
         self.check_jail(signed)
         if signed.verifiable and self._nameless:
             raise Malformed("the worker signs as verifiable tokens that it did not name", self.worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -43,8 +44,10 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
             voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
             entropy=entropy,
-        ),
+        ) as orchestrator,
     ):  # fmt: skip
+        for refused in orchestrator.refused_snapshots:
+            print(f"haif: {refused}", file=sys.stderr)
         yield ground.ready
 
 

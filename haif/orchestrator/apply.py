@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from haif.orchestrator.events import (
     AttemptFailed,
     AttemptReserved,
-    Event,
+    Entry,
     JobFailed,
     JobFinalised,
     JobSubmitted,
     LotteryRevealed,
+    StateKept,
     VerdictGiven,
     decode,
 )
 from haif.orchestrator.state import Attempt, Job, JobState, State
 
 
-def apply(state: State, event: Event) -> None:
+def apply(state: State, event: Entry) -> None:
     """Take in what happened. The event must fit the state, as those that decisions return do."""
     match event:
         case JobSubmitted():
@@ -37,6 +38,8 @@ def apply(state: State, event: Event) -> None:
             _judged(state, event)
         case LotteryRevealed():
             state.revealed[event.validator] = max(event.epoch, state.revealed.get(event.validator, 0))
+        case StateKept():
+            pass  # of the journal, and of no job
 
 
 def fold(state: State, entries: Iterable[bytes]) -> State:

@@ -17,7 +17,7 @@ from haif.base import limits
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Reason
 from haif.base.ids import ModelDigest, PeerId
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobEvent, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.state import Attempt, Job, Post
 from haif.policy.breaker import Breaker, Position, Rules
 from haif.policy.budget import RetryBudget
@@ -100,7 +100,7 @@ class Brakes:
         """The worker itself says that it lives."""
         self._doubts.pop(worker, None)
 
-    def learn(self, event: JobEvent, job: Job, now: Instant) -> None:
+    def learn(self, event: Event, job: Job, now: Instant) -> None:
         """Something happened to a job."""
         match event:
             case JobSubmitted():

@@ -35,7 +35,7 @@ from haif.base.ids import ModelDigest, PeerId, Seed
 from haif.base.tasks import VECTORS
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed, seal
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobEvent, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.placement import Fleet, WorkerView, able, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
@@ -72,7 +72,7 @@ class Moment:
 class Decision:
     """The events to make durable, and then the answer to give (or the refusal to raise)."""
 
-    events: tuple[JobEvent, ...]
+    events: tuple[Event, ...]
     answer: Message | HaifError
 
 

@@ -108,22 +108,90 @@ class LotteryRevealed(Message, frozen=True):
     at: int
 
 
-JobEvent = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
-Event = JobEvent | LotteryRevealed
+class AttemptKept(Message, frozen=True):
+    """An attempt as the state has it."""
 
-_KINDS: Final[dict[int, type[Event]]] = {
-    1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed,
-    6: VerdictGiven, 7: LotteryRevealed,
+    number: int
+    worker: PeerId
+    host: str
+    port: int
+    reservation: bytes
+    digest: Digest
+    expires: int
+    resumed: int
+    reserved: int
+    failure: str
+
+
+class VerdictKept(Message, frozen=True):
+    """A verdict as the state has it."""
+
+    validator: PeerId
+    verdict: bytes
+
+
+class JobKept(Message, frozen=True):
+    """A job as the state has it, whole."""
+
+    job: JobId
+    gateway: PeerId
+    tenant: str
+    model: str
+    model_digest: ModelDigest
+    request_digest: Digest
+    tokens_max: int
+    tenant_seed: int | None
+    seed: Seed
+    seed_proof: bytes
+    deadline: int
+    sandbox_min: str
+    execution: str
+    task: Task
+    state: str
+    attempts: list[AttemptKept]
+    reason: str
+    receipt: bytes
+    countersignature: bytes
+    ended: int
+    per_mille: int
+    verdicts: list[VerdictKept]
+
+
+class StandingKept(Message, frozen=True):
+    """What one validator said of a worker, as the state has it (`proof.standing`)."""
+
+    worker: PeerId
+    validator: PeerId
+    passed: float
+    at: int
+    convicted: int
+
+
+class StateKept(Message, frozen=True):
+    """A snapshot: what the first `sequence` entries come to is kept in `parts` parts, and `digest` is over them all."""
+
+    sequence: int
+    parts: int
+    digest: Digest
+    at: int
+
+
+Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
+Entry = Event | LotteryRevealed | StateKept
+
+_KINDS: Final[dict[int, type[Entry]]] = {
+    1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
+    7: VerdictGiven, 8: LotteryRevealed,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 
 
-def encode(event: Event) -> bytes:
+def encode(event: Entry) -> bytes:
     """The journal entry of an event."""
     return bytes([_NUMBERS[type(event)]]) + codec.encode(event)
 
 
-def decode(entry: bytes) -> Event:
+def decode(entry: bytes) -> Entry:
     """The event of a journal entry. Raises `Malformed` for an entry that is none, or of a kind not known here."""
     kind = _KINDS.get(entry[0]) if entry else None
     if kind is None:

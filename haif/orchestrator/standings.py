@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
 from haif.base import limits
 from haif.base.ids import PeerId
-from haif.orchestrator.events import VerdictGiven
+from haif.orchestrator.events import StandingKept, VerdictGiven
 from haif.proof.standing import Standing
 from haif.protocol.audits import CONVICTED, HONEST
 
@@ -44,6 +44,20 @@ class Standings:
     def out(self, trusted: Collection[PeerId], now: int) -> Iterator[PeerId]:
         """The workers that get no work."""
         return (worker for worker in self._accused if self.of(worker, trusted).is_out(now))
+
+    def kept(self) -> Iterator[StandingKept]:
+        """All of it, for a snapshot."""
+        for worker, said in self._of.items():
+            for validator, each in said.items():
+                yield StandingKept(worker, validator, each.passed, each.at, each.convicted)
+
+    def restore(self, some: Iterable[StandingKept]) -> None:
+        """Take back what a snapshot kept, in its order."""
+        for each in some:
+            standing = Standing(each.passed, each.at, each.convicted)
+            self._of.setdefault(each.worker, {})[each.validator] = standing
+            if standing.convicted:
+                self._accused.add(each.worker)
 
     def _forget(self) -> None:
         """Of those never convicted who was judged longest ago; a crowd of newcomers washes no conviction away."""

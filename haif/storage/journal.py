@@ -59,9 +59,9 @@ def follow(head: Head, row: Row) -> Head:
     """The head after `row`. Raises `JournalBroken`, naming the entry, if it is not the one that belongs there."""
     due = head.sequence + 1
     if row.sequence != due:
-        raise JournalBroken(f"journal entry {due} is missing: entry {row.sequence} stands in its place. {_WHAT_NOW}")
+        raise JournalBroken(f"journal entry {due} is missing: entry {row.sequence} stands in its place. {WHAT_NOW}")
     if row.digest != link(head.digest, due, row.subject, row.entry):
-        raise JournalBroken(f"journal entry {due} is not what was written there. {_WHAT_NOW}")
+        raise JournalBroken(f"journal entry {due} is not what was written there. {WHAT_NOW}")
     return Head(due, row.digest)
 
 
@@ -69,10 +69,10 @@ def check_end(reached: Head, recorded: Head) -> None:
     """Return if the chain ends where the recorded head says. Raises `JournalBroken` otherwise."""
     if reached.sequence < recorded.sequence:
         raise JournalBroken(
-            f"journal entry {reached.sequence + 1} is missing: {recorded.sequence} were written. {_WHAT_NOW}"
+            f"journal entry {reached.sequence + 1} is missing: {recorded.sequence} were written. {WHAT_NOW}"
         )
     if reached != recorded:
-        raise JournalBroken(f"journal entry {reached.sequence} is not the one recorded as the last. {_WHAT_NOW}")
+        raise JournalBroken(f"journal entry {reached.sequence} is not the one recorded as the last. {WHAT_NOW}")
 
 
-_WHAT_NOW: Final = "Someone changed the file: keep it as evidence and restore a backup"
+WHAT_NOW: Final = "Someone changed the file: keep it as evidence and restore a backup"

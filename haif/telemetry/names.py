@@ -85,7 +85,7 @@ REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
     "endpoint",
     "what was asked for",
-    ("chat.completions", "completions", "embeddings", "rerank", "models", "health", "metrics", "other"),
+    ("chat.completions", "completions", "responses", "embeddings", "rerank", "models", "health", "metrics", "other"),
 )
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")
@@ -217,6 +217,7 @@ PLACEMENT_FAILURES = Counter(
 JOURNAL_APPEND = Histogram(
     "haif_journal_append_seconds", "Time until journal entries are durable.", (ORCHESTRATOR,), DISK
 )
+SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
 

@@ -52,6 +52,16 @@ class SessionMachine:
         return self._greeting.puzzle
 
     @property
+    def initiator(self) -> bool:
+        """Whether we dialled."""
+        return self._handshake.initiator
+
+    @property
+    def let_in(self) -> bool:
+        """Whether the gate has let the dialler in, or there is none: we dialled."""
+        return self._greeting.let_in
+
+    @property
     def certificate(self) -> bytes:
         """The peer's, once it was checked."""
         return self._handshake.certificate

@@ -100,6 +100,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Journal append", "s", "Until entries are durable.", quantiles("haif_journal_append_seconds")),
         Panel("Journal and heartbeats", "ops", "Entries made durable, heartbeats that verified.", (
             ("entries", f"sum(rate(haif_journal_entries_total{RATE}))"),
+            ("snapshots", f"sum(rate(haif_journal_snapshots_total{RATE}))"),
             ("heartbeats", f"sum(rate(haif_heartbeats_received_total{RATE}))"),
         )),
     )),

@@ -1,10 +1,16 @@
 """One role at a time, as people start them."""
 
+import asyncio
+import json
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
+from haif.orchestrator.service import MIGRATIONS, snapshots
+from haif.runtime import disk
+from haif.runtime.clock import SystemClock
+from haif.storage.service import Database, Journal
 from tests.e2e.conftest import HAIF, haif
 
 
@@ -45,3 +51,23 @@ def test_a_worker_whose_relay_is_not_there_says_so(tmp_path: Path) -> None:
     assert said == b"the relay abababab\xe2\x80\xa6 at %s:%d gives no place yet; it is asked again and again\n" % (
         host.encode(), port,
     )  # fmt: skip
+
+
+async def damaged_snapshot(path: Path) -> None:
+    async with Database(path, MIGRATIONS, exclusive=True) as database:
+        await snapshots.write(Journal(database), SystemClock())
+        await database.write(lambda connection: connection.execute("UPDATE journal_parts SET data = zeroblob(9)"))
+
+
+def test_h_t3_a_snapshot_that_is_not_the_journals_is_refused_by_name(tmp_path: Path) -> None:
+    asyncio.run(damaged_snapshot(disk.private_folder(tmp_path / "orchestrator") / "journal.sqlite"))
+    role = subprocess.Popen(
+        [*HAIF, "orchestrator", "--gateway", "ab" * 32, "--json", "--state", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert role.stdout is not None
+    assert "peer" in json.loads(role.stdout.readline())
+    role.send_signal(signal.SIGTERM)
+    _, told = role.communicate()
+    assert "the snapshot after journal entry 0 is not what was written there" in told
+    assert "the journal itself is read instead" in told

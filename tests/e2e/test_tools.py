@@ -104,6 +104,22 @@ def test_the_clients_own_helper_gathers_calls_and_the_conversation_goes_on(clien
     assert answer.choices[0].message.content
 
 
+def test_a_responses_call_comes_back_with_its_output(client: openai.OpenAI, model: str) -> None:
+    tool: Any = {"type": "function", "strict": True, **TOOL["function"]}
+    given: dict[str, Any] = {"model": model, "tools": [tool], "extra_body": BRIEF | {"seed": 3}}
+    with client.responses.stream(
+        input=QUESTION, tool_choice="required", parallel_tool_calls=False, max_output_tokens=400, **given
+    ) as stream:
+        made = stream.get_final_response()
+    call = made.output[-1]
+    assert (call.type, call.name, fits(call.arguments)) == ("function_call", "get_weather", True)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny.<|end|>"}
+    answer = client.responses.create(
+        input=[*QUESTION, *made.output, result], tool_choice="none", max_output_tokens=20, **given
+    )
+    assert answer.output_text
+
+
 def test_choices_call_each_for_itself(client: openai.OpenAI, model: str) -> None:
     answer = ask(client, model, n=3, temperature=1.5, parallel_tool_calls=False)
     assert all(fits(choice.message.tool_calls[0].function.arguments) for choice in answer.choices)

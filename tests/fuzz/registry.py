@@ -21,14 +21,17 @@ import msgspec
 from haif.base import codec
 from haif.base.codec import Message
 from haif.base.errors import Overloaded
-from haif.base.ids import BootId, Digest, Nonce
+from haif.base.ids import BootId, Digest, NetKey, Nonce
 from haif.dht import messages as dht
+from haif.dht.beacon import sign_beacon
+from haif.dht.envelope import Envelope
 from haif.identity.networks import Invitation
 from haif.identity.signing import Domain, Header, seal, sign_live
 from haif.protocol import methods
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
-from haif.protocol.records import Record, RecordKind, sign_record
+from haif.protocol.records import Record, RecordKind, sign_record, topic_at
+from haif.reach import natpmp
 from haif.wire import frames
 from haif.wire.frames import Kind
 from haif.wire.handshake import Hello, Introduction
@@ -41,8 +44,8 @@ from tests.support.wire_pair import CLIENT, NET, SERVER, SERVER_KEY, WALL
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "messages.json"
-# read from our own disk: entries of the journal, chained by hashes; answers and requests sealed by the gateway
-OUR_OWN = {"haif.orchestrator.events", "haif.gateway.once", "haif.gateway.letters"}
+# read from our own disk: the journal and its snapshots, chained by hashes; answers and requests sealed by the gateway
+OUR_OWN = {"haif.orchestrator.events", "haif.orchestrator.snapshots", "haif.gateway.once", "haif.gateway.letters"}
 
 _WIRE = "tests/threats/test_wire.py::"
 _HANDSHAKE = "tests/unit/wire/test_handshake.py::"
@@ -55,6 +58,8 @@ _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_on
 _ANY_BYTES = _WIRE + "test_whatever_bytes_come_in_whatever_phase_only_the_session_can_end"
 _RELAY = "tests/unit/relay/test_service.py::"
 _MEETING = "tests/unit/reach/test_meeting.py::"
+_ENVELOPE = "tests/unit/dht/test_envelope.py::"
+_ROUTER = "tests/unit/reach/test_natpmp.py::test_what_is_no_answer_to_our_request_is_refused"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
 _VALIDATOR = "tests/threats/test_validator.py::"
 _DOCKET = "tests/unit/validator/test_docket.py::"
@@ -114,6 +119,9 @@ HOSTILE: dict[str, str] = {
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     "datagram NOTICE": _DATAGRAMS + "test_a_notice_is_bound_to_network_handle_and_topic_and_is_no_reply",
     "datagram ERROR": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
+    "datagram sealed": _ENVELOPE + "test_no_bit_of_it_can_change_and_another_network_cannot_open_it",
+    "beacon": "tests/unit/dht/test_beacon.py::test_nobody_makes_a_network_ping_a_stranger_on_the_internet",
+    **dict.fromkeys(("router's address", "router's UDP", "router's TCP"), _ROUTER),
     **dict.fromkeys((f"evidence {domain.name}" for domain in Domain), _SEALED),
     "file Invitation": "tests/unit/identity/test_networks.py::test_a_file_of_what_cannot_be_a_network_is_refused",
     "engine Order": "tests/unit/engine/test_frames.py::test_anything_else_is_malformed",
@@ -132,7 +140,7 @@ class Conversation:
 
 def conversations() -> dict[str, Conversation]:
     """All of them, by name."""
-    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_evidence(), *_files(), *_engine()])
+    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_nearby(), *_evidence(), *_files(), *_engine()])
 
 
 def _frames() -> Iterator[tuple[str, Conversation]]:
@@ -187,7 +195,8 @@ def signed(live: int, kind: type[Message]) -> bytes:
 
 def _directory() -> Iterator[tuple[str, Conversation]]:
     for kind in RecordKind:
-        record = Record(kind, Digest(b"t" * 32), CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
+        topic = topic_at(kind, Digest(b"t" * 32))
+        record = Record(kind, topic, CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:
@@ -207,6 +216,19 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
             f"datagram {kind.name}",
             Conversation((dht.Reply,) if kind is dht.Kind.REPLY else (), "directory", golden),
         )
+
+
+def _nearby() -> Iterator[tuple[str, Conversation]]:
+    """What is said in UDP beside the DHT: who nearby there is, all of it sealed in a closed network; and NAT-PMP."""
+    envelope = Envelope(NetKey(b"k" * 32))
+    yield "beacon", Conversation((), "nearby", lambda: sign_beacon(CLIENT, NET, 4000, WALL))
+    yield "datagram sealed", Conversation((), "nearby", lambda: envelope.seal(sign_beacon(CLIENT, NET, 4000, WALL)))
+    outside = natpmp.ADDRESS_REQUEST + bytes.fromhex("00800000000000070b040002")
+    yield "router's address", Conversation((), "nearby", lambda: outside)
+    for opcode in natpmp.Opcode:
+        answer = bytes((0, 128 + opcode)) + bytes.fromhex("0000000000071f40200000000e10")
+        asked = natpmp.map_request(opcode, 8000, 8192, 3600)
+        yield f"router's {opcode.name}", Conversation((), "nearby", lambda both=asked + answer: both)
 
 
 def _query(command: dht.Command) -> bytes:

@@ -24,7 +24,7 @@ from haif.base.sampling import Sampling, Scores
 from haif.engine.core import Core
 from haif.engine.mailbox import Mailbox
 from haif.engine.request import Piece
-from haif.gateway.openai import Ask
+from haif.gateway.ask import Ask
 from haif.gateway.service.mesh import Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey, Ticket
@@ -239,7 +239,7 @@ def any_ask(random: Random) -> Ask:
         logprobs=random.choice((None, None, 0, 3)), json_schema=random.choice((None, None, "{}")),
     )  # fmt: skip
     return Ask(
-        kind="text", model="tiny", request=request, seed=random.getrandbits(32), stream=True, include_usage=False,
+        dialect="text", model="tiny", request=request, seed=random.getrandbits(32), stream=True, include_usage=False,
         ignored=(),
     )  # fmt: skip
 

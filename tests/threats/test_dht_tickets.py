@@ -18,13 +18,13 @@ from haif.dht.messages import Command, Kind, Put, Reply
 from haif.dht.node import Node
 from haif.dht.tickets import Claim, TicketOffice, Wait
 from haif.identity.keys import Identity
-from haif.protocol.records import Record, RecordKind, sign_record
+from haif.protocol.records import Record, RecordKind, presence_topic, sign_record
 from haif.testing.directory import NET as SIMULATED
 from haif.testing.directory import Directory
 from haif.testing.world import World
 
 NET = NetId(b"n" * 32)
-TOPIC, OTHER = Digest(b"t" * 32), Digest(b"u" * 32)
+TOPIC, OTHER = Digest(b"t" * 31 + b"\1"), Digest(b"u" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 TTL = limits.RECORD_TTL_MS_MAX
 HALF = limits.RECORDS_PER_TOPIC_MAX // 2
@@ -67,10 +67,11 @@ class Store:
         return answer[10:]
 
     def put(
-        self, number: int, source: Address, ticket: bytes = b"", target: Digest = TOPIC, sequence: int = 1
-    ) -> Reply:
+        self, number: int, source: Address, ticket: bytes = b"", target: Digest = TOPIC, sequence: int = 1,
+        kind: RecordKind = RecordKind.OFFER,
+    ) -> Reply:  # fmt: skip
         owner = identity(number)
-        record = Record(RecordKind.OFFER, target, owner.peer, sequence, self.wall + TTL, False, b"here")
+        record = Record(kind, target, owner.peer, sequence, self.wall + TTL, False, b"here")
         put = codec.encode(Put(sign_record(owner, NET, record), ticket))
         answer = self.ask(Command.PUT, target, put, self.token(source, target), source)
         return messages.open_reply(messages.read(answer), net=NET, query=self.asked)[1]
@@ -97,6 +98,15 @@ def test_beyond_half_a_topic_the_flood_must_wait_and_an_honest_record_does_not()
     store.now += 0.001
     assert store.put(200, HONEST, honest.ticket).refused == ""
     assert identity(200).peer in store.held()
+
+
+@pytest.mark.parametrize("kind", [RecordKind.OFFER, RecordKind.PRESENCE])
+def test_nobodys_records_take_the_places_where_another_says_it_is(kind: RecordKind) -> None:
+    store, topic = Store(), presence_topic(NET, identity(200).peer)
+    for number in range(1, limits.RECORDS_PER_TOPIC_MAX + 1):
+        assert store.put(number, (f"{20 + number}.9.3.4", 4000), target=topic, kind=kind).refused == Reason.MALFORMED
+    assert store.held(topic) == set()
+    assert store.put(200, HONEST, target=topic, kind=RecordKind.PRESENCE).refused == ""
 
 
 def test_the_same_flood_for_hours_on_end_pushes_nobody_out_and_leaves_room() -> None:

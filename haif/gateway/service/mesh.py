@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -170,7 +171,7 @@ class PeerMesh:
 
     async def _hear_from(self, peer: PeerId) -> None:
         try:
-            session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+            session = await self._reach(peer, None)
             reply = await session.call(
                 methods.MODELS.name, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
             )
@@ -218,11 +219,10 @@ class PeerMesh:
         self, method: Method[Run, R], ticket: Ticket, request: bytes, trip: Trip
     ) -> AsyncIterator[AsyncIterator[R]]:
         terms = ticket.reservation.payload
-        seconds = trip.deadline.remaining(self._clock.now())
         session = await self._way.connect(
-            ticket.worker, ticket.place, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
-            certificate=ticket.certificate,
-        )  # fmt: skip
+            ticket.worker, ticket.place, timeout=self._control_seconds(trip), certificate=ticket.certificate
+        )
+        seconds = trip.deadline.remaining(self._clock.now())
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
@@ -276,7 +276,7 @@ class PeerMesh:
         lost: Unavailable | None = None
         for peer in self._orchestrators:
             try:
-                session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+                session = await self._reach(peer, None)
                 reply = await session.call(
                     methods.SHOW.name, codec.encode(ShowJob(job)), timeout=limits.CONTROL_CALL_SECONDS
                 )
@@ -294,27 +294,29 @@ class PeerMesh:
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
         """One live-signed call: dialled, said and answered within the trip's deadline."""
         assert method.live is not None, "what is said is signed"
-        seconds = limits.CONTROL_CALL_SECONDS
-        metadata: Mapping[str, str] = {}
-        if trip is not None:
-            seconds = min(seconds, trip.deadline.remaining(self._clock.now()))
-            metadata = {"traceparent": trip.traceparent}
-        session = await self._reach(peer, seconds)
+        metadata: Mapping[str, str] = {} if trip is None else {"traceparent": trip.traceparent}
+        session = await self._reach(peer, trip)
         signed, _ = self._voice.say(peer, session.scope, method.live, body)
-        return codec.decode(method.reply, await session.call(method.name, signed, timeout=seconds, metadata=metadata))
+        timeout = self._control_seconds(trip)
+        return codec.decode(method.reply, await session.call(method.name, signed, timeout=timeout, metadata=metadata))
 
-    async def _reach(self, peer: PeerId, seconds: float) -> Session:
+    def _control_seconds(self, trip: Trip | None) -> float:
+        """What the next step of a call may take: whatever came before it has used up of the trip's deadline."""
+        left = inf if trip is None else trip.deadline.remaining(self._clock.now())
+        return min(left, limits.CONTROL_CALL_SECONDS)
+
+    async def _reach(self, peer: PeerId, trip: Trip | None) -> Session:
         """A session with an orchestrator, where it last announced itself."""
         known = self._places.get(peer)
         if known is not None:
             try:
-                return await self._way.connect(peer, known, timeout=seconds)
+                return await self._way.connect(peer, known, timeout=self._control_seconds(trip))
             except HaifError:
                 if self._places.get(peer) == known:  # else others, who waited with us, have looked again already
                     del self._places[peer]
         place, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
         self._places[peer] = place
-        return await self._way.connect(peer, place, timeout=seconds, certificate=certificate)
+        return await self._way.connect(peer, place, timeout=self._control_seconds(trip), certificate=certificate)
 
 
 async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:

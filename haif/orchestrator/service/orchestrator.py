@@ -45,7 +45,7 @@ from haif.identity.signing import Live
 from haif.identity.voice import Voice
 from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
-from haif.orchestrator.events import JobEvent
+from haif.orchestrator.events import Event
 from haif.orchestrator.placement import Fleet
 from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
@@ -100,8 +100,10 @@ class OrchestratorStatistics:
 class Orchestrator:
     """Places jobs while the block is entered, over a wire, DHT, database and telemetry that others opened.
 
-    Entering reads the whole journal (raising `JournalBroken` if it does not hold) and returns once gateways and
-    workers can find this orchestrator. Leaving withdraws it, lets running requests become durable, and stops.
+    Entering reads the journal from its newest snapshot on (raising `JournalBroken` if it does not hold) and returns
+    once gateways and workers can find this orchestrator. What stands before the snapshot is looked at meanwhile; if it
+    does not hold, the block ends with `JournalBroken`. Leaving withdraws the orchestrator, lets running requests become
+    durable, and stops.
     """
 
     def __init__(
@@ -136,6 +138,8 @@ class Orchestrator:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._running = [
                 tasks.create_task(self._record.stop_when_broken(), name="journal watch"),
+                tasks.create_task(self._record.check_past(), name="journal's past"),
+                tasks.create_task(self._record.keep_snapshots(), name="snapshots"),
                 tasks.create_task(self._keep_time(), name="timer"),
                 *(
                     tasks.create_task(watch.run(), name=f"offers {model.short}")
@@ -163,6 +167,11 @@ class Orchestrator:
             self._record.entries,
             self._record.state.forgotten,
         )
+
+    @property
+    def refused_snapshots(self) -> tuple[str, ...]:
+        """Why snapshots were not believed when this orchestrator started, each in a sentence."""
+        return self._record.refused
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -308,7 +317,7 @@ class Orchestrator:
         if self._wire.session_with(session.peer) is None:
             self._fleet.lost(session.peer)
 
-    def _learn(self, event: JobEvent, job: Job) -> None:
+    def _learn(self, event: Event, job: Job) -> None:
         self._audits.learn(event)
         self._fleet.brakes.learn(event, job, self._clock.now())
 

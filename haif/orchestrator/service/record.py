@@ -2,6 +2,9 @@
 
 If the journal cannot be written, memory is ahead of the disk: then `stop_when_broken` raises, and what is on disk is
 what was.
+
+A start reads the newest snapshot and the entries after it. The entries before it are looked at while work goes on: that
+they hold is evidence for others and nothing that the state depends on.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Final
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
-from haif.base.errors import HaifError, JournalBroken, Malformed
+from haif.base.errors import Dropped, HaifError, Overloaded
 from haif.base.ids import JobId, PeerId
 from haif.orchestrator import events
 from haif.orchestrator.apply import apply, fold
@@ -21,19 +24,20 @@ from haif.orchestrator.decide import Decision
 from haif.orchestrator.events import (
     AttemptFailed,
     AttemptReserved,
-    JobEvent,
+    Event,
     JobFailed,
     JobFinalised,
     JobSubmitted,
     LotteryRevealed,
     VerdictGiven,
 )
+from haif.orchestrator.service.snapshots import follow, restore, write
 from haif.orchestrator.state import Job, State
 from haif.storage.service import Journal
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
-_TRANSITIONS: Final[dict[type[JobEvent], str]] = {
+_TRANSITIONS: Final[dict[type[Event], str]] = {
     JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
     JobFinalised: "finalised", JobFailed: "failed", VerdictGiven: "judged",
 }  # fmt: skip
@@ -42,15 +46,17 @@ _TRANSITIONS: Final[dict[type[JobEvent], str]] = {
 class Record:
     """The state of all jobs, rebuilt from a journal that others opened, and what follows written to it.
 
-    `state` is what was decided, durable or not; `entries` counts what became durable since the start. `on_event` hears
-    of each event of a job as it happens, but not of those that the journal brings back.
+    `state` is what was decided, durable or not; `entries` counts what became durable since the start. `refused` says of
+    each snapshot why it was not believed. `on_event` hears of each event of a job as it happens, but not of those that
+    the journal brings back.
     """
 
     def __init__(
-        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[JobEvent, Job], None]
+        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[Event, Job], None]
     ) -> None:
         self.state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self.entries = 0
+        self.refused: tuple[str, ...] = ()
         self._journal = journal
         self._telemetry = telemetry
         self._clock = clock
@@ -59,11 +65,32 @@ class Record:
     async def remember(self) -> None:
         """Rebuild the state from the journal, before anything else. Raises `JournalBroken` if it does not hold."""
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        async for number, entry in self._journal.replay():
+        found = await restore(self._journal)
+        self.state, self.refused, self._past = found.state, found.refused, found.sequence
+        await follow(self._journal, found)
+        self._new = found.sequence - self._past
+        self._due = asyncio.Event()
+        self._count(0)
+
+    async def check_past(self) -> None:
+        """Look at the entries before the snapshot that `remember` used. Raises `JournalBroken` if they do not hold."""
+        if self._past == 0:
+            return
+        async for number, _ in self._journal.replay(until=await self._journal.head_at(self._past)):
+            if number % limits.SNAPSHOT_SLICE_ENTRIES == 0:
+                await asyncio.sleep(0)
+
+    async def keep_snapshots(self) -> None:
+        """Write one whenever so many entries came that a start would take long, until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            self._new = 0
             try:
-                apply(self.state, events.decode(entry))
-            except (Malformed, KeyError) as error:
-                raise JournalBroken(f"journal entry {number} makes no sense after those before it: {error}") from error
+                await write(self._journal, self._clock)
+                self._telemetry.count(names.SNAPSHOTS)
+            except Overloaded as error:  # the journal goes on without; the next one is due after as many entries
+                self._telemetry.dropped(Dropped(error.reason, None, "snapshot"))
 
     async def recall(self, job: JobId) -> Job | None:
         """A job that the state forgot, as the journal has it."""
@@ -102,7 +129,7 @@ class Record:
             raise decision.answer
         return decision.answer
 
-    def apply(self, job: JobId, happened: Sequence[JobEvent]) -> asyncio.Future[None]:
+    def apply(self, job: JobId, happened: Sequence[Event]) -> asyncio.Future[None]:
         """Fold events into the state and queue them for the journal. Raises `Overloaded` before anything changed."""
         self._journal.check_room()
         for event in happened:
@@ -122,15 +149,21 @@ class Record:
         written.add_done_callback(lambda done: self._written(done, []))
         return asyncio.shield(written)
 
-    def _written(self, done: asyncio.Future[None], happened: Sequence[JobEvent]) -> None:
+    def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is None:
             self._tell(happened)
         elif not self._broken.done():
             self._broken.set_exception(error)
 
-    def _tell(self, happened: Sequence[JobEvent]) -> None:
-        self.entries += len(happened)
+    def _count(self, entries: int) -> None:
+        self.entries += entries
+        self._new += entries
+        if self._new >= limits.SNAPSHOT_ENTRIES:
+            self._due.set()
+
+    def _tell(self, happened: Sequence[Event]) -> None:
+        self._count(len(happened))
         self._telemetry.count(names.JOURNAL_ENTRIES, len(happened))
         for event in happened:
             self._telemetry.count(names.JOB_TRANSITIONS, state=_TRANSITIONS[type(event)])

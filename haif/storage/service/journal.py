@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Any, Final
 
 from haif.base import limits
-from haif.base.errors import JournalBroken, Misuse, Oversize
+from haif.base.errors import DigestMismatch, JournalBroken, Misuse, Overloaded, Oversize
 from haif.base.ids import Digest
-from haif.storage.journal import EMPTY, Head, Row, check_end, extend, follow
+from haif.storage.journal import EMPTY, WHAT_NOW, Head, Row, check_end, extend, follow
 from haif.storage.service.database import Database
 
 JOURNAL_SCHEMA: Final = """
@@ -19,6 +20,8 @@ CREATE TABLE journal (sequence INTEGER PRIMARY KEY, subject BLOB NOT NULL, entry
 CREATE INDEX journal_by_subject ON journal (subject, sequence);
 CREATE TABLE journal_head (one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, digest BLOB NOT NULL)
     STRICT;
+CREATE TABLE journal_parts (sequence INTEGER NOT NULL, part INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (sequence, part)) STRICT;
 """
 """The migration a database needs before a `Journal` can be kept in it."""
 
@@ -60,16 +63,19 @@ class Journal:
         """Return if an `append` called now would be taken on. Raises `Overloaded` otherwise."""
         self.database.check_room()
 
-    async def replay(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Every entry written before the call, with its number, from the first. Nobody may append meanwhile.
+    async def replay(self, *, after: int = 0, until: Head | None = None) -> AsyncIterator[tuple[int, bytes]]:
+        """Every entry after entry `after`, with its number, to `until`; else to the end, and nobody may append then.
 
-        Raises `JournalBroken`, naming the entry, at the first one that does not hold.
+        Raises `JournalBroken`, naming the entry, at the first one that does not hold. What stands before is not looked
+        at: entry `after` is taken at its word, and the next one must follow from it.
         """
-        recorded = await self.head()
-        reached = EMPTY
+        recorded = until or await self.head()
+        reached = await self.head_at(after)
+        last = until.sequence if until else limits.SEQUENCE_MAX
         while rows := await self.database.read(
-            "SELECT sequence, subject, entry, digest FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
-            (reached.sequence, limits.JOURNAL_PAGE_ENTRIES),
+            "SELECT sequence, subject, entry, digest FROM journal WHERE sequence > ? AND sequence <= ?"
+            " ORDER BY sequence LIMIT ?",
+            (reached.sequence, last, limits.JOURNAL_PAGE_ENTRIES),
         ):
             for row in rows:
                 reached = follow(reached, _row(row))
@@ -87,10 +93,56 @@ class Journal:
             follow(Head(row[0] - 1, EMPTY.digest if row[4] is None else _digest(row[4], row[0] - 1)), _row(row))
         return [row[2] for row in rows]
 
+    async def latest(self, subject: bytes, count: int) -> list[bytes]:
+        """The last `count` entries about one subject, newest first. They are checked where they are replayed."""
+        rows = await self.database.read(
+            "SELECT entry FROM journal WHERE subject = ? ORDER BY sequence DESC LIMIT ?", (subject, count)
+        )
+        return [entry for (entry,) in rows]
+
     async def head(self) -> Head:
         """How far the journal goes."""
         rows = await self.database.read(_READ_HEAD)
         return _head(rows[0]) if rows else EMPTY
+
+    async def head_at(self, sequence: int) -> Head:
+        """How far the journal went when it had so many entries. Raises `JournalBroken` if it never had."""
+        if sequence == 0:
+            return EMPTY
+        rows = await self.database.read("SELECT sequence, digest FROM journal WHERE sequence = ?", (sequence,))
+        if not rows:
+            raise JournalBroken(f"journal entry {sequence} is missing: a snapshot was made after it. {WHAT_NOW}")
+        return _head(rows[0])
+
+    # --- snapshots: bytes kept beside the chain, which only an entry in it makes good --------------------------------
+
+    async def keep(self, sequence: int, part: int, data: bytes) -> None:
+        """Keep a part of what the first `sequence` entries come to. Raises `Overloaded` if there is no room for it."""
+        try:
+            await self.database.write(
+                lambda connection: connection.execute(
+                    "INSERT OR REPLACE INTO journal_parts VALUES (?, ?, ?)", (sequence, part, data)
+                )
+            )
+        except sqlite3.Error as error:
+            what = f"a snapshot could not be written ({error}); the journal goes on"
+            raise Overloaded(what, retry_after=limits.ORCHESTRATOR_TICK_SECONDS) from error
+
+    async def kept(self, sequence: int, part: int) -> bytes:
+        """A part that was kept. Raises `DigestMismatch` if it is gone."""
+        rows = await self.database.read(
+            "SELECT data FROM journal_parts WHERE sequence = ? AND part = ?", (sequence, part)
+        )
+        if not rows:
+            raise DigestMismatch(f"part {part} of the snapshot after journal entry {sequence} is missing")
+        data: bytes = rows[0][0]
+        return data
+
+    async def discard(self, *, but: Collection[int]) -> None:
+        """Forget all parts that are not of the snapshots after these entries."""
+        for (sequence,) in await self.database.read("SELECT DISTINCT sequence FROM journal_parts"):
+            if sequence not in but:
+                await self.database.write(partial(_discard, sequence))
 
 
 def _append(connection: sqlite3.Connection, subject: bytes, entries: Sequence[bytes]) -> None:
@@ -110,6 +162,10 @@ def _append(connection: sqlite3.Connection, subject: bytes, entries: Sequence[by
         " ON CONFLICT DO UPDATE SET sequence = excluded.sequence, digest = excluded.digest",
         (rows[-1].sequence, rows[-1].digest),
     )
+
+
+def _discard(sequence: int, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM journal_parts WHERE sequence = ?", (sequence,))
 
 
 def _head(found: tuple[Any, ...]) -> Head:

@@ -106,7 +106,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
         self._wire.serve_stream(methods.EMBED.name, self._embed, methods.EMBED.terms)
-        await self._announce()
+        await self._keep_up()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         tasks.append(group.create_task(self._keep_announced()))
@@ -172,11 +172,14 @@ class Worker:
     async def _keep_announced(self) -> None:
         """Models come and go, we are reached elsewhere, the certificate was renewed: whatever an offer says."""
         while True:
-            try:
-                await self._announce()
-            except HaifError as error:  # the directory goes on with what it has, and we with trying
-                self._telemetry.dropped(Dropped(error.reason, detail="offer"))
             await self._pause(limits.HEARTBEAT_SECONDS)
+            await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        try:
+            await self._announce()
+        except HaifError as error:  # the directory goes on with what it has, and we with trying
+            self._telemetry.dropped(Dropped(error.reason, detail="offer"))
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
 
@@ -332,8 +335,9 @@ class Worker:
         self._hot[ticket.reservation.payload.model].add(prefix_tags(ticket.request))
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(
-            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
-        )
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens,
+            done.stopped_by,
+        )  # fmt: skip
 
     def _record(self, ticket: Ticket, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)

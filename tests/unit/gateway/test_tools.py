@@ -15,7 +15,7 @@ from haif.base import limits
 from haif.base.conversation import ARGUMENTS, CALL, REASONING, Aside, Call, Tool, Toolbox, Turn
 from haif.base.errors import ConnectionLost, Reason
 from haif.base.ids import JobId
-from haif.gateway.replies import call_id
+from haif.gateway.told import call_id
 from haif.protocol.inference import Answer, Chunk
 from haif.protocol.receipts import check_bundle
 from tests.support.scripted_mesh import Attempt, ScriptedMesh
@@ -101,6 +101,7 @@ def tool(**changes: Any) -> dict[str, Any]:
         (tool(parameters={"type": "string"}), "tools[0].function.parameters"),
         (tool(parameters=deep(limits.JSON_DEPTH_MAX)), "tools[0].function.parameters"),
         (tool(description="x" * limits.TOOLS_BYTES_MAX), "tools"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"), (ASKED | {"tool_choice": "always"}, "tool_choice"),
         (ASKED | {"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),
         (ASKED | {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),

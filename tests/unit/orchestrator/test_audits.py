@@ -17,6 +17,7 @@ from haif.identity.signing import Domain, evidence_digest, seal
 from haif.orchestrator import audits, decide, events
 from haif.orchestrator.apply import apply, fold
 from haif.orchestrator.events import VerdictGiven
+from haif.orchestrator.snapshots import parts, take
 from haif.orchestrator.standings import Standings
 from haif.orchestrator.state import Job, State
 from haif.proof import lottery
@@ -178,6 +179,22 @@ def test_a_convicted_worker_is_out_of_placement_and_after_a_restart_too() -> Non
         desk.fleet.out = frozenset(state.standings.out(TRUSTED, desk.wall))
         with pytest.raises(NoWorker):
             desk.submit(submission(2))
+
+
+def test_a_snapshot_keeps_what_was_said_and_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SNAPSHOT_PART_JOBS", 2)
+    desk = Desk().staffed()
+    for number in range(1, 6):
+        judge(desk, verdict(finish(desk, number), *((HONEST, "") if number % 2 else (CONVICTED, "text"))))
+    job = finish(desk, 6)
+    for name in range(9):  # more workers than jobs
+        desk.state.standings.learn(given(PeerId(bytes([name]) * 32), HONEST))
+    desk.state.revealed[VALIDATOR.peer] = 7
+    made = State(ended_max=100)
+    for part in parts(desk.state):
+        take(made, part)
+    assert desk.state == made
+    assert job.per_mille == made.ended[job.id].per_mille > 0
 
 
 def test_x_6_what_a_validator_said_counts_for_nothing_once_it_is_not_trusted_any_more() -> None:

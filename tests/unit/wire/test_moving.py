@@ -74,6 +74,20 @@ def joined() -> tuple[socket.socket, socket.socket]:
 # --- over a socket that is there already ------------------------------------------------------------------------------
 
 
+async def test_an_old_session_over_a_socket_gives_its_place_to_the_next_one(server: Wire, client: Wire) -> None:
+    held = Held()
+    server.serve("held", held)
+    old = await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
+    call = asyncio.create_task(old.call("held", b"", timeout=60))
+    await held.begun.wait()
+    client._host.aged(client._live._scoped[old.scope])
+    assert client.pooled(SERVER.peer) is None
+    new = await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
+    assert client.pooled(SERVER.peer) is new
+    held.go_on.set()
+    assert await call == b"done"
+
+
 async def test_a_session_is_made_over_two_ends_of_a_socket(server: Wire, client: Wire) -> None:
     one, other = joined()
     answering = asyncio.create_task(server.accept_over(other))

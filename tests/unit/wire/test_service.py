@@ -29,6 +29,7 @@ from haif.base.ids import NetId, PeerId
 from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
+from haif.wire.opening import read_control
 from haif.wire.service import Call, Session, Wire
 
 NET = NetId(b"n" * 32)
@@ -459,22 +460,15 @@ async def test_a_listener_that_asks_for_work_for_ever_is_given_up(
         await client.connect(server.address, SERVER.peer, timeout=5)
 
 
-async def test_a_dialler_that_finds_no_room_is_told_so_and_when_to_come_back(
-    server: Wire, client: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server._live, "half_open", {object() for _ in range(limits.HANDSHAKES_HALF_OPEN_MAX)})
-    with pytest.raises(Overloaded, match="too many handshakes") as caught:
-        await client.connect(server.address, SERVER.peer, timeout=5)
-    assert caught.value.retry_after == limits.HANDSHAKE_SECONDS
-    server._live.half_open.clear()
-
-
-async def test_handshakes_beyond_the_limit_are_turned_away(
+async def test_whoever_makes_room_for_others_is_told_so_and_when_to_come_back(
     server: Wire, drops: Drops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "HANDSHAKES_HALF_OPEN_MAX", 1)
-    with socket.create_connection(server.address), socket.create_connection(server.address):
+    with socket.create_connection(server.address) as first, socket.create_connection(server.address):
         await drops.came.wait()
+        said = read_control(first.recv(4096), 0)
+    assert isinstance(said, Overloaded)
+    assert said.retry_after == limits.HANDSHAKE_SECONDS
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
 
 

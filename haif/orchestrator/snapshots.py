@@ -1,0 +1,134 @@
+"""A snapshot: the state after so many journal entries, in parts small enough to be made and read between two answers.
+
+    digest = BLAKE3("haif v1 snapshot"; sequence as u64 big-endian, BLAKE3("haif v1 snapshot part"; part) for each part)
+
+The parts prove nothing by themselves. A journal entry (`StateKept`) names their digest, so they are as good as the
+chain: a part that was damaged, exchanged, or left over from a snapshot that was never finished does not fit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Final, TypeVar
+
+from haif.base import codec, limits
+from haif.base.clock import WallTime
+from haif.base.codec import Message
+from haif.base.errors import DigestMismatch, Malformed
+from haif.base.hashing import digest
+from haif.base.ids import Digest, PeerId
+from haif.orchestrator.events import AttemptKept, JobKept, StandingKept, StateKept, VerdictKept
+from haif.orchestrator.state import Attempt, Job, JobState, State
+
+T = TypeVar("T")
+
+SUBJECT: Final = b"snapshot"
+"""What the journal entries that name snapshots are about."""
+
+
+class _Part(Message, frozen=True):
+    """Some jobs and some standings; in the first part how many jobs were forgotten, and which draws were revealed."""
+
+    forgotten: int
+    jobs: list[JobKept]
+    standings: list[StandingKept]
+    revealed: list[tuple[PeerId, int]]
+
+
+def parts(state: State) -> Iterator[bytes]:
+    """The parts of a snapshot of this state, at least one. The state must not change meanwhile."""
+    jobs, standings = chain(state.open.values(), state.ended.values()), state.standings.kept()
+    forgotten, revealed = state.forgotten, list(state.revealed.items())
+    some, known = _some(jobs), _some(standings)
+    while True:
+        yield codec.encode(_Part(forgotten, [kept(job) for job in some], known, revealed))
+        forgotten, revealed, some, known = 0, [], _some(jobs), _some(standings)
+        if not some and not known:
+            return
+
+
+def _some(values: Iterator[T]) -> list[T]:
+    return list(islice(values, limits.SNAPSHOT_PART_JOBS))
+
+
+def named(sequence: int, digests: Sequence[Digest], now: WallTime) -> StateKept:
+    """The entry that makes a snapshot of parts with these digests good."""
+    return StateKept(sequence, len(digests), _whole(sequence, digests), now)
+
+
+def part_digest(part: bytes) -> Digest:
+    """The digest of one part."""
+    return digest("haif v1 snapshot part", part)
+
+
+def check_parts(named: StateKept, digests: Sequence[Digest]) -> None:
+    """Return if these are the digests of the parts that the entry named. Raises `DigestMismatch`."""
+    if named.digest != _whole(named.sequence, digests):
+        raise DigestMismatch(f"the snapshot after journal entry {named.sequence} is not what was written there")
+
+
+def take(state: State, part: bytes) -> None:
+    """Put the jobs of a part into the state. Raises `Malformed` or `Oversize` for what is no part."""
+    read = codec.decode(_Part, part, size_max=limits.SNAPSHOT_PART_BYTES_MAX)
+    state.forgotten += read.forgotten
+    state.revealed.update(read.revealed)
+    state.standings.restore(read.standings)
+    for each in read.jobs:
+        put(state, restored(each))
+
+
+def put(state: State, job: Job) -> None:
+    """Have the state know a job that it did not know."""
+    if not job.is_open:
+        state.ended[job.id] = job
+        return
+    state.open[job.id] = job
+    if job.attempts and not job.attempt.failure:
+        state.busy.setdefault((job.attempt.worker, job.model_digest), {})[job.id] = job.attempt.reserved
+
+
+def kept(job: Job) -> JobKept:
+    """A job as bytes hold it."""
+    return JobKept(
+        job=job.id, gateway=job.gateway, tenant=job.tenant, model=job.model, model_digest=job.model_digest,
+        request_digest=job.request_digest, tokens_max=job.tokens_max, tenant_seed=job.tenant_seed, seed=job.seed,
+        seed_proof=job.seed_proof, deadline=job.deadline, sandbox_min=job.sandbox_min, execution=job.execution,
+        task=job.task, state=job.state.value, reason=job.reason, receipt=job.receipt,
+        countersignature=job.countersignature, ended=job.ended, per_mille=job.per_mille,
+        verdicts=[VerdictKept(validator, verdict) for validator, verdict in job.verdicts.items()],
+        attempts=[
+            AttemptKept(
+                each.number, each.worker, each.host, each.port, each.reservation, each.digest, each.expires,
+                each.resumed, each.reserved, each.failure,
+            )
+            for each in job.attempts
+        ],
+    )  # fmt: skip
+
+
+def restored(each: JobKept) -> Job:
+    """A job as the state holds it. Raises `Malformed` for a state that no job has."""
+    try:
+        state = JobState(each.state)
+    except ValueError as error:
+        raise Malformed(f"not a job as it is kept: {error}") from None
+    return Job(
+        id=each.job, gateway=each.gateway, tenant=each.tenant, model=each.model, model_digest=each.model_digest,
+        request_digest=each.request_digest, tokens_max=each.tokens_max, tenant_seed=each.tenant_seed, seed=each.seed,
+        seed_proof=each.seed_proof, deadline=each.deadline, sandbox_min=each.sandbox_min, execution=each.execution,
+        task=each.task, state=state, reason=each.reason, receipt=each.receipt,
+        countersignature=each.countersignature, ended=each.ended, per_mille=each.per_mille,
+        verdicts={given.validator: given.verdict for given in each.verdicts},
+        attempts=[
+            Attempt(
+                attempt.number, attempt.worker, attempt.host, attempt.port, attempt.reservation, attempt.digest,
+                attempt.expires, attempt.resumed, attempt.reserved, attempt.failure,
+            )
+            for attempt in each.attempts
+        ],
+    )  # fmt: skip
+
+
+def _whole(sequence: int, digests: Sequence[Digest]) -> Digest:
+    return digest("haif v1 snapshot", sequence.to_bytes(8, "big"), *digests)
