@@ -5,6 +5,8 @@ machine do not show in it. In the simulation bogus messages come between the tur
 call as 50,000 a second would be; calls with and without them alternate. On sockets another process sends them: there
 nearly all of what is felt is the kernel's and asyncio's accepting, sending and closing, 150 µs of CPU a connection, of
 which the session takes 12 and the gate 2. What a host must bear beyond that is for its firewall to thin out.
+
+Last, connections that say nothing and stay, from another /24: how many honest strangers get a session meanwhile.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import asyncio
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from statistics import quantiles
 
 from benchmarks.wire import CLOCK, NET, credentials, echo, wire
-from haif.base.errors import BadSignature
+from haif.base.errors import BadSignature, HaifError
 from haif.base.ids import PeerId
 from haif.identity.keys import Identity
 from haif.identity.replay import HandshakeTimes
@@ -34,6 +37,8 @@ CALLS = 3000
 PER_SECOND = 50_000
 REAL = (200, 1000, 3000)  # bogus connections a second that are tried on sockets
 REAL_SECONDS = 3.0
+SILENT = (50, 200, 800)  # silent connections a second
+SILENT_FROM = ("127.66.0.1", 0)
 
 
 async def latency(session: Session, disturb: Callable[[], None] | None = None) -> float:
@@ -126,6 +131,40 @@ def flood(port: int, per_second: int) -> None:
     print(done / REAL_SECONDS, flush=True)
 
 
+async def crowded(port: int, peer: PeerId, per_second: int) -> tuple[int, int, float]:
+    """How many honest strangers dialled during a flood of silence, how many got a session, and the flood's rate."""
+    enemy = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.flood", str(port), str(per_second), "silent", stdout=asyncio.subprocess.PIPE
+    )
+    assert enemy.stdout is not None
+    await enemy.stdout.readline()
+    dialled, served, ended = 0, 0, asyncio.ensure_future(enemy.stdout.readline())
+    while not ended.done():
+        dialled += 1
+        with suppress(HaifError):
+            async with wire(Identity(entropy(32)), None) as stranger:
+                session = await stranger.connect(("127.0.0.1", port), peer, timeout=3)
+                await session.call("echo", b"", timeout=3)
+                served += 1
+        await asyncio.sleep(0.02)
+    await enemy.wait()
+    return dialled, served, float(await ended)
+
+
+def silence(port: int, per_second: int) -> None:
+    """The other process: connections that say nothing at this rate for `REAL_SECONDS`, kept as long as they may be."""
+    done, began, held = 0, time.monotonic(), deque[socket.socket](maxlen=900)
+    print("begins", flush=True)
+    while (elapsed := time.monotonic() - began) < REAL_SECONDS:
+        if done >= elapsed * per_second:
+            time.sleep(0.0005)
+            continue
+        done += 1
+        with suppress(OSError):
+            held.append(socket.create_connection(("127.0.0.1", port), 5, SILENT_FROM))
+    print(done / REAL_SECONDS, flush=True)
+
+
 def line(name: str, quiet: list[float], flooded: list[float]) -> str:
     """p50 and p99 without and with the flood, in microseconds of CPU, and by how much p99 moved."""
     before, after = quantiles(quiet, n=100), quantiles(flooded, n=100)
@@ -134,7 +173,7 @@ def line(name: str, quiet: list[float], flooded: list[float]) -> str:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[tuple[Session, int]]:
+async def listening() -> AsyncIterator[tuple[Session, int]]:
     """An honest session, and where its listener listens."""
     identity = Identity(entropy(32))
     async with wire(identity, 0) as server, wire(Identity(entropy(32)), None) as client:
@@ -146,7 +185,7 @@ async def served() -> AsyncIterator[tuple[Session, int]]:
 
 
 async def main() -> None:
-    async with served() as (session, port):
+    async with listening() as (session, port):
         normal = sorted([await latency(session) for _ in range(CALLS)])[CALLS // 2]
         per_call = round(PER_SECOND * normal / 1e6)
         print(
@@ -158,10 +197,16 @@ async def main() -> None:
         for per_second in REAL:
             quiet, flooded, managed = await real(session, port, per_second)
             print(line(f"{managed:,.0f} bogus connections/s, another process", quiet, flooded), flush=True)
+        for per_second in SILENT:
+            dialled, served, managed = await crowded(port, session.peer, per_second)
+            print(
+                f"{managed:,.0f} silent connections/s of one network: {served} of {dialled} strangers served",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        flood(int(sys.argv[1]), int(sys.argv[2]))
+        (silence if "silent" in sys.argv else flood)(int(sys.argv[1]), int(sys.argv[2]))
     else:
         asyncio.run(main())

@@ -28,7 +28,10 @@ from tests.fuzz.doors import OpenSession
 from tests.fuzz.mutate import mutated
 
 RNG = Random(1)
-SLOW_MAX = 100  # slow connections held at once
+RUNNING_MAX = 200  # acts of one kind under way at once
+SLOW_AT_ONCE = 32  # slow connections to one listener: twice what it holds in a soak
+SQUAT_SECONDS = 30.0
+ELSEWHERE = ("127.66.0.1", 0)  # the network of those who take room: another /24 than that of honest nodes
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,35 @@ async def knowing(target: Target) -> None:
 
 
 async def slow(target: Target) -> None:
-    """A byte now and then, to hold a connection."""
-    reader, writer = await asyncio.open_connection(target.host, target.port)
-    try:
-        for byte in preamble(NET):
-            if writer.transport.is_closing():
-                break
-            writer.write(bytes((byte,)))
-            await asyncio.sleep(1.0)
-        await reader.read()
-    finally:
-        writer.transport.abort()
+    """Many connections, on each a byte now and then, to hold them."""
+    async with asyncio.TaskGroup() as group:
+        for _ in range(SLOW_AT_ONCE):
+            group.create_task(drip(target))
+
+
+async def drip(target: Target) -> None:
+    """One of them."""
+    with suppress(OSError):
+        reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=ELSEWHERE)
+        try:
+            for byte in preamble(NET):
+                if writer.transport.is_closing():
+                    break
+                writer.write(bytes((byte,)))
+                await asyncio.sleep(1.0)
+            await reader.read()
+        finally:
+            writer.transport.abort()
+
+
+async def squatter(target: Target) -> None:
+    """A session under a key of its own that wants nothing, and stays."""
+    sock = await asyncio.to_thread(socket.create_connection, (target.host, target.port), 5, ELSEWHERE)
+    async with wire(Identity(entropy(32)), None) as own:
+        session = await own.connect_over(sock, target.peer, timeout=5)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SQUAT_SECONDS):
+                await session.wait_over()
 
 
 async def babbler(target: Target) -> None:
@@ -143,7 +164,7 @@ async def strike(kind: Callable[[Target], Awaitable[None]], targets: list[Target
             await kind(RNG.choice(targets))
 
     while True:
-        if len(running) < SLOW_MAX:
+        if len(running) < RUNNING_MAX:
             task = asyncio.ensure_future(once())
             running.add(task)
             task.add_done_callback(running.discard)
@@ -155,7 +176,7 @@ async def main(targets: list[Target], per_second: float) -> None:
     sender.setblocking(False)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    kinds = (scanner, knowing, slow, babbler, hog, caller, lambda target: datagrams(target, sender))
+    kinds = (scanner, knowing, slow, squatter, babbler, hog, caller, lambda target: datagrams(target, sender))
     strikes = [asyncio.ensure_future(strike(kind, targets, per_second)) for kind in kinds]
     await asyncio.wait([asyncio.ensure_future(reader.read()), *strikes], return_when=asyncio.FIRST_COMPLETED)
 

@@ -2,8 +2,9 @@
 
 A small mesh in this process, some of whose nodes stay while others come and go; its nodes call one another, stream,
 give up, publish and look up. Another process does everything hostile to it (`benchmarks.hostile`): floods of
-handshakes, first bytes one at a time, frames and datagrams of its own making, streams nobody reads. HAIF's memories are
-made small (`benchmarks.small_limits`), so that each fills up within minutes and shows whether it is bounded.
+handshakes, first bytes one at a time, sessions that only take room, frames and datagrams of its own making, streams
+nobody reads. HAIF's memories are made small (`benchmarks.small_limits`), so that each fills up within minutes and shows
+whether it is bounded.
 
 It fails if anything grows in the second half, if an exception escapes anywhere, or if the mesh does not serve its own.
 Growth is the Theil-Sen slope (Sen 1968), the median of all pairwise slopes, which single peaks do not move. In less

@@ -23,6 +23,7 @@ from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.messages import Command, Kind
 from haif.dht.operations import Changed
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing.directory import Directory
 from haif.testing.net import Conditions
 from haif.testing.scenarios import percentile
@@ -45,7 +46,7 @@ class Trial:
         self.directory.grow(nodes)
         self.world.conditions = conditions
         self.random = Random(seed)
-        self.topic = Digest(self.random.randbytes(32))
+        self.topic = topic_at(RecordKind.OFFER, Digest(self.random.randbytes(32)))
         self.watchers = self.random.sample(list(self.directory.nodes), WATCHERS)
         self.heard: list[tuple[Address, Instant]] = []
         self.first_put: Instant | None = None

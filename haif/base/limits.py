@@ -18,10 +18,10 @@ EVIDENCE_BYTES_MAX: Final = 64 << 10  # one COSE_Sign1; receipts take about 600 
 CLOCK_SKEW_MS: Final = 30_000  # how far two honest clocks may differ
 LIVE_MESSAGE_TTL_MS: Final = 30_000  # a signed live message is acted upon within this, or not at all
 NONCE_WINDOW_MESSAGES: Final = 1024  # how far signed messages of one sender may overtake one another
-NONCE_WINDOW_SENDERS: Final = 65_536  # senders remembered; the least recent is forgotten first
+NONCE_WINDOW_SENDERS: Final = 65_536  # senders, each session apart; the least recent is forgotten first
 HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake is known: more than come within the skew
 CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
-CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
+CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # of a Noise static key: after half of it the next one is shown
 
 # --- networks ---------------------------------------------------------------------------------------------------------
 NETWORK_NAME_CHARS_MAX: Final = 64
@@ -41,8 +41,11 @@ NOISE_MESSAGE_BYTES_MAX: Final = 65_535  # Noise specification, section 3
 NOISE_PLAINTEXT_BYTES_MAX: Final = 65_519  # the same less the 16-byte tag
 HANDSHAKE_SECONDS: Final = 3.0  # a peer that has not finished by then is dropped
 DIAL_SECONDS: Final = 10.0  # reaching a peer, a second handshake and a puzzle included
-HANDSHAKES_HALF_OPEN_MAX: Final = 256  # handshakes in progress at one listener
+HANDSHAKES_HALF_OPEN_MAX: Final = 256  # of strangers at one listener; beyond, the thickest crowd gives way
+DIALS_UNDER_WAY_MAX: Final = 256  # handshakes of our own, whatever strangers do
 SESSIONS_MAX: Final = 1024  # open sessions at one listener
+SESSIONS_DIALLED_MAX: Final = 1024  # sessions of our own, whatever strangers do
+SESSIONS_SUBNET_SHARE: Final = 64  # those of one /24 (IPv6: /48) in an open network that a full listener never ends
 HANDSHAKE_PAYLOAD_BYTES_MAX: Final = 4096  # a certificate and a version; takes about 300
 NOISE_PLAINTEXT_BYTES_SENT: Final = 16 << 10  # what we put into one: 0.9 of full speed, and no waiting for 64 KiB
 FRAME_PAYLOAD_BYTES_SENT: Final = (16 << 10) - 7  # so that a full frame fills a Noise message
@@ -124,7 +127,7 @@ RELAY_INCOMING_BURST: Final = 64.0  # all who were cut off by a restart of the r
 RELAY_RETRY_SECONDS: Final = 5.0  # until a relay that could not be reached is asked again
 
 # --- DHT --------------------------------------------------------------------------------------------------------------
-DATAGRAM_BYTES_MAX: Final = 1200  # below every MTU met in practice
+DATAGRAM_BYTES_MAX: Final = 1200  # as it leaves, sealed or not: below every MTU met in practice
 WATCHES_MAX: Final = 256  # topics watched by one node; an orchestrator watches one for each of its models
 WATCH_RECORDS_MAX: Final = 1024  # owners known at one watched topic
 WATCH_HOLDERS: Final = 4  # holders asked to tell us at once: all of them lose or withhold a notice in vain
@@ -135,7 +138,8 @@ WATCH_READ_SECONDS_MIN: Final = 4.0  # the closest set is read this soon after a
 WATCH_READ_SECONDS_ALONE: Final = 4.0  # and this often where nobody tells us anything
 WATCH_READ_SECONDS_MAX: Final = 120.0  # and this rarely where notices bring everything
 WATCH_HURRY_SECONDS: Final = 0.5  # between two reads that somebody here has reason to ask for
-WATCHERS_MAX: Final = 1024  # registrations one node keeps for others
+WATCHERS_MAX: Final = 4096  # registrations one node keeps for others, at some 300 bytes
+WATCHERS_PER_SUBNET_MAX: Final = 256  # of one /24 or /48: as many topics as one node watches
 WATCHERS_PER_TOPIC_MAX: Final = 16  # so that one stored record makes no more datagrams than this
 WATCHERS_PER_TOPIC_AND_SUBNET_MAX: Final = 4  # so that one network does not take all of them
 NOTICES_PER_SECOND: Final = 4.0  # to one watcher of one topic; what is beyond, it reads
@@ -155,7 +159,9 @@ VALUE_BYTES_MAX: Final = 720  # a value for others to read; with keys, signature
 VALUE_SALT_BYTES_MAX: Final = 64  # what tells the mutable values of one owner apart
 VALUE_TTL_MS_MAX: Final = 24 * 3600 * 1000  # a value lives at most this long unless it is put again
 RECORDS_PER_TOPIC_MAX: Final = 64  # per store; the second half is given away against tickets
-RECORDS_PER_SIGNER_MAX: Final = 8  # per store and signer: one peer cannot fill a store
+# Per store and signer, over all topics, tombstones included: one peer takes a 256th of a store, some 70 KiB. A worker
+# has a presence and `WORKER_MODELS_MAX` offers; started again with other models, it leaves as many tombstones.
+RECORDS_PER_SIGNER_MAX: Final = 64
 RECORDS_STORED_MAX: Final = 16_384  # per store; the second half is given away against tickets
 RECORDS_STORED_BYTES_MAX: Final = 16 << 20  # the same in bytes, with what the store itself takes for each
 RECORD_OVERHEAD_BYTES: Final = 512  # of memory, for a record's place in a store: believed
@@ -177,9 +183,10 @@ DHT_RTO_SECONDS_MAX: Final = 1.5  # one slow peer cannot hold up a lookup
 DHT_DROP_RTOS: Final = 3.0  # a query resent after one timeout is given up after this many
 DHT_ROUND_TRIPS_MAX: Final = 4096  # addresses whose round trip is remembered
 DHT_ROUND_TRIPS_COMPARED: Final = 64  # first round trips that say what to expect of an unknown address
-DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /56
+DHT_SIGNATURES_PER_SECOND: Final = 50.0  # replies signed for one /24 or /48
 DHT_SIGNATURES_BURST: Final = 200.0
 DHT_SIGNATURES_TOTAL_PER_SECOND: Final = 10_000.0  # for everybody: about 20 % of a core
+DHT_SIGNATURES_KEPT: Final = 0.5  # share of both buckets kept for addresses that a token proves
 DHT_SUBNETS_MAX: Final = 4096  # subnets whose budget is remembered; the least recent is forgotten first
 DHT_IDS_CACHED: Final = 16_384  # hashes of peers and forms of addresses kept to save CPU
 DHT_SELF_LOOKUP_SECONDS: Final = 300.0  # our neighbourhood is looked up this often while many contacts fail
@@ -302,6 +309,8 @@ GGUF_HEADS_MAX: Final = 1024
 GGUF_WIDTH_MAX: Final = 1 << 20  # embedding, feed-forward and head sizes
 GGUF_EXPERTS_MAX: Final = 512  # llama.cpp's own limit
 GGUF_CONTEXT_MAX: Final = 1 << 28  # tokens a model may say it was trained for
+ADAPTER_RANK_MAX: Final = 1024  # of a LoRA adapter; 8 to 256 in practice
+ADAPTER_ALPHA_MAX: Final = 65_536.0  # what scales an adapter, by its rank; once or twice the rank in practice
 SANDBOX_LAYERS_MAX: Final = 32  # layers that a statement about a jail names; there are 14
 SANDBOX_LAYER_CHARS_MAX: Final = 32  # the name of one
 ENGINE_STDERR_BYTES_MAX: Final = 4096  # last words of a child that are kept to say why it died
@@ -351,7 +360,7 @@ PACE_SLOW_FACTOR: Final = 4.0  # a token that took this many times the usual is 
 WORKER_QUEUE_MAX: Final = 64  # requests waiting at a worker beyond those in its slots
 COLD_DEPTH: Final = 2.0  # a worker that must load the model first counts as one whose slots are taken so many times
 COLD_SECONDS: Final = 6.0  # and once more for every so many seconds that loading takes
-WORKER_MODELS_MAX: Final = 8  # of one worker: as many records of one signer as a small network's stores keep
+WORKER_MODELS_MAX: Final = 16  # of one worker: stores keep the offers of three such sets within 20 minutes
 MODEL_WAIT_SECONDS: Final = 20.0  # a request waits this long for its model to be loaded, then it is told when to retry
 MODEL_LOAD_BYTES_PER_SECOND: Final = 256 << 20  # to check and load a file, until this machine has shown its own pace
 MODEL_LOAD_SECONDS_BASE: Final = 1.0  # starting a child and testing the model in it, believed likewise
@@ -436,6 +445,12 @@ TAKEOVER_AGAIN_SECONDS: Final = 0.25  # between two rounds of asking whether the
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
+MESSAGE_BLOCKS_MAX: Final = 256  # of one message: texts, thoughts, calls, results
+RESPONSE_ITEMS_MAX: Final = 1024  # of one request; four make a turn: reasoning, a message, a call and its output
+ITEM_ID_CHARS_MAX: Final = 128  # of an item that comes back; ours have 38
+ANSWER_METADATA_PAIRS_MAX: Final = 16  # `metadata` that an answer repeats; these three as OpenAI's API
+ANSWER_METADATA_KEY_CHARS_MAX: Final = 64
+ANSWER_METADATA_VALUE_CHARS_MAX: Final = 512
 CHOICES_MAX: Final = 8  # `n` of one request: each is a job of its own and counts as a request of its tenant
 ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabularies have runs of 128 spaces
 
@@ -478,3 +493,22 @@ ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes w
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
 EVIDENCE_BETS_MAX: Final = 64  # begun at different audits of one worker and remembered: those that won most
+
+# --- audits -----------------------------------------------------------------------------------------------------------
+AUDIT_EPOCH_MS: Final = 600_000  # one draw of a validator's lottery, shown when the next one is over too
+AUDIT_NEWCOMER_PASSES: Final = 50  # audits a worker must pass before fewer than all of its receipts are audited
+AUDIT_PER_MILLE_MIN: Final = 50  # of a worker that is known: a cheat on every twentieth answer is caught within 400
+STANDING_HALF_LIFE_DAYS: Final = 30  # who was not seen for long is hardly known
+CONVICTION_DAYS: Final = 30  # a convicted worker gets no work for so long; then it begins anew
+STANDINGS_MAX: Final = 65_536  # workers whose standing is remembered; those judged longest ago are forgotten
+AUDITS_LISTED_MAX: Final = 128  # jobs in one answer of an orchestrator: some 200 KiB
+AUDITS_POLL_SECONDS: Final = 1.0  # how often validators ask for ended jobs, and gateways what was drawn
+AUDITS_WAITING_MAX: Final = (
+    256  # receipts a validator drew and has not judged: beyond it those of who has most give way
+)
+AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
+AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
+AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
+PAYLOAD_SECONDS: Final = 600.0  # and for how long
+CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import sys
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import haif
@@ -25,7 +26,24 @@ from haif.base.errors import (
     Unavailable,
     UnknownModel,
 )
-from haif.cli import audit, chat, demo, dht, dlq, doctor, keys, model, net, network, receipt, roles, sim, tenant, up
+from haif.cli import (
+    audit,
+    chat,
+    demo,
+    dht,
+    dlq,
+    doctor,
+    keys,
+    model,
+    net,
+    network,
+    receipt,
+    roles,
+    sim,
+    tenant,
+    up,
+    verdict,
+)
 
 EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
     (Misuse, 2),
@@ -44,15 +62,28 @@ EXIT_CODE_HELP = "exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that suggests the verb or the flag that was probably meant."""
+    """argparse that suggests the verb or the flag that was probably meant; the beginning of a flag is no flag."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse here what this verb does not know; argparse would leave it to the root, which knows no flags."""
+        args = sys.argv[1:] if args is None else list(args)
+        self._refuse(self._unknown_flags(args))  # before what follows one is taken for a verb
         namespace, unknown = super().parse_known_args(args, namespace)
+        self._refuse(unknown)
+        return namespace, unknown
+
+    def _unknown_flags(self, args: list[str]) -> list[str]:
+        verbs = {verb for action in self._actions if isinstance(action.choices, dict) for verb in action.choices}
+        own = takewhile(lambda each: each != "--" and each not in verbs, args)
+        return [each for each in own if each[:2] == "--" and each.partition("=")[0] not in self._option_string_actions]
+
+    def _refuse(self, unknown: list[str]) -> None:
         if unknown:
             close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             self.error(f"{unknown[0]!r} means nothing here." + (f" Did you mean {close[0]}?" if close else ""))
-        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and what to do, and leave with 2."""
@@ -69,7 +100,24 @@ def parser() -> argparse.ArgumentParser:
     tree = Parser(prog="haif", description=haif.__doc__, epilog=EXIT_CODE_HELP)
     tree.add_argument("--version", action="version", version=f"haif {haif.__version__}")
     commands = tree.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (up, demo, chat, roles, model, tenant, dlq, receipt, audit, keys, network, dht, net, sim, doctor):
+    for group in (
+        up,
+        demo,
+        chat,
+        roles,
+        model,
+        tenant,
+        dlq,
+        receipt,
+        verdict,
+        audit,
+        keys,
+        network,
+        dht,
+        net,
+        sim,
+        doctor,
+    ):
         group.add(commands)
     version = commands.add_parser("version", help="print the version of HAIF and of what it runs on")
     version.add_argument("--json", action="store_true", help="as one JSON object")

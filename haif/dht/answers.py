@@ -2,7 +2,8 @@
 
 1. the query parses; an unknown command is answered with ERROR
 2. PUT, WATCH, DIALBACK and whatever would be answered with more than three times its length need a token; else RETRY
-3. the source has budget left for a signature, or a record to check; without: ERROR
+3. there is budget left for a signature, or a record to check; without: ERROR, or RETRY where the address is unproven,
+   because for those who prove theirs there may be some
 4. the answer is made, measured against rule 2, and signed over this very query
 5. who watches the topic of a record that was stored is sent a NOTICE each, as far as the budgets go
 """
@@ -91,9 +92,9 @@ class Answerer:
         if query.command in _FOR_THE_PROVEN and not proven:
             unproven = Unauthenticated("a record or a watch came without a token for its address")
             return _retry(datagram, token, None if query.command == Command.DIALBACK else unproven)
-        if not self._budget.take(source, now):
-            busy = Overloaded("this subnet has asked for too many signatures")
-            return _error(datagram, ErrorCode.OVERLOADED, busy)
+        if not self._budget.take(source, now, proven=proven):
+            busy = Overloaded("too many signatures are asked for, from this subnet or in all")
+            return _error(datagram, ErrorCode.OVERLOADED, busy) if proven else _retry(datagram, token, busy)
         aside = None
         if query.command == Command.DIALBACK:
             port, nonce = messages.read_dialback(query)
@@ -111,7 +112,7 @@ class Answerer:
         """What to send to whom now that a record was stored."""
         topic = record.payload.topic
         for handle, watcher in self.watchers.tell(topic, now):
-            if self._budget.take(watcher, now):
+            if self._budget.take(watcher, now, proven=True):
                 yield messages.sign_notice(self._identity, self._net, handle, topic, record.evidence), watcher
 
     def _reply(self, asked: _Asked) -> Reply:
@@ -131,7 +132,7 @@ class Answerer:
         count = limits.DHT_K + (query.sender is not None and query.sender in self._table)
         near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), count, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
-        room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
         held = len(self._store.get(query.target, asked.wall))
         return Reply(bare.observed, bare.token, contacts=pack_contacts(others, room), held=held)
 
@@ -145,7 +146,7 @@ class Answerer:
             if messages.short(record.evidence) not in have
         ]
         wanted.sort(key=lambda data: digest("haif v1 dht order", asked.tid, data))
-        room = limits.DATAGRAM_BYTES_MAX - messages.reply_bytes(bare) - 16
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
         page: list[bytes] = []
         for data in wanted:
             if len(data) + _RECORD_OVERHEAD <= room:

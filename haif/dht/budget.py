@@ -1,4 +1,9 @@
-"""How many replies we sign for whom: a token bucket per subnet, and one for everybody."""
+"""How many replies we sign for whom: a token bucket per subnet, and one for everybody.
+
+Of each bucket a part is kept for those who proved their address with a token: who only claims one, and may have forged
+it, gets what is above that part. So no flood of forged addresses uses up what the holders of tokens live on, neither
+for all nor in the name of their own subnet.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +21,10 @@ class _Bucket:
     level: float
     at: Instant
 
-    def take(self, now: Instant, per_second: float, burst: float) -> bool:
+    def take(self, now: Instant, per_second: float, burst: float, kept: float) -> bool:
         self.level = min(burst, self.level + (now - self.at) * per_second)
         self.at = now
-        if self.level < 1:
+        if self.level < 1 + kept:
             return False
         self.level -= 1
         return True
@@ -32,8 +37,8 @@ class SigningBudget:
         self._everybody = _Bucket(limits.DHT_SIGNATURES_TOTAL_PER_SECOND, now)
         self._subnets: OrderedDict[bytes, _Bucket] = OrderedDict()
 
-    def take(self, source: Address, now: Instant) -> bool:
-        """Spend one signature on this source, or refuse."""
+    def take(self, source: Address, now: Instant, *, proven: bool) -> bool:
+        """Spend one signature on this source, or refuse; `proven` if a token showed that it is there."""
         key = subnet(source)
         bucket = self._subnets.get(key)
         if bucket is None:
@@ -42,10 +47,11 @@ class SigningBudget:
                 self._subnets.popitem(last=False)
         else:
             self._subnets.move_to_end(key)
-        if not bucket.take(now, limits.DHT_SIGNATURES_PER_SECOND, limits.DHT_SIGNATURES_BURST):
+        kept = 0.0 if proven else limits.DHT_SIGNATURES_KEPT
+        burst, total = limits.DHT_SIGNATURES_BURST, limits.DHT_SIGNATURES_TOTAL_PER_SECOND
+        if not bucket.take(now, limits.DHT_SIGNATURES_PER_SECOND, burst, kept * burst):
             return False
-        total = limits.DHT_SIGNATURES_TOTAL_PER_SECOND
-        return self._everybody.take(now, total, total)
+        return self._everybody.take(now, total, total, kept * total)
 
     def __len__(self) -> int:
         return len(self._subnets)

@@ -66,11 +66,11 @@ def unpack_address(data: bytes) -> Address:
 
 @lru_cache(maxsize=limits.DHT_IDS_CACHED)
 def subnet(address: Address) -> bytes:
-    """What one party is likely to own: the /24 of an IPv4 address, the /56 of an IPv6 one, one port of this machine."""
+    """What one party is likely to own: the /24 of an IPv4 address, the /48 of an IPv6 one, one port of this machine."""
     packed = pack_address(address)
     if packed[:2] == b"\x04\x7f" or packed[:17] == _LOOPBACK_6:
         return packed
-    return packed[: 1 + (3 if packed[0] == 4 else 7)]
+    return packed[: 1 + (3 if packed[0] == 4 else 6)]
 
 
 def pack_contacts(contacts: Iterable[Contact], bytes_max: int) -> bytes:

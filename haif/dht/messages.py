@@ -1,10 +1,11 @@
-r"""The datagrams of the DHT: at most 1,200 bytes, replies signed over the query they answer.
+r"""The datagrams of the DHT: at most 1,184 bytes, or 1,200 with an envelope; replies signed over the query they answer.
 
     datagram = 0xA1 ‖ kind u8 ‖ tid 8 ‖ rest
     QUERY    rest = msgpack of Query, padded to 400 bytes where the reply may be long and no token is held
     REPLY    rest = signature 64 ‖ body;  body = responder 32 ‖ msgpack of Reply
              signature = Ed25519(responder, "haif/dht-reply/v1\0" ‖ network 32 ‖ tid ‖ BLAKE3 of the query ‖ body)
-    RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address)
+    RETRY    rest = token 16: ask again with this token (the reply would be too long for an unproven address, or too
+             many are asked for by such)
     ERROR    rest = code u8
     DIALBACK rest = nonce 16: you asked us to show that this port of yours can be reached; the tid is your query's
     NOTICE   rest = signature 64 ‖ body;  body = holder 32 ‖ record;  tid = the handle its watcher chose
@@ -26,10 +27,12 @@ from haif.base.codec import Message
 from haif.base.errors import Malformed, Oversize
 from haif.base.hashing import digest
 from haif.base.ids import Digest, NetId, PeerId
+from haif.dht.envelope import OVERHEAD_BYTES
 from haif.identity import keys
 from haif.identity.keys import SIGNATURE_BYTES, Identity, Verify
 
 VERSION: Final = 0xA1
+BYTES_MAX: Final = limits.DATAGRAM_BYTES_MAX - OVERHEAD_BYTES  # in every network, so that a closed one's envelope fits
 TID_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
 TICKET_BYTES: Final = 32
@@ -129,8 +132,8 @@ class Datagram(NamedTuple):
 
 def read(data: bytes) -> Datagram:
     """Check length, version and kind. Raises `Oversize` or `Malformed`."""
-    if len(data) > limits.DATAGRAM_BYTES_MAX:
-        raise Oversize(f"a datagram of {len(data)} bytes is over the limit of {limits.DATAGRAM_BYTES_MAX}")
+    if len(data) > BYTES_MAX:
+        raise Oversize(f"a datagram of {len(data)} bytes is over the limit of {BYTES_MAX}")
     kind = _KINDS.get(data[1]) if len(data) > HEADER_BYTES and data[0] == VERSION else None
     if kind is None:
         raise Malformed("not a datagram of this protocol")
@@ -141,7 +144,7 @@ def write(kind: Kind, tid: bytes, rest: bytes) -> bytes:
     """A datagram's bytes."""
     data = bytes((VERSION, kind)) + tid + rest
     assert len(tid) == TID_BYTES, "a tid has one size"
-    assert len(data) <= limits.DATAGRAM_BYTES_MAX, "we keep our own limits"
+    assert len(data) <= BYTES_MAX, "we keep our own limits"
     return data
 
 
@@ -159,7 +162,7 @@ def write_query(
 
 def read_query(datagram: Datagram) -> Query:
     """The query in a datagram. Raises `Malformed` or `Oversize`; an unknown command is left to the caller."""
-    query = codec.decode_flat(Query, datagram.rest, size_max=limits.DATAGRAM_BYTES_MAX)
+    query = codec.decode_flat(Query, datagram.rest, size_max=BYTES_MAX)
     if query.token is not None and len(query.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", query.sender)
     if len(query.argument) % SHORT_BYTES and query.command in {Command.GET, Command.WATCH}:
@@ -173,7 +176,7 @@ def read_query(datagram: Datagram) -> Query:
 
 def read_put(query: Query) -> Put:
     """The argument of a PUT. Raises `Malformed` or `Oversize`."""
-    put = codec.decode_flat(Put, query.argument, size_max=limits.DATAGRAM_BYTES_MAX)
+    put = codec.decode_flat(Put, query.argument, size_max=BYTES_MAX)
     if len(put.ticket) not in {0, TICKET_BYTES}:
         raise Malformed(f"a ticket has {TICKET_BYTES} bytes", query.sender)
     return put
@@ -210,7 +213,7 @@ def open_reply(datagram: Datagram, *, net: NetId, query: bytes, verify: Verify =
     signature, body = datagram.rest[:SIGNATURE_BYTES], datagram.rest[SIGNATURE_BYTES:]
     responder = PeerId(body[: PeerId.size])
     verify(responder, _signed(net, query, body), signature)
-    reply = codec.decode_flat(Reply, body[PeerId.size :], size_max=limits.DATAGRAM_BYTES_MAX)
+    reply = codec.decode_flat(Reply, body[PeerId.size :], size_max=BYTES_MAX)
     if len(reply.token) != TOKEN_BYTES:
         raise Malformed(f"a token has {TOKEN_BYTES} bytes", responder)
     if len(reply.ticket) not in {0, TICKET_BYTES} or not 0 <= reply.wait_ms <= WAIT_MS_MAX:

@@ -8,7 +8,7 @@ datagrams from here, whoever stores what.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from haif.base import limits
@@ -27,25 +27,27 @@ class _Registration:
 
 
 class Watchers:
-    """Registrations, bounded in all, per topic, and per topic and subnet."""
+    """Registrations, bounded in all, per subnet, per topic, and per topic and subnet."""
 
     def __init__(self) -> None:
         self._topics: dict[Digest, dict[Address, _Registration]] = {}
-        self._count = 0
+        self._order: OrderedDict[tuple[Digest, Address], None] = OrderedDict()  # who lapses first is first
+        self._subnets: Counter[bytes] = Counter()
 
     def register(self, topic: Digest, handle: bytes, watcher: Address, now: Instant) -> bool:
         """Tell this address of changes from now on, for `limits.WATCH_REGISTRATION_SECONDS`; False where none fits."""
+        self.forget_lapsed(now)
         here = self._topics.get(topic, {})
         known = here.get(watcher)
         if known is None:
-            self._forget_lapsed(topic, now)
-            here = self._topics.get(topic, {})
-            if not self._has_room(here, watcher, now):
+            if not self._has_room(here, watcher):
                 return False
-            self._count += 1
+            self._subnets[subnet(watcher)] += 1
         bucket = known.bucket if known else _full(now)
         lapses = Instant(now + limits.WATCH_REGISTRATION_SECONDS)
         self._topics.setdefault(topic, {})[watcher] = _Registration(handle, lapses, bucket)
+        self._order[topic, watcher] = None
+        self._order.move_to_end((topic, watcher))
         return True
 
     def tell(self, topic: Digest, now: Instant) -> list[tuple[bytes, Address]]:
@@ -60,29 +62,32 @@ class Watchers:
 
     def forget_lapsed(self, now: Instant) -> None:
         """Drop what has lapsed."""
-        for topic in list(self._topics):
-            self._forget_lapsed(topic, now)
+        while self._order:
+            topic, watcher = next(iter(self._order))
+            if self._topics[topic][watcher].lapses > now:
+                return
+            self._forget(topic, watcher)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._order)
 
-    def _has_room(self, here: dict[Address, _Registration], watcher: Address, now: Instant) -> bool:
-        if self._count >= limits.WATCHERS_MAX:
-            self.forget_lapsed(now)
-        mine = Counter(subnet(other) for other in here)[subnet(watcher)]
+    def _has_room(self, here: dict[Address, _Registration], watcher: Address) -> bool:
+        mine = subnet(watcher)
         return (
-            self._count < limits.WATCHERS_MAX
+            len(self) < limits.WATCHERS_MAX
             and len(here) < limits.WATCHERS_PER_TOPIC_MAX
-            and mine < limits.WATCHERS_PER_TOPIC_AND_SUBNET_MAX
+            and self._subnets[mine] < limits.WATCHERS_PER_SUBNET_MAX
+            and sum(subnet(other) == mine for other in here) < limits.WATCHERS_PER_TOPIC_AND_SUBNET_MAX
         )
 
-    def _forget_lapsed(self, topic: Digest, now: Instant) -> None:
-        here = self._topics.get(topic, {})
-        for watcher in [watcher for watcher, registration in here.items() if registration.lapses <= now]:
-            del here[watcher]
-            self._count -= 1
+    def _forget(self, topic: Digest, watcher: Address) -> None:
+        here, theirs = self._topics[topic], subnet(watcher)
+        del self._order[topic, watcher], here[watcher]
+        self._subnets[theirs] -= 1
+        if not self._subnets[theirs]:
+            del self._subnets[theirs]
         if not here:
-            self._topics.pop(topic, None)
+            del self._topics[topic]
 
 
 def _full(now: Instant) -> Bucket:

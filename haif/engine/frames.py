@@ -36,6 +36,7 @@ class Load(Message, frozen=True):
     kv_tokens: int = 0  # of all slots together; 0: as many as their contexts have
     kv: str = KV_TYPES[0]
     offload: Offload = Offload()
+    adapters: list[Digest] = field(default_factory=list)  # as the files behind the model's come
 
 
 class Submit(Message, frozen=True):
@@ -90,7 +91,7 @@ class Ready(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """The last of one answer."""
+    """The last of one answer. `stopped_by` is the stop string that ended it, where one did."""
 
     finish_reason: str
     prompt_tokens: int
@@ -100,6 +101,7 @@ class End(Message, frozen=True):
     decode_ns: int
     cached_tokens: int
     reasoning_tokens: int = 0
+    stopped_by: str = ""
 
 
 class Output(Message, frozen=True):

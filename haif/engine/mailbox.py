@@ -36,6 +36,7 @@ class Mailbox:
     ) -> None:
         self._tokens_max = request.tokens_max
         self._fit = request.fit
+        self._stop = request.stop
         self._chat = request.chat is not None
         self._names = {tool.name for tool in request.tools.tools} if request.tools else set()
         self._calling = False
@@ -155,6 +156,7 @@ class Mailbox:
             or not 0 <= end.cached_tokens < end.prompt_tokens
             or not 0 <= end.reasoning_tokens <= (total if self._chat else 0)
             or end.finish_reason not in {"stop", "length"}
+            or (end.stopped_by and (end.finish_reason != "stop" or end.stopped_by not in self._stop))
             or (end.finish_reason == "length" and total != self._most(end.prompt_tokens))
             or not all(0 <= duration <= _DURATION_NS_MAX for duration in durations)
             or len(self._rows) != self._windows(total)
@@ -171,4 +173,5 @@ class Mailbox:
             decode_ns=end.decode_ns,
             rows=tuple(self._rows),
             reasoning_tokens=end.reasoning_tokens,
+            stopped_by=end.stopped_by,
         )

@@ -41,12 +41,11 @@ M = TypeVar("M", bound=Member)
 
 
 class Work(NamedTuple):
-    """Compute `length` tokens of the sequence at `place`, from position `start`. `last`: its logits are due."""
+    """Compute `length` tokens of the sequence at `place`, from position `start`."""
 
     place: int
     start: int
     length: int
-    last: bool
 
 
 def schedule(sequences: Iterable[Demand], *, batch_tokens_max: int, prefill_tokens_max: int) -> list[Work]:
@@ -62,14 +61,14 @@ def schedule(sequences: Iterable[Demand], *, batch_tokens_max: int, prefill_toke
         start = sequence.computed
         missing = sequence.wanted - start
         if missing == 1 and room:
-            decode.append(Work(place, start, 1, last=True))
+            decode.append(Work(place, start, 1))
             room -= 1
         elif missing > 0:
             behind.append((place, start, missing))
     chunks = share([missing for _, _, missing in behind], min(room, prefill_tokens_max))
-    for (place, start, missing), length in zip(behind, chunks, strict=True):
+    for (place, start, _), length in zip(behind, chunks, strict=True):
         if length:
-            decode.append(Work(place, start, length, last=length == missing))
+            decode.append(Work(place, start, length))
     return decode
 
 

@@ -94,7 +94,12 @@ class Speech:
     @property
     def stopped(self) -> bool:
         """Whether a stop string was met, or the only call is whole."""
-        return self._over or self._stop.met
+        return self._over or bool(self._stop.met)
+
+    @property
+    def stopped_by(self) -> str:
+        """The stop string that was met."""
+        return self._stop.met
 
     def feed(self, piece: bytes) -> str:
         """The text that a token completes, less what must wait."""

@@ -17,18 +17,18 @@ class StopStrings:
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = tuple(stop)
         self._withheld = ""
-        self.met = False
+        self.met = ""  # the stop string that came
 
     def passed(self, text: str) -> str:
         """What may leave now. Sets `met` when a stop string came."""
         if not self._stop or self.met:
             return "" if self.met else text
         text = self._withheld + text
-        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        found = [(place, stop) for stop in self._stop if (place := text.find(stop)) >= 0]
         if found:
-            self.met = True
+            place, self.met = min(found, key=lambda each: each[0])
             self._withheld = ""
-            return text[: min(found)]
+            return text[:place]
         keep = max(overlap(text, stop) for stop in self._stop)
         self._withheld = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -54,6 +54,11 @@ class TextStream:
     @property
     def stopped(self) -> bool:
         """Whether a stop string was met."""
+        return bool(self._stop.met)
+
+    @property
+    def stopped_by(self) -> str:
+        """The stop string that was met."""
         return self._stop.met
 
     def feed(self, piece: bytes) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from haif.base.conversation import Call, Setting, Tool, Toolbox, Turn, check_settings, check_toolbox
-from haif.gateway.fields import Chat, Chosen, Message, Offered, Part
+from haif.gateway.fields import Chat, Chosen, Message, Offered, Part, TemplateSettings
 from haif.gateway.strict import wrong
 
 ROLES: Final = {
@@ -46,34 +46,46 @@ def _check_fields(message: Message, path: str, made: set[str]) -> None:
 
 def toolbox_of(chat: Chat) -> Toolbox | None:
     """The functions that may be called, and which must be; None where none may. Raises `InvalidRequest`."""
-    choice = chat.tool_choice
-    if not chat.tools:
-        if choice not in {None, "none", "auto"}:
+    tools = [_tool(offered) for offered in chat.tools or ()]
+    choice = chat.tool_choice.function.name if isinstance(chat.tool_choice, Chosen) else ""
+    word = None if isinstance(chat.tool_choice, Chosen) else chat.tool_choice
+    return toolbox_with(tools, word, only=choice, parallel=chat.parallel_tool_calls is not False)
+
+
+def toolbox_with(tools: list[Tool], word: str | None, *, only: str, parallel: bool) -> Toolbox | None:
+    """The same of any dialect: the `word` is "none", "auto" or "required", and `only` one function that is due."""
+    if not tools:
+        if only or word == "required":
             wrong("tool_choice", "a tool_choice that demands a call needs tools")
         return None
-    box = Toolbox(
-        [_tool(offered) for offered in chat.tools],
-        parallel=chat.parallel_tool_calls is not False,
-        required=choice == "required",
-        only=choice.function.name if isinstance(choice, Chosen) else "",
-    )
+    box = Toolbox(tools, parallel=parallel, required=word == "required", only=only)
     check_toolbox(box)
-    return None if choice == "none" else box
+    return None if word == "none" else box
 
 
 def _tool(offered: Offered) -> Tool:
     function = offered.function
-    parameters = _NOTHING if function.parameters is None else msgspec.json.encode(function.parameters).decode()
-    return Tool(function.name, function.description, parameters, bool(function.strict))
+    return tool_of(function.name, function.description, function.parameters, strict=function.strict)
+
+
+def tool_of(name: str, description: str | None, parameters: dict[str, Any] | None, *, strict: bool | None) -> Tool:
+    """A function as workers get it."""
+    schema = _NOTHING if parameters is None else msgspec.json.encode(parameters).decode()
+    return Tool(name, description, schema, bool(strict))
 
 
 def settings_of(chat: Chat) -> list[tuple[str, Setting]]:
     """What the model's template is told. Raises `InvalidRequest`."""
-    settings = dict(chat.chat_template_kwargs or {})
-    if chat.reasoning_effort is not None:
+    return settings_with(chat.chat_template_kwargs, chat.reasoning_effort, "reasoning_effort")
+
+
+def settings_with(given: TemplateSettings | None, effort: str | None, param: str) -> list[tuple[str, Setting]]:
+    """The same of any dialect, whose word for the effort of reasoning is `param`."""
+    settings = dict(given or {})
+    if effort is not None:
         if "reasoning_effort" in settings:
-            wrong("reasoning_effort", "reasoning_effort is given twice, once in chat_template_kwargs")
-        settings["reasoning_effort"] = chat.reasoning_effort
+            wrong(param, f"{param} is given twice, once in chat_template_kwargs")
+        settings["reasoning_effort"] = effort
     check_settings(list(settings.items()))
     return list(settings.items())
 

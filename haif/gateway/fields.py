@@ -7,22 +7,22 @@ Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from haif.base import limits
+from haif.gateway.strict import Lenient
 
 # --- what is honoured -------------------------------------------------------------------------------------------------
 
-_TOKENS = Annotated[int, Meta(ge=1, le=limits.COMPLETION_TOKENS_MAX)]
+Tokens = Annotated[int, Meta(ge=1, le=limits.COMPLETION_TOKENS_MAX)]
 _PENALTY = Annotated[float, Meta(ge=-limits.PENALTY_MAX, le=limits.PENALTY_MAX)]
 _REPEAT = Annotated[float, Meta(ge=1 / limits.REPEAT_PENALTY_MAX, le=limits.REPEAT_PENALTY_MAX)]
 _BIAS = Annotated[float, Meta(ge=-limits.LOGIT_BIAS_MAX, le=limits.LOGIT_BIAS_MAX)]
-_LOGPROBS = Annotated[int, Meta(ge=0, le=limits.LOGPROBS_MAX)]
-_STOP_STRING = Annotated[str, Meta(min_length=1)]
+Logprobs = Annotated[int, Meta(ge=0, le=limits.LOGPROBS_MAX)]
+StopString = Annotated[str, Meta(min_length=1)]
 
 
 class Schema(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,27 +53,33 @@ class Haif(msgspec.Struct, forbid_unknown_fields=True):
     sandbox: Literal["none", "reduced", "full"] | None = None
     execution: Literal["verifiable", "any", "unverifiable"] | None = None
     transcript: bool | None = None
+    audit: bool | None = None
 
 
-class Common(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What both kinds of request may say."""
+class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a request for text may say in every dialect."""
 
     model: Annotated[str, Meta(min_length=1, max_length=limits.MODEL_NAME_CHARS_MAX)]
-    n: Annotated[int, Meta(ge=1, le=limits.CHOICES_MAX)] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    stop: _STOP_STRING | Annotated[list[_STOP_STRING], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    presence_penalty: _PENALTY | None = None
-    frequency_penalty: _PENALTY | None = None
-    logit_bias: dict[str, _BIAS] | None = None
     top_k: Annotated[int, Meta(ge=0, le=limits.VOCABULARY_MAX)] | None = None  # these three as llama.cpp's server
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: _REPEAT | None = None
-    max_tokens: _TOKENS | None = None
     haif: Haif | None = None
+
+
+class Common(Sampled, forbid_unknown_fields=True, kw_only=True):
+    """What both kinds of completion may say."""
+
+    n: Annotated[int, Meta(ge=1, le=limits.CHOICES_MAX)] | None = None
+    stream_options: StreamOptions | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
+    presence_penalty: _PENALTY | None = None
+    frequency_penalty: _PENALTY | None = None
+    logit_bias: dict[str, _BIAS] | None = None
+    max_tokens: Tokens | None = None
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,21 +89,25 @@ class Part(msgspec.Struct, forbid_unknown_fields=True):
     text: str
 
 
-_NAME = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
-_ID = Annotated[str, Meta(min_length=1, max_length=limits.TOOL_CALL_ID_CHARS_MAX)]
+Name = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+CallId = Annotated[str, Meta(min_length=1, max_length=limits.TOOL_CALL_ID_CHARS_MAX)]
+
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+TemplateSettings = dict[str, bool | int | float | str]  # as llama.cpp's server and vLLM
 
 
 class Called(msgspec.Struct, forbid_unknown_fields=True):
     """The function of a call."""
 
-    name: _NAME
+    name: Name
     arguments: str
 
 
 class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     """A call in an assistant's message."""
 
-    id: _ID
+    id: CallId
     type: Literal["function"]
     function: Called
     index: int | None = None  # clients that gathered a stream leave it there
@@ -108,16 +118,16 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
-    name: _NAME | None = None
+    name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Meta(max_length=limits.TOOL_CALLS_MAX)] | None = None
-    tool_call_id: _ID | None = None
+    tool_call_id: CallId | None = None
     reasoning_content: str | None = None
 
 
 class Function(msgspec.Struct, forbid_unknown_fields=True):
     """What `tools[].function` holds."""
 
-    name: _NAME
+    name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -133,7 +143,7 @@ class Offered(msgspec.Struct, forbid_unknown_fields=True):
 class Named(msgspec.Struct, forbid_unknown_fields=True):
     """The function of a choice."""
 
-    name: _NAME
+    name: Name
 
 
 class Chosen(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,15 +157,15 @@ class Chat(Common, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=limits.MESSAGES_PER_PROMPT_MAX)]
-    max_completion_tokens: _TOKENS | None = None
+    max_completion_tokens: Tokens | None = None
     response_format: Format | None = None
     logprobs: bool | None = None
-    top_logprobs: _LOGPROBS | None = None
+    top_logprobs: Logprobs | None = None
     tools: Annotated[list[Offered], Meta(max_length=limits.TOOLS_MAX)] | None = None
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    chat_template_kwargs: dict[str, bool | int | float | str] | None = None  # as llama.cpp's server and vLLM
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: TemplateSettings | None = None
 
 
 class Completion(Common, forbid_unknown_fields=True, kw_only=True):
@@ -165,30 +175,24 @@ class Completion(Common, forbid_unknown_fields=True, kw_only=True):
     suffix: str | None = None
     best_of: int | None = None
     echo: bool | None = None
-    logprobs: _LOGPROBS | None = None
+    logprobs: Logprobs | None = None
 
 
 # --- what asks for nothing, and what is only a hint -------------------------------------------------------------------
 
-NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "functions": ([],),
-    "function_call": ("none", "auto"), "modalities": (["text"],),
-    "store": (False,), "service_tier": ("auto", "default"),
-    "audio": (), "prediction": (), "verbosity": (),
-    "web_search_options": (), "moderation": (), "user": (), "metadata": (), "safety_identifier": (),
-    "prompt_cache_key": (), "prompt_cache_retention": (), "prompt_cache_options": (),
-}  # fmt: skip
-"""By field: the values that ask for nothing, beside null."""
-
-HINTS: Final = frozenset({
+_HINTS: Final = frozenset({
     "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
 })  # fmt: skip
-"""Ignored whatever they say."""
 
-SAID: Final = HINTS | {"store", "service_tier"}
-"""Named in x-haif-ignored-params when present."""
+LENIENT: Final = Lenient(
+    neutral={
+        "functions": ([],), "function_call": ("none", "auto"), "modalities": (["text"],),
+        "store": (False,), "service_tier": ("auto", "default"),
+        "audio": (), "prediction": (), "verbosity": (), "web_search_options": (), "moderation": (),
+    },
+    hints=_HINTS, said=frozenset({"store", "service_tier"}),
+)  # fmt: skip
+"""Of chats and text completions."""
 
-NEUTRAL_IN_MESSAGE: Final[Mapping[str, tuple[Any, ...]]] = {
-    "refusal": (), "function_call": (), "audio": (), "annotations": ([],),
-}  # fmt: skip
-"""The same within a message: what clients echo back from our own answers."""
+LENIENT_IN_MESSAGE: Final = Lenient(neutral={"refusal": (), "function_call": (), "audio": (), "annotations": ([],)})
+"""Of a chat's message: what clients echo back from our own answers."""

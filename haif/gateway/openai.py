@@ -11,61 +11,19 @@ Source: the OpenAI API reference (openai-openapi 2.3.0), `createChatCompletion` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
-
-import msgspec
-from msgspec import structs
+from typing import Any
 
 from haif.base import limits
-from haif.base.confinement import stricter
 from haif.base.conversation import Setting, Toolbox, Turn
 from haif.base.errors import Unsupported
 from haif.base.ids import Nonce
-from haif.base.sampling import Sampling
-from haif.base.tasks import Task
+from haif.gateway.ask import Ask, Dialect, check_together, demands, sampling_of
 from haif.gateway.dialogue import ROLES, settings_of, toolbox_of, turns_of
 from haif.gateway.errors import Rejected
-from haif.gateway.fields import HINTS, NEUTRAL, NEUTRAL_IN_MESSAGE, SAID, Chat, Common, Completion, Format
-from haif.gateway.strict import object_of, typed, wrong
+from haif.gateway.fields import LENIENT, LENIENT_IN_MESSAGE, Chat, Common, Completion, Format
+from haif.gateway.parts import only_functions, only_kinds, plain_stream, schema_text, stop_strings
+from haif.gateway.strict import object_of, sift, typed, wrong
 from haif.protocol.inference import Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What a tenant wants: the request a worker will see, and how to answer it."""
-
-    kind: Literal["chat", "text"]
-    model: str
-    request: Request
-    seed: int | None
-    stream: bool
-    include_usage: bool
-    ignored: tuple[str, ...]
-    choices: int = 1
-    sandbox_min: str = "none"  # the level that the worker's jail must have
-    execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
-    echo: str = ""  # what a text completion's answer begins with
-    transcript: bool = False  # give the tenant what it takes to compute the answer again
-
-    @property
-    def task(self) -> Task:
-        """What the model must be able to do."""
-        if self.kind == "chat":
-            return Task.CHAT
-        return Task.TEXT if self.request.suffix is None else Task.INFILL
-
-    def within(self, scope: bytes) -> Ask:
-        """The same, where only requests of `scope` may share what a worker computed."""
-        return replace(self, request=structs.replace(self.request, scope=scope))
-
-    def executed(self, otherwise: str) -> Ask:
-        """The same, with the operator's rule for who demands nothing."""
-        return replace(self, execution=self.execution or otherwise)
-
-    def confined(self, level: str) -> Ask:
-        """The same, in a jail of at least this level."""
-        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
 
 
 def parse_chat(body: bytes, nonce: Nonce) -> Ask:
@@ -83,10 +41,7 @@ def parse_chat(body: bytes, nonce: Nonce) -> Ask:
         logprobs=(chat.top_logprobs or 0) if chat.logprobs else None, json_schema=_schema(chat.response_format),
         tools=toolbox_of(chat), settings=settings_of(chat),
     )  # fmt: skip
-    if request.tools is not None and request.json_schema is not None:
-        raise Unsupported("response_format beside tools cannot be honoured: give one of them", param="response_format")
-    if request.tools is not None and request.logprobs is not None:
-        raise Unsupported("logprobs of answers that may call tools cannot be told", param="logprobs")
+    check_together(request)
     return _ask("chat", chat, ignored, request)
 
 
@@ -108,19 +63,14 @@ def parse_completion(body: bytes, nonce: Nonce) -> Ask:
     return _ask("text", completion, ignored, request, echo=prompt if completion.echo else "")
 
 
-def _ask(
-    kind: Literal["chat", "text"], common: Common, ignored: tuple[str, ...], request: Request, *, echo: str = ""
-) -> Ask:
+def _ask(dialect: Dialect, common: Common, ignored: tuple[str, ...], request: Request, *, echo: str = "") -> Ask:
     options = common.stream_options
     if options is not None and not common.stream:
         wrong("stream_options", "stream_options is only allowed when stream is true")
     return Ask(
-        kind=kind, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
+        dialect=dialect, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
-        sandbox_min=(common.haif and common.haif.sandbox) or "none",
-        execution=common.haif.execution if common.haif else None,
-        transcript=bool(common.haif and common.haif.transcript),
-        choices=common.n or 1,
+        choices=common.n or 1, **demands(common.haif),
     )  # fmt: skip
 
 
@@ -131,15 +81,10 @@ def _request(
 ) -> Request:  # fmt: skip
     return Request(
         nonce=nonce, chat=chat, text=text, tokens_max=tokens_max or limits.COMPLETION_TOKENS_UNSAID_MAX,
-        fit=tokens_max is None,
-        sampling=_sampling(common), stop=_stop(common.stop), suffix=suffix, logprobs=logprobs,
+        fit=tokens_max is None, suffix=suffix, logprobs=logprobs, stop=_stop(common.stop),
+        sampling=sampling_of(common, _bias(common.logit_bias or {})),
         json_schema=json_schema, tools=tools, settings=list(settings),
     )  # fmt: skip
-
-
-def _sampling(common: Common) -> Sampling:
-    options = {name: value for name in _SAMPLING if (value := getattr(common, name)) is not None}
-    return Sampling(**options, bias=_bias(common.logit_bias or {}))
 
 
 # --- 2. each field ----------------------------------------------------------------------------------------------------
@@ -147,24 +92,9 @@ def _sampling(common: Common) -> Sampling:
 
 def _sift(fields: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What is to be honoured, and the hints that are ignored. Null means not given, for every known field."""
-    kept: dict[str, Any] = {}
-    ignored: list[str] = []
-    for name, value in fields.items():
-        if name not in NEUTRAL:
-            kept[name] = value
-        elif name in HINTS or _is_neutral(value, NEUTRAL[name]):
-            if name in SAID and value is not None:
-                ignored.append(name)
-        else:
-            raise Unsupported(f"{name}: this value cannot be honoured by HAIF; leave it out", param=name)
-    options = kept.get("stream_options")
-    if isinstance(options, dict) and options.get("include_obfuscation", True) in (False, None):
-        kept["stream_options"] = {key: value for key, value in options.items() if key != "include_obfuscation"}
-    return kept, tuple(ignored)
-
-
-def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    return value is None or any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in neutral)
+    kept, ignored = sift(fields, LENIENT)
+    plain_stream(kept)
+    return kept, ignored
 
 
 def _check_messages(fields: dict[str, Any]) -> None:
@@ -185,19 +115,8 @@ def _check_message(message: dict[str, Any], path: str) -> dict[str, Any]:
     if not (role == "assistant" and message.get("tool_calls")) and message.get("content") is None:
         code = "invalid_type" if "content" in message else "missing_required_parameter"
         raise Rejected(f"{path}.content is missing", code=code, param=f"{path}.content")
-    kept: dict[str, Any] = {}
-    for name, value in message.items():
-        if name not in NEUTRAL_IN_MESSAGE:
-            kept[name] = value
-        elif not _is_neutral(value, NEUTRAL_IN_MESSAGE[name]):
-            raise Unsupported(f"{name} in a message cannot be honoured", param=f"{path}.{name}")
-    parts = message.get("content")
-    for index, part in enumerate(parts if isinstance(parts, list) else ()):
-        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
-            raise Rejected(
-                f"content of type {part['type'][:40]!r} is not supported, only text",
-                code="unsupported_content", param=f"{path}.content[{index}].type",
-            )  # fmt: skip
+    kept, _ = sift(message, LENIENT_IN_MESSAGE, path)
+    only_kinds(message.get("content"), ("text",), f"{path}.content")
     return kept
 
 
@@ -205,19 +124,11 @@ def _check_kinds(fields: dict[str, Any]) -> None:
     """Refuse tools and choices of kinds that cannot be honoured, by their path."""
     tools = fields.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] != "function":
-            raise Unsupported(f"tools of type {tool['type'][:40]!r} cannot be honoured", param=f"tools[{index}].type")
-    choice = fields.get("tool_choice")
-    if isinstance(choice, dict) and isinstance(choice.get("type"), str) and choice["type"] != "function":
-        raise Unsupported(f"a choice of type {choice['type'][:40]!r} cannot be honoured", param="tool_choice.type")
+        only_functions(tool, f"tools[{index}]")
+    only_functions(fields.get("tool_choice"), "tool_choice")
 
 
 # --- 3. what the fields mean ------------------------------------------------------------------------------------------
-
-
-_SAMPLING: Final = (
-    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
-)  # fmt: skip
 
 
 def _bias(biases: dict[str, float]) -> list[tuple[int, float]]:
@@ -243,19 +154,11 @@ def _schema(wanted: Format | None) -> str | None:
         schema = wanted.json_schema.schema
     if wanted is not None and wanted.json_schema is not None and wanted.type != "json_schema":
         wrong("response_format.json_schema", f"a response format of type {wanted.type} has no json_schema")
-    if schema is None:
-        return None
-    text = msgspec.json.encode(schema).decode()
-    if len(text.encode()) > limits.JSON_SCHEMA_BYTES_MAX:
-        wrong("response_format", f"a JSON schema has at most {limits.JSON_SCHEMA_BYTES_MAX} bytes")
-    return text
+    return None if schema is None else schema_text(schema, "response_format")
 
 
 def _stop(stop: str | list[str] | None) -> list[str]:
-    strings = [] if stop is None else [stop] if isinstance(stop, str) else stop
-    if any(len(string.encode()) > limits.STOP_STRING_BYTES_MAX for string in strings):
-        wrong("stop", f"a stop string has at most {limits.STOP_STRING_BYTES_MAX} bytes")
-    return strings
+    return stop_strings([stop] if isinstance(stop, str) else stop or [], "stop")
 
 
 def _has_numbers(prompt: list[Any]) -> bool:

@@ -8,41 +8,30 @@ framing as in the HTML standard, section 9.2.
 from __future__ import annotations
 
 import base64
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from haif.base.conversation import CALL, REASONING, Aside, Said
-from haif.base.hashing import digest
+from haif.base.conversation import CALL, REASONING, Aside
 from haif.base.ids import JobId
 from haif.base.sampling import Scores
+from haif.gateway.ask import Ask
+from haif.gateway.errors import Problem
 from haif.gateway.likelihoods import chat_logprobs, text_logprobs
-from haif.gateway.openai import Ask
+from haif.gateway.told import KEEPALIVE, Choice, Settled, call_id
 from haif.protocol.inference import Chunk
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
 
 _json = msgspec.json.encode
 DONE: Final = b"data: [DONE]\n\n"
-KEEPALIVE: Final = b": haif is waiting for the worker\n\n"
 
 
 def base64url(data: bytes) -> str:
     """Base64 with the URL-safe alphabet and without padding (RFC 4648 section 5)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """An answer whose receipt was verified and recorded. `proof` is the tenant's: `protocol.receipts.bundle`."""
-
-    receipt: Receipt
-    proof: dict[str, str]
-    cached_tokens: int
-    reasoning_tokens: int = 0
 
 
 def usage(settled: Sequence[Settled]) -> dict[str, Any]:
@@ -60,38 +49,13 @@ def usage(settled: Sequence[Settled]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One whole answer: what it says, its scores where they were asked for, and its receipt."""
-
-    said: Said
-    scores: list[Scores]
-    settled: Settled
-
-    def message(self) -> dict[str, Any]:
-        """The `message` of a chat's choice."""
-        calls = self.said.calls
-        message: dict[str, Any] = {"role": "assistant", "content": self.said.text, "refusal": None}
-        if self.said.reasoning:
-            message["reasoning_content"] = self.said.reasoning
-        if calls:
-            message["content"] = self.said.text or None
-            message["tool_calls"] = [
-                {
-                    "id": call_id(self.settled.receipt.job, place), "type": "function",
-                    "function": {"name": name, "arguments": arguments},
-                }
-                for place, (name, arguments) in enumerate(calls)
-            ]  # fmt: skip
-        return message
-
-
-@dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all parts of one reply share; `job` is that of its first choice. `created` in seconds since the epoch."""
+    """A `told.Reply`: what all parts of one reply share."""
 
     job: JobId
     ask: Ask
     created: int
+    keepalive = KEEPALIVE
 
     @property
     def id(self) -> str:
@@ -118,7 +82,7 @@ class Envelope:
         shown: dict[str, Any] = {"index": index, "finish_reason": reason}
         shown["logprobs"] = self.logprobs(choice.scores, len(self.ask.echo))
         if self.ask.kind == "chat":
-            shown["message"] = choice.message()
+            shown["message"] = _message(choice)
         else:
             shown["text"] = self.ask.echo + choice.said.text
         return shown
@@ -131,6 +95,16 @@ class Envelope:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model}
+
+    def stream(self, index: int, job: JobId) -> Stream:
+        """The events of one choice."""
+        return Stream(self, index, job)
+
+    def done(self, settled: Sequence[Settled]) -> bytes:
+        """What ends a stream: usage if it was asked for, and [DONE]."""
+        if not self.ask.include_usage:
+            return DONE
+        return b"data: " + _json({**self.chunk_head(), "choices": [], "usage": usage(settled)}) + b"\n\n" + DONE
 
     def chunk_head(self) -> dict[str, Any]:
         """The fields every event of this stream begins with."""
@@ -198,6 +172,10 @@ class Stream:
         reason = finish_reason(settled, calls=self._calls > 0)
         return self._event({} if self._chat else "", reason, haif=settled.proof)
 
+    def broken(self, problem: Problem) -> bytes:
+        """What ends a stream that failed: no [DONE] comes after it."""
+        return problem.event()
+
     def _event(
         self, delta: dict[str, Any] | str, finish_reason: str | None, logprobs: Any = None, **more: Any
     ) -> bytes:
@@ -209,26 +187,28 @@ class Stream:
         return b"data: " + _json(body) + b"\n\n"
 
 
-def done(envelope: Envelope, settled: Sequence[Settled]) -> bytes:
-    """What ends a stream: usage if it was asked for, and [DONE]."""
-    if not envelope.ask.include_usage:
-        return DONE
-    return b"data: " + _json({**envelope.chunk_head(), "choices": [], "usage": usage(settled)}) + b"\n\n" + DONE
+def _message(choice: Choice) -> dict[str, Any]:
+    """The `message` of a chat's choice."""
+    calls = choice.said.calls
+    message: dict[str, Any] = {"role": "assistant", "content": choice.said.text, "refusal": None}
+    if choice.said.reasoning:
+        message["reasoning_content"] = choice.said.reasoning
+    if calls:
+        message["content"] = choice.said.text or None
+        message["tool_calls"] = [
+            {
+                "id": call_id(choice.settled.receipt.job, place), "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for place, (name, arguments) in enumerate(calls)
+        ]  # fmt: skip
+    return message
 
 
 def finish_reason(settled: Settled, *, calls: bool) -> str:
     """Why an answer ended, in OpenAI's words."""
     reason = settled.receipt.finish_reason
     return "tool_calls" if calls and reason == "stop" else reason
-
-
-def call_id(job: JobId, place: int) -> str:
-    """The id of a call: nine letters and digits, as some chat templates want them."""
-    number = int.from_bytes(digest("haif v1 call id", job, bytes([place]))[:8], "big")
-    return "".join(_LETTERS[number // 62**power % 62] for power in range(9))
-
-
-_LETTERS: Final = string.ascii_letters + string.digits
 
 
 def fingerprint(receipt: Receipt) -> str:

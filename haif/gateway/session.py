@@ -28,11 +28,12 @@ from haif.base.execution import VERIFIABLE
 from haif.base.hashing import digest
 from haif.base.ids import JobId, PeerId
 from haif.base.sampling import Scores
+from haif.gateway.ask import Ask
 from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.letters import Try
-from haif.gateway.openai import Ask
 from haif.identity.signing import Verified
+from haif.protocol.audits import Payload
 from haif.protocol.inference import (
     NO_TOKEN,
     Answer,
@@ -85,6 +86,10 @@ class Journey(Errand):
     def transcript(self) -> dict[str, str]:
         """The request as the worker had it and the answer's tokens."""
         return transcript(self.encoded, self._output.ids()) if self.ask.transcript else {}
+
+    def payload(self, receipt: Verified[Receipt]) -> Payload | None:
+        """The same for a validator, unless the tenant said no."""
+        return Payload(receipt.digest, self.encoded, self._output.ids()) if self.ask.audit else None
 
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""
@@ -163,6 +168,8 @@ class Journey(Errand):
             raise Malformed("the worker counts more reasoning than there is", self.worker)
         if not 0 <= end.cached_tokens < max(1, signed.prompt_tokens):
             raise Malformed("the worker says it reused more of the prompt than there is", self.worker)
+        if end.stopped_by and (end.finish_reason != "stop" or end.stopped_by not in self.ask.request.stop):
+            raise Malformed("the worker names a stop string that cannot have ended the answer", self.worker)
         self.check_jail(signed)
         if signed.verifiable and self._nameless:
             raise Malformed("the worker signs as verifiable tokens that it did not name", self.worker)

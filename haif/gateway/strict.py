@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -35,7 +37,42 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise ValueError("an object has the same key twice")
 
 
-_PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+@dataclass(frozen=True, slots=True)
+class Lenient:
+    """Fields of an object that are known and not honoured.
+
+    `neutral`: the values that ask for nothing, beside null. `hints`: ignored whatever they say. The tenant is told
+    which hints were ignored, and which of the neutral fields named in `said`. `why` a field's value is refused.
+    """
+
+    neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    hints: frozenset[str] = frozenset()
+    said: frozenset[str] = frozenset()
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+def sift(fields: dict[str, Any], lenient: Lenient, path: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What is to be honoured, and what was ignored. Raises `Unsupported` for a value that asks for something."""
+    kept: dict[str, Any] = {}
+    ignored: list[str] = []
+    for name, value in fields.items():
+        if name in lenient.hints or (name in lenient.neutral and _is_neutral(value, lenient.neutral[name])):
+            if value is not None and (name in lenient.hints or name in lenient.said):
+                ignored.append(name)
+        elif name in lenient.neutral:
+            param = _join(path, name)
+            why = lenient.why.get(name, "this value cannot be honoured by HAIF; leave it out")
+            raise Unsupported(f"{param}: {why}", param=param)
+        else:
+            kept[name] = value
+    return kept, tuple(ignored)
+
+
+def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    return value is None or any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in neutral)
+
+
+_PATH: Final = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _UNKNOWN: Final = re.compile(r"contains unknown field `(?P<name>[^`]*)`")
 

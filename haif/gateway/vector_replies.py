@@ -14,7 +14,7 @@ import msgspec
 from haif.base.tasks import Task
 from haif.base.vectors import numbers_of
 from haif.gateway.embeddings import VectorAsk
-from haif.gateway.replies import Settled
+from haif.gateway.told import Settled
 
 _json = msgspec.json.encode
 

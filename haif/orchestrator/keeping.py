@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from haif.base.errors import Malformed
-from haif.orchestrator.events import AttemptKept, JobKept
+from haif.orchestrator.events import AttemptKept, JobKept, VerdictKept
 from haif.orchestrator.state import Attempt, Job, JobState, State
 
 
@@ -14,7 +14,9 @@ def kept(job: Job) -> JobKept:
         request_digest=job.request_digest, tokens_max=job.tokens_max, tenant_seed=job.tenant_seed, seed=job.seed,
         seed_proof=job.seed_proof, deadline=job.deadline, sandbox_min=job.sandbox_min, execution=job.execution,
         task=job.task, state=job.state.value, reason=job.reason, receipt=job.receipt,
-        countersignature=job.countersignature, drawn_by=job.drawn_by,
+        countersignature=job.countersignature, ended=job.ended, per_mille=job.per_mille,
+        verdicts=[VerdictKept(validator, verdict) for validator, verdict in job.verdicts.items()],
+        drawn_by=job.drawn_by,
         attempts=[
             AttemptKept(
                 each.number, each.worker, each.host, each.port, each.reservation, each.digest, each.expires,
@@ -36,7 +38,8 @@ def restored(each: JobKept) -> Job:
         request_digest=each.request_digest, tokens_max=each.tokens_max, tenant_seed=each.tenant_seed, seed=each.seed,
         seed_proof=each.seed_proof, deadline=each.deadline, sandbox_min=each.sandbox_min, execution=each.execution,
         task=each.task, state=state, reason=each.reason, receipt=each.receipt,
-        countersignature=each.countersignature, drawn_by=each.drawn_by,
+        countersignature=each.countersignature, ended=each.ended, per_mille=each.per_mille,
+        verdicts={given.validator: given.verdict for given in each.verdicts}, drawn_by=each.drawn_by,
         attempts=[
             Attempt(
                 attempt.number, attempt.worker, attempt.host, attempt.port, attempt.reservation, attempt.digest,

@@ -80,8 +80,8 @@ class Chunk(Message, frozen=True):
 class End(Message, frozen=True):
     """The answer is complete. `finish_reason` is "stop" or "length"; `receipt` is the worker's sealed `Receipt`.
 
-    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, and `reasoning_tokens` of
-    the completion were reasoning, says the worker.
+    `cached_tokens` of the prompt had been computed for an earlier request of the same scope, `reasoning_tokens` of the
+    completion were reasoning, and `stopped_by` is the stop string that ended it, says the worker.
     """
 
     finish_reason: str
@@ -90,6 +90,7 @@ class End(Message, frozen=True):
     completion_tokens: int
     receipt: bytes
     reasoning_tokens: int = 0
+    stopped_by: str = ""
 
 
 class Answer(Message, frozen=True):

@@ -2,7 +2,10 @@ r"""DHT records: end-to-end signed statements that any node may keep and nobody 
 
     record    = signature (64) ‖ msgpack of Record
     signature = Ed25519(owner, "haif/record/v1\0" ‖ network 32 ‖ msgpack of Record)
-    topic     = BLAKE3(kind, network, subject): where in the DHT the record lives
+    topic     = BLAKE3(kind, network, subject)[:31] ‖ kind u8: where in the DHT the record lives
+
+A topic says of which kind the records there are: whoever keeps or reads one sees at a glance that it is no other's, and
+nobody's offers can take the places that a topic has for presences or values.
 
 *Offers* are of many owners at one topic. A *presence* has a topic that follows from its owner, a *mutable value* one
 that follows from its owner and a salt. The topic of an *immutable value* follows from its bytes, so whoever finds it
@@ -62,24 +65,29 @@ class Value(Message, frozen=True):
     value: bytes
 
 
+def topic_at(kind: RecordKind, point: Digest) -> Digest:
+    """The topic for records of this kind at a point of the key space: the point, but for its last byte."""
+    return Digest(point[:-1] + bytes((kind,)))
+
+
 def offer_topic(net: NetId, model: ModelDigest) -> Digest:
-    """Where offers of a model are kept."""
-    return digest("haif v1 topic offer", net, model)
+    """Where offers of a model are kept. Only offers can be there."""
+    return topic_at(RecordKind.OFFER, digest("haif v1 topic offer", net, model))
 
 
 def presence_topic(net: NetId, peer: PeerId) -> Digest:
     """Where a peer says how to reach it. Only that peer's record can be there."""
-    return digest("haif v1 topic presence", net, peer)
+    return topic_at(RecordKind.PRESENCE, digest("haif v1 topic presence", net, peer))
 
 
 def mutable_topic(net: NetId, owner: PeerId, salt: bytes) -> Digest:
     """Where an owner keeps the value of this salt. Only that owner's record can be there."""
-    return digest("haif v1 topic mutable", net, owner, salt)
+    return topic_at(RecordKind.MUTABLE, digest("haif v1 topic mutable", net, owner, salt))
 
 
 def immutable_topic(net: NetId, value: bytes) -> Digest:
     """Where a value is kept that never changes. Only that value can be there."""
-    return digest("haif v1 topic immutable", net, value)
+    return topic_at(RecordKind.IMMUTABLE, digest("haif v1 topic immutable", net, value))
 
 
 def sign_record(identity: Identity, net: NetId, record: Record) -> bytes:
@@ -93,7 +101,7 @@ def open_record(data: bytes, *, net: NetId, now: WallTime, verify: Verify = keys
     """A record whose size, kind, expiry and owner's signature hold.
 
     Raises `Oversize`, `Malformed`, `Expired` or `BadSignature`. What an announcement's body says is its reader's to
-    judge; a value must be at the topic that is its own.
+    judge; a record must be at a topic of its kind, and a presence or a value at the topic that is its own.
     """
     if len(data) > RECORD_BYTES_MAX:
         raise Oversize(f"a record of {len(data)} bytes is over the limit of {RECORD_BYTES_MAX}")
@@ -106,6 +114,8 @@ def open_record(data: bytes, *, net: NetId, now: WallTime, verify: Verify = keys
         raise BadSignature("a record that its owner did not sign for this network", record.owner) from None
     if record.kind not in RecordKind._value2member_map_:
         raise Malformed(f"record kind {record.kind} is unknown", record.owner)
+    if record.topic[-1] != record.kind:
+        raise Malformed("a record at a topic of another kind", record.owner)
     rule = RULES[RecordKind(record.kind)]
     if len(record.body) > rule.body_bytes_max:
         raise Oversize(f"a record body of {len(record.body)} bytes is over the limit", record.owner)

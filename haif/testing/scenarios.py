@@ -17,6 +17,7 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.errors import Equivocated
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing import checkers, troubles
 from haif.testing.actors import Equivocator, Flooder, Liar, Replayer
 from haif.testing.directory import NET, PORT
@@ -249,7 +250,7 @@ def _equivocator(stage: Stage) -> None:
     """An owner signs two records with one sequence, has both published, and shows them in turn to whoever asks it."""
     directory = stage.directory
     identity = directory.signatures.identity(stage.world.entropy("equivocator")(32))
-    topic, lair = stage.topic(), ("113.0.0.1", PORT)
+    topic, lair = topic_at(RecordKind.OFFER, stage.topic()), ("113.0.0.1", PORT)
     directory.identities[lair] = identity
     records = directory.record(lair, topic, body=b"white"), directory.record(lair, topic, body=b"black")
     for record in records:

@@ -19,7 +19,7 @@ from haif.dht.contact import Contact, unpack_contacts
 from haif.dht.messages import Kind
 from haif.dht.operations import Found, Gathered, Stored
 from haif.identity.keys import SIGNATURE_BYTES
-from haif.protocol.records import RecordKind, presence_topic
+from haif.protocol.records import RecordKind, presence_topic, topic_at
 from haif.testing.directory import NET, OPERATION_SECONDS, Directory
 from haif.testing.signatures import Signatures
 from haif.testing.world import World
@@ -180,7 +180,7 @@ class Stage:
         """Where an owner publishes; a presence has its own place."""
         if self._kind is RecordKind.PRESENCE:
             return presence_topic(NET, self.directory.identities[owner].peer)
-        return self.topic()
+        return topic_at(self._kind, self.topic())
 
     def _announce(self, topic: Digest, owner: Address, ttl_ms: int, now: Instant) -> int:
         self._sequences[topic] = sequence = self._sequences.get(topic, 0) + 1

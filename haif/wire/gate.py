@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from typing import Final
 
 from haif.base import limits
@@ -22,6 +20,7 @@ from haif.base.clock import Instant
 from haif.base.errors import BadSignature, Overloaded
 from haif.base.ids import NetId, PeerId
 from haif.policy.bucket import Bucket
+from haif.wire.crowd import origin
 from haif.wire.opening import First, known, mac_key
 from haif.wire.puzzle import COOKIE_BYTES, PUZZLE_BYTES, Puzzle, solved
 
@@ -81,11 +80,9 @@ class Gate:
         return round(limits.PUZZLE_BITS_MAX * (1 - answer.remaining / limits.GATE_PAID_BURST))
 
     def _within(self, source: str, now: Instant) -> bool:
-        places = _places(source)
-        if places is not None:
-            address, subnet = places
-            if not self._sources.take(address, now) or not self._subnets.take(subnet, now):
-                return False
+        at = origin(source)
+        if not at.here and not (self._sources.take(at.address, now) and self._subnets.take(at.subnet, now)):
+            return False
         self._total, answer = self._total.take(1, now)
         return answer.allowed
 
@@ -121,16 +118,3 @@ class Gate:
     def _cookie(self, minted: int, number: int, bits: int, source: str) -> bytes:
         what = f"{minted} {number} {bits} {source}".encode()
         return hashlib.blake2s(what, key=self._secret, digest_size=COOKIE_BYTES).digest()
-
-
-@lru_cache(maxsize=limits.GATE_SOURCES_MAX)
-def _places(source: str) -> tuple[str, str] | None:
-    """The address and the subnet that share a budget; None for this very machine."""
-    address = ip_address(source.partition("%")[0])
-    if address.version == 6 and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback:
-        return None
-    if address.version == 4:
-        return str(address), str(ip_network((address, 24), strict=False))
-    return str(ip_network((address, 64), strict=False)), str(ip_network((address, 48), strict=False))

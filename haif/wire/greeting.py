@@ -50,6 +50,11 @@ class Greeting:
         """Take from `data[offset:]` what can be taken; how much that was."""
         return self._phase(self, data, offset, now)
 
+    @property
+    def let_in(self) -> bool:
+        """Whether the gate has let the dialler in: it knows whom it dialled, and is within its budget or has paid."""
+        return self._phase == Greeting._handshake_phase
+
     def outgoing(self) -> bytes:
         """Bytes that may leave now."""
         data, self._bytes = self._bytes, b""

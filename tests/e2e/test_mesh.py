@@ -79,6 +79,16 @@ def test_every_query_of_the_dashboard_has_its_series(mesh: Mesh) -> None:
     assert [each for each in missing if "haif_relay_" not in each] == [], "there is no relay in this mesh"
 
 
+def test_a_stranger_with_one_address_finds_orchestrator_and_workers(mesh: Mesh, tmp_path: Path) -> None:
+    bootstrap = ["--bootstrap", mesh.card["roles"][0]["dht"], "--json"]
+    found = {row["peer"]: row["role"] for row in json.loads(haif("peers", *bootstrap, state=tmp_path).stdout)}
+    assert {found[role["peer"]] for role in mesh.roles("worker")} == {"worker"}
+    assert {found[role["peer"]] for role in mesh.roles("orchestrator")} == {"orchestrator"}
+    for role in mesh.roles("worker"):
+        told = json.loads(haif("net", "ping", role["peer"], *bootstrap, state=tmp_path).stdout)
+        assert told["wire"] == role["wire"]
+
+
 def test_a_question_in_the_terminal(mesh: Mesh) -> None:
     told = haif("chat", "Who are you?", "--temperature", "0", "--state", str(mesh.state))
     assert told.returncode == 0, told.stderr

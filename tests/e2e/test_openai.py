@@ -55,6 +55,21 @@ def test_a_stream_brings_the_same_text_in_pieces(client: openai.OpenAI, model: s
     check_bundle(bundles[-1], "".join(pieces))
 
 
+def test_a_response_is_the_chats_answer_whole_and_streamed(mesh: Mesh, client: openai.OpenAI, model: str) -> None:
+    asked: dict[str, Any] = {"model": model, "input": QUESTION[0]["content"], "temperature": 0, "max_output_tokens": 40}
+    with mesh.client(_strict_response_validation=True) as strict:
+        whole = strict.responses.create(**asked)
+        events = list(strict.responses.create(stream=True, **asked))
+    assert whole.output_text == text_of(ask(client, model)) == events[-1].response.output_text
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text
+    check_bundle(whole.model_extra["haif"], whole.output_text)
+    check_bundle(events[-1].response.model_extra["haif"], whole.output_text)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model=model, input=[{"role": "user", "content": "the river " * 3000}])
+    assert caught.value.code == "context_length_exceeded"
+
+
 def test_the_stream_ends_with_done(mesh: Mesh, model: str) -> None:
     body = {"model": model, "messages": QUESTION, "max_tokens": 5, "stream": True}
     headers = {"Authorization": f"Bearer {mesh.first_card['key']}"}

@@ -25,6 +25,7 @@ from haif.base.ids import Digest, NetKey, PeerId
 from haif.base.machine import Address
 from haif.base.traffic import Traffic
 from haif.dht import messages as dht
+from haif.dht.beacon import concerns, open_beacon, sign_beacon
 from haif.dht.contact import Contact, pack_address, pack_contacts, unpack_address, unpack_contacts
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
@@ -37,14 +38,24 @@ from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
+from haif.protocol.audits import Verdict
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
 from haif.protocol.reach import Sighting
 from haif.protocol.receipts import Countersignature, Receipt
-from haif.protocol.records import Record, RecordKind, Value, mutable_topic, open_record, sign_record
+from haif.protocol.records import (
+    Record,
+    RecordKind,
+    Value,
+    mutable_topic,
+    open_record,
+    presence_topic,
+    sign_record,
+)
 from haif.protocol.relay import Voucher
+from haif.reach import natpmp
 from haif.wire import frames as wire
 from haif.wire.events import Called, Received
 from haif.wire.frames import Kind, RequestHead, read_failure, request_head
@@ -81,7 +92,7 @@ DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
     Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
-    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting,
+    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting, Domain.VERDICT: Verdict,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
     RecordKind.OFFER: Offer,
@@ -223,7 +234,7 @@ class Records:
 
     def make(self, rng: Random) -> bytes:
         kind, salt = rng.choice((*RecordKind, 0, 99, -1)), b"salt"
-        own = mutable_topic(NET, CLIENT.peer, salt)
+        own = rng.choice((mutable_topic(NET, CLIENT.peer, salt), presence_topic(NET, CLIENT.peer)))
         record = Record(
             kind, rng.choice((_TARGET, own, Digest(wild_id(32, rng)))), CLIENT.peer, rng.choice((0, 1, 2, 2**63)),
             rng.choice((WALL, WALL + 1000, WALL + 1000, 0, -(2**63), 2**63)), rng.random() < 0.2,
@@ -249,7 +260,7 @@ _ENVELOPE = Envelope(NetKey(b"k" * 32))
 
 
 class Addresses:
-    """Packed contacts and addresses of the DHT, and the envelope of a closed network."""
+    """Packed contacts and addresses of the DHT."""
 
     def make(self, rng: Random) -> bytes:
         return mutated(pack_contacts(contacts(rng), 1000), rng)
@@ -259,8 +270,37 @@ class Addresses:
             unpack_contacts(data)
         with suppress(*BLAMED):
             unpack_address(data[32:])
+
+
+class Nearby:
+    """What comes to our sockets beside the DHT's datagrams: beacons, sealed ones among them, and a router's answers."""
+
+    _SOURCES = (("192.168.1.7", 50_000), ("fe80::7", 50_000), ("198.51.100.7", 1), ("127.0.0.1", 65_535))
+
+    def make(self, rng: Random) -> tuple[bytes, Address]:
+        source = rng.choice(self._SOURCES)
+        if rng.random() < 0.5:
+            head = bytes((0, 128 + rng.randrange(3))) + rng.choice((bytes(2), rng.randbytes(2))) + rng.randbytes(4)
+            inside = rng.choice((_HOME[1].to_bytes(2, "big"), rng.randbytes(2)))
+            data = head + rng.choice((inside + rng.randbytes(6), rng.randbytes(4)))
+        else:
+            port, sent = rng.choice((0, 4000, 65_535)), rng.choice((WALL, WallTime(0), WallTime(2**64 - 1)))
+            data = sign_beacon(CLIENT, NET, port, sent)
+            data = rng.choice((data, _ENVELOPE.seal(data)))
+        return (mutated(data, rng) if rng.random() < 0.7 else data), source
+
+    def take(self, case: tuple[bytes, Address]) -> None:
+        data, source = case
         with suppress(*BLAMED):
-            _ENVELOPE.open(data)
+            data = _ENVELOPE.open(data)
+        with suppress(*BLAMED):
+            if concerns(data, NET):
+                open_beacon(data, source, net=NET, now=WALL)
+        with suppress(*BLAMED):
+            natpmp.read_address(data)
+        for opcode in natpmp.Opcode:
+            with suppress(*BLAMED):
+                natpmp.read_mapped(data, opcode, _HOME[1])
 
 
 def contacts(rng: Random) -> list[Contact]:
@@ -272,7 +312,7 @@ def contacts(rng: Random) -> list[Contact]:
 
 
 _HOME = ("203.0.113.5", 4000)
-_TARGET = Digest(b"t" * 32)
+_TARGET = Digest(b"t" * 31 + b"\1")  # of offers
 
 
 class Directory:
@@ -737,12 +777,13 @@ class Pipe:
 # name: how it is made, and how many of a hundred inputs it gets
 DOORS: dict[str, tuple[Callable[[], Any], int]] = {
     "call": (lambda: Decoder(*CALLS), 25),
-    "body": (lambda: Decoder(*BODIES.values(), *HANDSHAKE, *DATAGRAMS, *ENGINE, wire.Failure), 15),
+    "body": (lambda: Decoder(*BODIES.values(), *HANDSHAKE, *DATAGRAMS, *ENGINE, wire.Failure), 14),
     "head": (Heads, 13),
     "session": (OpenSession, 14),
     "pipe": (Pipe, 8),
     "record": (Records, 5),
-    "address": (Addresses, 5),
+    "address": (Addresses, 4),
+    "nearby": (Nearby, 2),
     "ticket": (Tickets, 3),
     "directory": (Directory, 3),
     "evidence": (Evidence, 3),

@@ -21,14 +21,17 @@ import msgspec
 from haif.base import codec
 from haif.base.codec import Message
 from haif.base.errors import Overloaded
-from haif.base.ids import BootId, Digest, Nonce
+from haif.base.ids import BootId, Digest, NetKey, Nonce
 from haif.dht import messages as dht
+from haif.dht.beacon import sign_beacon
+from haif.dht.envelope import Envelope
 from haif.identity.networks import Invitation
 from haif.identity.signing import Domain, Header, seal, sign_live
 from haif.protocol import methods
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
-from haif.protocol.records import Record, RecordKind, sign_record
+from haif.protocol.records import Record, RecordKind, sign_record, topic_at
+from haif.reach import natpmp
 from haif.wire import frames
 from haif.wire.frames import Kind
 from haif.wire.handshake import Hello, Introduction
@@ -55,7 +58,11 @@ _ANY_FRAMES = _WIRE + "test_whatever_frames_come_only_the_session_can_end_and_on
 _ANY_BYTES = _WIRE + "test_whatever_bytes_come_in_whatever_phase_only_the_session_can_end"
 _RELAY = "tests/unit/relay/test_service.py::"
 _MEETING = "tests/unit/reach/test_meeting.py::"
+_ENVELOPE = "tests/unit/dht/test_envelope.py::"
+_ROUTER = "tests/unit/reach/test_natpmp.py::test_what_is_no_answer_to_our_request_is_refused"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
+_VALIDATOR = "tests/threats/test_validator.py::"
+_DOCKET = "tests/unit/validator/test_docket.py::"
 _SEALED = "tests/fuzz/test_hostile.py::test_no_bit_of_evidence_can_change"
 _SIGNED = "tests/fuzz/test_hostile.py::test_no_bit_of_a_live_message_can_change"
 
@@ -84,6 +91,11 @@ HOSTILE: dict[str, str] = {
     **dict.fromkeys((f"live {number}" for number in range(1, 6)), _SIGNED),
     "rpc inference.run": "tests/unit/worker/test_ticket.py::test_a_ticket_that_does_not_hold_is_refused",
     "rpc inference.embed": "tests/unit/worker/test_ticket.py::test_a_ticket_for_text_is_none_for_vectors",
+    "rpc audits.ended": _VALIDATOR + "test_x_6_a_stranger_is_told_nothing_and_believed_nothing",
+    "rpc audits.wanted": _DOCKET + "test_a_gateway_hears_only_of_what_it_countersigned",
+    "rpc audits.give": _DOCKET + "test_x_8_a_payload_of_another_answer_is_refused",
+    "rpc audits.judge": "tests/unit/orchestrator/test_audits.py::test_x_6_a_verdict_about_another_receipt_is_refused",
+    "rpc audits.reveal": "tests/unit/orchestrator/test_audits.py::test_a_draw_that_is_false_or_too_early_is_refused",
     "rpc jobs.fail": "tests/unit/orchestrator/test_service.py::test_only_its_own_gateways_may_submit_and_see",
     "rpc jobs.finalise": _ORCHESTRATOR + "test_h_r1_a_receipt_with_a_changed_bit_is_refused",
     "rpc jobs.retry": _ORCHESTRATOR + "test_a_worker_cannot_end_a_job_that_was_given_to_another",
@@ -107,6 +119,9 @@ HOSTILE: dict[str, str] = {
     "datagram RETRY": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
     "datagram NOTICE": _DATAGRAMS + "test_a_notice_is_bound_to_network_handle_and_topic_and_is_no_reply",
     "datagram ERROR": _DHT + "test_a_retry_or_an_error_from_a_stranger_ends_no_query",
+    "datagram sealed": _ENVELOPE + "test_no_bit_of_it_can_change_and_another_network_cannot_open_it",
+    "beacon": "tests/unit/dht/test_beacon.py::test_nobody_makes_a_network_ping_a_stranger_on_the_internet",
+    **dict.fromkeys(("router's address", "router's UDP", "router's TCP"), _ROUTER),
     **dict.fromkeys((f"evidence {domain.name}" for domain in Domain), _SEALED),
     "file Invitation": "tests/unit/identity/test_networks.py::test_a_file_of_what_cannot_be_a_network_is_refused",
     "engine Order": "tests/unit/engine/test_frames.py::test_anything_else_is_malformed",
@@ -125,7 +140,7 @@ class Conversation:
 
 def conversations() -> dict[str, Conversation]:
     """All of them, by name."""
-    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_evidence(), *_files(), *_engine()])
+    return dict([*_frames(), *_opening(), *_calls(), *_directory(), *_nearby(), *_evidence(), *_files(), *_engine()])
 
 
 def _frames() -> Iterator[tuple[str, Conversation]]:
@@ -180,7 +195,8 @@ def signed(live: int, kind: type[Message]) -> bytes:
 
 def _directory() -> Iterator[tuple[str, Conversation]]:
     for kind in RecordKind:
-        record = Record(kind, Digest(b"t" * 32), CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
+        topic = topic_at(kind, Digest(b"t" * 32))
+        record = Record(kind, topic, CLIENT.peer, 1, WALL + 1000, tombstone=False, body=b"body")
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:
@@ -200,6 +216,19 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
             f"datagram {kind.name}",
             Conversation((dht.Reply,) if kind is dht.Kind.REPLY else (), "directory", golden),
         )
+
+
+def _nearby() -> Iterator[tuple[str, Conversation]]:
+    """What is said in UDP beside the DHT: who nearby there is, all of it sealed in a closed network; and NAT-PMP."""
+    envelope = Envelope(NetKey(b"k" * 32))
+    yield "beacon", Conversation((), "nearby", lambda: sign_beacon(CLIENT, NET, 4000, WALL))
+    yield "datagram sealed", Conversation((), "nearby", lambda: envelope.seal(sign_beacon(CLIENT, NET, 4000, WALL)))
+    outside = natpmp.ADDRESS_REQUEST + bytes.fromhex("00800000000000070b040002")
+    yield "router's address", Conversation((), "nearby", lambda: outside)
+    for opcode in natpmp.Opcode:
+        answer = bytes((0, 128 + opcode)) + bytes.fromhex("0000000000071f40200000000e10")
+        asked = natpmp.map_request(opcode, 8000, 8192, 3600)
+        yield f"router's {opcode.name}", Conversation((), "nearby", lambda both=asked + answer: both)
 
 
 def _query(command: dht.Command) -> bytes:

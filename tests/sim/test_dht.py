@@ -6,7 +6,7 @@ import pytest
 
 from haif.base import limits
 from haif.base.ids import Digest
-from haif.protocol.records import RecordKind, presence_topic
+from haif.protocol.records import RecordKind, presence_topic, topic_at
 from haif.testing.directory import NET, Directory
 from haif.testing.net import Conditions, partition
 from haif.testing.signatures import KeyedHashes
@@ -43,7 +43,7 @@ def test_two_hundred_nodes_that_know_one_address_find_the_closest_peers(city: Di
 def test_with_a_twentieth_of_all_datagrams_lost_everybody_finds_every_record(city: Directory) -> None:
     city.world.conditions = LOSSY
     random = Random(2)
-    topic = Digest(random.randbytes(32))
+    topic = topic_at(RecordKind.OFFER, Digest(random.randbytes(32)))
     owners = random.sample(list(city.nodes), 3)
     for owner in owners:
         assert len(city.publish(owner, city.record(owner, topic)).by) >= 15
@@ -64,7 +64,7 @@ def recall(city: Directory, target: Digest, random: Random, *, lookups: int) -> 
 def test_a_record_and_the_lookups_survive_the_death_of_a_fifth_of_the_nodes(city: Directory) -> None:
     city.world.conditions = PERFECT
     random = Random(3)
-    topic = Digest(random.randbytes(32))
+    topic = topic_at(RecordKind.OFFER, Digest(random.randbytes(32)))
     owner = random.choice(list(city.nodes))
     city.publish(owner, city.record(owner, topic))
     for address in random.sample(list(city.nodes), NODES // 5):
@@ -79,7 +79,7 @@ def test_a_record_and_the_lookups_survive_the_death_of_a_fifth_of_the_nodes(city
 def village(seed: int) -> str:
     directory = Directory(World(seed=seed, conditions=LOSSY))
     addresses = directory.grow(20)
-    topic = Digest(bytes(32))
+    topic = Digest(bytes(31) + b"\1")
     directory.publish(addresses[3], directory.record(addresses[3], topic))
     directory.gather(addresses[9], topic)
     directory.world.run(seconds=700)  # past a refresh of the tables
@@ -124,7 +124,7 @@ def test_two_halves_that_forgot_each_other_over_hours_apart_find_each_others_rec
     for side, others in zip(sides, reversed(peers), strict=True):
         assert not any(peer in directory.nodes[address].table for address in side for peer in others)
     world.run(seconds=limits.DHT_SELF_LOOKUP_SECONDS_MAX + 60)
-    topic = Digest(b"h" * 32)
+    topic = Digest(b"h" * 31 + b"\1")
     for side in sides:
         directory.publish(side[3], directory.record(side[3], topic))
     wanted = {directory.nodes[side[3]].peer for side in sides}
@@ -136,10 +136,11 @@ def test_a_presence_is_read_from_three_that_agree_while_an_offer_is_asked_of_eve
     city.world.conditions = PERFECT
     owner, reader = list(city.nodes)[5], list(city.nodes)[150]
     place = presence_topic(NET, city.identities[owner].peer)
-    presence, offer = city.record(owner, place, kind=RecordKind.PRESENCE), city.record(owner, Digest(b"o" * 32))
+    offers = Digest(b"o" * 31 + b"\1")
+    presence, offer = city.record(owner, place, kind=RecordKind.PRESENCE), city.record(owner, offers)
     for record in (presence, offer):
         city.publish(owner, record)
-    quick, whole = city.timed_gather(reader, place), city.timed_gather(reader, Digest(b"o" * 32))
+    quick, whole = city.timed_gather(reader, place), city.timed_gather(reader, offers)
     assert [record.evidence for record in quick.event.records] == [presence]
     assert [record.evidence for record in whole.event.records] == [offer]
     assert quick.seconds < whole.seconds

@@ -6,7 +6,7 @@ import pytest
 
 from haif.base import limits
 from haif.base.ids import Digest
-from haif.protocol.records import RecordKind
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing import troubles
 from haif.testing.directory import Directory
 from haif.testing.net import Conditions
@@ -31,7 +31,7 @@ def test_a_thousand_nodes_find_the_closest_peers_and_every_record_under_loss() -
         found += len(truth & {contact.peer for contact in city.find(reader, target).contacts})
         wanted += len(truth)
     assert found / wanted >= 0.98
-    topic = Digest(random.randbytes(32))
+    topic = topic_at(RecordKind.OFFER, Digest(random.randbytes(32)))
     owner = random.choice(list(city.nodes))
     city.publish(owner, city.record(owner, topic))
     for reader in random.sample(list(city.nodes), 100):

@@ -26,7 +26,7 @@ from haif.wire.session import SessionMachine
 from tests.support.wire_pair import dialling, listening
 
 SEED = 12
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 HERE: Address = ("120.0.0.1", 4000)
 THERE: Address = ("121.0.0.1", 4000)
 Driver = Callable[..., list[Sent]]

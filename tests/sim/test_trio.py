@@ -12,6 +12,7 @@ from haif.base.ids import Digest
 from haif.base.machine import Address
 from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered, Stored
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing.directory import NET, Directory, address_of
 from haif.testing.net import Conditions, partition
 from haif.testing.scenarios import LOSSY
@@ -62,7 +63,8 @@ class Town:
 
     async def publish(self) -> tuple[Digest, bytes]:
         """Somebody publishes a record."""
-        owner, topic = self.random.choice(list(self.nodes)), Digest(self.random.randbytes(32))
+        owner, point = self.random.choice(list(self.nodes)), Digest(self.random.randbytes(32))
+        topic = topic_at(RecordKind.OFFER, point)
         record = self.books.record(owner, topic)
         await self.outcome(Stored, owner, lambda now: self.nodes[owner].publish(record, now))
         return topic, record

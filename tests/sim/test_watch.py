@@ -12,6 +12,7 @@ from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.messages import Command, Kind
 from haif.dht.operations import Changed
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing.directory import Directory
 from haif.testing.net import Conditions
 from haif.testing.signatures import KeyedHashes
@@ -30,7 +31,7 @@ class City:
         self.addresses = self.directory.grow(NODES)
         self.world.conditions = conditions
         self.random = Random(SEED)
-        self.topic = Digest(self.random.randbytes(32))
+        self.topic = topic_at(RecordKind.OFFER, Digest(self.random.randbytes(32)))
         self.watchers = self.addresses[10:15]
         self.knew: dict[Address, Instant] = {}
         self.asked = 0

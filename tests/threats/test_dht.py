@@ -1,5 +1,6 @@
 """What a hostile peer can send to the directory, and that none of it changes anything."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -20,7 +21,7 @@ from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
 
 NET = NetId(b"n" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(100.0)
 ANNA: Address = ("10.1.0.1", 4000)
@@ -260,7 +261,7 @@ def test_a_reader_believes_only_records_whose_owners_signed_them() -> None:
     [(get, _)] = anna.hear(honest(bert, find, ANNA, lambda r: Reply(r.observed, r.token, held=9)), BERT)
     genuine, forged = record(carol), bytes(64) + record(identity("dora"))[64:]
     elsewhere = sign_record(
-        bert, NET, Record(RecordKind.OFFER, Digest(b"u" * 32), bert.peer, 1, WALL + 60_000, False, b"")
+        bert, NET, Record(RecordKind.OFFER, Digest(b"u" * 31 + b"\1"), bert.peer, 1, WALL + 60_000, False, b"")
     )
     stale = record(identity("emil"), expires=WALL - 60_000)
     first, second = (forged, genuine, elsewhere), (stale, forged)
@@ -304,14 +305,35 @@ def test_no_reply_to_an_unproven_address_is_longer_than_three_times_its_query() 
 
 def test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served() -> None:
     anna = victim()
+    token = token_for(anna, None, MALLORY)
     answers = [
-        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), MALLORY)[0][0]
+        anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", token, None), MALLORY)[0][0]
         for _ in range(300)
     ]
-    assert sum(answer[1] == Kind.REPLY for answer in answers) == 200
-    assert anna.dropped == {Reason.OVERLOADED: 100}
+    assert [answer[1] for answer in answers] == [Kind.REPLY] * 199 + [Kind.ERROR] * 101
+    assert anna.dropped == {Reason.OVERLOADED: 101}
     [(answer, _)] = anna.hear(messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, None), BERT)
     assert answer[1] == Kind.REPLY
+
+
+def test_a_flood_from_forged_addresses_leaves_signatures_for_who_proved_its_own() -> None:
+    anna = victim()
+    token = token_for(anna, None, BERT)
+
+    def ask(source: Address, token: bytes | None = None) -> bytes:
+        asked = messages.write_query(b"12345678", Command.FIND, TOPIC, b"", token, None)
+        [(answer, _)] = anna.hear(asked, source)
+        assert token or len(answer) <= len(asked), "a flood is not made larger"
+        return answer
+
+    forged = [(f"{20 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.1", 4000) for n in range(6_000)]
+    in_its_name = [(f"{BERT[0][:-1]}{n % 200 + 2}", 4000 + n) for n in range(300)]
+    kinds = Counter(ask(source)[1] for source in in_its_name + forged)
+    assert kinds == {Kind.REPLY: 4_999, Kind.RETRY: 1_301}
+    assert ask(BERT, token)[1] == Kind.REPLY
+    retry = ask(("99.1.1.1", 4000))
+    assert retry[1] == Kind.RETRY
+    assert ask(("99.1.1.1", 4000), retry[10:])[1] == Kind.REPLY, "one more round trip, and a stranger is served"
 
 
 def test_a_point_of_the_wrong_length_is_refused_and_a_point_changes_whom_we_name_and_nothing_else() -> None:
@@ -334,17 +356,18 @@ def test_a_point_of_the_wrong_length_is_refused_and_a_point_changes_whom_we_name
 def test_one_signer_cannot_fill_a_store() -> None:
     anna, mallory = victim(), identity("mallory")
     refused = []
-    for number in range(12):
-        topic = Digest(bytes([number]) * 32)
-        token = token_for(anna, mallory.peer, MALLORY, topic)
+    for number in range(limits.RECORDS_PER_SIGNER_MAX + 4):
+        topic = Digest(bytes([number]) * 31 + b"\1")
+        unproven = messages.write_query(b"12345678", Command.PUT, topic, b"", None, mallory.peer)
+        token = next(data for data, _ in anna.hear(unproven, MALLORY) if data[1] == Kind.RETRY)[10:]
         value = Record(RecordKind.OFFER, topic, mallory.peer, 1, WALL + 60_000, False, b"")
         asked = messages.write_query(
             b"abcdefgh", Command.PUT, topic, codec.encode(Put(sign_record(mallory, NET, value))), token, mallory.peer
         )
         data = next(data for data, _ in anna.hear(asked, MALLORY) if data[1] == Kind.REPLY)
         refused.append(messages.open_reply(messages.read(data), net=NET, query=asked)[1].refused)
-    assert refused == [""] * 8 + [Reason.OVER_QUOTA] * 4
-    assert len(anna.node.store) == 8
+    assert refused == [""] * limits.RECORDS_PER_SIGNER_MAX + [Reason.OVER_QUOTA] * 4
+    assert len(anna.node.store) == limits.RECORDS_PER_SIGNER_MAX
 
 
 def test_a_publisher_learns_that_nobody_took_its_record() -> None:
@@ -358,10 +381,12 @@ def test_a_publisher_learns_that_nobody_took_its_record() -> None:
     assert [(event.by, event.refused) for event in events] == [((), ("over_quota",))]
 
 
-def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table() -> None:
+@pytest.mark.parametrize("host", ["66.6.6.{low}", "2a10:6:6:{number:x}::{low}"], ids=["a /24", "a /48"])
+def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table(host: str) -> None:
     anna, random = victim(), Random(10)
     for number in range(10_000):
-        mallory, source = Identity(random.randbytes(32)), (f"66.6.6.{number % 256}", 4000 + number // 256)
+        mallory = Identity(random.randbytes(32))
+        source = host.format(low=number % 256, number=number), 4000 + number // 256
         asked = messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, mallory.peer)
         for data, to in anna.hear(asked, source):
             if data[1] == Kind.QUERY:

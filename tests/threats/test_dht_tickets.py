@@ -18,13 +18,13 @@ from haif.dht.messages import Command, Kind, Put, Reply
 from haif.dht.node import Node
 from haif.dht.tickets import Claim, TicketOffice, Wait
 from haif.identity.keys import Identity
-from haif.protocol.records import Record, RecordKind, sign_record
+from haif.protocol.records import Record, RecordKind, presence_topic, sign_record
 from haif.testing.directory import NET as SIMULATED
 from haif.testing.directory import Directory
 from haif.testing.world import World
 
 NET = NetId(b"n" * 32)
-TOPIC, OTHER = Digest(b"t" * 32), Digest(b"u" * 32)
+TOPIC, OTHER = Digest(b"t" * 31 + b"\1"), Digest(b"u" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 TTL = limits.RECORD_TTL_MS_MAX
 HALF = limits.RECORDS_PER_TOPIC_MAX // 2
@@ -67,10 +67,11 @@ class Store:
         return answer[10:]
 
     def put(
-        self, number: int, source: Address, ticket: bytes = b"", target: Digest = TOPIC, sequence: int = 1
-    ) -> Reply:
+        self, number: int, source: Address, ticket: bytes = b"", target: Digest = TOPIC, sequence: int = 1,
+        kind: RecordKind = RecordKind.OFFER,
+    ) -> Reply:  # fmt: skip
         owner = identity(number)
-        record = Record(RecordKind.OFFER, target, owner.peer, sequence, self.wall + TTL, False, b"here")
+        record = Record(kind, target, owner.peer, sequence, self.wall + TTL, False, b"here")
         put = codec.encode(Put(sign_record(owner, NET, record), ticket))
         answer = self.ask(Command.PUT, target, put, self.token(source, target), source)
         return messages.open_reply(messages.read(answer), net=NET, query=self.asked)[1]
@@ -86,6 +87,17 @@ def flooded() -> Store:
     return store
 
 
+def test_a_flood_from_all_over_one_48_of_ipv6_waits_and_honest_records_of_both_families_hardly_do() -> None:
+    store = Store()
+    for number in range(1, HALF + 1):
+        assert store.put(number, (f"2a10:6:6:{2_000 * number:x}::1", 4000)).refused == ""
+    flood = store.put(100, ("2a10:6:6:ffff::1", 4000)).wait_ms
+    assert flood > 800_000, "36 of its 52 bits are those of the flood"
+    for number, honest in enumerate((HONEST, ("2c0f:fb50:4002::1", 4000), ("2001:67c:2e8::1", 4000)), 200):
+        assert store.put(number, honest).wait_ms == 1
+    assert store.put(300, ("2a10:3781:1::1", 4000)).wait_ms < 500_000, "a neighbour of the flood's waits half as long"
+
+
 def test_beyond_half_a_topic_the_flood_must_wait_and_an_honest_record_does_not() -> None:
     store = flooded()
     refused = store.put(100, flooder(100))
@@ -97,6 +109,15 @@ def test_beyond_half_a_topic_the_flood_must_wait_and_an_honest_record_does_not()
     store.now += 0.001
     assert store.put(200, HONEST, honest.ticket).refused == ""
     assert identity(200).peer in store.held()
+
+
+@pytest.mark.parametrize("kind", [RecordKind.OFFER, RecordKind.PRESENCE])
+def test_nobodys_records_take_the_places_where_another_says_it_is(kind: RecordKind) -> None:
+    store, topic = Store(), presence_topic(NET, identity(200).peer)
+    for number in range(1, limits.RECORDS_PER_TOPIC_MAX + 1):
+        assert store.put(number, (f"{20 + number}.9.3.4", 4000), target=topic, kind=kind).refused == Reason.MALFORMED
+    assert store.held(topic) == set()
+    assert store.put(200, HONEST, target=topic, kind=RecordKind.PRESENCE).refused == ""
 
 
 def test_the_same_flood_for_hours_on_end_pushes_nobody_out_and_leaves_room() -> None:

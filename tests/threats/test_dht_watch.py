@@ -21,7 +21,7 @@ from haif.identity.keys import Identity
 from haif.protocol.records import Record, RecordKind, sign_record
 
 NET = NetId(b"n" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(100.0)
 ANNA: Address = ("20.1.0.1", 4000)
@@ -119,7 +119,7 @@ def test_a_forged_notice_is_refused() -> None:
 def test_a_holder_cannot_tell_of_what_its_owner_did_not_sign_nor_of_another_topic_nor_of_the_past() -> None:
     anna = Watcher()
     anna.notice("bert", bytes(64) + record()[64:])
-    anna.notice("bert", record(topic=Digest(b"u" * 32)))
+    anna.notice("bert", record(topic=Digest(b"u" * 31 + b"\1")))
     assert anna.dropped == {Reason.BAD_SIGNATURE: 1, Reason.MALFORMED: 1}
     anna.notice("bert", record(sequence=5, body=None))
     anna.notice("bert", record(sequence=4))
@@ -158,18 +158,18 @@ class Holder:
         self.node = Node(identity("bert"), NET, entropy=Random("bert").randbytes, wall=lambda: WALL, now=self.now)
 
     def ask(
-        self, command: Command, argument: bytes, token: bytes | None, source: Address
+        self, command: Command, argument: bytes, token: bytes | None, source: Address, topic: Digest = TOPIC
     ) -> list[tuple[bytes, Address]]:
-        asked = messages.write_query(b"12345678", command, TOPIC, argument, token, None)
+        asked = messages.write_query(b"12345678", command, topic, argument, token, None)
         self.node.receive(asked, source, self.now)
         return list(self.node.outgoing(self.now))
 
-    def token(self, source: Address) -> bytes:
-        [(retry, _)] = self.ask(Command.PUT, b"", None, source)
+    def token(self, source: Address, topic: Digest = TOPIC) -> bytes:
+        [(retry, _)] = self.ask(Command.PUT, b"", None, source, topic)
         return retry[10:]
 
-    def watch(self, source: Address, token: bytes | None = None) -> bytes:
-        [(answer, to)] = self.ask(Command.WATCH, b"handle 1", token or self.token(source), source)
+    def watch(self, source: Address, topic: Digest = TOPIC) -> bytes:
+        [(answer, to)] = self.ask(Command.WATCH, b"handle 1", self.token(source, topic), source, topic)
         assert to == source
         return answer
 
@@ -217,6 +217,16 @@ def test_one_network_cannot_take_all_places_of_those_who_are_told() -> None:
     bert.watch(ANNA)
     assert ANNA in {to for _, to in bert.put(1, BERT)}
     assert len(bert.node.answerer.watchers) == limits.WATCHERS_PER_TOPIC_AND_SUBNET_MAX + 1
+
+
+def test_one_host_cannot_be_the_one_who_is_told_at_all_topics() -> None:
+    bert = Holder()
+    for number in range(2 * limits.WATCHERS_PER_SUBNET_MAX):
+        bert.now = Instant(bert.now + 0.05)
+        bert.watch(MALLORY, Digest(number.to_bytes(32, "big")))
+    assert len(bert.node.answerer.watchers) == limits.WATCHERS_PER_SUBNET_MAX
+    bert.watch(ANNA)
+    assert ANNA in {to for _, to in bert.put(1, BERT)}
 
 
 def test_whoever_cannot_be_told_is_told_so_and_still_reads() -> None:

@@ -1,7 +1,7 @@
 """Workers that sign for what they did not compute: who computes it again sees it, at the first token that differs."""
 
 import ctypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ from haif import config
 from haif.artifacts.service import DEMO_NAME
 from haif.base import codec
 from haif.base.clock import WallTime
-from haif.base.errors import BadProof, BadSignature, Misuse, Unsupported
+from haif.base.errors import BadProof, BadSignature, ContextTooLong, Misuse, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
 from haif.base.sampling import Sampling
+from haif.cli.model import add_model
 from haif.engine.request import Finished, Piece
-from haif.engine.service import Engine, EngineSettings
+from haif.engine.service import AdapterFile, Engine, EngineSettings
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.node.replay import replay
@@ -36,6 +37,7 @@ from haif.worker.service import generate
 from haif.worker.ticket import Ticket
 from tests.support.engines import digest_of
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 ORCHESTRATOR, WORKER, GATEWAY = (Identity(bytes([n]) * 32) for n in range(1, 4))
 ASKED = Request(Nonce(bytes(16)), None, "The river runs slowly through the", 40, Sampling(1.0), [])
@@ -48,25 +50,30 @@ class Cheat:
     settings: config.WorkerSettings
     engine: Engine
 
-    def ticket(self, request: Request) -> Ticket:
+    def ticket(self, request: Request, model: str = DEMO_NAME) -> Ticket:
         encoded, job = codec.encode(request), JobId(bytes(16))
         seed, proof = drawn_seed(ORCHESTRATOR, job, request_digest(encoded))
         terms = Reservation(
-            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(DEMO_NAME).digest,
+            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(model).digest,
             request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3,
         )  # fmt: skip
         sealed = seal(ORCHESTRATOR, Domain.RESERVATION, terms)
         return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, [])
 
     async def signed(
-        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, **changed: Any
-    ) -> dict[str, str]:
-        """What a tenant is given who asked for `request`, where `changed` was computed instead."""
-        ticket, output = self.ticket(request), OutputHash()
+        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str = DEMO_NAME,
+        alter: Callable[[Receipt], Receipt] = lambda receipt: receipt, claim: Callable[[Chunk], Chunk] = lambda c: c,
+        **changed: Any,
+    ) -> dict[str, str]:  # fmt: skip
+        """What a tenant is given who asked for `request`, where `changed` was computed instead.
+
+        Of what was computed, `claim` is what the worker says it was; `alter` is what it does to its receipt.
+        """
+        ticket, output = self.ticket(request, model), OutputHash()
         async with self.engine.generate(structs.replace(generate(ticket), **changed)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    output.add(Chunk(event.first, event.tokens, event.text))
+                    output.add(claim(Chunk(event.first, event.tokens, event.text)))
                 else:
                     done = event
         about = self.engine.model
@@ -79,17 +86,22 @@ class Cheat:
                 sandbox=sandbox_of(about), verifiable=True, started=WallTime(1), now=WallTime(2),
             ),
         )  # fmt: skip
+        altered = seal(WORKER, Domain.RECEIPT, alter(receipt.payload))
+        receipt = open_sealed(Receipt, Domain.RECEIPT, altered)
         hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(receipt.payload.job, receipt.digest))
         return bundle(receipt, ticket.reservation, hand) | transcript(codec.encode(request), output.token_ids)
 
 
 @asynccontextmanager
-async def cheat(folder: Path, model: Path | None = None) -> AsyncIterator[Cheat]:
+async def cheat(
+    folder: Path, model: Path | None = None, *, context_tokens: int = 0, adapters: Sequence[Path] = ()
+) -> AsyncIterator[Cheat]:
     """With another model than it should have, if that is named."""
     settings = config.WorkerSettings(state=folder, insecure_no_sandbox=True, threads=1)
     path = model or model_store(settings).find(DEMO_NAME).path
     chosen = EngineSettings(
-        path, digest_of(path), slots=2, context_tokens=0, threads=1, insecure_no_sandbox=True
+        path, digest_of(path), slots=2, context_tokens=context_tokens, threads=1, insecure_no_sandbox=True,
+        adapters=tuple(AdapterFile(each, Digest(digest_of(each))) for each in adapters),
     )  # fmt: skip
     async with Engine(chosen, clock=SystemClock(), entropy=entropy, on_died=lambda _: None) as engine:
         yield Cheat(settings, engine)
@@ -139,11 +151,75 @@ async def test_p_5_an_answer_to_another_request_is_caught(tmp_path: Path, change
             await replay(worker.settings, check_bundle(file))
 
 
+@pytest.mark.parametrize("worn", ["another", "none", "weaker", "the base for it"])
+async def test_p_1_a_swapped_dropped_or_scaled_adapter_is_caught(tmp_path: Path, worn: str) -> None:
+    settings = config.WorkerSettings(state=tmp_path, insecure_no_sandbox=True, threads=1)
+    demo = model_store(settings).find(DEMO_NAME)
+    right = random_adapter(demo.path, tmp_path / "right.gguf")
+    tuned = add_model(right, settings, "tuned", base=DEMO_NAME)
+    swapped = {
+        "another": random_adapter(demo.path, tmp_path / "another.gguf", seed=2),
+        "none": None,
+        "weaker": random_adapter(demo.path, tmp_path / "weaker.gguf", alpha=12.0, strength=0.375),
+        "the base for it": None,
+    }[worn]
+    assert tuned.adapted is not None
+    async with cheat(tmp_path, adapters=[right, *([swapped] if swapped else [])]) as worker:
+        name = "tuned" if worn != "the base for it" else DEMO_NAME
+        instead = tuned.adapted.adapter if name == DEMO_NAME else Digest(digest_of(swapped)) if swapped else None
+        honest = tuned.adapted.adapter if name == "tuned" else None
+        done = await replay(settings, check_bundle(await worker.signed(model=name, adapter=honest)))
+        assert 40 == done.tokens
+        with pytest.raises(BadProof):
+            await replay(settings, check_bundle(await worker.signed(model=name, adapter=instead)))
+
+
 async def test_p_5_logits_that_were_never_computed_are_caught(tmp_path: Path) -> None:
     async with cheat(tmp_path) as worker:
         invented = (digest("invented", b"1"), digest("invented", b"2"))
         with pytest.raises(BadProof, match="the logits that the worker signed for are not"):
             await replay(worker.settings, check_bundle(await worker.signed(rows=invented)))
+
+
+async def test_p_5_words_that_its_tokens_do_not_mean_are_caught(tmp_path: Path) -> None:
+    """Tokens and logits are right to the last bit; what the tenant read is another text."""
+
+    def told(chunk: Chunk) -> Chunk:
+        return structs.replace(chunk, text=chunk.text.upper())
+
+    async with cheat(tmp_path) as worker:
+        with pytest.raises(BadProof, match="the text that was signed for is not theirs"):
+            await replay(worker.settings, check_bundle(await worker.signed(claim=told)))
+
+
+async def test_p_5_a_token_that_no_vocabulary_has_is_caught(tmp_path: Path) -> None:
+    def told(chunk: Chunk) -> Chunk:
+        return structs.replace(chunk, tokens=[1 << 31 for _ in chunk.tokens])
+
+    async with cheat(tmp_path) as worker:
+        with pytest.raises(BadProof, match="the model gives"):
+            await replay(worker.settings, check_bundle(await worker.signed(claim=told)))
+
+
+async def test_p_5_a_prompt_that_is_counted_longer_than_it_is_is_caught(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        file = await worker.signed(alter=lambda said: structs.replace(said, prompt_tokens=said.prompt_tokens + 1))
+        with pytest.raises(BadProof, match="the worker counts"):
+            await replay(worker.settings, check_bundle(file))
+
+
+async def test_an_honest_worker_with_a_short_context_is_proved_where_the_request_leaves_the_length_to_it(
+    tmp_path: Path,
+) -> None:
+    """Its answer ends where its context does; here there would be room for more, and nobody is accused of that."""
+    request = structs.replace(ASKED, tokens_max=200, fit=True)
+    async with cheat(tmp_path, context_tokens=64) as worker:
+        file = await worker.signed(request)
+        done = await replay(worker.settings, check_bundle(file))
+        assert 0 < done.tokens < 64
+        narrow = config.WorkerSettings(state=tmp_path, insecure_no_sandbox=True, threads=1, context_tokens=32)
+        with pytest.raises(ContextTooLong):
+            await replay(narrow, check_bundle(file))
 
 
 async def test_what_a_transcript_says_must_be_what_was_signed(tmp_path: Path) -> None:

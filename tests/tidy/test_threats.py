@@ -9,13 +9,13 @@ TEXT = (ROOT / "docs" / "threats.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in TEXT.splitlines()
-    if re.match(r"\| [HPNXR]-", line)
+    if re.match(r"\| [HPNXRDW]-", line)
 ]
 IDS = (
     [f"H-S{n}" for n in (1, 2, 3)] + [f"H-T{n}" for n in (1, 2, 3)] + [f"H-R{n}" for n in (1, 2, 3)]
     + ["H-I1", "H-I2"] + [f"H-D{n}" for n in (1, 2, 3)] + [f"H-E{n}" for n in (1, 2, 3)]
     + [f"P-{n}" for n in range(1, 10)] + [f"N-{n}" for n in range(1, 13)] + [f"X-{n}" for n in range(1, 10)]
-    + [f"R-{n}" for n in range(1, 12)]
+    + [f"R-{n}" for n in range(1, 12)] + [f"D-{n}" for n in range(1, 5)] + ["W-1", "W-2"]
 )  # fmt: skip
 
 

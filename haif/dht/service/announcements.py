@@ -1,4 +1,7 @@
-"""What we publish: signed, stored at the closest nodes, and published again until it is withdrawn."""
+"""What we publish: signed, stored at the closest nodes, and published again until it is withdrawn.
+
+What was withdrawn while no node could be told is withdrawn again and again, until one was or the record has expired.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from haif.base.errors import Dropped, HaifError, Misuse, Oversize
 from haif.base.ids import Digest, PeerId
 from haif.protocol.records import Record, RecordKind
 
-_RETRY_SECONDS: Final = 5.0  # after a republication that failed
+_RETRY_SECONDS: Final = 5.0  # after a publication or a withdrawal that failed
 
 Store = Callable[[Record], Awaitable[None]]
 """Signs a record and has the closest nodes keep it; raises if none does."""
@@ -29,6 +32,7 @@ class _Announcement:
     ttl_ms: int
     expires: int
     due: Instant
+    withdrawn: bool = False  # its tombstone is still to be brought to somebody
 
 
 class Announcements:
@@ -56,13 +60,17 @@ class Announcements:
 
     async def withdraw(self, topic: Digest) -> None:
         """As `Dht.withdraw`."""
-        announcement = self._published.pop(topic, None)
+        announcement = self._published.get(topic)
         if announcement is None:
             raise Misuse("nothing was published at this topic, so there is nothing to withdraw")
-        await self._store(self._record(topic, announcement, tombstone=True))
+        announcement.withdrawn = True
+        try:
+            await self._announce(topic, announcement)
+        finally:
+            self._changed.set()
 
     async def republish_forever(self) -> None:
-        """Publish each again after a third of its life, until cancelled."""
+        """Publish each again after a third of its life, and withdraw what could not be, until cancelled."""
         while True:
             self._changed.clear()
             now = self._clock.now()
@@ -75,24 +83,30 @@ class Announcements:
                     await self._republish(topic, announcement)
 
     def __len__(self) -> int:
-        return len(self._published)
+        return sum(not announcement.withdrawn for announcement in self._published.values())
 
     async def _republish(self, topic: Digest, announcement: _Announcement) -> None:
         try:
             await self._announce(topic, announcement)
         except HaifError as error:
-            self._on_dropped(Dropped(error.reason, self._owner, f"republishing: {error.message}"))
+            what = "withdrawing" if announcement.withdrawn else "republishing"
+            self._on_dropped(Dropped(error.reason, self._owner, f"{what}: {error.message}"))
 
     async def _announce(self, topic: Digest, announcement: _Announcement) -> None:
+        """Have the nodes keep what we say now: the record, or that it is gone."""
+        withdrawn = announcement.withdrawn
         announcement.due = Instant(self._clock.now() + announcement.ttl_ms / 3000)
         try:
-            await self._store(self._record(topic, announcement, tombstone=False))
-        except HaifError:
+            if not withdrawn or announcement.expires > self._clock.wall():
+                await self._store(self._record(topic, announcement))
+        except (HaifError, asyncio.CancelledError):
             announcement.due = min(announcement.due, Instant(self._clock.now() + _RETRY_SECONDS))
             raise
+        if withdrawn and self._published.get(topic) is announcement:
+            del self._published[topic]
 
-    def _record(self, topic: Digest, announcement: _Announcement, *, tombstone: bool) -> Record:
-        wall = self._clock.wall()
+    def _record(self, topic: Digest, announcement: _Announcement) -> Record:
+        wall, tombstone = self._clock.wall(), announcement.withdrawn
         self._sequence = max(self._sequence + 1, wall)  # higher than any that a former start of ours gave
         if not tombstone:
             announcement.expires = max(announcement.expires, WallTime(wall + announcement.ttl_ms))

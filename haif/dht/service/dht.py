@@ -176,7 +176,8 @@ class Dht:
     async def withdraw(self, topic: Digest) -> None:
         """Put a tombstone over what we published; it lives as long as the last record it buries. Raises as `publish`.
 
-        Raises `Misuse` for a topic at which nothing was published.
+        Where that fails it is tried again, by itself and by whoever calls again, until the record has expired. Raises
+        `Misuse` for a topic at which nothing is published.
         """
         await self._announcements.withdraw(topic)
 

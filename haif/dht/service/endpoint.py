@@ -12,12 +12,12 @@ from haif.base.clock import Clock, Instant
 from haif.base.errors import ConnectionLost, Dropped, Unauthenticated
 from haif.base.ids import Digest
 from haif.base.machine import Address
-from haif.dht.envelope import OVERHEAD_BYTES, Envelope
+from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.dht.operations import Changed, Event, Found, Gathered, Stored
 
 _DRAIN_DATAGRAMS: Final = 64  # read per turn of the event loop, so that other tasks keep their turn
-_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + OVERHEAD_BYTES + 1  # one more shows that a datagram is too long
+_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more shows that a datagram is too long
 _SOCKET_BYTES: Final = 1 << 20  # what the kernel keeps for us while we verify signatures
 _CLOSED: Final = "the directory node was closed; open it again before asking it anything"
 

@@ -13,12 +13,10 @@ from haif.base import limits
 from haif.base.errors import PeerFault, Unauthenticated
 from haif.base.machine import Address
 from haif.dht import messages
-from haif.dht.envelope import OVERHEAD_BYTES, Envelope
+from haif.dht.envelope import Envelope
 from haif.dht.sightings import Sighting
 
-_RECEIVE_BYTES: Final = (
-    limits.DATAGRAM_BYTES_MAX + OVERHEAD_BYTES + 1
-)  # one more than allowed shows that a datagram is too long
+_RECEIVE_BYTES: Final = limits.DATAGRAM_BYTES_MAX + 1  # one more than allowed shows that a datagram is too long
 
 
 @dataclass(frozen=True, slots=True)

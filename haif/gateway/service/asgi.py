@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Final
 
 import msgspec
 
 from haif.base import limits
-from haif.base.errors import Dropped, HaifError, OverQuota, Reason, UnknownModel, Unsupported
-from haif.base.hashing import digest
-from haif.base.ids import JobId, Nonce
-from haif.gateway import embeddings, openai
-from haif.gateway.admission import (
-    Admitted,
-    charge,
-    check_body,
-    check_choices,
-    check_quota,
-    check_room,
-    check_task,
-    key_of,
-    quota_headers,
-)
-from haif.gateway.embeddings import VectorAsk
+from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
+from haif.base.ids import JobId
+from haif.gateway.embeddings import parse_embeddings, parse_rerank
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
-from haif.gateway.letters import Payload
-from haif.gateway.once import HEADER, REPLAYED, Kept, Keyed, keyed
-from haif.gateway.openai import Ask
+from haif.gateway.messages import check_version, parse_message
+from haif.gateway.messages_replies import broken, refused
+from haif.gateway.openai import parse_chat, parse_completion
 from haif.gateway.replies import job_view, model_list, model_object
-from haif.gateway.service.embedding import Embedding, Room
+from haif.gateway.responses import parse_response
+from haif.gateway.service.asking import Asking
+from haif.gateway.service.door import Door
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
-from haif.gateway.service.inference import Inference, Means
+from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import Letters
 from haif.gateway.service.requests import Requests
 from haif.gateway.service.tenants import LiveDirectory
-from haif.gateway.tenants import Tenant
-from haif.protocol.jobs import ModelCard
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
 _TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
-A = TypeVar("A", Ask, VectorAsk)
+_TIMED: Final = frozenset({"chat.completions", "completions", "responses", "messages", "embeddings", "rerank"})
+_MESSAGES: Final = "/v1/messages"
+_NOT_HERE: Final = {
+    "/v1/messages/count_tokens": "tokens are not counted here: only workers have the model's tokenizer, "
+    "and an answer's usage says what its prompt had",
+}
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -59,38 +50,25 @@ class _Route:
     handler: Callable[[Exchange], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked(Generic[A]):
-    ask: A
-    tenant: str
-    card: ModelCard | None  # None for a model that nobody offers
-    body: bytes
-
-
 class App:
     """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
 
     def __init__(self, *, means: Means, tenants: LiveDirectory, requests: Requests, letters: Letters) -> None:
         self._means = means
-        self._tenants = tenants
-        self._requests = requests
-        self._letters = letters
-        self._open = 0
-        self._draining = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._door = Door(means, tenants)
+        self.asking = asking = Asking(means, self._door, requests, letters)
         self._routes = {
-            "/v1/chat/completions": _Route("POST", "chat.completions", self._chat),
-            "/v1/completions": _Route("POST", "completions", self._completion),
-            "/v1/embeddings": _Route("POST", "embeddings", self._embeddings),
-            "/v1/rerank": _Route("POST", "rerank", self._rerank),
+            "/v1/chat/completions": _Route("POST", "chat.completions", partial(asking.infer, parse=parse_chat)),
+            "/v1/completions": _Route("POST", "completions", partial(asking.infer, parse=parse_completion)),
+            "/v1/responses": _Route("POST", "responses", partial(asking.infer, parse=parse_response)),
+            _MESSAGES: _Route("POST", "messages", self._message),
+            "/v1/embeddings": _Route("POST", "embeddings", partial(asking.vectors, parse=parse_embeddings)),
+            "/v1/rerank": _Route("POST", "rerank", partial(asking.vectors, parse=parse_rerank)),
             "/v1/models": _Route("GET", "models", self._models),
             "/healthz": _Route("GET", "health", self._health),
             "/readyz": _Route("GET", "health", self._ready),
             "/metrics": _Route("GET", "metrics", self._metrics),
         }
-        self._room = Room()
-        self._secret = means.entropy(32)  # so that no worker learns which tenant a scope is
         self._prefixes = {
             _MODEL_PREFIX: _Route("GET", "models", self._model),
             _JOB_PREFIX: _Route("GET", "other", self._job),
@@ -100,8 +78,11 @@ class App:
         """Answer one request, whatever happens."""
         exchange = Exchange(scope, receive, send, f"req_{self._means.entropy(12).hex()}")
         begun = self._means.clock.now()
-        self._count(+1)
+        self._door.count(+1)
         route = None
+        if exchange.path == _MESSAGES or exchange.path.startswith(f"{_MESSAGES}/"):
+            exchange.refusal, exchange.broken = refused, broken
+            exchange.out.append((b"request-id", exchange.request_id.encode()))
         try:
             route = self._route(exchange)
             await route.handler(exchange)
@@ -113,23 +94,17 @@ class App:
             _log.exception("request %s failed", exchange.request_id)
             await exchange.refuse(INTERNAL)
         finally:
-            self._count(-1)
+            self._door.count(-1)
             self._measure(exchange, route.endpoint if route else "other", self._means.clock.now() - begun)
 
     async def drain(self) -> None:
         """Refuse new requests, give running ones `limits.GATEWAY_DRAIN_SECONDS`, then end them with an error."""
-        self._draining = True
-        try:
-            async with asyncio.timeout(limits.GATEWAY_DRAIN_SECONDS):
-                await self._empty.wait()
-        except TimeoutError:
-            if not self._means.stopping.done():
-                self._means.stopping.set_result(None)
+        await self._door.drain()
 
     @property
     def open_requests(self) -> int:
         """How many requests are being answered now."""
-        return self._open
+        return self._door.open_requests
 
     def _route(self, exchange: Exchange) -> _Route:
         """Where a request belongs. Raises `Rejected`: 404 for an unknown path, 405 for another method."""
@@ -145,23 +120,6 @@ class App:
             raise Rejected(message, code="method_not_allowed", status=405)
         return route
 
-    # --- admission ----------------------------------------------------------------------------------------------------
-
-    async def _admit(self, exchange: Exchange) -> Admitted:
-        check_room(self._open - 1, self._draining)
-        if exchange.letter is not None:
-            tenant = self._tenants.directory.named(exchange.letter.tenant)
-        else:
-            tenant = await self._tenants.tenant_of(key_of(exchange.headers))
-        return self._charge(exchange, tenant, 1)
-
-    def _charge(self, exchange: Exchange, tenant: Tenant, requests: int) -> Admitted:
-        admitted = charge(tenant, self._tenants.directory, self._means.clock.now(), requests)
-        exchange.out = [each for each in exchange.out if not each[0].startswith(b"x-ratelimit-")]
-        exchange.out += quota_headers(admitted)
-        check_quota(admitted, requests)
-        return admitted
-
     async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
         self._means.telemetry.dropped(Dropped(error.reason, detail=exchange.path))
         if isinstance(error, OverQuota):
@@ -171,107 +129,18 @@ class App:
             _log.error("request %s failed: %s", exchange.request_id, error)
         await exchange.refuse(problem)
 
-    # --- inference ----------------------------------------------------------------------------------------------------
-
-    async def _chat(self, exchange: Exchange) -> None:
-        await self._infer(exchange, openai.parse_chat)
-
-    async def _completion(self, exchange: Exchange) -> None:
-        await self._infer(exchange, openai.parse_completion)
-
-    async def _embeddings(self, exchange: Exchange) -> None:
-        await self._vectors(exchange, embeddings.parse_embeddings)
-
-    async def _rerank(self, exchange: Exchange) -> None:
-        await self._vectors(exchange, embeddings.parse_rerank)
-
-    async def _infer(self, exchange: Exchange, parse: Callable[[bytes, Nonce], Ask]) -> None:
-        asked = await self._asked(exchange, parse)
-        tenant, body = asked.tenant, asked.body
-        inference = Inference(self._means, exchange, asked.ask, tenant=tenant, model=exchange.model)
-        request = keyed(self._requests.secret, tenant, exchange.headers, exchange.path, body)
-        try:
-            if request is None:
-                await inference.answer()
-            else:
-                await self._once(exchange, request, inference)
-        except HaifError:
-            await self._bury(exchange, inference, tenant, body)
-            raise
-
-    async def _vectors(self, exchange: Exchange, parse: Callable[[bytes, Nonce], VectorAsk]) -> None:
-        if HEADER in exchange.headers:
-            raise Unsupported(
-                "no Idempotency-Key is kept for vectors: asking again gives the same", param="Idempotency-Key"
-            )
-        asked = await self._asked(exchange, parse)
-        embedding = Embedding(
-            self._means, exchange, asked.ask, tenant=asked.tenant, model=exchange.model, room=self._room,
-            dimensions=asked.card.dimensions if asked.card else 0,
-        )  # fmt: skip
-        await embedding.answer()
-
-    async def _asked(self, exchange: Exchange, parse: Callable[[bytes, Nonce], A]) -> _Asked[A]:
-        """What an admitted tenant asks for, of a model that can do it as far as is known.
-
-        Raises `Unsupported` for one that cannot.
-        """
-        admitted = await self._admit(exchange)
-        check_body(exchange.headers)
-        body = await exchange.body()
-        ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
-        if isinstance(ask, Ask) and ask.choices > 1:
-            check_choices(admitted, ask.choices)
-            self._charge(exchange, admitted.tenant, ask.choices - 1)
-        tenant = admitted.tenant.name
-        ask = ask.within(digest("haif v1 tenant scope", self._secret, tenant.encode()))
-        ask = ask.confined(admitted.tenant.sandbox_min).executed(self._means.execution)
-        for card in self._means.mesh.models:
-            if card.name == ask.model:
-                exchange.model = ask.model
-                check_task(card, ask.task)
-                return _Asked(ask, tenant, card, body)
-        return _Asked(ask, tenant, None, body)
-
-    async def _bury(self, exchange: Exchange, inference: Inference, tenant: str, body: bytes) -> None:
-        """Keep what was tried of a request that failed, and the request if its tenant will ask for the answer."""
-        history = inference.history
-        if not history:
-            return
-        key = exchange.headers.get(HEADER)
-        payload = None if key is None else Payload(exchange.path, key, body)
-        try:
-            if exchange.letter is not None:
-                await self._letters.failed_again(exchange.letter.job, history)
-            else:
-                job, secret = inference.jobs[0], self._requests.secret
-                await self._letters.bury(job, tenant, exchange.model, history, payload, secret)
-        except (HaifError, sqlite3.Error) as error:  # the tenant is told of its own failure all the same
-            _log.warning("a dead letter could not be kept: %s", error)
-            self._means.telemetry.dropped(Dropped(getattr(error, "reason", Reason.MISUSE), detail="letters"))
-
-    async def _once(self, exchange: Exchange, request: Keyed, inference: Inference) -> None:
-        """Answer a request under an Idempotency-Key, or give it the answer it had."""
-        async with self._requests.once(request, inference.jobs, self._means.mesh) as before:
-            if before is not None:
-                exchange.out.append(REPLAYED)
-                await exchange.reply(before.body, status=before.status, kind=before.kind)
-                return
-
-            async def keep(body: bytes) -> None:
-                await self._requests.answered(request, inference.jobs, Kept(exchange.status, exchange.kind, body))
-
-            exchange.keep(keep)
-            await inference.answer_for_later()
+    async def _message(self, exchange: Exchange) -> None:
+        check_version(exchange.headers)
+        await self.asking.infer(exchange, parse_message)
 
     # --- models and jobs ----------------------------------------------------------------------------------------------
 
     async def _models(self, exchange: Exchange) -> None:
-        await self._admit(exchange)
+        await self._door.admit(exchange)
         await exchange.reply(model_list(list(self._means.mesh.models)))
 
     async def _model(self, exchange: Exchange) -> None:
-        await self._admit(exchange)
+        await self._door.admit(exchange)
         wanted = exchange.path.removeprefix(_MODEL_PREFIX)
         for card in self._means.mesh.models:
             if card.name == wanted:
@@ -280,7 +149,7 @@ class App:
 
     async def _job(self, exchange: Exchange) -> None:
         """A job of the calling tenant. Another tenant's job looks exactly like none."""
-        admitted = await self._admit(exchange)
+        admitted = await self._door.admit(exchange)
         try:
             job = JobId.parse(exchange.path.removeprefix(_JOB_PREFIX))
         except ValueError as error:
@@ -298,7 +167,7 @@ class App:
     async def _ready(self, exchange: Exchange) -> None:
         """Ready is: an orchestrator answers, and at least one model has a live worker."""
         ready = sorted(card.name for card in self._means.mesh.models if card.workers > 0)
-        state = "draining" if self._draining else "ready" if ready else "waiting for a worker"
+        state = "draining" if self._door.draining else "ready" if ready else "waiting for a worker"
         if state != "ready":
             exchange.out.append((b"retry-after", b"%d" % RETRY_SECONDS))
         body = msgspec.json.encode({"status": state, "models": ready})
@@ -312,21 +181,14 @@ class App:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _count(self, change: int) -> None:
-        self._open += change
-        self._means.telemetry.gauge(names.GATEWAY_INFLIGHT, self._open)
-        if self._open:
-            self._empty.clear()
-        else:
-            self._empty.set()
-
     def _measure(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
         model = exchange.model
         telemetry = self._means.telemetry
         telemetry.count(names.GATEWAY_REQUESTS, endpoint=endpoint, model=model, code=str(exchange.status))
-        if endpoint in {"chat.completions", "completions", "embeddings", "rerank"}:
+        if endpoint in _TIMED:
             telemetry.observe(names.GATEWAY_REQUEST_DURATION, seconds, model=model)
 
 
 def _unknown_path(exchange: Exchange) -> Rejected:
-    return Rejected(f"there is nothing at {exchange.path[:200]}", code="not_found", status=404)
+    why = _NOT_HERE.get(exchange.path, f"there is nothing at {exchange.path[:200]}")
+    return Rejected(why, code="not_found", status=404)

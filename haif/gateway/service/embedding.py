@@ -15,12 +15,12 @@ from haif.base.tasks import Task
 from haif.gateway.admission import seconds_allowed
 from haif.gateway.embeddings import VectorAsk
 from haif.gateway.gathering import Gathering
-from haif.gateway.replies import Settled
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.inference import BACKSTOP_SECONDS, Means
 from haif.gateway.service.mesh import Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
+from haif.gateway.told import Settled
 from haif.gateway.vector_replies import around, entries
 from haif.protocol.embeddings import Vectors
 from haif.telemetry import names

@@ -38,6 +38,8 @@ class Exchange:
         self.status = 0  # of the answer, once it began
         self.streaming = False
         self.finished = False
+        self.refusal: Callable[[Problem, str], bytes] = Problem.body  # how an error is said, and with which request id
+        self.broken: Callable[[Problem], bytes] = Problem.event  # the same, where a stream has begun
         self._keep: Callable[[bytes], Awaitable[None]] | None = None
         self._kept: list[bytes] = []
         self.kind = JSON
@@ -90,12 +92,12 @@ class Exchange:
             return
         self._keep = None
         if self.streaming:
-            await self._end(problem.event())
+            await self._end(self.broken(problem))
             return
         self.out += problem.headers()
         if problem.status == 408:
             self.out.append((b"connection", b"close"))  # nobody knows when the rest of the body would come
-        await self.reply(problem.body(self.request_id), status=problem.status)
+        await self.reply(self.refusal(problem, self.request_id), status=problem.status)
 
     def keep(self, keep: Callable[[bytes], Awaitable[None]]) -> None:
         """Have the whole body handed to `keep` before its end is sent, unless it ends with an error."""

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
-from haif.base.errors import Timeout
+from haif.base.errors import Refusal, Timeout
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
+from haif.gateway.ask import Ask, in_words_of
 from haif.gateway.letters import Try
-from haif.gateway.openai import Ask
-from haif.gateway.replies import KEEPALIVE, Choice, Envelope, Settled, Stream, done
 from haif.gateway.service.exchange import Exchange
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
 from haif.gateway.session import Journey
+from haif.gateway.told import Choice, Settled
+from haif.gateway.voices import reply_to
 from haif.protocol.inference import Chunk, encode_request
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
@@ -68,8 +69,9 @@ class Inference:
             )
             for choice in range(ask.choices)
         ]  # fmt: skip
-        self._envelope = Envelope(self._journeys[0].job, ask, created=means.clock.wall() // 1000)
-        self._streams = [Stream(self._envelope, choice, each.job) for choice, each in enumerate(self._journeys)]
+        self._reply = reply_to(self._journeys[0].job, ask, means.clock.wall() // 1000)
+        self._streams = [self._reply.stream(choice, each.job) for choice, each in enumerate(self._journeys)]
+        exchange.broken = self._streams[0].broken
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
         self._listener_matters = True
@@ -109,6 +111,9 @@ class Inference:
                     self._record(settled, span)
             except TimeoutError:
                 raise Timeout(f"no whole answer within {seconds:.0f} seconds") from None
+            except Refusal as refusal:
+                in_words_of(self._ask.dialect, refusal)
+                raise
 
     # --- the two kinds of answer --------------------------------------------------------------------------------------
 
@@ -119,14 +124,14 @@ class Inference:
         settled = await self._travel_all(trip, keep, self._bring)
         self._name_workers()
         choices = [Choice(each.said, each.scores, end) for each, end in zip(self._journeys, settled, strict=True)]
-        await self._exchange.reply(self._envelope.whole(choices))
+        await self._exchange.reply(self._reply.whole(choices))
         return settled
 
     async def _streamed(self, trip: Trip) -> list[Settled]:
         ends = self._bring if self._ask.choices == 1 else self._show_end
         settled = await self._travel_all(trip, self._deliver, ends)
         last = await self._end_of(0, settled[0]) if self._ask.choices == 1 else b""
-        await self._exchange.end_stream(last + done(self._envelope, settled))
+        await self._exchange.end_stream(last + self._reply.done(settled))
         return settled
 
     async def _travel_all(self, trip: Trip, deliver: Deliver, ended: Ended) -> list[Settled]:
@@ -185,7 +190,7 @@ class Inference:
         """Nothing came for a while: show the tenant, and every proxy between us, that somebody is here."""
         if self._ask.stream and not self._exchange.finished:
             await self._exchange.begin_stream()
-            await self._exchange.event(KEEPALIVE)
+            await self._exchange.event(self._reply.keepalive)
 
     # --- what is said and recorded about it ---------------------------------------------------------------------------
 
@@ -209,7 +214,7 @@ class Inference:
     def _attributes(self, operation: str) -> dict[str, str | int | float | bool]:
         request = self._ask.request
         return {
-            names.JOB: str(self._envelope.job), names.TENANT: self._journeys[0].tenant, names.OPERATION: operation,
+            names.JOB: str(self._journeys[0].job), names.TENANT: self._journeys[0].tenant, names.OPERATION: operation,
             names.PROVIDER: "haif", names.REQUEST_MODEL: self._model, names.REQUEST_STREAM: self._ask.stream,
             names.REQUEST_MAX_TOKENS: request.tokens_max, names.REQUEST_TEMPERATURE: request.sampling.temperature,
             names.REQUEST_TOP_P: request.sampling.top_p,
@@ -219,7 +224,7 @@ class Inference:
         telemetry = self._means.telemetry
         prompt = sum(each.receipt.prompt_tokens for each in settled)
         completion = sum(each.receipt.completion_tokens for each in settled)
-        span.set(names.RESPONSE_ID, self._envelope.id)
+        span.set(names.RESPONSE_ID, self._reply.id)
         span.set(names.RESPONSE_MODEL, self._model)
         span.set(names.RESPONSE_FINISH_REASON, ",".join(each.receipt.finish_reason for each in settled))
         span.set(names.INPUT_TOKENS, prompt)

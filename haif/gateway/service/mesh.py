@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -28,11 +29,14 @@ from haif.base.errors import (
 from haif.base.ids import JobId, NetId, PeerId
 from haif.dht.service import Dht
 from haif.gateway.errand import Errand, Ticket
+from haif.gateway.payloads import size_of
+from haif.gateway.service.audits import Audits
 from haif.gateway.service.turns import in_turn
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
+from haif.protocol.audits import Payload
 from haif.protocol.embeddings import EmbedAnswer
 from haif.protocol.inference import Answer, Run, run_correlation
 from haif.protocol.jobs import (
@@ -88,8 +92,13 @@ class Mesh(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
         """The same for vectors."""
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
-        """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature."""
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
+        """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature.
+
+        With its `payload`, if that may be shown to a validator.
+        """
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Have it recorded, soon, that the job ended without an answer. Returns at once."""
@@ -112,6 +121,7 @@ class PeerMesh:
         voice: Voice,
         telemetry: Telemetry,
         clock: Clock,
+        validators: tuple[PeerId, ...] = (),
     ) -> None:
         if not orchestrators:
             raise Misuse("a gateway needs at least one orchestrator: give its peer id with --orchestrator")
@@ -126,21 +136,24 @@ class PeerMesh:
         self._places: dict[PeerId, Place] = {}  # of orchestrators only: bounded by the settings
         self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
         self._reports: set[asyncio.Task[None]] = set()
-        self._hearing: asyncio.Task[None] | None = None
+        self._audits = Audits(validators, net=net, reach=reach, dht=dht, telemetry=telemetry, clock=clock)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._hearing = asyncio.create_task(self._hear_models(), name="gateway: models")
+        self._tasks = [asyncio.create_task(self._hear_models(), name="gateway: models")]
+        if self._audits.possible:
+            self._tasks.append(asyncio.create_task(self._audits.run(), name="gateway: audits"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._hearing is not None
-        self._hearing.cancel()
-        _, late = await asyncio.wait([self._hearing, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        _, late = await asyncio.wait([*self._tasks, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
         for task in late:
             task.cancel()
-        await asyncio.gather(self._hearing, *late, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *late, return_exceptions=True)
 
     # --- what can be asked for ----------------------------------------------------------------------------------------
 
@@ -160,7 +173,7 @@ class PeerMesh:
 
     async def _hear_from(self, peer: PeerId) -> None:
         try:
-            session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+            session = await self._reach(peer, None)
             reply = await session.call(
                 methods.MODELS.name, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
             )
@@ -217,11 +230,10 @@ class PeerMesh:
         self, method: Method[Run, R], ticket: Ticket, request: bytes, trip: Trip
     ) -> AsyncIterator[AsyncIterator[R]]:
         terms = ticket.reservation.payload
-        seconds = trip.deadline.remaining(self._clock.now())
         session = await self._way.connect(
-            ticket.worker, ticket.place, timeout=min(seconds, limits.CONTROL_CALL_SECONDS),
-            certificate=ticket.certificate,
-        )  # fmt: skip
+            ticket.worker, ticket.place, timeout=self._control_seconds(trip), certificate=ticket.certificate
+        )
+        seconds = trip.deadline.remaining(self._clock.now())
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
         async with (
@@ -230,9 +242,12 @@ class PeerMesh:
         ):
             yield answers
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
         """Report the receipt with our signature under it; once more if the answer to that was lost."""
-        statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest)
+        auditable = self._keep(receipt, payload)
+        statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest, auditable=auditable)
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
         message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
         try:
@@ -240,6 +255,15 @@ class PeerMesh:
         except ConnectionLost:
             await self._tell(ticket.orchestrator, methods.FINALISE, message, trip)
         return signed
+
+    def _keep(self, receipt: Verified[Receipt], payload: Payload | None) -> bool:
+        """Whether the answer can be audited; then what that takes is kept before anybody can ask for it."""
+        if payload is None or not self._audits.possible or receipt.payload.transcript is None:
+            return False
+        if size_of(payload) > limits.MESSAGE_BYTES_MAX:
+            return False
+        self._audits.keep(payload)
+        return True
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Told in the background: the tenant's answer does not wait for it."""
@@ -263,7 +287,7 @@ class PeerMesh:
         lost: Unavailable | None = None
         for peer in self._orchestrators:
             try:
-                session = await self._reach(peer, limits.CONTROL_CALL_SECONDS)
+                session = await self._reach(peer, None)
                 reply = await session.call(
                     methods.SHOW.name, codec.encode(ShowJob(job)), timeout=limits.CONTROL_CALL_SECONDS
                 )
@@ -295,27 +319,29 @@ class PeerMesh:
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
         """One live-signed call: dialled, said and answered within the trip's deadline."""
         assert method.live is not None, "what is said is signed"
-        seconds = limits.CONTROL_CALL_SECONDS
-        metadata: Mapping[str, str] = {}
-        if trip is not None:
-            seconds = min(seconds, trip.deadline.remaining(self._clock.now()))
-            metadata = {"traceparent": trip.traceparent}
-        session = await self._reach(peer, seconds)
+        metadata: Mapping[str, str] = {} if trip is None else {"traceparent": trip.traceparent}
+        session = await self._reach(peer, trip)
         signed, _ = self._voice.say(peer, session.scope, method.live, body)
-        return codec.decode(method.reply, await session.call(method.name, signed, timeout=seconds, metadata=metadata))
+        timeout = self._control_seconds(trip)
+        return codec.decode(method.reply, await session.call(method.name, signed, timeout=timeout, metadata=metadata))
 
-    async def _reach(self, peer: PeerId, seconds: float) -> Session:
+    def _control_seconds(self, trip: Trip | None) -> float:
+        """What the next step of a call may take: whatever came before it has used up of the trip's deadline."""
+        left = inf if trip is None else trip.deadline.remaining(self._clock.now())
+        return min(left, limits.CONTROL_CALL_SECONDS)
+
+    async def _reach(self, peer: PeerId, trip: Trip | None) -> Session:
         """A session with an orchestrator, where it last announced itself."""
         known = self._places.get(peer)
         if known is not None:
             try:
-                return await self._way.connect(peer, known, timeout=seconds)
+                return await self._way.connect(peer, known, timeout=self._control_seconds(trip))
             except HaifError:
                 if self._places.get(peer) == known:  # else others, who waited with us, have looked again already
                     del self._places[peer]
         place, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
         self._places[peer] = place
-        return await self._way.connect(peer, place, timeout=seconds, certificate=certificate)
+        return await self._way.connect(peer, place, timeout=self._control_seconds(trip), certificate=certificate)
 
 
 async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:

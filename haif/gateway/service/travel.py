@@ -21,10 +21,10 @@ from haif.base.errors import (
     PeerFault,
 )
 from haif.gateway.errand import Errand, Ticket
-from haif.gateway.replies import Settled
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.patience import Patience
 from haif.gateway.session import Journey, blames_worker
+from haif.gateway.told import Settled
 from haif.policy.backoff import full_jitter
 from haif.protocol.embeddings import Embedded
 from haif.protocol.inference import End
@@ -61,7 +61,7 @@ async def travel(
                 await asyncio.sleep(_pause(ticket.attempt, entropy))
                 ticket = await _again(journey, error, mesh, trip, telemetry)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
-            countersignature = await mesh.finalise(ticket, receipt, trip)
+            countersignature = await mesh.finalise(ticket, receipt, trip, journey.payload(receipt))
         reason = ""
     except HaifError as error:
         reason = error.reason.value
@@ -72,7 +72,7 @@ async def travel(
     proof = bundle(receipt, ticket.reservation, countersignature) | journey.transcript()
     if not isinstance(end, End):
         return Settled(receipt.payload, proof, 0, 0)
-    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens)
+    return Settled(receipt.payload, proof, end.cached_tokens, end.reasoning_tokens, end.stopped_by)
 
 
 def _pause(attempt: int, entropy: Callable[[int], bytes]) -> float:

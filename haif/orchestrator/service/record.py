@@ -32,6 +32,8 @@ from haif.orchestrator.events import (
     JobFinalised,
     JobLeft,
     JobSubmitted,
+    LotteryRevealed,
+    VerdictGiven,
 )
 from haif.orchestrator.keeping import kept
 from haif.orchestrator.service.snapshots import follow, restore, write
@@ -42,7 +44,7 @@ from haif.telemetry.service import Span, Telemetry
 
 _TRANSITIONS: Final[dict[type[Event], str]] = {
     JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
-    JobFinalised: "finalised", JobFailed: "failed",
+    JobFinalised: "finalised", JobFailed: "failed", VerdictGiven: "judged",
 }  # fmt: skip
 
 
@@ -190,6 +192,14 @@ class Record:
         written = self._journal.append_nowait(entries, subject=job, refused=refused)
         written.add_done_callback(lambda done: self._written(done, happened))
         return written
+
+    def note(self, event: LotteryRevealed, subject: PeerId) -> asyncio.Future[None]:
+        """The same for what is about no job but about a peer."""
+        self._journal.check_room()
+        apply(self.state, event)
+        written = self._journal.append_nowait([events.encode(event)], subject=subject)
+        written.add_done_callback(lambda done: self._written(done, []))
+        return asyncio.shield(written)
 
     def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
         error = None if done.cancelled() else done.exception()

@@ -49,7 +49,8 @@ class Reach:
     """Use as `async with Reach(...) as reach`. `site`: dial private addresses wherever they are (`allow_private`).
 
     `carry` dials through relays, `relay_at` knows ours by their addresses. Without either there are no relayed
-    sessions. Leaving stops what is being dialled or moved; sessions are the wire's.
+    sessions. Sessions that are old are renewed by all ways, at the place that was asked for last. Leaving stops what is
+    being dialled or moved; sessions are the wire's.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Reach:
         self._dials: dict[tuple[PeerId, Place], asyncio.Task[Session]] = {}
         self._moves: dict[Digest, asyncio.Task[None]] = {}
         self._counts = Counter[str]()
+        self._left = False
         self.meetings = Meetings(
             identity=identity, net=net, wire=wire, clock=clock, relay_at=relay_at, on_dropped=on_dropped
         )
@@ -80,6 +82,7 @@ class Reach:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
         self.meetings.close()
         under_way = [*self._dials.values(), *self._moves.values()]
         for task in under_way:
@@ -109,15 +112,11 @@ class Reach:
         """
         known = self._wire.pooled(peer)
         if known is not None:
+            self._wire.renew_by(known, partial(self._begin, peer, place, certificate))  # the newest place counts
             return known
-        dial = self._dials.get((peer, place))
-        if dial is None:
-            dialling = self._dial(peer, place, certificate)
-            dial = self._dials[peer, place] = asyncio.create_task(dialling, name="reach: dial")
-            dial.add_done_callback(partial(self._dialled, peer, place))
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(dial)
+                return await asyncio.shield(self._begin(peer, place, certificate))
         except TimeoutError:
             raise Timeout(f"no session with {peer.short}… within {timeout:g} s, by any way it announced") from None
 
@@ -137,18 +136,32 @@ class Reach:
 
     # --- ways ---------------------------------------------------------------------------------------------------------
 
+    def _begin(self, peer: PeerId, place: Place, certificate: bytes) -> asyncio.Task[Session]:
+        """The dial that all share who want this peer at this place. When its session is old, another one follows."""
+        dial = self._dials.get((peer, place))
+        if dial is None:
+            dialling = self._dial(peer, place, certificate)
+            dial = self._dials[peer, place] = asyncio.create_task(dialling, name="reach: dial")
+            dial.add_done_callback(partial(self._dialled, peer, place))
+        return dial
+
     async def _dial(self, peer: PeerId, place: Place, certificate: bytes) -> Session:
+        if self._left:
+            raise ConnectionLost("this node is stopping and dials nobody")
         addresses = order(place.addresses, [_own_towards(address) for address in place.addresses], site=self._site)
         relays = place.relays[: limits.RELAYS_MAX] if self._carry is not None else ()
         ways: list[Callable[[], Awaitable[Session]]] = [
             partial(self._directly, peer, each, certificate) for each in addresses
         ]
         ways += [partial(self._through, relay, peer, certificate) for relay in relays]
-        if len(addresses) == 1 and not relays:  # the wire renews what it dialled itself
-            ways = [partial(self._wire.connect, *addresses, peer, timeout=limits.DIAL_SECONDS, certificate=certificate)]
+        if len(addresses) == 1 and not relays:  # nothing to race with
+            [address] = addresses
+            dial = partial(self._wire.connect, address, peer, timeout=limits.DIAL_SECONDS, certificate=certificate)
+            ways = [partial(dial, anew=True)]
         if not ways:
             raise ConnectionLost(f"{peer.short}… announced no address that can be dialled from here, and no relay")
         session = await race(ways, stagger=limits.STAGGER_SECONDS, discard=Session.close)
+        self._wire.renew_by(session, partial(self._begin, peer, place, certificate))
         self._counts[self.path(session)] += 1
         relay = self._relayed.get(session.scope)
         if relay is not None and len(self._moves) < limits.PUNCH_PORTS_MAX:
@@ -164,7 +177,7 @@ class Reach:
                 dialled, peer, timeout=limits.HANDSHAKE_SECONDS, certificate=certificate
             )
         except (PeerFault, Overloaded, ConnectionLost):  # its key was rotated, or it asks for work: the wire can more
-            return await self._wire.connect(address, peer, timeout=limits.DIAL_SECONDS)
+            return await self._wire.connect(address, peer, timeout=limits.DIAL_SECONDS, anew=True)
 
     async def _through(self, relay: RelayAt, peer: PeerId, certificate: bytes) -> Session:
         assert self._carry is not None, "ways through relays are tried where something carries"

@@ -39,7 +39,7 @@ class Connection:
         self.over: asyncio.Future[None] = self._loop.create_future()
         self.machine: SessionMachine
         self.session: Session | None = None
-        self.address: Address | None = None  # where we dialled it
+        self.again: Callable[[], asyncio.Future[Session]] | None = None  # makes what takes its place when it is old
         self._serving: Serving | None = None  # once established
         self._moving = Moving(self, host.tally)
         self._polite = False
@@ -58,7 +58,7 @@ class Connection:
     def begin_on(self, source: str) -> None:
         """The first path is there, from this IP address: begin the handshake, if there is room for it."""
         self.machine = self._make(source)
-        refusal = self._host.admit(self)
+        refusal = self._host.admit(self, source)
         if refusal is None:
             self.schedule()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
 from haif.base import limits
 from haif.base.errors import ConnectionLost, Timeout
@@ -45,7 +46,7 @@ class Dials:
             raise Timeout(f"no session with {peer.short}… over the given socket within {seconds:g} s") from None
         assert connection.session is not None
         if shared:
-            self._live.pool.setdefault(peer, connection)
+            self._live.share(connection.session)
         return connection.session
 
     def begin(self, address: Address, peer: PeerId) -> asyncio.Task[Session]:
@@ -64,7 +65,7 @@ class Dials:
     async def _dial(self, address: Address, peer: PeerId) -> Session:
         connection = await self._dialer.dial(address, peer)
         session = await asyncio.shield(connection.opened)
-        connection.address = address
+        connection.again = partial(self.begin, address, peer)
         self._live.pool[peer] = connection
         return session
 

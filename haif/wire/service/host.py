@@ -31,8 +31,8 @@ class Host(Protocol[Link]):
     tally: Tally
     incoming: memoryview
 
-    def admit(self, connection: Link) -> HaifError | None:
-        """The handshake begins; an error if there is no room for it."""
+    def admit(self, connection: Link, source: str) -> HaifError | None:
+        """The handshake with somebody at this IP address begins; an error if there is no room for it."""
 
     def welcome(self, connection: Link) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""

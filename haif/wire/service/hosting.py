@@ -10,6 +10,7 @@ import socket
 
 from haif.base import limits
 from haif.base.errors import BadSignature, ConnectionLost, Dropped, HaifError, Unsupported
+from haif.wire.crowd import origin
 from haif.wire.handshake import Dial
 from haif.wire.path import Arrival
 from haif.wire.service.connection import Connection
@@ -68,9 +69,9 @@ class Hosting:
 
     # --- what they tell -----------------------------------------------------------------------------------------------
 
-    def admit(self, connection: Connection) -> HaifError | None:
-        """The handshake begins; an error if there is no room for it."""
-        return self._live.admit(connection)
+    def admit(self, connection: Connection, source: str) -> HaifError | None:
+        """The handshake with somebody at this IP address begins; an error if there is no room for it."""
+        return self._live.admit(connection, origin(source))
 
     def welcome(self, connection: Connection) -> HaifError | None:
         """The handshake is done; an error if the session may not stay."""
@@ -102,11 +103,10 @@ class Hosting:
 
     def aged(self, connection: Connection) -> None:
         """The session is old: make a new one, which takes its place, then let this one come to its end."""
-        peer = peer_of(connection)
-        if self.closing or peer is None or connection.address is None or self._live.pool.get(peer) is not connection:
-            connection.retire()
+        if self.closing or connection.again is None or not self._live.is_pooled(connection):
+            self._renewed(connection)
             return
-        self.dials.begin(connection.address, peer).add_done_callback(lambda _: self._renewed(connection))
+        connection.again().add_done_callback(lambda done: self._renewed(connection, done))
 
     def gone(self, connection: Connection, error: HaifError) -> None:
         """The session is over; say so if somebody is to blame."""
@@ -115,11 +115,13 @@ class Hosting:
         if not isinstance(error, ConnectionLost):
             self.tally.drop(Dropped(error.reason, peer_of(connection), error.message))
 
-    def _renewed(self, connection: Connection) -> None:
+    def _renewed(self, connection: Connection, done: asyncio.Future[Session] | None = None) -> None:
         """A new session is there, or cannot be had: nobody begins anything on the old one any more."""
         self._live.unpool(connection)
         connection.retire()
+        if done is not None and not done.cancelled() and done.exception() is None:
+            self._live.share(done.result())
 
     def _release(self, connection: Connection) -> None:
         connection.release()
-        self._live.half_open.discard(connection)
+        self._live.release(connection)

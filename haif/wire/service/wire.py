@@ -92,8 +92,9 @@ class Wire:
         *,
         timeout: float,  # noqa: ASYNC109
         certificate: bytes = b"",
+        anew: bool = False,
     ) -> Session:
-        """The session with `peer`: the live one if there is one, else a new one through `address`.
+        """The session with `peer`: the live one unless it is to be made `anew`, else one through `address`.
 
         `certificate` is the peer's, where the caller has it: a handshake with it takes one round trip less, as one
         does with a peer met before; an expired one is of no use, and no harm. Several callers share one dial. Raises
@@ -102,7 +103,7 @@ class Wire:
         `ConnectionLost`, or `Timeout` after `timeout` seconds or `limits.DIAL_SECONDS`, whichever is less.
         """
         pooled = self.pooled(peer)
-        if pooled is not None:
+        if pooled is not None and not anew:
             return pooled
         self._prepare(peer, certificate)
         return await self._dials.wait(address, peer, timeout)
@@ -110,6 +111,13 @@ class Wire:
     def pooled(self, peer: PeerId) -> Session | None:
         """The live session that `connect` would give, if there is one."""
         return self._live.pooled(peer)
+
+    def renew_by(self, session: Session, again: Callable[[], asyncio.Future[Session]]) -> None:
+        """When `session`, which we dialled, is old, `again` makes the next one, and the old one ends with its calls.
+
+        Until then what was dialled by its address is renewed there, and what was dialled over a socket is not.
+        """
+        self._live.renew_by(session, again)
 
     async def connect_over(
         self,
@@ -180,7 +188,7 @@ class Wire:
         live, tally = self._live, self._tally
         return WireStatistics(
             sessions=len(live.open),
-            half_open=len(live.half_open),
+            half_open=len(live.waiting) + len(live.dialling),
             calls_made=sum(connection.machine.rpc.calls_made for connection in live.open),
             calls_served=sum(connection.machine.rpc.calls_served for connection in live.open),
             bytes_in=tally.bytes_in,

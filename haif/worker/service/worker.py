@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from haif.base import codec, limits
+from haif.base.adapters import Adapted
 from haif.base.clock import Clock, WallTime
 from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
@@ -32,7 +33,7 @@ from haif.protocol import heartbeats, methods
 from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
-from haif.protocol.offers import Offer, whereabouts
+from haif.protocol.offers import Offer, Presence, whereabouts
 from haif.protocol.prefixes import prefix_tags
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.reach.service import Reach
@@ -94,6 +95,7 @@ class Worker:
         self._clock = clock
         self._entropy = entropy
         self._offered: dict[ModelDigest, Offer] = {}
+        self._presence: Presence | None = None
         self._news = asyncio.Event()
         self._redeemed = Redeemed()
         self._hot = {model: Hot() for model in pool.models}
@@ -105,7 +107,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         self._wire.serve_stream(methods.RUN.name, self._run, methods.RUN.terms)
         self._wire.serve_stream(methods.EMBED.name, self._embed, methods.EMBED.terms)
-        await self._announce()
+        await self._keep_up()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(self._pulse(peer)) for peer in self._settings.orchestrators]
         tasks.append(group.create_task(self._keep_announced()))
@@ -114,18 +116,23 @@ class Worker:
             with suppress(TimeoutError):  # without an orchestrator it goes on trying, and says so
                 await asyncio.wait_for(self._heard.wait(), _INTRODUCTION_SECONDS)
         except BaseException:  # nobody leaves what was never entered
-            await self._scope.aclose()
+            await self._farewell()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._farewell()
+
+    async def _farewell(self) -> None:
+        """Say goodbye, take back what the directory says of us, stop the tasks."""
         self._draining = True
         try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
-                await asyncio.gather(*(self._dht.withdraw(self._topic(model)) for model in self._offered))
+                topics = [presence_topic(self._net, self._identity.peer), *map(self._topic, self._offered)]
+                await asyncio.gather(*map(self._dht.withdraw, topics))
         except (HaifError, TimeoutError) as failed:
             # Nobody could be told; the offer expires and the silence is noticed within 3 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
@@ -142,7 +149,12 @@ class Worker:
         return offer_topic(self._net, model)
 
     async def _announce(self) -> None:
-        """Bring the directory up to what can be offered now."""
+        """Bring the directory up to where we are and what can be offered now."""
+        presence = Presence("worker", self._way.place(), self._wire.certificate)
+        if self._presence != presence:
+            self._presence = presence
+            topic = presence_topic(self._net, self._identity.peer)
+            await self._dht.publish(RecordKind.PRESENCE, topic, codec.encode(presence), ttl_ms=limits.RECORD_TTL_MS_MAX)
         offers = {
             each.model: offer_of(each, self._way.place(), self._wire.certificate)
             for each in self._pool.standings()
@@ -161,11 +173,14 @@ class Worker:
     async def _keep_announced(self) -> None:
         """Models come and go, we are reached elsewhere, the certificate was renewed: whatever an offer says."""
         while True:
-            try:
-                await self._announce()
-            except HaifError as error:  # the directory goes on with what it has, and we with trying
-                self._telemetry.dropped(Dropped(error.reason, detail="offer"))
             await self._pause(limits.HEARTBEAT_SECONDS)
+            await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        try:
+            await self._announce()
+        except HaifError as error:  # the directory goes on with what it has, and we with trying
+            self._telemetry.dropped(Dropped(error.reason, detail="offer"))
 
     # --- 2. pulse -----------------------------------------------------------------------------------------------------
 
@@ -262,7 +277,8 @@ class Worker:
         async with self._leased(ticket) as engine:
             started = self._clock.wall()
             output = OutputHash()
-            async with engine.generate(generate(ticket)) as events:
+            adapted = self._pool.adapted(ticket.reservation.payload.model)
+            async with engine.generate(generate(ticket, adapted)) as events:
                 async for event in events:
                     if isinstance(event, Piece):
                         chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
@@ -316,13 +332,14 @@ class Worker:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
             engine=about.engine, exact=about.exact, sandbox=sandbox_of(about), verifiable=about.verifiable,
-            started=started, now=self._clock.wall(),
+            adapted=self._pool.adapted(ticket.reservation.payload.model), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._hot[ticket.reservation.payload.model].add(prefix_tags(ticket.request))
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
         return End(
-            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens
-        )
+            done.finish_reason, done.prompt_tokens, done.cached_tokens, output.tokens, receipt, done.reasoning_tokens,
+            done.stopped_by,
+        )  # fmt: skip
 
     def _record(self, ticket: Ticket, done: Finished, tokens: int, span: Span) -> None:
         span.set(names.INPUT_TOKENS, done.prompt_tokens)
@@ -337,8 +354,8 @@ class Worker:
         self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
 
 
-def generate(ticket: Ticket) -> Generate:
-    """What the engine is asked for by the holder of this ticket."""
+def generate(ticket: Ticket, adapted: Adapted | None = None) -> Generate:
+    """What the engine is asked for by the holder of this ticket, whose model is `adapted`, where it has an adapter."""
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
@@ -356,4 +373,5 @@ def generate(ticket: Ticket) -> Generate:
         fit=request.fit,
         tools=request.tools,
         settings=request.settings,
+        adapter=adapted.adapter if adapted else None,
     )

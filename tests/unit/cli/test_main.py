@@ -91,6 +91,13 @@ def test_a_slip_of_the_finger_is_met_with_a_suggestion(
     assert f"Did you mean {meant!r}?" in capsys.readouterr().err
 
 
+def test_the_beginning_of_a_flag_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["worker", "--profil", "fast"])
+    assert ended.value.code == 2
+    assert "'--profil' means nothing here. Did you mean --profile?" in capsys.readouterr().err
+
+
 def test_a_flag_that_does_not_exist_is_refused_by_the_verb_it_was_given_to(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["relay", "--circits", "3"])

@@ -9,7 +9,7 @@ from haif.protocol.records import Record, RecordKind, sign_record
 from haif.runtime.clock import SystemClock, entropy
 from tests.unit.dht.test_service import NET, bodies, network
 
-TOPIC = Digest(b"c" * 32)
+TOPIC = Digest(b"c" * 31 + b"\1")  # of offers
 
 
 def record(body: bytes) -> bytes:

@@ -138,9 +138,9 @@ def test_a_first_query_is_padded_and_one_with_a_token_is_not() -> None:
 def test_the_longest_record_fits_into_a_put_and_into_an_answer() -> None:
     record = bytes(RECORD_BYTES_MAX)
     put = codec.encode(Put(record, bytes(32), 2**63 - 1))
-    assert len(messages.write_query(TID, Command.PUT, TARGET, put, b"k" * 16, PEER)) <= 1200
-    assert messages.reply_bytes(Reply(bytes(19), b"k" * 16)) + 16 + 3 + len(record) <= 1200
-    assert len(messages.sign_notice(ANNA, NET, HANDLE, TARGET, record)) <= 1200
+    assert len(messages.write_query(TID, Command.PUT, TARGET, put, b"k" * 16, PEER)) <= messages.BYTES_MAX
+    assert messages.reply_bytes(Reply(bytes(19), b"k" * 16)) + 16 + 3 + len(record) <= messages.BYTES_MAX
+    assert len(messages.sign_notice(ANNA, NET, HANDLE, TARGET, record)) <= messages.BYTES_MAX
 
 
 @pytest.mark.parametrize(

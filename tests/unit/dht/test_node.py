@@ -23,7 +23,7 @@ from haif.testing.directory import NET, Directory
 from haif.testing.net import Conditions
 from haif.testing.world import World
 
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 WALL = WallTime(1_700_000_000_000)
 NOW = Instant(0.0)
 STRANGER = ("10.66.0.1", 4000)
@@ -216,7 +216,7 @@ def test_nothing_received_escapes_as_an_exception_or_changes_table_or_store(data
     node.receive(data, STRANGER, now)
     for answer, to in node.outgoing(now):
         assert to == STRANGER
-        assert len(answer) <= limits.DATAGRAM_BYTES_MAX
+        assert len(answer) <= messages.BYTES_MAX
         assert len(answer) <= 3 * len(data) or answer[1] == Kind.QUERY
     while node.next_event():
         pass

@@ -1,5 +1,7 @@
 """Who is told what is stored here: as long as it was asked for, and never more than so often."""
 
+import pytest
+
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest
@@ -57,8 +59,24 @@ def test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet() -> None
 def test_there_is_room_for_so_many_in_all() -> None:
     watchers = Watchers()
     for number in range(limits.WATCHERS_MAX):
-        assert watchers.register(Digest(number.to_bytes(32, "big")), b"handle 1", at(1), NOW)
+        assert watchers.register(Digest(number.to_bytes(32, "big")), b"handle 1", at(number), NOW)
     assert not watchers.register(TOPIC, b"handle 1", at(2), NOW)
-    assert watchers.register(Digest(bytes(32)), b"handle 1", at(1), later(30)), "its own place is its own"
+    assert watchers.register(Digest(bytes(32)), b"handle 1", at(0), later(30)), "its own place is its own"
     assert watchers.register(TOPIC, b"handle 1", at(2), later(60))
     assert len(watchers) == 2
+
+
+@pytest.mark.parametrize("host", ["66.6.6.{}", "2001:db8:66:{}::1"])
+def test_there_is_room_for_so_many_of_one_subnet_at_all_topics_until_they_lapse(host: str) -> None:
+    watchers, most = Watchers(), limits.WATCHERS_PER_SUBNET_MAX
+
+    def flood(now: Instant) -> int:
+        wanted = ((Digest(n.to_bytes(32, "big")), (host.format(n % 200), 4000)) for n in range(2 * most))
+        return sum(watchers.register(topic, b"handle 1", source, now) for topic, source in wanted)
+
+    assert flood(NOW) == most
+    assert watchers.register(TOPIC, b"handle 1", at(1), NOW)
+    assert flood(later(30)) == most, "who has a place keeps it"
+    assert len(watchers) == most + 1
+    assert watchers.register(TOPIC, b"handle 1", (host.format(9), 4000), later(90)), "what has lapsed makes room"
+    assert len(watchers) == 1

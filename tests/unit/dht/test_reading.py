@@ -18,7 +18,7 @@ from haif.testing.directory import NET
 
 WALL = WallTime(1_700_000_000_000)
 OWNER, STRANGER = Identity(b"o" * 32), Identity(b"s" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 PLACE = presence_topic(NET, OWNER.peer)
 HOLDERS = [Contact(PeerId(Random(n).randbytes(32)), (f"20.{n}.0.1", 4000)) for n in range(30)]
 

@@ -18,7 +18,7 @@ from haif.protocol.records import RecordKind
 from haif.runtime.clock import SystemClock, entropy
 
 NET = NetId(b"n" * 32)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 
 
 def dht(
@@ -135,7 +135,7 @@ async def test_limits_are_refused_before_anything_is_sent() -> None:
 async def test_a_publisher_over_its_quota_everywhere_is_told() -> None:
     async with network(2) as (a, _):
         for number in range(limits.RECORDS_PER_SIGNER_MAX):
-            await a.publish(RecordKind.OFFER, Digest(bytes([number]) * 32), b"", ttl_ms=60_000)
+            await a.publish(RecordKind.OFFER, Digest(bytes([number]) * 31 + b"\1"), b"", ttl_ms=60_000)
         with pytest.raises(OverQuota) as error:
             await a.publish(RecordKind.OFFER, TOPIC, b"", ttl_ms=60_000)
         assert error.value.reason is Reason.OVER_QUOTA

@@ -147,13 +147,25 @@ def test_signer_and_topic_have_their_quotas_and_expiry_gives_them_back() -> None
     for number in range(limits.RECORDS_PER_SIGNER_MAX):
         store.put(verified(owner=1, topic=number), NOW)
     with pytest.raises(OverQuota, match="one signer"):
-        store.put(verified(owner=1, topic=99), NOW)
+        store.put(verified(owner=1, topic=999), NOW)
     for number in range(limits.RECORDS_PER_TOPIC_MAX):
         store.put(verified(owner=100 + number, topic=7_000), NOW, waited_seconds=PATIENCE)
     with pytest.raises(OverQuota, match="one topic"):
         store.put(verified(owner=2, topic=7_000), NOW, waited_seconds=math.inf)
     store.put(verified(owner=100, topic=7_000, sequence=2), NOW)  # its own place is its own
-    store.put(verified(owner=1, topic=99, ttl=200_000), WallTime(NOW + 60_000 + SKEW))
+    store.put(verified(owner=1, topic=999, ttl=200_000), WallTime(NOW + 60_000 + SKEW))
+
+
+def test_a_worker_with_all_its_models_may_be_started_again_with_others_twice_while_its_tombstones_stand() -> None:
+    store, most = RecordStore(), limits.WORKER_MODELS_MAX
+    store.put(verified(topic=0), NOW)  # its presence
+    for life in (1, 2, 3):
+        for number in range(life * most, life * most + most):
+            store.put(verified(topic=number), NOW)
+        if life < 3:
+            for number in range(life * most, life * most + most):
+                store.put(verified(topic=number, sequence=2, body=None), NOW)
+    assert len(store) == 3 * most + 1 <= limits.RECORDS_PER_SIGNER_MAX
 
 
 def test_the_store_is_bounded_in_total() -> None:
@@ -193,20 +205,22 @@ def test_whatever_arrives_the_newest_of_each_owner_is_held_and_counts_agree(
     arrivals: list[tuple[int, int, int, int, int]],
 ) -> None:
     store, now = RecordStore(), NOW
-    for owner, subject, sequence, seconds, wait in arrivals:
-        now = WallTime(now + wait * 1000)
-        record = verified(owner=owner, topic=subject, sequence=sequence, ttl=now - NOW + seconds * 1000)
-        before = {r.signer: r for r in store.get(topic(subject), now)}.get(record.signer)
-        try:
-            store.put(record, now)
-        except HaifError:
-            assert before is None or before.payload.sequence >= sequence
-        else:
-            assert record in store.get(topic(subject), now)
-        held = [r for number in range(1, 13) for r in store.get(topic(number), now)]
-        assert len(held) <= len(store)  # a place outlives its record while an older one could still come back
-        assert all(count <= limits.RECORDS_PER_SIGNER_MAX for count in Counter(r.signer for r in held).values())
-        assert all(r.payload.expires > now - SKEW for r in held)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(limits, "RECORDS_PER_SIGNER_MAX", 8)
+        for owner, subject, sequence, seconds, wait in arrivals:
+            now = WallTime(now + wait * 1000)
+            record = verified(owner=owner, topic=subject, sequence=sequence, ttl=now - NOW + seconds * 1000)
+            before = {r.signer: r for r in store.get(topic(subject), now)}.get(record.signer)
+            try:
+                store.put(record, now)
+            except HaifError:
+                assert before is None or before.payload.sequence >= sequence
+            else:
+                assert record in store.get(topic(subject), now)
+            held = [r for number in range(1, 13) for r in store.get(topic(number), now)]
+            assert len(held) <= len(store)  # a place outlives its record while an older one could still come back
+            assert all(count <= limits.RECORDS_PER_SIGNER_MAX for count in Counter(r.signer for r in held).values())
+            assert all(r.payload.expires > now - SKEW for r in held)
     store.forget_expired(WallTime(now + 10_000_000))
     assert (len(store), store.bytes, len(store._crowd), len(store._topics)) == (0, 0, 0, 0)
 

@@ -50,14 +50,25 @@ def test_two_mints_do_not_recognise_each_others_tokens() -> None:
 
 def test_a_subnet_has_a_burst_and_then_a_rate_and_another_has_its_own() -> None:
     budget = SigningBudget(START)
-    assert sum(budget.take(HERE, START) for _ in range(500)) == limits.DHT_SIGNATURES_BURST
-    assert not budget.take(("10.0.0.99", 1), START)
-    assert budget.take(("10.0.1.1", 1), START)
-    assert sum(budget.take(HERE, later(1)) for _ in range(500)) == limits.DHT_SIGNATURES_PER_SECOND
+    assert sum(budget.take(HERE, START, proven=True) for _ in range(500)) == limits.DHT_SIGNATURES_BURST
+    assert not budget.take(("10.0.0.99", 1), START, proven=True)
+    assert budget.take(("10.0.1.1", 1), START, proven=True)
+    assert sum(budget.take(HERE, later(1), proven=True) for _ in range(500)) == limits.DHT_SIGNATURES_PER_SECOND
 
 
 def test_all_subnets_together_cannot_have_more_than_the_total_and_memory_is_bounded() -> None:
     budget = SigningBudget(START)
-    taken = sum(budget.take((f"10.{n >> 8}.{n & 255}.1", 1), START) for n in range(12_000))
+    taken = sum(budget.take((f"10.{n >> 8}.{n & 255}.1", 1), START, proven=True) for n in range(12_000))
     assert taken == limits.DHT_SIGNATURES_TOTAL_PER_SECOND
     assert len(budget) == limits.DHT_SUBNETS_MAX
+
+
+def test_what_is_kept_for_the_proven_nobody_else_can_spend() -> None:
+    budget = SigningBudget(START)
+    kept = limits.DHT_SIGNATURES_KEPT
+    assert sum(budget.take(HERE, START, proven=False) for _ in range(500)) == limits.DHT_SIGNATURES_BURST * (1 - kept)
+    assert sum(budget.take(HERE, START, proven=True) for _ in range(500)) == limits.DHT_SIGNATURES_BURST * kept
+    forged = (budget.take((f"11.{n >> 8}.{n & 255}.1", 1), START, proven=False) for n in range(12_000))
+    assert sum(forged) == limits.DHT_SIGNATURES_TOTAL_PER_SECOND * (1 - kept) - limits.DHT_SIGNATURES_BURST
+    proven = (budget.take((f"12.{n >> 8}.{n & 255}.1", 1), START, proven=True) for n in range(12_000))
+    assert sum(proven) == limits.DHT_SIGNATURES_TOTAL_PER_SECOND * kept

@@ -13,7 +13,7 @@ from haif.dht.watch import Change, What
 from haif.protocol.records import RecordKind
 from tests.unit.dht.test_service import dht, network
 
-TOPIC = Digest(b"w" * 32)
+TOPIC = Digest(b"w" * 31 + b"\1")  # of offers
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def test_reports_survive_the_pipe(report):
 
 
 def test_a_step_has_golden_bytes():
-    assert "97c0c0989197039107a2686998a473746f7001010203040000909090900901000c0090c0c0c0c0" == frame(STEP)[4:].hex()
+    assert "97c0c0989197039107a2686999a473746f7001010203040000a0909090900901000c0090c0c0c0c0" == frame(STEP)[4:].hex()
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x01", b"\x95\x01\xc0\xc0\xc0\xc0", frame(STEP)[4:-1]])

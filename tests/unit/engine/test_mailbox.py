@@ -70,6 +70,8 @@ def test_a_finished_answer_cannot_fail_any_more():
         last([1], "", End("stop", 4, 2, 1, 2, 3, 0)),
         last([1], "", End("length", 4, 1, 1, 2, 3, 0)),
         last([1], "", End("because", 4, 1, 1, 2, 3, 0)),
+        last([1], "", End("stop", 4, 1, 1, 2, 3, 0, stopped_by="never asked")),
+        last([1, 2, 3], "", End("length", 4, 3, 1, 2, 3, 0, stopped_by="x")),
         last([1], "", End("stop", 0, 1, 1, 2, 3, 0)),
         last([1], "", End("stop", 51, 1, 1, 2, 3, 0)),
         last([1], "", End("stop", 4, 1, -1, 2, 3, 0)),

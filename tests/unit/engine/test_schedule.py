@@ -14,7 +14,7 @@ class Demand:
 
 def test_running_answers_go_before_prompts_and_a_short_prompt_does_not_wait_for_a_long_one():
     sequences = [Demand(0, 300), Demand(10, 11), Demand(0, 40), Demand(7, 8)]
-    expected = [Work(1, 10, 1, True), Work(3, 7, 1, True), Work(0, 0, 216, False), Work(2, 0, 40, True)]
+    expected = [Work(1, 10, 1), Work(3, 7, 1), Work(0, 0, 216), Work(2, 0, 40)]
     assert expected == schedule(sequences, batch_tokens_max=264, prefill_tokens_max=256)
 
 
@@ -31,9 +31,9 @@ def test_the_shortest_of_the_others_comes_next():
     assert share([20, 90, 10, 90], 100) == [20, 70, 10, 0]
 
 
-def test_the_last_chunk_of_a_prompt_asks_for_logits_and_leaves_room_for_the_next_prompt():
+def test_the_last_chunk_of_a_prompt_leaves_room_for_the_next_prompt():
     sequences = [Demand(256, 300), Demand(0, 400)]
-    expected = [Work(0, 256, 44, True), Work(1, 0, 212, False)]
+    expected = [Work(0, 256, 44), Work(1, 0, 212)]
     assert expected == schedule(sequences, batch_tokens_max=264, prefill_tokens_max=256)
 
 
@@ -56,7 +56,6 @@ def test_every_plan_is_bounded_contiguous_and_makes_progress(sequences, batch, p
         demand = sequences[work.place]
         assert work.start == demand.computed
         assert 0 < work.length <= demand.wanted - demand.computed
-        assert work.last == (work.start + work.length == demand.wanted)
     assert bool(plan) == any(demand.computed < demand.wanted for demand in sequences)
 
 

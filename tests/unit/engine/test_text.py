@@ -41,6 +41,12 @@ def test_a_stop_string_is_cut_wherever_tokens_split_it(pieces, stop, expected):
     assert expected == "".join(read(pieces, stop))
 
 
+def test_the_earliest_stop_string_is_named():
+    stream = TextStream(["cd", "b", "bc"])
+    assert ("a", "b") == (stream.feed(b"abcd"), stream.stopped_by)
+    assert TextStream(["x"]).stopped_by == ""
+
+
 def test_nothing_that_may_begin_a_stop_string_leaves_before_it_is_known():
     assert ["one ", "", "STONE", ""] == read([b"one S", b"TO", b"NE"], ["STOP"])
 
@@ -64,6 +70,7 @@ def test_however_the_text_is_cut_no_stop_string_leaves_and_nothing_is_lost_witho
         out += stream.finish()
     found = any(s in text for s in stop)
     assert stream.stopped == found
+    assert (stream.stopped_by in stop) == found
     assert not any(s in out for s in stop)
     assert text.startswith(out)
     if not found:

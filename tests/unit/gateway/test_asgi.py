@@ -431,6 +431,7 @@ async def test_a_stream_that_breaks_says_so_and_does_not_pretend_to_be_done(hous
         Attempt(alter=lambda receipt: replace(receipt, sandbox=Sandbox("full", ["seccomp"]))),
         Attempt(end=lambda end: replace(end, receipt=end.receipt[:-1] + bytes([end.receipt[-1] ^ 1]))),
         Attempt(end=lambda end: replace(end, receipt=b"")),
+        Attempt(end=lambda end: replace(end, stopped_by="never asked for")),
         Attempt(end=lambda _: None),
         Attempt(["a", Answer()]),
         Attempt(["a", Answer(chunk=Chunk(5, [1], "gap"))]),
@@ -493,7 +494,8 @@ async def test_an_unverifiable_answer_is_refused_unless_the_tenant_allows_it(hou
 
 
 async def test_an_operator_may_allow_them_to_whoever_demands_nothing(house: Any, mesh: ScriptedMesh) -> None:
-    house.front.app._means = dataclasses.replace(house.front.app._means, execution="any")
+    asking = house.front.app.asking
+    asking._means = dataclasses.replace(asking._means, execution="any")
     mesh.attempts = [Attempt(alter=_FOREIGN)]
     assert (await house.post(BODY)).json()["haif"]["execution"] == "unverifiable"
     assert (await house.post(BODY | {"haif": {"execution": "verifiable"}})).status_code == 503

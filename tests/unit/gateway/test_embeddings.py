@@ -187,7 +187,7 @@ async def test_whoever_hangs_up_cancels_the_work_and_its_room_is_given_back(hous
     await mesh.cancelled.wait()
     while house.front.app.open_requests:
         await asyncio.sleep(0)
-    assert house.front.app._room._taken == 0
+    assert house.front.app.asking._room._taken == 0
 
 
 async def test_the_vectors_held_for_everybody_are_bounded(
@@ -197,7 +197,7 @@ async def test_the_vectors_held_for_everybody_are_bounded(
     with pytest.raises(openai.InternalServerError) as caught:
         await house.client.embeddings.create(model="vectors", input=["a", "b"], encoding_format="float")
     assert caught.value.code == "server_is_overloaded"
-    assert house.front.app._room._taken == 0
+    assert house.front.app.asking._room._taken == 0
 
 
 async def test_more_vectors_than_go_at_once_are_refused_before_any_work(

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from haif.base import codec
-from haif.base.clock import Deadline
+from haif.base.clock import Deadline, Instant
 from haif.base.conversation import Turn
 from haif.base.errors import (
     BadSignature,
@@ -21,13 +21,14 @@ from haif.base.errors import (
     Misuse,
     NoWorker,
     Reason,
+    Timeout,
     UnknownModel,
     WrongState,
 )
 from haif.base.ids import JobId, NetId, Nonce, PeerId
 from haif.base.machine import Address
 from haif.base.sampling import Sampling
-from haif.gateway.openai import Ask
+from haif.gateway.ask import Ask
 from haif.gateway.service.mesh import PeerMesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey
@@ -218,7 +219,7 @@ def trip() -> Trip:
 
 def ask(stream: bool = False) -> Ask:
     request = Request(Nonce(b"n" * 16), None, "Once", 16, Sampling(0.0), [])
-    return Ask(kind="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
+    return Ask(dialect="text", model="tiny", request=request, seed=7, stream=stream, include_usage=False, ignored=())
 
 
 @asynccontextmanager
@@ -415,3 +416,28 @@ def test_a_gateway_without_orchestrators_is_a_wrong_setting() -> None:
 
 def test_a_lost_connection_has_its_name() -> None:
     assert ConnectionLost("x").reason is Reason.CONNECTION_LOST
+
+
+class _Running(SystemClock):
+    """A clock that a test sets forward."""
+
+    ahead = 0.0
+
+    def now(self) -> Instant:
+        return Instant(super().now() + self.ahead)
+
+
+async def test_the_time_that_dialling_took_is_gone_from_what_the_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_net() as net:
+        clock, connect = _Running(), net.mesh._way.connect
+        monkeypatch.setattr(net.mesh, "_clock", clock)
+
+        async def slowly(*arguments, **options):
+            session = await connect(*arguments, **options)
+            clock.ahead = 60.0
+            return session
+
+        monkeypatch.setattr(net.mesh._way, "connect", slowly)
+        with pytest.raises(Timeout, match="no time was left"):
+            await net.mesh.submit(net.journey, trip())
+        assert net.heard(SubmitJob) == []

@@ -12,8 +12,9 @@ from haif.base.conversation import Turn
 from haif.base.errors import HaifError, InvalidRequest, Reason, Unsupported
 from haif.base.ids import Nonce
 from haif.base.sampling import Sampling, check_sampling
+from haif.gateway.ask import Ask
 from haif.gateway.errors import Rejected, problem_of
-from haif.gateway.openai import Ask, parse_chat, parse_completion
+from haif.gateway.openai import parse_chat, parse_completion
 from haif.protocol.inference import Request
 
 NONCE = Nonce(b"n" * 16)

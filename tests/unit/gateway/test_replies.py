@@ -10,8 +10,9 @@ from msgspec import structs
 from haif.base.conversation import Aside, Said, Turn
 from haif.base.ids import Digest, JobId, ModelDigest, Nonce, PeerId
 from haif.base.sampling import Likelihood, Sampling
-from haif.gateway.openai import Ask
-from haif.gateway.replies import DONE, Choice, Envelope, Settled, Stream, base64url, done, seconds_text
+from haif.gateway.ask import Ask
+from haif.gateway.replies import DONE, Envelope, Stream, base64url, seconds_text
+from haif.gateway.told import Choice, Settled
 from haif.protocol.inference import Request
 from haif.protocol.receipts import Receipt
 
@@ -37,7 +38,7 @@ def envelope(
 ) -> Envelope:
     request = structs.replace(REQUEST, logprobs=logprobs)
     ask = Ask(
-        kind=kind, model='ti"ny', request=request, seed=None, stream=True, include_usage=include_usage, ignored=(),
+        dialect=kind, model='ti"ny', request=request, seed=None, stream=True, include_usage=include_usage, ignored=(),
         echo=echo,
     )  # fmt: skip
     return Envelope(JobId(b"j" * 16), ask, 1_700_000_000)
@@ -53,7 +54,7 @@ def test_the_events_of_a_chat_are_golden() -> None:
         head + '{"index":0,"logprobs":null,"finish_reason":null,'
         '"delta":{"role":"assistant","content":"","refusal":null}}]}\n\n'
     )
-    assert (stream.last(SETTLED) + done(envelope(), [SETTLED])).decode() == (
+    assert (stream.last(SETTLED) + envelope().done([SETTLED])).decode() == (
         head + '{"index":0,"logprobs":null,"finish_reason":"stop","delta":{}}],"haif":{"job":"j"}}\n\ndata: [DONE]\n\n'
     )
 
@@ -61,7 +62,7 @@ def test_the_events_of_a_chat_are_golden() -> None:
 def test_with_usage_every_event_has_it_null_and_one_more_has_it_full() -> None:
     wanted = envelope(include_usage=True)
     stream = Stream(wanted)
-    told = stream.first() + stream.text("x") + stream.last(SETTLED) + done(wanted, [SETTLED])
+    told = stream.first() + stream.text("x") + stream.last(SETTLED) + wanted.done([SETTLED])
     events = told.decode().removesuffix("data: [DONE]\n\n")
     *others, last = [json.loads(event[6:]) for event in events.strip().split("\n\n")]
     assert [event["usage"] for event in others] == [None, None, None]

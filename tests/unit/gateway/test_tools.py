@@ -15,7 +15,7 @@ from haif.base import limits
 from haif.base.conversation import ARGUMENTS, CALL, REASONING, Aside, Call, Tool, Toolbox, Turn
 from haif.base.errors import ConnectionLost, Reason
 from haif.base.ids import JobId
-from haif.gateway.replies import call_id
+from haif.gateway.told import call_id
 from haif.protocol.inference import Answer, Chunk
 from haif.protocol.receipts import check_bundle
 from tests.support.scripted_mesh import Attempt, ScriptedMesh
@@ -101,6 +101,7 @@ def tool(**changes: Any) -> dict[str, Any]:
         (tool(parameters={"type": "string"}), "tools[0].function.parameters"),
         (tool(parameters=deep(limits.JSON_DEPTH_MAX)), "tools[0].function.parameters"),
         (tool(description="x" * limits.TOOLS_BYTES_MAX), "tools"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"), (ASKED | {"tool_choice": "always"}, "tool_choice"),
         (ASKED | {"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),
         (ASKED | {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
@@ -187,10 +188,7 @@ async def test_an_answer_cut_in_a_call_ends_for_its_length(house: Any, mesh: Scr
 
 
 async def test_reasoning_is_counted_by_the_workers_word(house: Any, mesh: ScriptedMesh) -> None:
-    def counted(end: Any) -> Any:
-        return type(end)(*(getattr(end, name) for name in end.__struct_fields__[:-1]), 1)
-
-    mesh.attempts = [Attempt([[Aside(REASONING, "hm")], "yes"], end=counted)]
+    mesh.attempts = [Attempt([[Aside(REASONING, "hm")], "yes"], end=lambda end: replace(end, reasoning_tokens=1))]
     answer = await house.chat()
     assert answer.usage.completion_tokens_details.reasoning_tokens == 1
 

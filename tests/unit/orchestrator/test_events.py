@@ -21,7 +21,9 @@ from haif.orchestrator.events import (
     JobKept,
     JobLeft,
     JobSubmitted,
+    LotteryRevealed,
     StateKept,
+    VerdictGiven,
 )
 
 
@@ -42,7 +44,10 @@ ANY_EVENT = st.one_of(
         COUNT, COUNT,
     ),
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
-    st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
+    st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT,
+              COUNT),
+    st.builds(VerdictGiven, ids(JobId), ids(PeerId), ids(PeerId), TEXT, TEXT, st.binary(max_size=600), COUNT),
+    st.builds(LotteryRevealed, ids(PeerId), COUNT, st.binary(max_size=80), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
     st.builds(JobLeft, ids(JobId), ids(PeerId), COUNT),
@@ -53,7 +58,7 @@ ARRIVED = JobKept(
     JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), b"p", 9,
     "none", "verifiable", Task.TEXT, "reserved",
     [AttemptKept(1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2, "timeout")],
-    "", b"", b"", PeerId(b"o" * 32),
+    "", b"", b"", 7, 0, [], PeerId(b"o" * 32),
 )  # fmt: skip
 GOLDEN = {
     JobSubmitted(
@@ -72,13 +77,18 @@ GOLDEN = {
         "64646464646464646464080302"
     ),
     AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
-    JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4): (
-        "0496c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e6404"
+    JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4, 50): (
+        "0497c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e640432"
     ),
+    VerdictGiven(JOB, PeerId(b"v" * 32), PeerId(b"w" * 32), "convicted", "tokens", b"sealed", 7): (
+        "0797c410000102030405060708090a0b0c0d0e0fc420" + "76" * 32 + "c420" + "77" * 32
+        + "a9636f6e766963746564a6746f6b656e73c4067365616c656407"
+    ),
+    LotteryRevealed(PeerId(b"v" * 32), 9, b"proof", 8): "0894c420" + "76" * 32 + "09c40570726f6f6608",
     StateKept(7, 2, Digest(b"d" * 32), 6): (
         "06940702c420" + "64" * 32 + "06"
     ),
-    JobLeft(JOB, PeerId(b"h" * 32), 7): "0793c410000102030405060708090a0b0c0d0e0fc420" + "68" * 32 + "07",
+    JobLeft(JOB, PeerId(b"h" * 32), 7): "0993c410000102030405060708090a0b0c0d0e0fc420" + "68" * 32 + "07",
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip
 
@@ -95,7 +105,7 @@ def test_the_bytes_of_an_event_never_change(event: events.Entry) -> None:
 
 def test_the_bytes_of_a_job_that_moves_never_change() -> None:
     event = JobArrived(JOB, PeerId(b"l" * 32), ARRIVED, 8)
-    assert ("66c10ce83e4b30d504b9641750e7734262d493cb162f812360d8d00a0f1c0bc5") == digest(
+    assert ("fe0d18ad9e920e8c30aecad2da6a473c38bac5437fc3ca522deb6a863819942e") == digest(
         "test", events.encode(event)
     ).hex()
     assert events.decode(events.encode(event)) == event

@@ -24,6 +24,7 @@ from haif.protocol.records import (
     open_record,
     presence_topic,
     sign_record,
+    topic_at,
 )
 
 NET = NetId(b"n" * 32)
@@ -68,13 +69,19 @@ def test_topics_have_these_bytes() -> None:
     ] == ["95edd99d", "776dd0fc", "181a85b0", "1ee4044e"]
 
 
+def test_a_topic_is_of_one_kind_and_near_its_point() -> None:
+    point = Digest(bytes(range(32)))
+    assert [topic_at(kind, point)[:-1] for kind in RecordKind] == [point[:-1]] * 4
+    assert [topic_at(kind, point)[-1] for kind in RecordKind] == list(RecordKind)
+
+
 def test_a_mutable_value_has_these_bytes() -> None:
     data = sign_record(ANNA, NET, mutable())
     heads = (
         b"\x97\x03\xc4\x20" + mutable().topic + b"\xc4\x20" + ANNA.peer + b"\x01\xcf" + (NOW + DAY).to_bytes(8, "big")
     )
     assert data[64:] == heads + b"\xc2\xc4\x0a\x92\xc4\x04home\xc4\x01v"
-    assert data[:8].hex() == "6745961a51bbb691"
+    assert data[:8].hex() == "1b68944be6dc4734"
 
 
 def test_an_immutable_value_has_these_bytes() -> None:
@@ -92,6 +99,10 @@ def test_what_holds_is_opened(value: Record) -> None:
     ("value", "error"),
     [
         (record(kind=9), Malformed),
+        (record(topic=presence_topic(NET, ANNA.peer)), Malformed),
+        (record(topic=immutable_topic(NET, b"here")), Malformed),
+        (record(kind=RecordKind.PRESENCE), Malformed),
+        (record(kind=RecordKind.PRESENCE, topic=presence_topic(NET, BERT.peer)), Malformed),
         (record(body=bytes(limits.RECORD_BODY_BYTES_MAX + 1)), Oversize),
         (record(sequence=-1), Malformed),
         (record(sequence=limits.SEQUENCE_MAX + 1), Malformed),

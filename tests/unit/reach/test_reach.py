@@ -5,12 +5,14 @@ import socket
 
 import pytest
 
+from haif.base import limits
 from haif.base.errors import ConnectionLost, HaifError, Timeout
 from haif.base.machine import Address
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
 from haif.reach.service.reach import DIRECT, FAILED, MOVED, RELAYED
 from tests.support.reach_peers import Peer, peers
+from tests.unit.wire.test_service import Held, echo
 
 
 def closed_port() -> Address:
@@ -89,3 +91,48 @@ async def test_leaving_stops_dials_and_moves_under_way() -> None:
             await asker.reach.__aexit__(None, None, None)
             with pytest.raises((HaifError, asyncio.CancelledError)):
                 await waiting
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["raced", "relayed"])
+async def test_an_old_session_is_replaced_by_the_same_ways_while_its_calls_go_on(direct: bool) -> None:
+    async with peers(3) as (asker, other, third):
+        asker.others[other.identity.peer] = other
+        held = Held()
+        other.wire.serve("held", held)
+        other.wire.serve("echo", echo)
+        place = relayed_place(other, third, *([other.wire.address] if direct else []))
+        old = await asker.reach.connect(other.identity.peer, place, timeout=10)
+        await asker.reach.settled(old)
+        call = asyncio.create_task(old.call("held", b"", timeout=60))
+        await held.begun.wait()
+        asker.wire._host.aged(asker.wire._live._scoped[old.scope])
+        assert old is await asker.reach.connect(other.identity.peer, place, timeout=10)
+        [renewal] = asker.reach._dials.values()
+        new = await renewal
+        assert new is not old
+        for _ in range(2 * limits.SESSIONS_PER_PEER_MAX):
+            assert new is await asker.reach.connect(other.identity.peer, place, timeout=10)
+        assert not old.usable
+        assert b"new" == await new.call("echo", b"new", timeout=5)
+        held.go_on.set()
+        assert b"done" == await call
+        await old.wait_over()
+
+
+async def test_an_old_session_is_renewed_at_the_place_that_was_asked_for_last() -> None:
+    async with peers(2) as (asker, other):
+        old = await asker.reach.connect(other.identity.peer, Place((other.wire.address,)), timeout=10)
+        moved = Place((other.wire.address, closed_port()))
+        assert old is await asker.reach.connect(other.identity.peer, moved, timeout=10)
+        asker.wire._host.aged(asker.wire._live._scoped[old.scope])
+        assert [(other.identity.peer, moved)] == [*asker.reach._dials]
+        await asyncio.wait(asker.reach._dials.values())
+
+
+async def test_a_session_that_is_old_when_reach_was_left_only_ends() -> None:
+    async with peers(2) as (asker, other):
+        old = await asker.reach.connect(other.identity.peer, Place((other.wire.address,)), timeout=10)
+        await asker.reach.__aexit__(None, None, None)
+        asker.wire._host.aged(asker.wire._live._scoped[old.scope])
+        await old.wait_over()
+        assert 0 == asker.wire.statistics().sessions

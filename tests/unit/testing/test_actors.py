@@ -13,7 +13,7 @@ from haif.testing.directory import NET, Directory
 from haif.testing.world import World
 
 LAIR: Address = ("110.0.0.1", 4000)
-TOPIC = Digest(b"t" * 32)
+TOPIC = Digest(b"t" * 31 + b"\1")  # of offers
 SEED = 11
 
 
