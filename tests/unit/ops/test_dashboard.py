@@ -69,7 +69,7 @@ def test_every_metric_is_on_the_dashboard(dashboard: dict[str, Any]) -> None:
 
 def test_the_rows_are_those_an_operator_looks_for(dashboard: dict[str, Any]) -> None:
     rows = [panel["title"] for panel in dashboard["panels"] if panel["type"] == "row"]
-    assert rows == ["Gateway", "Orchestrator", "Workers and engine", "Mesh"]
+    assert rows == ["Gateway", "Orchestrator", "Audits", "Workers and engine", "Mesh"]
 
 
 def test_no_panel_covers_another_and_ids_are_unique(dashboard: dict[str, Any]) -> None:
