@@ -36,6 +36,7 @@ class Ask:
     execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
     transcript: bool = False  # give the tenant what it takes to compute the answer again
+    audit: bool = True  # whether a validator of the gateway's may be given that, too
     told: Mapping[str, Any] = field(default_factory=dict)  # what the answer says of the request again
 
     @property
@@ -68,6 +69,7 @@ def demands(haif: Haif | None) -> dict[str, Any]:
     wanted = haif or Haif()
     return {
         "sandbox_min": wanted.sandbox or "none", "execution": wanted.execution, "transcript": bool(wanted.transcript),
+        "audit": wanted.audit is not False,
     }  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class Haif(msgspec.Struct, forbid_unknown_fields=True):
     sandbox: Literal["none", "reduced", "full"] | None = None
     execution: Literal["verifiable", "any", "unverifiable"] | None = None
     transcript: bool | None = None
+    audit: bool | None = None
 
 
 class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from haif.base import codec
+from haif.base.adapters import Adapted
 from haif.base.codec import Message
 from haif.base.errors import ConnectionLost
 from haif.base.ids import ModelDigest, PeerId
@@ -27,23 +28,24 @@ class Offer(Message, frozen=True):
     verifiable: bool = True  # whether recomputing could show what it ran (`base.execution`)
     tasks: int = 3  # what the model can do there (`base.tasks`): chat and completion, unless it says otherwise
     dimensions: int = 0  # of its vectors
+    adapted: Adapted | None = None  # the two files, where the model is one with an adapter on it
 
 
 class Presence(Message, frozen=True):
-    """Where a peer is reached, as what ("orchestrator", "worker" or "gateway"), and its key's certificate."""
+    """Where a peer is reached, as what ("orchestrator" or "validator"), and its key's certificate."""
 
     role: str
     place: Place
     certificate: bytes
 
 
-def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tuple[Place, bytes]:
-    """Where an orchestrator's own record at its presence topic puts it, and the certificate to dial it with.
+def whereabouts(records: Iterable[Verified[Record]], peer: PeerId) -> tuple[Place, bytes]:
+    """Where an orchestrator's or validator's own record at its presence topic puts it, and its key's certificate.
 
     Raises `ConnectionLost` or `Malformed`.
     """
     for record in records:
-        if record.signer == orchestrator:
+        if record.signer == peer:
             presence = codec.decode(Presence, record.payload.body)
             return presence.place, presence.certificate
-    raise ConnectionLost(f"orchestrator {orchestrator.short}… has not announced itself in the DHT")
+    raise ConnectionLost(f"{peer.short}… has not announced itself in the DHT")
