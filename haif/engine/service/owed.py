@@ -28,6 +28,7 @@ class Owed:
         self.last: Step | None = None
         self.asked = 0
         self.settled = True  # all that was asked was answered to its end
+        self._withdrawn = False  # somebody left since the child last owed nothing; a step may still be under way
         self._settings = settings
         self._meter = meter
         self._vocabulary = self._context = self._dimensions = 0
@@ -60,10 +61,17 @@ class Owed:
         return self._add(stream), stream
 
     def _add(self, stream: Stream[Piece | Finished] | Stream[Vectors | Embedded]) -> int:
+        self._withdrawn = self._withdrawn and bool(self.answers)
         self.answers[self.asked] = stream
         self.settled = False
         self.asked += 1
         return self.asked - 1
+
+    def withdraw(self, number: int) -> bool:
+        """Forget a request; whether an answer to it was still owed."""
+        found = self.answers.pop(number, None) is not None
+        self._withdrawn |= found
+        return found
 
     def fail(self, error: HaifError) -> None:
         """Nobody gets an answer any more."""
@@ -94,7 +102,7 @@ class Owed:
                     raise Malformed("it answered a request for text with vectors")
                 stream.mailbox.put(part)
                 if part.end is not None:
-                    del self.answers[part.number]
+                    self._done(part.number)
                     self._meter.prompt_tokens += part.end.prompt_tokens
                 stream.wake()
         for refused in batch.refused:
@@ -109,8 +117,7 @@ class Owed:
             raise Malformed(f"{refused.reason[:40]!r} is no reason to refuse a request")
         stream = self._answer(refused.number)
         if stream is not None:
-            del self.answers[refused.number]
-            self.settled = not self.answers
+            self._done(refused.number)
             stream.fail(error)
 
     def _deliver(self, output: Output, take: Callable[[Mailbox, Output], None]) -> None:
@@ -121,10 +128,14 @@ class Owed:
             raise Malformed("it answered a request for vectors with tokens")
         take(stream.mailbox, output)
         if output.end is not None:
-            del self.answers[output.number]
+            self._done(output.number)
             self._meter.prompt_tokens += output.end.prompt_tokens
             self._meter.cached_tokens += output.end.cached_tokens
         stream.wake()
+
+    def _done(self, number: int) -> None:
+        del self.answers[number]
+        self.settled = not self.answers and not self._withdrawn
 
     def _count(self, step: Step, batch_tokens_max: int) -> None:
         slots = self._settings.slots

@@ -124,7 +124,7 @@ class Process(asyncio.Protocol):
 
     def withdraw(self, number: int) -> None:
         """Forget a request; the child stops working on it if it still is."""
-        if self._owed.answers.pop(number, None) is not None:
+        if self._owed.withdraw(number):
             self._send(Order(cancel=number))
 
     async def watch(self) -> HaifError:
