@@ -29,6 +29,7 @@ T = TypeVar("T", bound="Common")
 
 
 RELAYS = "PEER@HOST:PORT of a relay to be reached through, where nobody can dial this machine; up to 3"
+AUDITED = ("exact", "exact-native")  # profiles in which bits can be compared
 DHT_MODES = ("auto", "persistent", "ephemeral")
 
 
@@ -97,6 +98,9 @@ class OrchestratorSettings(Common):
     sandbox_min: str = _setting(
         "none", "none, reduced or full: jobs go only to workers who sign that their engine's jail has this level"
     )
+    validators: tuple[str, ...] = _setting(
+        (), "peer id of a validator that is believed: whom it convicts gets no work here"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,11 +166,34 @@ class GatewaySettings(Common):
     allow_unverifiable: bool = _setting(
         False, "use workers, too, whose answers come from a program that is not ours (`haif worker --upstream`)"
     )
+    validators: tuple[str, ...] = _setting(
+        (), "peer id of a validator that may see requests and answers it drew; none given: nobody audits answers"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.first_token_ms and self.token_ms):
             raise Misuse("--first-token-ms and --token-ms: a worker needs more than 0 milliseconds for a token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidatorSettings(Common):
+    """`haif validator`."""
+
+    relays: tuple[str, ...] = _setting((), RELAYS)
+    orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator whose finished jobs are audited")
+    publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
+    context_tokens: int = _setting(0, "tokens of one request that there is room for; 0: as trained, at most 4096")
+    threads: int = _setting(0, "threads of the engine; 0 takes half of the processors")
+    profile: str = _setting("exact", "the profile of the workers that can be judged: exact or exact-native")
+    sandbox_min: str = _setting("reduced", "reduced or full: compute only in a jail of this level")
+    insecure_no_sandbox: bool = _setting(False, "compute even where no jail can be built around the engine")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_level(self.sandbox_min, LEVELS[1:])
+        if self.profile not in AUDITED:
+            raise Misuse(f"--profile: bits can be compared in {' and '.join(AUDITED)} only, not in {self.profile!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +213,7 @@ SECTIONS: dict[type[Common], str] = {
     OrchestratorSettings: "orchestrator",
     WorkerSettings: "worker",
     GatewaySettings: "gateway",
+    ValidatorSettings: "validator",
     RelaySettings: "relay",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

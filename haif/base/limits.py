@@ -18,10 +18,10 @@ EVIDENCE_BYTES_MAX: Final = 64 << 10  # one COSE_Sign1; receipts take about 600 
 CLOCK_SKEW_MS: Final = 30_000  # how far two honest clocks may differ
 LIVE_MESSAGE_TTL_MS: Final = 30_000  # a signed live message is acted upon within this, or not at all
 NONCE_WINDOW_MESSAGES: Final = 1024  # how far signed messages of one sender may overtake one another
-NONCE_WINDOW_SENDERS: Final = 65_536  # senders remembered; the least recent is forgotten first
+NONCE_WINDOW_SENDERS: Final = 65_536  # senders, each session apart; the least recent is forgotten first
 HANDSHAKE_TIMES_REMEMBERED: Final = 65_536  # initiators whose latest handshake is known: more than come within the skew
 CERTIFICATES_REMEMBERED_MAX: Final = 1024  # certificates verified, and responders' certificates kept for Noise IK
-CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # a Noise static key is rotated weekly
+CERTIFICATE_TTL_MS: Final = 7 * 24 * 3600 * 1000  # of a Noise static key: after half of it the next one is shown
 
 # --- networks ---------------------------------------------------------------------------------------------------------
 NETWORK_NAME_CHARS_MAX: Final = 64
@@ -443,6 +443,7 @@ RETRY_SECONDS_MAX: Final = 1.0
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
+MESSAGE_BLOCKS_MAX: Final = 256  # of one message: texts, thoughts, calls, results
 RESPONSE_ITEMS_MAX: Final = 1024  # of one request; four make a turn: reasoning, a message, a call and its output
 ITEM_ID_CHARS_MAX: Final = 128  # of an item that comes back; ours have 38
 ANSWER_METADATA_PAIRS_MAX: Final = 16  # `metadata` that an answer repeats; these three as OpenAI's API
@@ -482,3 +483,22 @@ SNAPSHOT_SLICE_ENTRIES: Final = 32  # entries taken in without a pause while oth
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token
 EVIDENCE_BETS_MAX: Final = 64  # begun at different audits of one worker and remembered: those that won most
+
+# --- audits -----------------------------------------------------------------------------------------------------------
+AUDIT_EPOCH_MS: Final = 600_000  # one draw of a validator's lottery, shown when the next one is over too
+AUDIT_NEWCOMER_PASSES: Final = 50  # audits a worker must pass before fewer than all of its receipts are audited
+AUDIT_PER_MILLE_MIN: Final = 50  # of a worker that is known: a cheat on every twentieth answer is caught within 400
+STANDING_HALF_LIFE_DAYS: Final = 30  # who was not seen for long is hardly known
+CONVICTION_DAYS: Final = 30  # a convicted worker gets no work for so long; then it begins anew
+STANDINGS_MAX: Final = 65_536  # workers whose standing is remembered; those judged longest ago are forgotten
+AUDITS_LISTED_MAX: Final = 128  # jobs in one answer of an orchestrator: some 200 KiB
+AUDITS_POLL_SECONDS: Final = 1.0  # how often validators ask for ended jobs, and gateways what was drawn
+AUDITS_WAITING_MAX: Final = (
+    256  # receipts a validator drew and has not judged: beyond it those of who has most give way
+)
+AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
+AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
+AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
+PAYLOAD_SECONDS: Final = 600.0  # and for how long
+CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request

@@ -12,6 +12,7 @@ from haif.cli.up import add_mesh_flags, run_mesh
 if TYPE_CHECKING:
     from haif.cli.mesh import Mesh
 
+_VERDICT_SECONDS = 20.0
 QUESTION = "Tell me a story about the windmill."
 
 
@@ -34,6 +35,9 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(f"\n> {question}\n", flush=True)
         receipt, text = await asyncio.to_thread(_stream, mesh.card(), question, arguments.seed)
         _show(receipt, text)
+        judges = [role.ready["metrics"] for role in mesh.roles if role.verb == "validator"]
+        if judges:
+            print(f"\n{await asyncio.to_thread(_verdict, judges[0])}")
 
     return run_mesh(arguments, 0, ask)
 
@@ -62,6 +66,22 @@ def _stream(card: dict[str, Any], question: str, seed: int) -> tuple[dict[str, s
     if receipt is None:
         raise Malformed("the answer came without a receipt")
     return receipt, text
+
+
+def _verdict(metrics: str) -> str:
+    """What the validator says of the worker; it draws all answers of one that it does not know."""
+    import urllib.request
+
+    until = time.monotonic() + _VERDICT_SECONDS
+    while time.monotonic() < until:
+        with urllib.request.urlopen(metrics, timeout=_VERDICT_SECONDS) as answer:  # noqa: S310 - our own validator
+            page = answer.read().decode()
+        for line in page.splitlines():
+            if line.startswith("haif_audits_judged_total{") and not line.endswith(" 0.0"):
+                finding = line.partition('finding="')[2].partition('"')[0]
+                return f"A validator drew this answer unasked, computed it again and says: the worker is {finding}."
+        time.sleep(0.2)
+    return "A validator has not judged this answer yet."
 
 
 def _show(receipt: dict[str, str], text: str) -> None:

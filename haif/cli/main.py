@@ -26,7 +26,24 @@ from haif.base.errors import (
     Unavailable,
     UnknownModel,
 )
-from haif.cli import audit, chat, demo, dht, dlq, doctor, keys, model, net, network, receipt, roles, sim, tenant, up
+from haif.cli import (
+    audit,
+    chat,
+    demo,
+    dht,
+    dlq,
+    doctor,
+    keys,
+    model,
+    net,
+    network,
+    receipt,
+    roles,
+    sim,
+    tenant,
+    up,
+    verdict,
+)
 
 EXIT_CODES: tuple[tuple[type[HaifError], int], ...] = (
     (Misuse, 2),
@@ -83,7 +100,24 @@ def parser() -> argparse.ArgumentParser:
     tree = Parser(prog="haif", description=haif.__doc__, epilog=EXIT_CODE_HELP)
     tree.add_argument("--version", action="version", version=f"haif {haif.__version__}")
     commands = tree.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for group in (up, demo, chat, roles, model, tenant, dlq, receipt, audit, keys, network, dht, net, sim, doctor):
+    for group in (
+        up,
+        demo,
+        chat,
+        roles,
+        model,
+        tenant,
+        dlq,
+        receipt,
+        verdict,
+        audit,
+        keys,
+        network,
+        dht,
+        net,
+        sim,
+        doctor,
+    ):
         group.add(commands)
     version = commands.add_parser("version", help="print the version of HAIF and of what it runs on")
     version.add_argument("--json", action="store_true", help="as one JSON object")

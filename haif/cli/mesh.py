@@ -69,6 +69,7 @@ class Mesh:
         report: Callable[[str], None],
         closed: bool = False,
         relay: bool = False,
+        validators: int = 0,
         memory: str = "",
     ) -> None:
         self._settings = settings
@@ -78,23 +79,26 @@ class Mesh:
         self._report = report
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self.roles = self._plan(workers, http_port, threads, relay=relay)
+        self.roles = self._plan(workers, validators, http_port, threads, relay=relay)
         members = [(role.name, NetworkRole(role.verb)) for role in self.roles]
         self._network = admit_household(settings, members, closed=closed)
         self.key = ""
 
-    def _plan(self, workers: int, http_port: int, threads: int, *, relay: bool) -> list[Role]:
+    def _plan(self, workers: int, validators: int, http_port: int, threads: int, *, relay: bool) -> list[Role]:
         ring = Keyring(self._folder / "keys")
         orchestrator = ring.load_or_create("orchestrator", entropy).peer
         gateway = ring.load_or_create("gateway", entropy).peer
         honours = ["--orchestrator", str(orchestrator)]
+        judges = [f"validator-{number}" for number in range(1, validators + 1)]
+        trusts = [text for name in judges for text in ("--validator", str(ring.load_or_create(name, entropy).peer))]
         models = [text for model in self._models for text in ("--model", model)]
         serves = (*models, *honours, "--threads", str(threads), *(("--memory", self._memory) if self._memory else ()))
         return [
-            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), *models]),
-            Role("gateway", "gateway", ["--http-port", str(http_port), *honours]),
+            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), *models, *trusts]),
+            Role("gateway", "gateway", ["--http-port", str(http_port), *honours, *trusts]),
             *([Role("relay", "relay", [])] if relay else []),
             *(Role(f"worker-{number}", "worker", [*serves]) for number in range(1, workers + 1)),
+            *(Role(name, "validator", [*honours, "--threads", str(threads)]) for name in judges),
         ]
 
     async def __aenter__(self) -> Self:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from haif.config import WorkerSettings
     from haif.protocol.receipts import CheckedBundle
 
+_KEPT_BACK = "none: tenant or gateway keep the request to themselves, or bits cannot be compared"
 _FILE = "a receipt file: it must be the `haif` object of an answer, as JSON"
 
 
@@ -36,24 +38,37 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="compute the answer again here and compare it to the last bit; exit code 6 if it differs",
     )
     replay.add_argument("file", type=Path, help="the `haif` object of an answer with its transcript; - for stdin")
-    replay.add_argument("--state", type=Path, help="folder with the model (default: the XDG state folder)")
-    replay.add_argument("--profile", default="exact", help="the worker's profile: exact or exact-native")
-    replay.add_argument("--threads", help="threads of the engine (default: half of the processors)")
-    replay.add_argument("--context-tokens", help="the worker's, where it was not the default")
+    add_engine_flags(replay)
     replay.add_argument("--json", action="store_true", help="as one JSON object")
     replay.set_defaults(handler=_replay)
+
+
+def add_engine_flags(verb: argparse.ArgumentParser) -> None:
+    """What it takes to compute an answer again."""
+    verb.add_argument("--state", type=Path, help="folder with the model (default: the XDG state folder)")
+    verb.add_argument("--profile", default="exact", help="the worker's profile: exact or exact-native")
+    verb.add_argument("--threads", help="threads of the engine (default: half of the processors)")
+    verb.add_argument("--context-tokens", help="room for prompt and answer, where the default is too little")
+
+
+def engine_settings(arguments: argparse.Namespace) -> WorkerSettings:
+    """The settings of that engine. Raises `Misuse`."""
+    from haif import config
+
+    flags = {name: getattr(arguments, name) for name in ("state", "profile", "threads", "context_tokens")}
+    return config.load(config.WorkerSettings, flags)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from haif.base.errors import BadSignature
     from haif.protocol.receipts import check_bundle
 
-    fields = _object(arguments.file, _FILE)
+    fields = read_object(arguments.file, _FILE)
     answer: tuple[str, str, list[tuple[str, str]]] | None = None
     if arguments.text is not None:
         answer = arguments.text.read_text(), "", []
     elif arguments.message is not None:
-        answer = _parts(_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
+        answer = _parts(read_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
     vectors = None if arguments.vectors is None else _vectors(arguments.vectors)
     checked = check_bundle(fields, *answer) if answer else check_bundle(fields, vectors=vectors)
     for who, wanted, signer in (
@@ -76,13 +91,11 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from haif import config
     from haif.node.replay import replay
     from haif.protocol.receipts import check_bundle
 
-    checked = check_bundle(_object(arguments.file, _FILE))
-    flags = {name: getattr(arguments, name) for name in ("state", "profile", "threads", "context_tokens")}
-    done = asyncio.run(replay(config.load(config.WorkerSettings, flags), checked))
+    checked = check_bundle(read_object(arguments.file, _FILE))
+    done = asyncio.run(replay(engine_settings(arguments), checked))
     if arguments.json:
         print(json.dumps({"tokens": done.tokens, "windows": done.windows, "engine": done.engine}))
     else:
@@ -113,6 +126,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("duration_ms", said.finished - said.started),
         ("engine", said.engine),
         ("execution", word(said.verifiable)),
+        ("audit", "a validator may have drawn it" if checked.countersignature.payload.auditable else _KEPT_BACK),
         ("sandbox", str(said.sandbox)),
         ("signature", "Ed25519 (COSE_Sign1): worker, orchestrator and gateway all verify"),
     ]
@@ -129,7 +143,7 @@ def proves(*, text_checked: bool, resumed: int, verifiable: bool, answer: str = 
     text = f"yes, exactly the {answer} given" if text_checked else "not checked (give it with --text or --vectors FILE)"
     audits = (
         "that takes computing it again, which `haif receipt\n"
-        "          replay` does for an answer with its transcript; nobody does it unasked yet"
+        "          replay` does for an answer with its transcript, and validators for those they draw"
         if verifiable
         else "nobody will be able to, for\n          a program that is not ours computed it, and its tokens are unknown"
     )
@@ -174,7 +188,8 @@ def _parts(message: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
     return str(message.get("content") or ""), str(message.get("reasoning_content") or ""), pairs
 
 
-def _object(path: Path, what: str) -> dict[str, Any]:
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises `Misuse` or `Malformed`, naming `what` it should be."""
     from haif.base import limits
     from haif.base.errors import Malformed, Misuse
 
@@ -182,7 +197,7 @@ def _object(path: Path, what: str) -> dict[str, Any]:
         raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}") from None
-    if len(raw) > 4 * limits.EVIDENCE_BYTES_MAX:
+    if len(raw) > 2 * limits.MESSAGE_BYTES_MAX:
         raise Malformed(f"{path} is too long to be {what}")
     try:
         fields = json.loads(raw)

@@ -1,4 +1,4 @@
-"""`haif node|orchestrator|worker|gateway|relay`: one role, in this process, until it is told to stop."""
+"""`haif node|orchestrator|worker|gateway|validator|relay`: one role, in this process, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ROLES: dict[str, tuple[type[config.Common], str]] = {
     "orchestrator": (config.OrchestratorSettings, "place jobs on workers and keep the journal"),
     "worker": (config.WorkerSettings, "offer this machine's model to the mesh"),
     "gateway": (config.GatewaySettings, "serve the OpenAI-compatible API to tenants"),
+    "validator": (config.ValidatorSettings, "compute answers again that nobody asked about, and judge their workers"),
     "relay": (config.RelaySettings, "carry sessions of peers that cannot dial each other, blindly"),
     "node": (config.NodeSettings, "run a DHT node, for others to find the mesh by"),
 }

@@ -13,6 +13,7 @@ from haif.base.confinement import stricter
 from haif.base.errors import Refusal, Unsupported
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task
+from haif.gateway.errors import Rejected
 from haif.gateway.fields import Haif, Sampled
 from haif.protocol.inference import Request
 
@@ -35,6 +36,7 @@ class Ask:
     execution: str | None = None  # one of `base.execution.DEMANDS`; None: as the operator allows
     echo: str = ""  # what a text completion's answer begins with
     transcript: bool = False  # give the tenant what it takes to compute the answer again
+    audit: bool = True  # whether a validator of the gateway's may be given that, too
     told: Mapping[str, Any] = field(default_factory=dict)  # what the answer says of the request again
 
     @property
@@ -67,6 +69,7 @@ def demands(haif: Haif | None) -> dict[str, Any]:
     wanted = haif or Haif()
     return {
         "sandbox_min": wanted.sandbox or "none", "execution": wanted.execution, "transcript": bool(wanted.transcript),
+        "audit": wanted.audit is not False,
     }  # fmt: skip
 
 
@@ -91,9 +94,12 @@ def check_together(request: Request) -> None:
 
 
 def in_words_of(dialect: Dialect, refusal: Refusal) -> None:
-    """Call what a worker, or a check that serves all dialects, refused by the name it has in this one."""
+    """Call what a worker, or a check that serves all dialects, refused by the name it has in this one.
+
+    What is `Rejected` was refused by the dialect itself.
+    """
     for ours, theirs in _WORDS.get(dialect, ()):
-        if refusal.param is not None:
+        if refusal.param is not None and not isinstance(refusal, Rejected):
             refusal.param = ours.sub(theirs, refusal.param)
 
 
@@ -104,6 +110,13 @@ _WORDS: Final[dict[Dialect, tuple[tuple[re.Pattern[str], str], ...]]] = {
         (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
         (re.compile(r"^(chat_template_kwargs\.)?reasoning_effort$"), "reasoning.effort"),
         (re.compile("^logprobs$"), "top_logprobs"),
+        (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
+    ),
+    "messages": (
+        (re.compile("^messages.*"), "messages"), (re.compile("^stop$"), "stop_sequences"),
+        (re.compile(r"^response_format(\.json_schema)?"), "output_config.format"),
+        (re.compile(r"^(chat_template_kwargs\.)?reasoning_effort$"), "output_config.effort"),
+        (re.compile(r"^(tools\[\d+\])\.function\.parameters"), r"\1.input_schema"),
         (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
     ),
 }  # fmt: skip

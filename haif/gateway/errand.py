@@ -20,6 +20,7 @@ from haif.base.ids import Digest, JobId, PeerId
 from haif.base.tasks import Task
 from haif.gateway.admission import too_large
 from haif.identity.signing import Domain, Verified, open_sealed
+from haif.protocol.audits import Payload
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt
@@ -137,6 +138,11 @@ class Errand(ABC):
     def transcript(self) -> dict[str, str]:
         """What goes with the proof, so that the tenant can have the answer computed again, where it asked for that."""
         return {}
+
+    def payload(self, receipt: Verified[Receipt]) -> Payload | None:
+        """What a validator that draws this receipt may see; None for vectors, and where its tenant said no."""
+        del receipt
+        return None
 
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""

@@ -32,6 +32,7 @@ from haif.gateway.calls import check_asides, check_said
 from haif.gateway.errand import TENANTS_OWN, Errand, Order, Ticket
 from haif.gateway.letters import Try
 from haif.identity.signing import Verified
+from haif.protocol.audits import Payload
 from haif.protocol.inference import (
     NO_TOKEN,
     Answer,
@@ -84,6 +85,10 @@ class Journey(Errand):
     def transcript(self) -> dict[str, str]:
         """The request as the worker had it and the answer's tokens."""
         return transcript(self.encoded, self._output.ids()) if self.ask.transcript else {}
+
+    def payload(self, receipt: Verified[Receipt]) -> Payload | None:
+        """The same for a validator, unless the tenant said no."""
+        return Payload(receipt.digest, self.encoded, self._output.ids()) if self.ask.audit else None
 
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""

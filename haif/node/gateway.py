@@ -35,6 +35,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
             settings=GatewaySettings(
                 host=settings.host, port=settings.http_port, orchestrators=orchestrators,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
+                validators=tuple(peers(settings.validators, "validator")),
                 execution=ANY if settings.allow_unverifiable else VERIFIABLE,
             ),
             identity=ground.identity, reach=ground.reach, dht=ground.dht, voice=ground.voice, tenants=tenants,

@@ -34,6 +34,7 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
             for model in models
         ),
         sandbox_min=settings.sandbox_min,
+        validators=frozenset(peers(settings.validators, "validator")),
     )
     async with (
         open_ground(settings, listen=True) as ground,

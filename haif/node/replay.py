@@ -16,7 +16,7 @@ from haif.artifacts.service import StoredModel
 from haif.base import codec
 from haif.base.adapters import Adapted
 from haif.base.errors import BadProof, Misuse, Unsupported
-from haif.base.ids import ModelDigest
+from haif.base.ids import Digest, ModelDigest
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import Engine, EngineSettings
 from haif.node.settings import model_store
@@ -28,21 +28,27 @@ from haif.runtime.clock import SystemClock, entropy
 from haif.worker.service import generate
 from haif.worker.ticket import Ticket
 
+Settings = config.WorkerSettings | config.ValidatorSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What this machine computed: how many tokens, in how many windows, by which engine; and what differs, if any."""
+    """What this machine computed: how many tokens, in how many windows, by which engine, to which root.
+
+    And what differs, if anything does.
+    """
 
     tokens: int
     windows: int
     engine: str
+    transcript: Digest
     difference: Difference | None
 
 
 class Bench:
     """An engine for computing answers again. Inside `async with` the model used last stays in memory."""
 
-    def __init__(self, settings: config.WorkerSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = model_store(settings)
         self._engine: Engine | None = None
@@ -83,7 +89,9 @@ class Bench:
         request = codec.decode(Request, checked.request)
         ours = await _compute(engine, _asked(checked, request, model.adapted, engine.model.vocabulary))
         found = difference(said, request, checked.tokens, ours)
-        return Replayed(len(ours.tokens) - said.resumed, len(ours.rows), said.engine, found)
+        return Replayed(
+            len(ours.tokens) - said.resumed, len(ours.rows), said.engine, ours.transcript(said.resumed), found
+        )
 
     async def _opened(self, model: StoredModel) -> Engine:
         if self._engine is not None and self._loaded == model.digest:
@@ -102,7 +110,7 @@ class Bench:
         return engine
 
 
-async def replay(settings: config.WorkerSettings, checked: CheckedBundle) -> Replayed:
+async def replay(settings: Settings, checked: CheckedBundle) -> Replayed:
     """Return if this machine gives the receipt's answer from the very logits that the receipt commits to.
 
     Raises as `Bench.replay` does, and `BadProof` where the worker did not compute what it signed.

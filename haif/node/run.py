@@ -61,6 +61,10 @@ def _role(settings: config.Common) -> AbstractAsyncContextManager[dict[str, str]
             from haif.node.gateway import open_gateway
 
             return open_gateway(settings)
+        case config.ValidatorSettings():
+            from haif.node.validator import open_validator
+
+            return open_validator(settings)
         case config.RelaySettings():
             from haif.node.relay import open_relay
 

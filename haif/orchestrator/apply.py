@@ -11,7 +11,9 @@ from haif.orchestrator.events import (
     JobFailed,
     JobFinalised,
     JobSubmitted,
+    LotteryRevealed,
     StateKept,
+    VerdictGiven,
     decode,
 )
 from haif.orchestrator.state import Attempt, Job, JobState, State
@@ -29,8 +31,13 @@ def apply(state: State, event: Entry) -> None:
         case JobFinalised():
             job = _end(state, event, JobState.FINALISED)
             job.receipt, job.countersignature = event.receipt, event.countersignature
+            job.per_mille = event.per_mille
         case JobFailed():
             _end(state, event, JobState.FAILED).reason = event.reason
+        case VerdictGiven():
+            _judged(state, event)
+        case LotteryRevealed():
+            state.revealed[event.validator] = max(event.epoch, state.revealed.get(event.validator, 0))
         case StateKept():
             pass  # of the journal, and of no job
 
@@ -74,12 +81,19 @@ def _attempt_failed(state: State, event: AttemptFailed) -> None:
 def _end(state: State, event: JobFinalised | JobFailed, how: JobState) -> Job:
     job = state.open.pop(event.job)
     _release(state, job)
-    job.state = how
+    job.state, job.ended = how, event.at
     state.ended[job.id] = job
     while len(state.ended) > state.ended_max:
         state.ended.popitem(last=False)
         state.forgotten += 1
     return job
+
+
+def _judged(state: State, event: VerdictGiven) -> None:
+    state.standings.learn(event)
+    job = state.find(event.job)
+    if job is not None:  # else it was forgotten since, and is read back from the journal
+        job.verdicts[event.validator] = event.verdict
 
 
 def _release(state: State, job: Job) -> None:

@@ -9,7 +9,7 @@ Asking twice is safe: a request that was carried out already gets the same answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from haif.base import limits
@@ -261,8 +261,13 @@ def _next_worker(state: State, fleet: Fleet, job: Job, tokens: int, now: Moment,
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def finalise(state: State, request: FinaliseJob, gateway: PeerId, *, past: Job | None, now: WallTime) -> Decision:
+def finalise(
+    state: State, request: FinaliseJob, gateway: PeerId, *, past: Job | None, now: WallTime,
+    validators: Collection[PeerId] = (),
+) -> Decision:  # fmt: skip
     """Record the receipt of the reserved worker, countersigned by the job's gateway.
+
+    What the `validators` said of the worker decides how likely they are to audit it.
 
     Raises `BadSignature`, `Malformed` or `Oversize` for evidence that does not hold, `WrongState` for a job that ended
     otherwise, and `Forbidden`.
@@ -275,10 +280,12 @@ def finalise(state: State, request: FinaliseJob, gateway: PeerId, *, past: Job |
     if not job.is_open:
         raise WrongState(f"the job is over: {job.state.value}", gateway)
     receipt = _check_receipt(job, request.receipt)
-    _check_countersignature(job, receipt, request.countersignature)
+    hand = _check_countersignature(job, receipt, request.countersignature)
+    auditable = hand.auditable and receipt.payload.transcript is not None and bool(validators)
     event = JobFinalised(
         job=job.id, attempt=receipt.payload.attempt, tokens=receipt.payload.completion_tokens, receipt=request.receipt,
         countersignature=request.countersignature, at=now,
+        per_mille=state.standings.of(receipt.signer, validators).per_mille(now) if auditable else 0,
     )  # fmt: skip
     return Decision((event,), Finalised(job.id))
 
@@ -302,10 +309,11 @@ def _check_receipt(job: Job, evidence: bytes) -> Verified[Receipt]:
     return checked
 
 
-def _check_countersignature(job: Job, receipt: Verified[Receipt], evidence: bytes) -> None:
+def _check_countersignature(job: Job, receipt: Verified[Receipt], evidence: bytes) -> Countersignature:
     hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, evidence, signer=job.gateway).payload
     if (hand.job, hand.receipt) != (job.id, receipt.digest):
         raise BadSignature("the countersignature is under another receipt", job.gateway)
+    return hand
 
 
 def fail(state: State, request: FailJob, gateway: PeerId, *, past: Job | None, now: WallTime) -> Decision:

@@ -66,7 +66,8 @@ class AttemptFailed(Message, frozen=True):
 class JobFinalised(Message, frozen=True):
     """The end: an answer of `tokens` tokens was received.
 
-    The worker's sealed receipt, and the gateway's signature under it.
+    The worker's sealed receipt, and the gateway's signature under it. A validator audits it with a chance of
+    `per_mille` in 1000; 0 where it may not.
     """
 
     job: JobId
@@ -75,6 +76,7 @@ class JobFinalised(Message, frozen=True):
     receipt: bytes
     countersignature: bytes
     at: int
+    per_mille: int = 0
 
 
 class JobFailed(Message, frozen=True):
@@ -82,6 +84,27 @@ class JobFailed(Message, frozen=True):
 
     job: JobId
     reason: str
+    at: int
+
+
+class VerdictGiven(Message, frozen=True):
+    """A validator judged the receipt of a job's worker; `verdict` is sealed."""
+
+    job: JobId
+    validator: PeerId
+    worker: PeerId
+    finding: str
+    cause: str
+    verdict: bytes
+    at: int
+
+
+class LotteryRevealed(Message, frozen=True):
+    """A validator showed its draw of one epoch (`proof.lottery`). It is about no job."""
+
+    validator: PeerId
+    epoch: int
+    proof: bytes
     at: int
 
 
@@ -98,6 +121,13 @@ class AttemptKept(Message, frozen=True):
     resumed: int
     reserved: int
     failure: str
+
+
+class VerdictKept(Message, frozen=True):
+    """A verdict as the state has it."""
+
+    validator: PeerId
+    verdict: bytes
 
 
 class JobKept(Message, frozen=True):
@@ -122,6 +152,19 @@ class JobKept(Message, frozen=True):
     reason: str
     receipt: bytes
     countersignature: bytes
+    ended: int
+    per_mille: int
+    verdicts: list[VerdictKept]
+
+
+class StandingKept(Message, frozen=True):
+    """What one validator said of a worker, as the state has it (`proof.standing`)."""
+
+    worker: PeerId
+    validator: PeerId
+    passed: float
+    at: int
+    convicted: int
 
 
 class StateKept(Message, frozen=True):
@@ -133,11 +176,12 @@ class StateKept(Message, frozen=True):
     at: int
 
 
-Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed
-Entry = Event | StateKept
+Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
+Entry = Event | LotteryRevealed | StateKept
 
 _KINDS: Final[dict[int, type[Entry]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
+    7: VerdictGiven, 8: LotteryRevealed,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

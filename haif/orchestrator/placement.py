@@ -171,9 +171,13 @@ class _Pulse:
 
 @dataclass(slots=True)
 class Fleet:
-    """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds."""
+    """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds.
+
+    `out`: those that were convicted (`proof.standing`); they are as good as dead.
+    """
 
     workers_max: int = limits.WORKERS_MAX
+    out: frozenset[PeerId] = frozenset()
     brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
@@ -217,7 +221,7 @@ class Fleet:
         ejected = self.brakes.ejected([(worker, model) for worker in self._offers.get(model, {})], now)
         for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
-            if pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
+            if worker in self.out or pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)

@@ -10,37 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.codec import Message
 from haif.base.errors import DigestMismatch, Malformed
 from haif.base.hashing import digest
-from haif.base.ids import Digest
-from haif.orchestrator.events import AttemptKept, JobKept, StateKept
+from haif.base.ids import Digest, PeerId
+from haif.orchestrator.events import AttemptKept, JobKept, StandingKept, StateKept, VerdictKept
 from haif.orchestrator.state import Attempt, Job, JobState, State
+
+T = TypeVar("T")
 
 SUBJECT: Final = b"snapshot"
 """What the journal entries that name snapshots are about."""
 
 
 class _Part(Message, frozen=True):
-    """Some jobs, and, in the first part, how many were forgotten."""
+    """Some jobs and some standings; in the first part how many jobs were forgotten, and which draws were revealed."""
 
     forgotten: int
     jobs: list[JobKept]
+    standings: list[StandingKept]
+    revealed: list[tuple[PeerId, int]]
 
 
 def parts(state: State) -> Iterator[bytes]:
     """The parts of a snapshot of this state, at least one. The state must not change meanwhile."""
-    jobs = chain(state.open.values(), state.ended.values())
-    forgotten, some = state.forgotten, list(islice(jobs, limits.SNAPSHOT_PART_JOBS))
+    jobs, standings = chain(state.open.values(), state.ended.values()), state.standings.kept()
+    forgotten, revealed = state.forgotten, list(state.revealed.items())
+    some, known = _some(jobs), _some(standings)
     while True:
-        yield codec.encode(_Part(forgotten, [kept(job) for job in some]))
-        forgotten, some = 0, list(islice(jobs, limits.SNAPSHOT_PART_JOBS))
-        if not some:
+        yield codec.encode(_Part(forgotten, [kept(job) for job in some], known, revealed))
+        forgotten, revealed, some, known = 0, [], _some(jobs), _some(standings)
+        if not some and not known:
             return
+
+
+def _some(values: Iterator[T]) -> list[T]:
+    return list(islice(values, limits.SNAPSHOT_PART_JOBS))
 
 
 def named(sequence: int, digests: Sequence[Digest], now: WallTime) -> StateKept:
@@ -63,6 +72,8 @@ def take(state: State, part: bytes) -> None:
     """Put the jobs of a part into the state. Raises `Malformed` or `Oversize` for what is no part."""
     read = codec.decode(_Part, part, size_max=limits.SNAPSHOT_PART_BYTES_MAX)
     state.forgotten += read.forgotten
+    state.revealed.update(read.revealed)
+    state.standings.restore(read.standings)
     for each in read.jobs:
         put(state, restored(each))
 
@@ -84,7 +95,8 @@ def kept(job: Job) -> JobKept:
         request_digest=job.request_digest, tokens_max=job.tokens_max, tenant_seed=job.tenant_seed, seed=job.seed,
         seed_proof=job.seed_proof, deadline=job.deadline, sandbox_min=job.sandbox_min, execution=job.execution,
         task=job.task, state=job.state.value, reason=job.reason, receipt=job.receipt,
-        countersignature=job.countersignature,
+        countersignature=job.countersignature, ended=job.ended, per_mille=job.per_mille,
+        verdicts=[VerdictKept(validator, verdict) for validator, verdict in job.verdicts.items()],
         attempts=[
             AttemptKept(
                 each.number, each.worker, each.host, each.port, each.reservation, each.digest, each.expires,
@@ -106,7 +118,8 @@ def restored(each: JobKept) -> Job:
         request_digest=each.request_digest, tokens_max=each.tokens_max, tenant_seed=each.tenant_seed, seed=each.seed,
         seed_proof=each.seed_proof, deadline=each.deadline, sandbox_min=each.sandbox_min, execution=each.execution,
         task=each.task, state=state, reason=each.reason, receipt=each.receipt,
-        countersignature=each.countersignature,
+        countersignature=each.countersignature, ended=each.ended, per_mille=each.per_mille,
+        verdicts={given.validator: given.verdict for given in each.verdicts},
         attempts=[
             Attempt(
                 attempt.number, attempt.worker, attempt.host, attempt.port, attempt.reservation, attempt.digest,

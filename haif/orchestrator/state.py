@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.base.tasks import Task
+from haif.orchestrator.standings import Standings
 from haif.protocol.jobs import JobView
 
 
@@ -40,7 +41,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class Job:
-    """A job from its submission to its one end. `reason` says why it failed."""
+    """A job from its submission to its one end at `ended`. `reason` says why it failed.
+
+    `per_mille`: the chance, in 1000, that it is audited; `verdicts`: what each validator said, sealed.
+    """
 
     id: JobId
     gateway: PeerId
@@ -61,6 +65,9 @@ class Job:
     reason: str = ""
     receipt: bytes = b""
     countersignature: bytes = b""
+    ended: int = 0
+    per_mille: int = 0
+    verdicts: dict[PeerId, bytes] = field(default_factory=dict)
 
     @property
     def attempt(self) -> Attempt:
@@ -90,7 +97,8 @@ class State:
     """All open jobs, the latest ended ones, and which open jobs each post has (with the ms they were reserved at).
 
     At most `limits.JOBS_OPEN_MAX` are open (decisions see to that) and `ended_max` ended ones remembered; how many
-    were forgotten is counted, so that nobody searches the journal for what cannot be there.
+    were forgotten is counted, so that nobody searches the journal for what cannot be there. `revealed`: the latest
+    epoch of which each validator showed its draw.
     """
 
     ended_max: int
@@ -98,6 +106,8 @@ class State:
     ended: OrderedDict[JobId, Job] = field(default_factory=OrderedDict)
     forgotten: int = 0
     busy: dict[Post, dict[JobId, int]] = field(default_factory=dict)
+    standings: Standings = field(default_factory=Standings)
+    revealed: dict[PeerId, int] = field(default_factory=dict)
 
     def find(self, job: JobId) -> Job | None:
         """The job, if it is open or among the latest that ended."""

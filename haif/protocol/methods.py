@@ -16,7 +16,7 @@ from haif.base import limits
 from haif.base.codec import Message
 from haif.base.roles import Role
 from haif.base.traffic import Terms, Traffic
-from haif.protocol import embeddings, heartbeats, inference, jobs, networks, reach, relay
+from haif.protocol import audits, embeddings, heartbeats, inference, jobs, networks, reach, relay
 
 A = TypeVar("A", bound=Message)
 R = TypeVar("R", bound=Message)
@@ -47,6 +47,9 @@ _JOBS: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_
 _ENDS: Final = Terms(Traffic.CONTROL, 3 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, _GATEWAYS)
 _PULSE: Final = Terms(Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.WORKER}))
 _SHORT: Final = Terms(Traffic.CONTROL, limits.REACH_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
+_AUDITS: Final = Terms(
+    Traffic.CONTROL, limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.VALIDATOR})
+)
 _RELAYED: Final = Terms(Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS)
 _BY_RELAYS: Final = Terms(
     Traffic.CONTROL, limits.RELAY_ARGUMENT_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.RELAY})
@@ -107,6 +110,28 @@ SYNC: Final = Method(
     name=reach.SYNC_METHOD, summary="dial the address you were shown, now", argument=reach.Sync, reply=reach.Synced,
     terms=_SHORT, served_by=None, retriable=True,
 )  # fmt: skip
+AUDITS_ENDED: Final = Method(
+    name=audits.ENDED_METHOD, summary="which jobs ended that may be audited, with their evidence",
+    argument=audits.ListEnded, reply=audits.Ended, terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
+AUDITS_WANTED: Final = Method(
+    name=audits.WANTED_METHOD, summary="which of my answers did you draw; only of those I countersigned",
+    argument=audits.AskWanted, reply=audits.Wanted, terms=_JOBS, served_by=Role.VALIDATOR, retriable=True,
+)  # fmt: skip
+AUDITS_GIVE: Final = Method(
+    name=audits.GIVE_METHOD, summary="the request and the tokens of an answer that was drawn",
+    argument=audits.Payload, reply=audits.Taken,
+    terms=Terms(Traffic.BULK, limits.MESSAGE_BYTES_MAX, limits.AUDIT_PAYLOAD_SECONDS, _GATEWAYS),
+    served_by=Role.VALIDATOR, retriable=True,
+)  # fmt: skip
+AUDITS_JUDGE: Final = Method(
+    name=audits.JUDGE_METHOD, summary="a sealed verdict about a receipt", argument=audits.Judge, reply=audits.Taken,
+    terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
+AUDITS_REVEAL: Final = Method(
+    name=audits.REVEAL_METHOD, summary="what I had to draw in an epoch that is over", argument=audits.Reveal,
+    reply=audits.Taken, terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
 RELAY_RESERVE: Final = Method(
     name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
     reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, retriable=True,
@@ -126,6 +151,7 @@ RELAY_LEAVING: Final = Method(
 
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
     SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, EMBED, REVOCATIONS, LOOK, MEET, SYNC,
+    AUDITS_ENDED, AUDITS_WANTED, AUDITS_GIVE, AUDITS_JUDGE, AUDITS_REVEAL,
     RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 

@@ -32,20 +32,20 @@ class Offer(Message, frozen=True):
 
 
 class Presence(Message, frozen=True):
-    """Where a peer is reached, as what ("orchestrator", "worker" or "gateway"), and its key's certificate."""
+    """Where a peer is reached, as what ("orchestrator" or "validator"), and its key's certificate."""
 
     role: str
     place: Place
     certificate: bytes
 
 
-def whereabouts(records: Iterable[Verified[Record]], orchestrator: PeerId) -> tuple[Place, bytes]:
-    """Where an orchestrator's own record at its presence topic puts it, and the certificate to dial it with.
+def whereabouts(records: Iterable[Verified[Record]], peer: PeerId) -> tuple[Place, bytes]:
+    """Where an orchestrator's or validator's own record at its presence topic puts it, and its key's certificate.
 
     Raises `ConnectionLost` or `Malformed`.
     """
     for record in records:
-        if record.signer == orchestrator:
+        if record.signer == peer:
             presence = codec.decode(Presence, record.payload.body)
             return presence.place, presence.certificate
-    raise ConnectionLost(f"orchestrator {orchestrator.short}… has not announced itself in the DHT")
+    raise ConnectionLost(f"{peer.short}… has not announced itself in the DHT")

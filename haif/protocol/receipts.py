@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haif.base.adapters import Adapted
 from haif.base.codec import Message
@@ -60,10 +60,14 @@ class Receipt(Message, frozen=True):
 
 
 class Countersignature(Message, frozen=True):
-    """The gateway's statement: "I received exactly the output this receipt names." Under `Domain.COUNTERSIGNATURE`."""
+    """The gateway's statement: "I received exactly the output this receipt names." Under `Domain.COUNTERSIGNATURE`.
+
+    Where it is `auditable`, the gateway keeps request and tokens for a while, for a validator that draws the receipt.
+    """
 
     job: JobId
     receipt: Digest
+    auditable: bool = False
 
 
 def check_receipt(
@@ -124,15 +128,15 @@ def bundle(receipt: Verified[Receipt], reservation: Verified[Reservation], count
         "worker": str(receipt.signer),
         "model_digest": str(receipt.payload.model),
         "execution": word(receipt.payload.verifiable),
-        "receipt": _text(receipt.evidence),
-        "reservation": _text(reservation.evidence),
-        "countersignature": _text(countersignature),
+        "receipt": text_of(receipt.evidence),
+        "reservation": text_of(reservation.evidence),
+        "countersignature": text_of(countersignature),
     }
 
 
 def transcript(request: bytes, tokens: Iterable[int]) -> dict[str, str]:
     """What goes into the bundle too, for whoever will compute the answer again: tokens as four little-endian bytes."""
-    return {"request": _text(request), "tokens": _text(b"".join(token.to_bytes(4, "little") for token in tokens))}
+    return {"request": text_of(request), "tokens": text_of(b"".join(token.to_bytes(4, "little") for token in tokens))}
 
 
 def check_bundle(
@@ -149,11 +153,23 @@ def check_bundle(
     if set(fields) - set(_TRANSCRIPT) != set(_BUNDLE) or not all(isinstance(value, str) for value in fields.values()):
         raise Malformed(f"a receipt file holds exactly these texts: {', '.join(_BUNDLE)}; or {_TRANSCRIPT} besides")
     labels = {name: str(value) for name, value in fields.items() if name in _BUNDLE}
-    receipt = open_sealed(Receipt, Domain.RECEIPT, _evidence(labels["receipt"]))
-    reservation = open_sealed(Reservation, Domain.RESERVATION, _evidence(labels["reservation"]))
-    hand = open_sealed(
-        Countersignature, Domain.COUNTERSIGNATURE, _evidence(labels["countersignature"]), receipt.payload.gateway
-    )
+    checked = check_evidence(*(evidence_of(labels[name]) for name in ("reservation", "receipt", "countersignature")))
+    receipt, said = checked.receipt, checked.receipt.payload
+    if bundle(receipt, checked.reservation, checked.countersignature.evidence) != labels:
+        raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
+    if text is not None and said_digest(text, reasoning, calls) != said.output_text:
+        raise BadSignature("the receipt is for another answer than this text", receipt.signer)
+    if vectors is not None and vectors_digest(vectors) != said.output_vectors:
+        raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)
+    request, tokens = _check_transcript(fields, receipt)
+    return replace(checked, request=request, tokens=tokens)
+
+
+def check_evidence(ticket: bytes, signed: bytes, countersigned: bytes) -> CheckedBundle:
+    """The same of the three statements alone: the sealed reservation, receipt and countersignature. Raises as above."""
+    receipt = open_sealed(Receipt, Domain.RECEIPT, signed)
+    reservation = open_sealed(Reservation, Domain.RESERVATION, ticket)
+    hand = open_sealed(Countersignature, Domain.COUNTERSIGNATURE, countersigned, receipt.payload.gateway)
     check_seed(reservation)
     said, terms = receipt.payload, reservation.payload
     if (
@@ -166,19 +182,13 @@ def check_bundle(
     check_parts(receipt)
     if (hand.payload.job, hand.payload.receipt) != (said.job, receipt.digest):
         raise BadSignature("the countersignature is under another receipt", hand.signer)
-    if bundle(receipt, reservation, hand.evidence) != labels:
-        raise BadSignature("the file's labels are not what its evidence says", receipt.signer)
-    if text is not None and said_digest(text, reasoning, calls) != said.output_text:
-        raise BadSignature("the receipt is for another answer than this text", receipt.signer)
-    if vectors is not None and vectors_digest(vectors) != said.output_vectors:
-        raise BadSignature("the receipt is for another answer than these vectors", receipt.signer)
-    return CheckedBundle(reservation, receipt, hand, *_check_transcript(fields, receipt))
+    return CheckedBundle(reservation, receipt, hand)
 
 
 def _check_transcript(fields: Mapping[str, object], receipt: Verified[Receipt]) -> tuple[bytes | None, tuple[int, ...]]:
     if not set(_TRANSCRIPT) & set(fields):
         return None, ()
-    request, raw = (_evidence(str(fields.get(name, ""))) for name in _TRANSCRIPT)
+    request, raw = (evidence_of(str(fields.get(name, ""))) for name in _TRANSCRIPT)
     if len(raw) % 4:
         raise Malformed("tokens are four bytes each")
     tokens = tuple(int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4))
@@ -192,16 +202,17 @@ _TRANSCRIPT = ("request", "tokens")
 _BUNDLE = ("job", "worker", "model_digest", "execution", "receipt", "reservation", "countersignature")
 
 
-def _text(evidence: bytes) -> str:
+def text_of(evidence: bytes) -> str:
+    """How bytes stand in a file: canonical unpadded base64url."""
     return base64.urlsafe_b64encode(evidence).decode().rstrip("=")
 
 
-def _evidence(text: str) -> bytes:
-    """The bytes of canonical unpadded base64url: exactly one text means one byte string."""
+def evidence_of(text: str) -> bytes:
+    """The bytes of canonical unpadded base64url: exactly one text means one byte string. Raises `Malformed`."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise Malformed("the evidence is not base64url") from None
-    if _text(raw) != text:
+    if text_of(raw) != text:
         raise Malformed("the evidence is not canonical base64url")
     return raw

@@ -69,11 +69,12 @@ ORCHESTRATOR: Final = "orchestrator"
 WORKER: Final = "worker"
 NODE: Final = "node"
 RELAY: Final = "relay"
-ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY, NODE)
-_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY)
+VALIDATOR: Final = "validator"
+ROLES: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY, VALIDATOR, NODE)
+_WIRED: Final = (GATEWAY, ORCHESTRATOR, WORKER, RELAY, VALIDATOR)
 
 REASONS: Final = tuple(reason.value for reason in Reason)
-JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed")
+JOB_STATES: Final = ("submitted", "reserved", "retried", "finalised", "failed", "judged")
 MODEL_STATES: Final = ("cold", "loading", "warm", "leaving", "quarantined")
 SANDBOX_LAYERS: Final = (  # in the words of the engine child's own statement
     "own process", "clean environment", "no other files", "dies with its parent", "no new privileges", "not traceable",
@@ -84,8 +85,11 @@ REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
     "endpoint",
     "what was asked for",
-    ("chat.completions", "completions", "responses", "embeddings", "rerank", "models", "health", "metrics", "other"),
-)
+    (
+        "chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "models", "health",
+        "metrics", "other",
+    ),
+)  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
@@ -117,6 +121,13 @@ MODEL_STATE: Final = Label("state", "1 at the one that holds", MODEL_STATES)
 USE: Final = Label("use", "`budget`: what they may take; `models`: what those in memory take", ("budget", "models"))
 MOVE: Final = Label("to", "into `memory`, or back to `disk`", ("memory", "disk"))
 LAYER: Final = Label("layer", "a layer of the engine child's sandbox", SANDBOX_LAYERS)
+FINDING: Final = Label("finding", "what a verdict says", ("honest", "convicted", "undecided"))
+CAUSE: Final = Label(
+    "cause",
+    "what differs, or why nothing could be decided (`haif/protocol/audits.py`); `none` where all is well",
+    ("none", "tokens", "end", "text", "prompt", "logits", "payload", "recipe", "model", "request", "engine",
+     "overloaded"),
+)  # fmt: skip
 DIRECTION: Final = Label("direction", "seen from this process", ("in", "out"))
 ROLE: Final = Label("role", "what this process does")
 VERSION: Final = Label("version", "of HAIF")
@@ -184,6 +195,9 @@ GATEWAY_RESUMED = Counter(
     (REASON,),
 )  # fmt: skip
 
+PAYLOADS_GIVEN = Counter(
+    "haif_gateway_payloads_given_total", "Requests and answers that validators drew and were given.", (GATEWAY,)
+)
 DLQ_LETTERS = Gauge("haif_dlq_letters", "Requests that failed for good and wait for somebody to look.", (GATEWAY,))
 DLQ_OLDEST_SECONDS = Gauge("haif_dlq_oldest_seconds", "For how long the oldest of them has waited.", (GATEWAY,))
 DLQ_REDRIVEN = Counter(
@@ -209,6 +223,23 @@ JOURNAL_APPEND = Histogram(
 SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
+
+VERDICTS = Counter("haif_verdicts_total", "Verdicts that were taken.", (ORCHESTRATOR,), (FINDING, CAUSE))
+WORKERS_CONVICTED = Gauge("haif_workers_convicted", "Workers that get no work since a conviction.", (ORCHESTRATOR,))
+AUDITS_DUE = Counter(
+    "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
+)
+AUDITS_MISSED = Counter("haif_audits_missed_total", "Of these, those without a verdict.", (ORCHESTRATOR,))
+AUDITS_UNDRAWN = Counter("haif_audits_undrawn_total", "Verdicts on receipts that were not drawn.", (ORCHESTRATOR,))
+
+# --- validator --------------------------------------------------------------------------------------------------------
+
+AUDITS_SEEN = Counter("haif_audits_seen_total", "Receipts that were looked at.", (VALIDATOR,))
+AUDITS_DRAWN = Counter("haif_audits_drawn_total", "Of these, those that were drawn.", (VALIDATOR,))
+AUDITS_WAITING = Gauge("haif_audits_waiting", "Receipts drawn and not judged yet.", (VALIDATOR,))
+AUDITS_JUDGED = Counter("haif_audits_judged_total", "Receipts judged.", (VALIDATOR,), (FINDING, CAUSE))
+AUDIT_DURATION = Histogram("haif_audit_seconds", "Computing one answer again.", (VALIDATOR,), REQUEST_DURATION)
+AUDIT_TOKENS = Counter("haif_audit_tokens_total", "Tokens of answers that were computed again.", (VALIDATOR,))
 
 # --- worker and engine ------------------------------------------------------------------------------------------------
 

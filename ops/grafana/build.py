@@ -100,7 +100,31 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Journal append", "s", "Until entries are durable.", quantiles("haif_journal_append_seconds")),
         Panel("Journal and heartbeats", "ops", "Entries made durable, heartbeats that verified.", (
             ("entries", f"sum(rate(haif_journal_entries_total{RATE}))"),
+            ("snapshots", f"sum(rate(haif_journal_snapshots_total{RATE}))"),
             ("heartbeats", f"sum(rate(haif_heartbeats_received_total{RATE}))"),
+        )),
+    )),
+    ("Audits", (
+        Panel("Verdicts", "ops", "What orchestrators took, by finding and cause.", (
+            ("{{finding}} {{cause}}", f"sum by (finding, cause) (rate(haif_verdicts_total{RATE}))"),
+        )),
+        Panel("Convicted workers", "short", "They get no work.", level("haif_workers_convicted", "instance")),
+        Panel("Drawn and waiting", "short", "Receipts that validators drew and have not judged.",
+              level("haif_audits_waiting", "instance")),
+        Panel("Left out", "ops", "By the draws validators revealed: due, not audited, audited though not drawn.", (
+            ("due", f"sum(rate(haif_audits_due_total{RATE}))"),
+            ("missed", f"sum(rate(haif_audits_missed_total{RATE}))"),
+            ("not drawn", f"sum(rate(haif_audits_undrawn_total{RATE}))"),
+        )),
+        Panel("Receipts", "ops", "Seen, drawn and judged by validators; payloads that gateways gave.", (
+            ("seen", f"sum(rate(haif_audits_seen_total{RATE}))"),
+            ("drawn", f"sum(rate(haif_audits_drawn_total{RATE}))"),
+            ("given", f"sum(rate(haif_gateway_payloads_given_total{RATE}))"),
+            *named("judged:", rate("haif_audits_judged_total", "finding")),
+        )),
+        Panel("Computing again", "s", "One answer.", quantiles("haif_audit_seconds")),
+        Panel("Tokens computed again", "short", "Of answers that were audited, per second.", (
+            ("tokens", f"sum(rate(haif_audit_tokens_total{RATE}))"),
         )),
     )),
     ("Workers and engine", (

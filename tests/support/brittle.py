@@ -29,6 +29,7 @@ from haif.gateway.service.mesh import Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.session import Journey, Ticket
 from haif.identity.signing import Domain, Verified, seal
+from haif.protocol.audits import Payload
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run
 from haif.protocol.jobs import FailJob, FinaliseJob, JobView, ModelCard, RetryJob
 from haif.protocol.receipts import Countersignature, Receipt, check_bundle
@@ -198,7 +199,9 @@ class BrittleMesh:
                 count += 1
                 yield answer
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
         hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(receipt.payload.job, receipt.digest))
         self.desk.finalise(FinaliseJob(receipt.payload.job, receipt.evidence, hand))
         self.finalised += 1

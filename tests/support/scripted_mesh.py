@@ -16,6 +16,7 @@ from haif.gateway.service.mesh import Trip
 from haif.gateway.session import Journey
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
+from haif.protocol.audits import Payload
 from haif.protocol.embeddings import EmbedAnswer, Embedded, EmbedRequest, Vectors, vectors_digest
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, tokens_digest
 from haif.protocol.jobs import JobView, ModelCard, Placed, Reservation
@@ -79,6 +80,7 @@ class ScriptedMesh:
     executions: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     finalised: list[Verified[Receipt]] = field(default_factory=list)
+    payloads: list[Payload | None] = field(default_factory=list)  # what a validator might be given of each
     failures: list[tuple[int, str]] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     spoken: dict[JobId, list[tuple[str, list[Aside]]]] = field(default_factory=dict)  # token by token
@@ -238,10 +240,13 @@ class ScriptedMesh:
         if end is not None:
             yield EmbedAnswer(end=end)
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
         if self.finalise_error is not None:
             raise self.finalise_error
         self.finalised.append(receipt)
+        self.payloads.append(payload)
         return seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(receipt.payload.job, receipt.digest))
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:

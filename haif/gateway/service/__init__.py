@@ -40,7 +40,8 @@ class GatewaySettings:
     """Where HTTP listens (port 0: a free one), and which orchestrators place this gateway's jobs, in order.
 
     A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
-    of workers for requests that demand nothing (`base.execution`).
+    of workers for requests that demand nothing (`base.execution`). `validators` may see requests that they drew, but
+    for those whose tenants said no.
     """
 
     host: str
@@ -49,6 +50,7 @@ class GatewaySettings:
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
     execution: str = VERIFIABLE
+    validators: tuple[PeerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Gateway:
     ) -> None:  # fmt: skip
         self._mesh = PeerMesh(
             orchestrators=settings.orchestrators, identity=identity, net=voice.net, reach=reach, dht=dht, voice=voice,
-            telemetry=telemetry, clock=clock,
+            telemetry=telemetry, clock=clock, validators=settings.validators,
         )  # fmt: skip
         self._front = Front(
             host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,

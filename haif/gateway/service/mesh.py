@@ -28,10 +28,13 @@ from haif.base.errors import (
 from haif.base.ids import JobId, NetId, PeerId
 from haif.dht.service import Dht
 from haif.gateway.errand import Errand, Ticket
+from haif.gateway.payloads import size_of
+from haif.gateway.service.audits import Audits
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
+from haif.protocol.audits import Payload
 from haif.protocol.embeddings import EmbedAnswer
 from haif.protocol.inference import Answer, Run, run_correlation
 from haif.protocol.jobs import (
@@ -87,8 +90,13 @@ class Mesh(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
         """The same for vectors."""
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
-        """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature."""
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
+        """Countersign, and have the end of the job recorded. It is durable when this returns the countersignature.
+
+        With its `payload`, if that may be shown to a validator.
+        """
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Have it recorded, soon, that the job ended without an answer. Returns at once."""
@@ -111,6 +119,7 @@ class PeerMesh:
         voice: Voice,
         telemetry: Telemetry,
         clock: Clock,
+        validators: tuple[PeerId, ...] = (),
     ) -> None:
         if not orchestrators:
             raise Misuse("a gateway needs at least one orchestrator: give its peer id with --orchestrator")
@@ -125,21 +134,24 @@ class PeerMesh:
         self._places: dict[PeerId, Place] = {}  # of orchestrators only: bounded by the settings
         self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
         self._reports: set[asyncio.Task[None]] = set()
-        self._hearing: asyncio.Task[None] | None = None
+        self._audits = Audits(validators, net=net, reach=reach, dht=dht, telemetry=telemetry, clock=clock)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._hearing = asyncio.create_task(self._hear_models(), name="gateway: models")
+        self._tasks = [asyncio.create_task(self._hear_models(), name="gateway: models")]
+        if self._audits.possible:
+            self._tasks.append(asyncio.create_task(self._audits.run(), name="gateway: audits"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._hearing is not None
-        self._hearing.cancel()
-        _, late = await asyncio.wait([self._hearing, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        _, late = await asyncio.wait([*self._tasks, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
         for task in late:
             task.cancel()
-        await asyncio.gather(self._hearing, *late, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *late, return_exceptions=True)
 
     # --- what can be asked for ----------------------------------------------------------------------------------------
 
@@ -219,9 +231,12 @@ class PeerMesh:
         ):
             yield answers
 
-    async def finalise(self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip) -> bytes:
+    async def finalise(
+        self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
+    ) -> bytes:
         """Report the receipt with our signature under it; once more over a new session if the first was lost."""
-        statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest)
+        auditable = self._keep(receipt, payload)
+        statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest, auditable=auditable)
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
         message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
         try:
@@ -229,6 +244,15 @@ class PeerMesh:
         except ConnectionLost:
             await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
         return signed
+
+    def _keep(self, receipt: Verified[Receipt], payload: Payload | None) -> bool:
+        """Whether the answer can be audited; then what that takes is kept before anybody can ask for it."""
+        if payload is None or not self._audits.possible or receipt.payload.transcript is None:
+            return False
+        if size_of(payload) > limits.MESSAGE_BYTES_MAX:
+            return False
+        self._audits.keep(payload)
+        return True
 
     def report_failure(self, ticket: Ticket, reason: str) -> None:
         """Told in the background: the tenant's answer does not wait for it."""

@@ -61,7 +61,7 @@ async def travel(
                 await asyncio.sleep(_pause(ticket.attempt, entropy))
                 ticket = await _again(journey, error, mesh, trip, telemetry)
         with telemetry.span(names.SPAN_FINALISE, parent=trip.traceparent):
-            countersignature = await mesh.finalise(ticket, receipt, trip)
+            countersignature = await mesh.finalise(ticket, receipt, trip, journey.payload(receipt))
         reason = ""
     except HaifError as error:
         reason = error.reason.value

@@ -47,6 +47,7 @@ from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
 from haif.orchestrator.events import Event
 from haif.orchestrator.placement import Fleet
+from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.service.record import Record
 from haif.orchestrator.state import Job
@@ -74,13 +75,15 @@ class OrchestratorSettings:
     """Whose jobs are placed, on whose machines, and which models.
 
     `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
-    `sandbox_min` is the level that the jail of every worker's engine must have.
+    `sandbox_min` is the level that the jail of every worker's engine must have. `validators` are believed what they
+    say of workers.
     """
 
     gateways: frozenset[PeerId] | None
     workers: frozenset[PeerId] | None
     catalogue: tuple[CatalogueEntry, ...]
     sandbox_min: str = "none"
+    validators: frozenset[PeerId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,10 @@ class Orchestrator:
         self._clock = clock
         self._entropy = entropy
         self._fleet = Fleet()
+        self._audits = Audits(
+            settings.validators, me=identity.peer, record=self._record, fleet=self._fleet, telemetry=telemetry,
+            clock=clock,
+        )  # fmt: skip
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
         self._announced: Presence | None = None
@@ -126,6 +133,7 @@ class Orchestrator:
 
     async def __aenter__(self) -> Self:
         await self._record.remember()
+        self._audits.refresh()
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._running = [
@@ -177,6 +185,9 @@ class Orchestrator:
             (methods.FAIL, self._fail),
             (methods.SHOW, self._show),
             (methods.MODELS, self._models),
+            (methods.AUDITS_ENDED, self._audits.ended),
+            (methods.AUDITS_JUDGE, self._audits.judge),
+            (methods.AUDITS_REVEAL, self._audits.reveal),
         ):
             self._wire.serve(method.name, self._answering(handler), method.terms)
 
@@ -262,7 +273,10 @@ class Orchestrator:
         request = self._hear_gateway(FinaliseJob, jobs.FINAL, call)
         with self._span(names.SPAN_JOB_FINAL, call, request.job) as span:
             past = await self._record.recall(request.job)
-            decision = decide.finalise(self._record.state, request, call.peer, past=past, now=self._clock.wall())
+            decision = decide.finalise(
+                self._record.state, request, call.peer, past=past, now=self._clock.wall(),
+                validators=self._settings.validators,
+            )  # fmt: skip
             return await self._record.carry_out(request.job, decision, span)
 
     async def _fail(self, call: Call) -> Message:
@@ -304,6 +318,7 @@ class Orchestrator:
             self._fleet.lost(session.peer)
 
     def _learn(self, event: Event, job: Job) -> None:
+        self._audits.learn(event)
         self._fleet.brakes.learn(event, job, self._clock.now())
 
     async def _show(self, call: Call) -> Message:
@@ -340,6 +355,7 @@ class Orchestrator:
                 for failed in decide.decide(self._record.state, self._clock.wall()):
                     self._record.apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())
+            self._audits.refresh()
             now = self.statistics()
             self._telemetry.gauge(names.JOBS_OPEN, now.jobs_open)
             self._telemetry.gauge(names.WORKERS_LIVE, now.workers_live)

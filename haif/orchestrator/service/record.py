@@ -17,11 +17,20 @@ from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, Overloaded
-from haif.base.ids import JobId
+from haif.base.ids import JobId, PeerId
 from haif.orchestrator import events
 from haif.orchestrator.apply import apply, fold
 from haif.orchestrator.decide import Decision
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
+from haif.orchestrator.events import (
+    AttemptFailed,
+    AttemptReserved,
+    Event,
+    JobFailed,
+    JobFinalised,
+    JobSubmitted,
+    LotteryRevealed,
+    VerdictGiven,
+)
 from haif.orchestrator.service.snapshots import follow, restore, write
 from haif.orchestrator.state import Job, State
 from haif.storage.service import Journal
@@ -30,7 +39,7 @@ from haif.telemetry.service import Span, Telemetry
 
 _TRANSITIONS: Final[dict[type[Event], str]] = {
     JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
-    JobFinalised: "finalised", JobFailed: "failed",
+    JobFinalised: "finalised", JobFailed: "failed", VerdictGiven: "judged",
 }  # fmt: skip
 
 
@@ -131,6 +140,14 @@ class Record:
         written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
         written.add_done_callback(lambda done: self._written(done, happened))
         return written
+
+    def note(self, event: LotteryRevealed, subject: PeerId) -> asyncio.Future[None]:
+        """The same for what is about no job but about a peer."""
+        self._journal.check_room()
+        apply(self.state, event)
+        written = self._journal.append_nowait([events.encode(event)], subject=subject)
+        written.add_done_callback(lambda done: self._written(done, []))
+        return asyncio.shield(written)
 
     def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
         error = None if done.cancelled() else done.exception()

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from haif.base.errors import Malformed
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.orchestrator import events
-from haif.orchestrator.events import AttemptFailed, AttemptReserved, JobFailed, JobFinalised, JobSubmitted, StateKept
+from haif.orchestrator.events import (
+    AttemptFailed,
+    AttemptReserved,
+    JobFailed,
+    JobFinalised,
+    JobSubmitted,
+    LotteryRevealed,
+    StateKept,
+    VerdictGiven,
+)
 
 
 def ids(kind: type) -> st.SearchStrategy:
@@ -29,7 +38,10 @@ ANY_EVENT = st.one_of(
         COUNT, COUNT,
     ),
     st.builds(AttemptFailed, ids(JobId), COUNT, TEXT, COUNT),
-    st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT),
+    st.builds(JobFinalised, ids(JobId), COUNT, COUNT, st.binary(max_size=900), st.binary(max_size=300), COUNT,
+              COUNT),
+    st.builds(VerdictGiven, ids(JobId), ids(PeerId), ids(PeerId), TEXT, TEXT, st.binary(max_size=600), COUNT),
+    st.builds(LotteryRevealed, ids(PeerId), COUNT, st.binary(max_size=80), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
 )  # fmt: skip
@@ -52,9 +64,14 @@ GOLDEN = {
         "64646464646464646464080302"
     ),
     AttemptFailed(JOB, 1, "timeout", 3): "0394c410000102030405060708090a0b0c0d0e0f01a774696d656f757403",
-    JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4): (
-        "0496c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e6404"
+    JobFinalised(JOB, 2, 7, b"receipt", b"hand", 4, 50): (
+        "0497c410000102030405060708090a0b0c0d0e0f0207c40772656365697074c40468616e640432"
     ),
+    VerdictGiven(JOB, PeerId(b"v" * 32), PeerId(b"w" * 32), "convicted", "tokens", b"sealed", 7): (
+        "0797c410000102030405060708090a0b0c0d0e0fc420" + "76" * 32 + "c420" + "77" * 32
+        + "a9636f6e766963746564a6746f6b656e73c4067365616c656407"
+    ),
+    LotteryRevealed(PeerId(b"v" * 32), 9, b"proof", 8): "0894c420" + "76" * 32 + "09c40570726f6f6608",
     StateKept(7, 2, Digest(b"d" * 32), 6): (
         "06940702c420" + "64" * 32 + "06"
     ),

@@ -13,14 +13,12 @@ import pytest
 
 from haif.base import codec, limits
 from haif.base.adapters import Adapted
-from haif.base.clock import WallTime
 from haif.base.codec import Message
 from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, Unsupported, WrongState
 from haif.base.ids import Digest, JobId, ModelDigest, NetId, Nonce, Seed
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task, tasks_of
 from haif.dht.service import Dht
-from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
@@ -173,11 +171,11 @@ async def test_a_worker_says_where_it_is_under_its_own_name(model: Path) -> None
         await at.gateway.connect(place.addresses[0], WORKER.peer, timeout=10, certificate=certificate)
 
 
-async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_offers_the_key_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.05)
     async with scene(model) as at:
-        renewed = certify(WORKER, NET, at.wire._machines._noise_key.public, WallTime(CLOCK.wall() + 1000))
-        at.wire._machines._certified = (CLOCK.wall(), renewed)
+        at.wire._machines.statics._kept = ()
+        renewed = at.wire.certificate
         async with asyncio.timeout(20):
             while True:
                 (record,) = await at.dht.lookup(offer_topic(NET, at.model))

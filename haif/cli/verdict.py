@@ -1,0 +1,88 @@
+"""`haif verdict verify`: check the file of a conviction, offline or by computing the answer again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from haif.cli.receipt import add_engine_flags, engine_settings, read_object
+
+if TYPE_CHECKING:
+    from haif.identity.signing import Verified
+    from haif.protocol.audits import Verdict
+
+_FILE = "a verdict file: one of `convictions/` in a validator's folder"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    group = commands.add_parser("verdict", help="check what a validator signed against a worker")
+    verbs = group.add_subparsers(metavar="VERB", required=True)
+    verify = verbs.add_parser("verify", help="check the file of a conviction; exit code 6 when it does not hold")
+    verify.add_argument("file", type=Path, help=f"{_FILE}; - for standard input")
+    verify.add_argument("--validator", metavar="PEER", help="demand that this validator signed")
+    verify.add_argument(
+        "--replay", action="store_true", help="believe nobody: compute the answer again here, to the last bit"
+    )
+    add_engine_flags(verify)
+    verify.add_argument("--json", action="store_true", help="as one JSON object")
+    verify.set_defaults(handler=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from haif.base.errors import BadProof, BadSignature
+    from haif.node.replay import Bench
+    from haif.protocol.audits import check_conviction
+
+    checked, verdict = check_conviction(read_object(arguments.file, _FILE))
+    if arguments.validator is not None and arguments.validator != str(verdict.signer):
+        raise BadSignature(f"the validator that signed is {verdict.signer}, not {arguments.validator}")
+    words = ""
+    if arguments.replay:
+
+        async def again() -> str:
+            async with Bench(engine_settings(arguments)) as bench:
+                found = (await bench.replay(checked)).difference
+            if found is None or (found.cause.value, found.place) != (verdict.payload.cause, verdict.payload.place):
+                ours = "nothing differs here" if found is None else found.words
+                raise BadProof(f"the validator's verdict does not hold: {ours}", verdict.signer)
+            return found.words
+
+        words = asyncio.run(again())
+    rows = describe(verdict)
+    if arguments.json:
+        print(json.dumps(dict(rows) | {"replayed": arguments.replay}))
+        return 0
+    print("\n".join(f"{name:<14} {value}" for name, value in rows))
+    if arguments.replay:
+        print(f"\nproved    computed again here: {words}")
+        print("so        the worker signed for what this model does not give for this request; no validator is needed")
+    else:
+        print(
+            "\nproved    this validator signed that the worker's receipt is not what the model gives for the request,"
+        )
+        print("          and request, tokens, receipt and verdict belong together")
+        print("not shown that the validator is right: that takes --replay, with the model on this machine")
+    return 0
+
+
+def describe(verdict: Verified[Verdict]) -> list[tuple[str, str | int]]:
+    """What a verdict says, as (name, value) rows for people and machines."""
+    said = verdict.payload
+    return [
+        ("finding", said.finding),
+        ("cause", said.cause),
+        ("token", said.place),
+        ("worker", str(said.worker)),
+        ("validator", str(verdict.signer)),
+        ("orchestrator", str(said.orchestrator)),
+        ("job", str(said.job)),
+        ("model_digest", str(said.model)),
+        ("engine", said.engine),
+        ("judged", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(said.judged / 1000))),
+    ]

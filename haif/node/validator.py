@@ -1,0 +1,71 @@
+"""`haif validator`: computes answers again that it drew by lot, in an engine of its own, and judges their workers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from haif import config
+from haif.base import limits
+from haif.base.errors import EngineDied, Misuse
+from haif.identity.signing import Verified
+from haif.node.ground import open_ground
+from haif.node.replay import Bench
+from haif.node.settings import peers
+from haif.protocol.audits import Verdict
+from haif.protocol.receipts import CheckedBundle
+from haif.runtime import disk
+from haif.validator.service import Validator
+from haif.validator.verdict import Answered
+
+CONVICTIONS = "convictions"  # in the validator's folder: a file for each, with the tenant's request
+
+
+@asynccontextmanager
+async def open_validator(settings: config.ValidatorSettings) -> AsyncIterator[dict[str, str]]:
+    """The validator while the block is entered, and what to tell whoever started it.
+
+    Raises `Misuse` without an orchestrator to audit.
+    """
+    orchestrators = tuple(dict.fromkeys(peers(settings.orchestrators, "orchestrator")))
+    if not orchestrators:
+        raise Misuse("a validator audits the jobs of orchestrators it knows: give --orchestrator PEER")
+    async with (
+        open_ground(settings, listen=True) as ground,
+        Bench(settings) as bench,
+        Validator(
+            orchestrators=orchestrators, identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach,
+            dht=ground.dht, recompute=lambda bundle, fresh: _answer(bench, bundle, fresh=fresh),
+            on_convicted=lambda verdict, file, words: _keep(ground.folder / CONVICTIONS, verdict, file, words),
+            telemetry=ground.telemetry, clock=ground.clock,
+        ),
+    ):  # fmt: skip
+        yield ground.ready
+
+
+async def _answer(bench: Bench, bundle: CheckedBundle, *, fresh: bool) -> Answered:
+    if fresh:
+        await bench.clear()
+    try:
+        done = await bench.replay(bundle)
+    except EngineDied:
+        await bench.clear()  # the next answer is not to wait for its respawn
+        raise
+    return Answered(done.engine, done.transcript, done.tokens, done.difference)
+
+
+def _keep(folder: Path, verdict: Verified[Verdict], file: dict[str, str], words: str) -> None:
+    """What lets anybody check the conviction, for its owner to give to whom it may be shown."""
+    path = folder / f"{verdict.payload.receipt}.json"
+    try:
+        disk.write_private(path, json.dumps(file).encode())
+        kept = sorted(folder.glob("*.json"), key=lambda each: each.stat().st_mtime)
+        for old in kept[: -limits.CONVICTIONS_KEPT_MAX]:
+            disk.remove(old)
+        then = f"check it with: haif verdict verify {path}"
+    except OSError as error:  # the verdict stands without the file
+        then = f"what lets others check it could not be kept: {error}"
+    print(f"worker {verdict.payload.worker} is convicted: {words}\n  {then}", file=sys.stderr, flush=True)

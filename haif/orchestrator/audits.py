@@ -1,0 +1,116 @@
+"""What the orchestrator tells validators, and which of their words it takes.
+
+It lists the jobs whose gateway signed that they may be audited and whose worker committed to its logits, with the
+chance that each is drawn with. A verdict counts if it is a known validator's, about a receipt that was listed, and its
+first about it. Whether it is true the orchestrator cannot see, for it has no request: who trusts an orchestrator trusts
+its validators. When a validator reveals its draw, what it should have audited and did not is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+
+from haif.base import limits
+from haif.base.clock import WallTime
+from haif.base.errors import BadSignature, Equivocated, Expired, Forbidden, WrongState
+from haif.base.ids import PeerId
+from haif.identity.signing import Verified, evidence_digest
+from haif.orchestrator.decide import Decision
+from haif.orchestrator.events import LotteryRevealed, VerdictGiven
+from haif.orchestrator.state import Job, JobState, State
+from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
+from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, open_verdict
+
+
+def ended(state: State, after: int) -> Ended:
+    """The ended jobs from number `after` on that may be drawn. Jobs that the state forgot are not told any more."""
+    start = max(0, after - state.forgotten)
+    listed: list[EndedJob] = []
+    for number, job in enumerate(islice(state.ended.values(), start, None), state.forgotten + start):
+        if len(listed) == limits.AUDITS_LISTED_MAX:
+            return Ended(listed, number)
+        if job.per_mille:
+            listed.append(
+                EndedJob(job.attempt.reservation, job.receipt, job.countersignature, job.ended, job.per_mille)
+            )
+    return Ended(listed, state.forgotten + len(state.ended))
+
+
+def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: PeerId, now: WallTime) -> Decision:
+    """Take a verdict down. The same one again is answered again.
+
+    Raises `Malformed`, `Oversize` or `BadSignature` for one that does not hold, `WrongState` for one about a job that
+    was not listed, `Expired` for one of another time, and `Equivocated` for a second one about the same receipt.
+    """
+    verdict = open_verdict(request.verdict, validator)
+    said = verdict.payload
+    job = state.find(said.job)
+    if job is None or job.state is not JobState.FINALISED or not job.per_mille:
+        raise WrongState("there is no job here that could be audited by this name, or not any more", validator)
+    known = job.verdicts.get(validator)
+    if known == request.verdict:
+        return Decision((), Taken())
+    if known is not None:
+        raise Equivocated("a validator says one thing about a receipt, and then another", validator)
+    _check_subject(job, verdict, orchestrator)
+    if not job.ended - limits.CLOCK_SKEW_MS <= said.judged <= now + limits.CLOCK_SKEW_MS:
+        raise Expired("the verdict is older than the end of its job, or from the future; check both clocks", validator)
+    event = VerdictGiven(
+        job=job.id, validator=validator, worker=job.attempt.worker, finding=said.finding, cause=said.cause,
+        verdict=request.verdict, at=now,
+    )  # fmt: skip
+    return Decision((event,), Taken())
+
+
+def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:
+    said = verdict.payload
+    if (said.orchestrator, said.receipt, said.worker, said.model, said.epoch) != (
+        orchestrator, evidence_digest(job.receipt), job.attempt.worker, job.model_digest, epoch_of(job.ended),
+    ):  # fmt: skip
+        raise BadSignature("the verdict is about another receipt than this job's", verdict.signer)
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """Of the receipts of an epoch that are remembered: how many had to be audited, were not, or were for no reason."""
+
+    drawn: int
+    missed: int
+    undrawn: int
+
+
+def reveal(
+    state: State, request: Reveal, validator: PeerId, *, orchestrator: PeerId, now: WallTime
+) -> tuple[LotteryRevealed, Reckoning] | None:
+    """Take a validator's draw of an epoch, and hold its verdicts against it; None for one that is known.
+
+    Raises `WrongState` while the epoch is not long over, and `BadProof`.
+    """
+    if not request.epoch >= 0 or not may_reveal(request.epoch, now):
+        raise WrongState("the draw of an epoch is a secret until the next one is over", validator)
+    if request.epoch <= state.revealed.get(validator, -1):
+        return None
+    output = check_draw(validator, orchestrator, request.epoch, request.proof)
+    event = LotteryRevealed(validator=validator, epoch=request.epoch, proof=request.proof, at=now)
+    return event, _reckon(state, validator, request.epoch, output)
+
+
+def _reckon(state: State, validator: PeerId, epoch: int, output: bytes) -> Reckoning:
+    jobs = [job for job in state.ended.values() if job.per_mille and epoch_of(job.ended) == epoch]
+    jobs = [job for job in jobs if validator in job.verdicts or not _is_settled(state, job, validator)]
+    due = {job.id for job in jobs if is_drawn(output, evidence_digest(job.receipt), job.per_mille)}
+    judged = {job.id for job in jobs if validator in job.verdicts}
+    return Reckoning(len(due), len(due - judged), len(judged - due))
+
+
+def _is_settled(state: State, job: Job, validator: PeerId) -> bool:
+    """Whether the validator had convicted the worker by then or soon after, so that nothing more was to be said."""
+    return state.standings.of(job.attempt.worker, {validator}).is_out(job.ended)
+
+
+def check_validator(validator: PeerId, trusted: Collection[PeerId]) -> None:
+    """Return if this orchestrator takes verdicts of this peer. Raises `Forbidden`."""
+    if validator not in trusted:
+        raise Forbidden(f"peer {validator.short}… is not a validator of this orchestrator: add it to its `validators`")

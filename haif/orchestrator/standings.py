@@ -1,0 +1,66 @@
+"""Which standing each worker has, by what each validator said of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+from haif.base import limits
+from haif.base.ids import PeerId
+from haif.orchestrator.events import StandingKept, VerdictGiven
+from haif.proof.standing import Standing
+from haif.protocol.audits import CONVICTED, HONEST
+
+
+@dataclass(slots=True)
+class Standings:
+    """Folds verdicts. They are kept apart by validator: what one says counts only where it is trusted now."""
+
+    most: int = limits.STANDINGS_MAX
+    _of: OrderedDict[PeerId, dict[PeerId, Standing]] = field(default_factory=OrderedDict)
+    _accused: set[PeerId] = field(default_factory=set)  # whom any validator ever convicted
+
+    def learn(self, event: VerdictGiven) -> None:
+        """A verdict was taken. One that is undecided moves nothing."""
+        if event.finding not in (HONEST, CONVICTED):
+            return
+        known = self._of.setdefault(event.worker, {})
+        before = known.get(event.validator, Standing())
+        known[event.validator] = before.honest(event.at) if event.finding == HONEST else before.guilty(event.at)
+        self._of.move_to_end(event.worker)
+        if event.finding == CONVICTED:
+            self._accused.add(event.worker)
+        if len(self._of) > self.most:
+            self._forget()
+
+    def of(self, worker: PeerId, trusted: Collection[PeerId]) -> Standing:
+        """What the trusted validators together say of a worker."""
+        said = self._of.get(worker, {})
+        return reduce(add, (standing for validator, standing in said.items() if validator in trusted), Standing())
+
+    def out(self, trusted: Collection[PeerId], now: int) -> Iterator[PeerId]:
+        """The workers that get no work."""
+        return (worker for worker in self._accused if self.of(worker, trusted).is_out(now))
+
+    def kept(self) -> Iterator[StandingKept]:
+        """All of it, for a snapshot."""
+        for worker, said in self._of.items():
+            for validator, each in said.items():
+                yield StandingKept(worker, validator, each.passed, each.at, each.convicted)
+
+    def restore(self, some: Iterable[StandingKept]) -> None:
+        """Take back what a snapshot kept, in its order."""
+        for each in some:
+            standing = Standing(each.passed, each.at, each.convicted)
+            self._of.setdefault(each.worker, {})[each.validator] = standing
+            if standing.convicted:
+                self._accused.add(each.worker)
+
+    def _forget(self) -> None:
+        """Of those never convicted who was judged longest ago; a crowd of newcomers washes no conviction away."""
+        worker = next((worker for worker in self._of if worker not in self._accused), next(iter(self._of)))
+        del self._of[worker]
+        self._accused.discard(worker)
