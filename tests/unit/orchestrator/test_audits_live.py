@@ -54,7 +54,7 @@ async def test_a_convicted_worker_gets_nothing_more_and_a_restart_does_not_forge
             await gateway.submit(submission(2))
     async with house(tmp_path, validators=TRUSTED) as home, peer(home, VALIDATOR) as validator:
         assert 1 == home.metric("haif_workers_convicted")
-        assert [job] == await listed(validator)
+        assert [] == await listed(validator), "it judged this one already"
     async with house(tmp_path) as home:  # without that validator, whatever it said counts for nothing
         assert 0 == home.metric("haif_workers_convicted")
 

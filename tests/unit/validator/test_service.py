@@ -197,6 +197,18 @@ async def test_a_drawn_answer_is_asked_for_computed_and_judged() -> None:
         assert 1 == at.validator.statistics().judged
 
 
+async def test_a_receipt_that_is_listed_twice_is_judged_once() -> None:
+    """Else a validator that keeps its word would be made to say it again, and to ask for a request again."""
+    async with scene() as at:
+        at.list(1)
+        await at.wanted(1)
+        await at.give(1)
+        await at.verdict()
+        at.list(1)
+        at.list(2)
+        assert [case(2).receipt] == (await at.wanted(1)).receipts
+
+
 async def test_what_is_not_drawn_is_never_asked_for() -> None:
     async with scene() as at:
         at.list(1, per_mille=0)
