@@ -24,14 +24,17 @@ from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
 from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, open_verdict
 
 
-def ended(state: State, after: int) -> Ended:
-    """The ended jobs from number `after` on that may be drawn. Jobs that the state forgot are not told any more."""
+def ended(state: State, after: int, validator: PeerId) -> Ended:
+    """The ended jobs from number `after` on that may be drawn, but for those that this validator has judged.
+
+    Jobs that the state forgot are not told any more.
+    """
     start = max(0, after - state.forgotten)
     listed: list[EndedJob] = []
     for number, job in enumerate(islice(state.ended.values(), start, None), state.forgotten + start):
         if len(listed) == limits.AUDITS_LISTED_MAX:
             return Ended(listed, number)
-        if job.per_mille:
+        if job.per_mille and validator not in job.verdicts:
             listed.append(
                 EndedJob(job.attempt.reservation, job.receipt, job.countersignature, job.ended, job.per_mille)
             )
@@ -39,7 +42,7 @@ def ended(state: State, after: int) -> Ended:
 
 
 def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: PeerId, now: WallTime) -> Decision:
-    """Take a verdict down. The same one again is answered again.
+    """Take a verdict down. One that says the same again is answered again, and the first stands.
 
     Raises `Malformed`, `Oversize` or `BadSignature` for one that does not hold, `WrongState` for one about a job that
     was not listed, `Expired` for one of another time, and `Equivocated` for a second one about the same receipt.
@@ -50,11 +53,11 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
     if job is None or job.state is not JobState.FINALISED or not job.per_mille:
         raise WrongState("there is no job here that could be audited by this name, or not any more", validator)
     known = job.verdicts.get(validator)
-    if known == request.verdict:
-        return Decision((), Taken())
-    if known is not None:
-        raise Equivocated("a validator says one thing about a receipt, and then another", validator)
     _check_subject(job, verdict, orchestrator)
+    if known is not None:
+        if _gist(open_verdict(known).payload) == _gist(said):
+            return Decision((), Taken())
+        raise Equivocated("a validator says one thing about a receipt, and then another", validator)
     if not job.ended - limits.CLOCK_SKEW_MS <= said.judged <= now + limits.CLOCK_SKEW_MS:
         raise Expired("the verdict is older than the end of its job, or from the future; check both clocks", validator)
     event = VerdictGiven(
@@ -62,6 +65,10 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
         verdict=request.verdict, at=now,
     )  # fmt: skip
     return Decision((event,), Taken())
+
+
+def _gist(said: Verdict) -> tuple[object, ...]:
+    return said.finding, said.cause, said.place, said.engine, said.transcript
 
 
 def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:

@@ -115,8 +115,16 @@ class AuditedMesh:
 
     async def ask(self, **chosen: Any) -> httpx.Response:
         """One question; who answered it is in the header `x-haif-worker`."""
-        body = {"model": DEMO_NAME, "prompt": "The river runs slowly through the", "max_tokens": 24, "temperature": 1}
-        return await self.http.post(f"{self.ready['gateway']['http']}/v1/completions", json=body | chosen, timeout=60)
+        body = {"prompt": "The river runs slowly through the", "max_tokens": 24, "temperature": 1}
+        return await self._post("completions", body | chosen)
+
+    async def chat(self, messages: list[dict[str, str]], **chosen: Any) -> httpx.Response:
+        """The same of a chat."""
+        return await self._post("chat/completions", {"messages": messages, "max_tokens": 24} | chosen)
+
+    async def _post(self, endpoint: str, body: dict[str, Any]) -> httpx.Response:
+        where = f"{self.ready['gateway']['http']}/v1/{endpoint}"
+        return await self.http.post(where, json={"model": DEMO_NAME} | body, timeout=60)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from haif import config
 from haif.artifacts.service import DEMO_NAME
 from haif.base import codec
 from haif.base.clock import WallTime
+from haif.base.conversation import Tool, Toolbox, Turn
 from haif.base.errors import BadProof, BadSignature, ContextTooLong, Misuse, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
@@ -36,6 +37,7 @@ from haif.worker.offer import sandbox_of
 from haif.worker.service import generate
 from haif.worker.ticket import Ticket
 from tests.support.engines import digest_of
+from tests.support.templates import HERMES, THINKING
 from tests.support.tiny_model import build_tiny_model
 from tools.random_adapter import random_adapter
 
@@ -49,31 +51,32 @@ class Cheat:
 
     settings: config.WorkerSettings
     engine: Engine
+    name: str = DEMO_NAME
 
-    def ticket(self, request: Request, model: str = DEMO_NAME) -> Ticket:
+    def ticket(self, request: Request, resumed: list[int], model: str) -> Ticket:
         encoded, job = codec.encode(request), JobId(bytes(16))
         seed, proof = drawn_seed(ORCHESTRATOR, job, request_digest(encoded))
         terms = Reservation(
             job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(model).digest,
-            request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3,
+            request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3, len(resumed),
         )  # fmt: skip
         sealed = seal(ORCHESTRATOR, Domain.RESERVATION, terms)
-        return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, [])
+        return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, resumed)
 
     async def signed(
-        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str = DEMO_NAME,
+        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str = "",
         alter: Callable[[Receipt], Receipt] = lambda receipt: receipt, claim: Callable[[Chunk], Chunk] = lambda c: c,
-        **changed: Any,
+        resumed: Sequence[int] = (), **changed: Any,
     ) -> dict[str, str]:  # fmt: skip
         """What a tenant is given who asked for `request`, where `changed` was computed instead.
 
         Of what was computed, `claim` is what the worker says it was; `alter` is what it does to its receipt.
         """
-        ticket, output = self.ticket(request, model), OutputHash()
+        ticket, output = self.ticket(request, list(resumed), model or self.name), OutputHash()
         async with self.engine.generate(structs.replace(generate(ticket), **changed)) as events:
             async for event in events:
                 if isinstance(event, Piece):
-                    output.add(claim(Chunk(event.first, event.tokens, event.text)))
+                    output.add(claim(Chunk(event.first, event.tokens, event.text, [], event.asides)))
                 else:
                     done = event
         about = self.engine.model
@@ -82,7 +85,7 @@ class Cheat:
             Receipt,
             Domain.RECEIPT,
             seal_receipt(
-                WORKER, ticket.reservation, output, done, [], engine=about.engine, exact=exact,
+                WORKER, ticket.reservation, output, done, resumed, engine=about.engine, exact=exact,
                 sandbox=sandbox_of(about), verifiable=True, started=WallTime(1), now=WallTime(2),
             ),
         )  # fmt: skip
@@ -179,6 +182,41 @@ async def test_p_5_logits_that_were_never_computed_are_caught(tmp_path: Path) ->
         invented = (digest("invented", b"1"), digest("invented", b"2"))
         with pytest.raises(BadProof, match="the logits that the worker signed for are not"):
             await replay(worker.settings, check_bundle(await worker.signed(rows=invented)))
+
+
+async def test_an_answer_that_was_gone_on_with_is_proved_from_there(tmp_path: Path) -> None:
+    async with cheat(tmp_path) as worker:
+        whole = check_bundle(await worker.signed())
+        file = await worker.signed(resumed=whole.tokens[:13])
+        assert whole.tokens == check_bundle(file).tokens
+        done = await replay(worker.settings, check_bundle(file))
+        assert (27, 1) == (done.tokens, done.windows)
+        lie = await worker.signed(resumed=whole.tokens[:13], sampling=Sampling(0.7))
+        with pytest.raises(BadProof):
+            await replay(worker.settings, check_bundle(lie))
+
+
+CHAT = [Turn("user", "What is the weather in Paris?")]
+CITY = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+TOOLS = Toolbox([Tool("weather", None, CITY, strict=True)], required=True)
+
+
+@pytest.mark.parametrize(
+    "request_", [
+        structs.replace(ASKED, text=None, chat=CHAT, tools=TOOLS), structs.replace(ASKED, text=None, chat=CHAT),
+        structs.replace(ASKED, text=None, chat=CHAT, stop=["a", "the"]),
+    ], ids=["calls", "thoughts", "stop"],
+)  # fmt: skip
+@pytest.mark.parametrize("template", [HERMES, THINKING])
+async def test_honest_calls_and_thoughts_are_proved_too(tmp_path: Path, request_: Request, template: str) -> None:
+    """What is said beside the text is in the digest of the text, and comes out the same."""
+    path = build_tiny_model(tmp_path / "speaker.gguf", template=template)
+    settings = config.WorkerSettings(state=tmp_path, insecure_no_sandbox=True, threads=1)
+    name = add_model(path, settings, None).name
+    async with cheat(tmp_path, path) as worker:
+        worker.name = name
+        done = await replay(worker.settings, check_bundle(await worker.signed(request_)))
+        assert done.tokens > 0
 
 
 async def test_p_5_words_that_its_tokens_do_not_mean_are_caught(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def honest_verdicts(page: str) -> int:
     return sum(int(float(line.split()[-1])) for line in page.splitlines() if 'finding="honest"' in line)
 
 
+def verdicts(page: str) -> int:
+    return sum(int(float(line.split()[-1])) for line in page.splitlines() if line.startswith("haif_verdicts_total{"))
+
+
 async def another_model(mesh: AuditedMesh) -> None:
     await mesh.liar("liar", build_tiny_model(mesh.state / "tiny.gguf"))
 
@@ -102,3 +106,29 @@ async def test_x_6_a_stranger_is_told_nothing_and_believed_nothing(tmp_path: Pat
         ):  # fmt: skip
             with pytest.raises(Forbidden):
                 await stranger.call(method, codec.encode(argument))
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object", "properties": {
+    "name": {"type": "string", "maxLength": 8}, "age": {"type": "integer"}}, "required": ["name", "age"]}}}  # fmt: skip
+CHATS = [
+    {}, {"temperature": 0}, {"seed": 7, "top_p": 0.8, "top_k": 40, "min_p": 0.01}, {"stop": ["the", "."]}, {"n": 3},
+    {"presence_penalty": 1.0, "frequency_penalty": 0.5, "repeat_penalty": 1.1}, {"logprobs": True, "top_logprobs": 3},
+    {"logit_bias": {"5": -50, "9": 5}}, {"response_format": SCHEMA},
+    {"max_tokens": 1}, {"max_tokens": 33}, {"stream": True},
+]  # fmt: skip
+
+
+async def test_honest_answers_of_every_kind_are_found_honest(tmp_path: Path) -> None:
+    """What is asked for in how many ways, streamed or not, cached or not: nothing accuses an honest worker."""
+    async with audited_mesh(tmp_path) as mesh:
+        await mesh.worker("honest")
+        await mesh.workers(1)
+        turns = [{"role": "user", "content": "Tell me a story about the river."}]
+        for _ in range(2):  # the second time from the cache
+            for options in CHATS:
+                answer = await mesh.chat(turns, **options)
+                assert answer.status_code == 200, answer.text
+        assert (await mesh.ask(max_tokens=None)).status_code == 200
+        answers = 2 * (len(CHATS) + 2) + 1
+        page = await mesh.until(lambda page: verdicts(page) == answers)
+        assert answers == honest_verdicts(page), [line for line in page.splitlines() if "haif_verdicts" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection
 
@@ -42,7 +43,7 @@ class Audits:
         """`audits.ended`. Nothing is told that is not durable."""
         audits.check_validator(call.peer, self._trusted)
         asked = codec.decode(ListEnded, call.argument)
-        told = audits.ended(self._record.state, asked.after)
+        told = audits.ended(self._record.state, asked.after, call.peer)
         await self._record.settled()
         return told
 
@@ -54,7 +55,7 @@ class Audits:
         decision = audits.judge(self._record.state, request, call.peer, orchestrator=self._me, now=now)
         for event in decision.events:
             assert isinstance(event, VerdictGiven)
-            await self._record.apply(event.job, [event])
+            await asyncio.shield(self._record.apply(event.job, [event]))
         await self._record.settled()
         assert isinstance(decision.answer, Message)
         return decision.answer

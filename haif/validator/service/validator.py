@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from haif.base import codec, limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, Unavailable, WrongState
-from haif.base.ids import NetId, PeerId
+from haif.base.ids import Digest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified, evidence_digest
@@ -99,6 +99,7 @@ class Validator:
         self._untold: dict[PeerId, deque[Verified[Verdict]]] = {
             peer: deque(maxlen=limits.AUDIT_VERDICTS_WAITING_MAX) for peer in orchestrators
         }
+        self._entered: OrderedDict[Digest, None] = OrderedDict()  # what was drawn lately
         self._out: dict[tuple[PeerId, PeerId], Standing] = {}  # whom we convicted, where
         self._revealed: dict[PeerId, int] = {}
         self._announced: Presence | None = None
@@ -143,7 +144,7 @@ class Validator:
                 ended = await self._ask(session, ListEnded(after))
                 for job in ended.jobs:
                     self._see(peer, job)
-                after, more = ended.next, bool(ended.jobs)
+                after, more = ended.next, bool(ended.jobs) and ended.next > after
                 await self._tell(session, peer)
                 await self._reveal(session, peer)
             except HaifError as error:
@@ -186,11 +187,16 @@ class Validator:
         except PeerFault as error:
             self._telemetry.dropped(Dropped(error.reason, orchestrator, "audits.ended"))
             return
-        worker = bundle.receipt.signer
+        worker, receipt = bundle.receipt.signer, bundle.receipt.digest
+        if receipt in self._entered:
+            return  # listed twice
         if worker == self._identity.peer or self._is_out(orchestrator, worker):
             return  # nobody judges its own work, nor twice who is out
         self._drawn += 1
         self._telemetry.count(names.AUDITS_DRAWN)
+        self._entered[receipt] = None
+        if len(self._entered) > limits.JOBS_ENDED_REMEMBERED_MAX:
+            self._entered.popitem(last=False)
         surplus = self._docket.enter(Case(bundle, epoch, self._clock.now()))
         if surplus is not None:
             self._judge(surplus, Undecided(OVERLOADED))

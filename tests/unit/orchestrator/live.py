@@ -76,10 +76,16 @@ def wire_of(identity: Identity, clock: Clock, port: int | None = None, on_droppe
 
 @asynccontextmanager
 async def house(
-    folder: Path, *, gateways: set[PeerId] | None = None, workers: frozenset[PeerId] | None = None
+    folder: Path,
+    *,
+    gateways: set[PeerId] | None = None,
+    workers: frozenset[PeerId] | None = None,
+    validators: frozenset[PeerId] = frozenset(),
 ) -> AsyncIterator[House]:
     clock = Clock()
-    settings = OrchestratorSettings(frozenset(gateways or {GATEWAY.peer}), workers, tuple(CATALOGUE.values()))
+    settings = OrchestratorSettings(
+        frozenset(gateways or {GATEWAY.peer}), workers, tuple(CATALOGUE.values()), validators=validators
+    )
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(limits, "HEARTBEAT_SILENCE_SECONDS", 15.0)  # a busy machine takes its time between two steps

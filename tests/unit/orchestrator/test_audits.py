@@ -64,23 +64,23 @@ def judge(desk: Desk, said: Verdict, by: Identity = VALIDATOR) -> object:
 def test_ended_jobs_are_listed_with_their_evidence_from_where_the_validator_stands() -> None:
     desk = Desk().staffed()
     jobs = [finish(desk, number) for number in (1, 2, 3)]
-    told = audits.ended(desk.state, 1)
+    told = audits.ended(desk.state, 1, VALIDATOR.peer)
     assert [job.receipt for job in jobs[1:]] == [each.receipt for each in told.jobs]
     assert 3 == told.next
     assert (jobs[1].attempt.reservation, jobs[1].countersignature, jobs[1].ended, 1000) == (
         told.jobs[0].reservation, told.jobs[0].countersignature, told.jobs[0].at, told.jobs[0].per_mille,
     )  # fmt: skip
-    assert ([], 3) == ((last := audits.ended(desk.state, 3)).jobs, last.next)
-    assert 3 == audits.ended(desk.state, 1 << 40).next
+    assert ([], 3) == ((last := audits.ended(desk.state, 3, VALIDATOR.peer)).jobs, last.next)
+    assert 3 == audits.ended(desk.state, 1 << 40, VALIDATOR.peer).next
 
 
 def test_a_long_list_comes_in_parts_and_jobs_that_were_forgotten_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "AUDITS_LISTED_MAX", 2)
     desk = Desk(state=State(ended_max=3)).staffed()
     jobs = [finish(desk, number) for number in range(1, 6)]
-    first = audits.ended(desk.state, 0)
+    first = audits.ended(desk.state, 0, VALIDATOR.peer)
     assert [job.receipt for job in jobs[2:4]] == [each.receipt for each in first.jobs]
-    second = audits.ended(desk.state, first.next)
+    second = audits.ended(desk.state, first.next, VALIDATOR.peer)
     assert ([jobs[4].receipt], 5) == ([each.receipt for each in second.jobs], second.next)
 
 
@@ -88,7 +88,7 @@ def test_a_long_list_comes_in_parts_and_jobs_that_were_forgotten_do_not_come(mon
 def test_what_the_gateway_keeps_to_itself_or_nobody_could_compare_is_not_listed(how: dict[str, Any]) -> None:
     desk = Desk().staffed()
     job = finish(desk, **how)
-    assert [] == audits.ended(desk.state, 0).jobs
+    assert [] == audits.ended(desk.state, 0, VALIDATOR.peer).jobs
     with pytest.raises(WrongState, match="no job here that could be audited"):
         judge(desk, verdict(job))
 
@@ -96,8 +96,12 @@ def test_what_the_gateway_keeps_to_itself_or_nobody_could_compare_is_not_listed(
 def test_a_verdict_counts_once_and_the_same_again_is_answered_again() -> None:
     desk = Desk().staffed()
     job = finish(desk)
-    assert Taken() == judge(desk, verdict(job))
-    assert Taken() == judge(desk, verdict(job))
+    for _ in range(2):
+        assert Taken() == judge(desk, verdict(job))
+    assert Taken() == judge(desk, verdict(job, judged=job.ended + 1))
+    assert 1 == len(desk.state.ended[job.id].verdicts)
+    assert [] == audits.ended(desk.state, 0, VALIDATOR.peer).jobs, "what was judged is not told again"
+    assert 1 == len(audits.ended(desk.state, 0, OTHER.peer).jobs)
     assert 1 == desk.state.standings.of(job.attempt.worker, TRUSTED).known(desk.wall)
 
 

@@ -1,13 +1,17 @@
 """Which receipts are drawn: nobody can foresee it, nobody can choose it, and later anybody can check it."""
 
+from random import Random
+
 import pytest
 
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import BadProof
 from haif.base.hashing import digest
+from haif.base.ids import Digest
 from haif.identity.keys import Identity
 from haif.proof.lottery import check_draw, draw, epoch_of, is_drawn, may_reveal
+from haif.proof.standing import Standing
 
 VALIDATOR, OTHER, ORCHESTRATOR = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
 EPOCH = limits.AUDIT_EPOCH_MS
@@ -62,3 +66,25 @@ def test_a_draw_is_shown_only_when_the_epoch_after_it_is_over() -> None:
     assert 7 == epoch_of(7 * EPOCH) == epoch_of(8 * EPOCH - 1)
     assert not may_reveal(7, WallTime(9 * EPOCH - 1))
     assert may_reveal(7, WallTime(9 * EPOCH))
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.5, 300), (0.05, 300), (0.05, 0), (0.5, 0)])
+def test_who_lies_now_and_then_is_caught_after_as_many_answers_as_the_rates_say(share: float, passed: int) -> None:
+    """A thousand workers, known ones at 5 % and newcomers: the mean is 1 / (share * rate), within a fifth."""
+    rng = Random(f"{share} {passed}")
+    known = Standing()
+    for _ in range(passed):
+        known = known.honest(0)
+    answers, lies_caught = 0, 0
+    for _ in range(1000):
+        standing, output = known, rng.randbytes(64)
+        while True:
+            answers += 1
+            drawn = is_drawn(output, Digest(rng.randbytes(32)), standing.per_mille(0))
+            if drawn and rng.random() < share:
+                break
+            if drawn:
+                standing = standing.honest(0)
+        lies_caught += 1
+    rate = 0.05 if passed else 1.0
+    assert abs(answers / lies_caught * share * rate - 1) < 0.2

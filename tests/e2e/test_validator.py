@@ -1,0 +1,51 @@
+"""`haif up --validators 1`: answers are audited that nobody asked about, and the commands say what there is to say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Mesh, haif, until
+
+pytestmark = pytest.mark.xdist_group("validator")
+TURN = [{"role": "user", "content": "Tell me a story about the windmill."}]
+
+
+def test_an_answer_is_audited_unless_its_tenant_says_no(begin: Callable[..., Mesh], tmp_path: Path) -> None:
+    mesh = begin(tmp_path, "--validators", "1", "--workers", "1", "--closed", "--network", "watched")
+    kinds = []
+    with mesh.client() as client:
+        for audit in (False, True):
+            made = client.chat.completions.create(
+                model=mesh.first_card["model"], messages=TURN, max_tokens=40, extra_body={"haif": {"audit": audit}}
+            )  # type: ignore[call-overload]
+            file = tmp_path / "receipt.json"
+            file.write_text(json.dumps(made.model_extra["haif"]))
+            told = haif("receipt", "verify", str(file), "--json")
+            assert told.returncode == 0, told.stderr
+            kinds.append(json.loads(told.stdout)["audit"])
+    assert kinds[0].startswith("none: tenant or gateway keep the request")
+    assert kinds[1] == "a validator may have drawn it"
+    until(lambda: 'haif_verdicts_total{cause="none",finding="honest"} 1.0' in mesh.metrics("orchestrator"), "a verdict")
+    assert "haif_audits_seen_total 1.0" in mesh.metrics("validator")
+    assert "haif_gateway_payloads_given_total 1.0" in mesh.metrics("gateway")
+    for text in (tmp_path / "logs").iterdir():
+        assert "windmill" not in text.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("validator",), "--orchestrator PEER"),
+        (("validator", "--orchestrator", "00" * 32, "--profile", "fast"), "bits can be compared in exact"),
+        (("verdict", "verify", "/dev/null"), "is not a verdict file"),
+        (("up", "--validators", "9"), "--validators must be between 0 and 4"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    told = haif(*arguments, state=tmp_path)
+    assert told.returncode in {2, 6}
+    assert said in told.stderr
