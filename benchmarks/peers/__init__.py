@@ -41,17 +41,26 @@ def hyperdht() -> dict[str, float] | str:
 
 def kademlia_lookups(nodes: int, lookups: int, seed: int) -> dict[str, float] | str:
     """What find_node costs PyPI's kademlia, all nodes in one process; or why that is not known."""
-    python = BUILD / "kademlia" / "bin" / "python"
-    return (
-        _made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
-        or _made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
-        or _run([str(python), str(HERE / "kademlia_lookups.py"), *map(str, (nodes, lookups, seed))], seconds=1800)
-    )
+    return _kademlia("kademlia_lookups.py", nodes, lookups, seed)
+
+
+def kademlia_strangers(count: int, seed: int) -> dict[str, float] | str:
+    """What strangers do to a node of PyPI's kademlia; or why that is not known."""
+    return _kademlia("kademlia_strangers.py", count, seed)
 
 
 def hyperdht_lookups(nodes: int, lookups: int) -> dict[str, float] | str:
     """What find_node costs npm's hyperdht, all nodes in one process; or why that is not known."""
     return _node("hyperdht_lookups.js", str(nodes), str(lookups), seconds=1800)
+
+
+def _kademlia(script: str, *numbers: int) -> dict[str, float] | str:
+    python = BUILD / "kademlia" / "bin" / "python"
+    return (
+        _made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
+        or _made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
+        or _run([str(python), str(HERE / script), *map(str, numbers)], seconds=1800)
+    )
 
 
 def _node(script: str, *arguments: str, seconds: float = 120) -> dict[str, float] | str:

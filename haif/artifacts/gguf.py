@@ -24,7 +24,7 @@ _SCALARS: Final[Mapping[int, struct.Struct]] = {
     for number, code in ((0, "B"), (1, "b"), (2, "H"), (3, "h"), (4, "I"), (5, "i"), (6, "f"), (7, "B"),
                          (10, "Q"), (11, "q"), (12, "d"))
 }  # fmt: skip
-_BOOL, _STRING, _ARRAY = 7, 8, 9
+_BOOL, _STRING, _ARRAY, _DOUBLE = 7, 8, 9, 12
 _UNIQUE: Final = "tokenizer.ggml.tokens"
 
 # type: elements and bytes of a block
@@ -51,6 +51,10 @@ class Array:
     kind: int
     count: int
     numbers: tuple[int | float, ...] = ()
+
+
+class Double(float):
+    """A number of eight bytes, which llama.cpp does not take for one of four."""
 
 
 Value = int | float | bool | str | Array
@@ -221,6 +225,8 @@ class _Reader:
             if value not in (0, 1):
                 self.refuse(f"{key} is neither true nor false")
             return bool(value)
+        if kind == _DOUBLE:
+            return Double(value)
         return int(value) if isinstance(value, int) else float(value)
 
     def _array(self, key: str) -> Array:

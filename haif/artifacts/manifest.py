@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from haif.base.adapters import Adapted
 from haif.base.clock import WallTime
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Expired, Misuse
@@ -22,7 +23,8 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 class Manifest(Message, frozen=True):
     """The publisher's statement about one GGUF file. Times in ms since the epoch.
 
-    `model` (BLAKE3) names it in HAIF; `sha256` is how the rest of the world knows it; `size` in bytes.
+    `model` (BLAKE3) names it in HAIF; `sha256` is how the rest of the world knows it; `size` in bytes. Where the file
+    is an adapter, `base` is the model it belongs to, and both together are a model of their own (`base.adapters`).
     """
 
     name: str
@@ -32,6 +34,17 @@ class Manifest(Message, frozen=True):
     license: str
     published: int
     expires: int
+    base: ModelDigest | None = None
+
+    @property
+    def adapted(self) -> Adapted | None:
+        """The two files, where it takes two."""
+        return None if self.base is None else Adapted(self.base, Digest(self.model))
+
+    @property
+    def served(self) -> ModelDigest:
+        """What is asked for and answered under this name."""
+        return self.adapted.model if self.adapted else self.model
 
 
 def check_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """The model store: files by digest, each with the manifest somebody signed for it.
 
-    <folder>/<digest>.gguf       the model (a hard link to the file that was added, or a copy)
+    <folder>/<digest>.gguf       the model (a hard link to the file that was added, or a copy), or an adapter
     <folder>/<digest>.manifest   the sealed manifest
 
 The demo model comes with the package and is found like any other. Of a model's bytes only the header is parsed here, by
@@ -20,9 +20,11 @@ from typing import Final
 
 import blake3
 
-from haif.artifacts.gguf import Value, read_header
+from haif.artifacts.adapter import check_adapter, is_adapter
+from haif.artifacts.gguf import Header, Value, read_header
 from haif.artifacts.manifest import Manifest, check_name, open_manifest, publish
 from haif.artifacts.shape import shape_of
+from haif.base.adapters import Adapted
 from haif.base.clock import Clock
 from haif.base.errors import HaifError, Malformed, Misuse, UnknownModel
 from haif.base.ids import Digest, ModelDigest, PeerId
@@ -53,7 +55,12 @@ class StoredModel:
     @property
     def digest(self) -> ModelDigest:
         """What HAIF calls it."""
-        return self.manifest.payload.model
+        return self.manifest.payload.served
+
+    @property
+    def adapted(self) -> Adapted | None:
+        """For an adapter: its base and itself, by the digests of their files."""
+        return self.manifest.payload.adapted
 
 
 class ModelStore:
@@ -87,25 +94,43 @@ class ModelStore:
         known = ", ".join(sorted({model.name for model in models})) or "none"
         raise UnknownModel(f"there is no model {name!r} here (known: {known}). Add one with: haif model add FILE.gguf")
 
+    def base_of(self, model: StoredModel) -> StoredModel:
+        """The model that an adapter belongs to; any other is its own. Raises `UnknownModel` if it is not here."""
+        if model.adapted is None:
+            return model
+        try:
+            return self.find(str(model.adapted.base))
+        except UnknownModel:
+            raise UnknownModel(
+                f"{model.name} is an adapter, and the model it belongs to is not here: {model.adapted.base}"
+            ) from None
+
     def add(
-        self, file: Path, *, name: str, license_name: str, publisher: Identity, progress: Callable[[int, int], None]
-    ) -> StoredModel:
+        self, file: Path, *, name: str, license_name: str, publisher: Identity, progress: Callable[[int, int], None],
+        base: str | None = None,
+    ) -> StoredModel:  # fmt: skip
         """Hash a GGUF, sign its manifest and keep both. `progress(done, total)` in bytes.
 
-        Adding the same file again under the same name changes nothing. Raises `Misuse` for what cannot be added.
+        `base`: name or digest of the model that an adapter belongs to. Adding the same file again under the same name
+        changes nothing. Raises `Misuse` for what cannot be added, `UnknownModel` for a base that is not here.
         """
         check_name(name)
+        below = None if base is None else self.find(base)
+        if below is not None and below.adapted is not None:
+            raise Misuse(f"{below.name} is an adapter itself: give the model that both belong to")
         try:
-            check_header(file)
+            check_header(file, None if below is None else below.path)
         except Malformed as fault:
             raise Misuse(f"{file} is {fault.message}; it was not added") from None
         model, sha256, size = hash_file(file, progress)
-        for known in self.models():
-            if (known.name, known.digest) == (name, model):
-                return known
         now = self._clock.wall()
-        statement = Manifest(name, model, sha256, size, license_name, now, now + _YEAR_MS)
-        target = disk.private_folder(self._folder) / f"{model}.gguf"
+        statement = Manifest(
+            name, model, sha256, size, license_name, now, now + _YEAR_MS, None if below is None else below.digest
+        )
+        for known in self.models():
+            if (known.name, known.digest) == (name, statement.served):
+                return known
+        target = disk.private_folder(self._folder) / f"{statement.served}.gguf"
         if not target.exists():
             _link_or_copy(file, target)
         manifest = target.with_suffix(".manifest")
@@ -156,18 +181,31 @@ def hash_file(file: Path, progress: Callable[[int, int], None]) -> tuple[ModelDi
     return ModelDigest(ours.digest()), Digest(theirs.digest()), size
 
 
-def check_header(file: Path) -> None:
-    """Return if the file's header is one that a GGUF can have, and of a text model's numbers if it says it is a model.
+def check_header(file: Path, base: Path | None = None) -> None:
+    """Return if the file's header is that of a model; or, with `base`, of an adapter for the model in that file.
 
-    Raises `Malformed`, or `Misuse` if the file cannot be read.
+    Raises `Malformed`, or `Misuse` if a file cannot be read or is not of the kind it is given as.
     """
+    header = _header(file)
+    if base is not None:
+        if not is_adapter(header):
+            raise Misuse(f"{file} is no adapter: leave out --base")
+        check_adapter(header, _header(base))
+        return
+    if is_adapter(header):
+        raise Misuse(f"{file} is an adapter: say which model it belongs to with --base MODEL")
+    kind = header.metadata.get("general.type", "model")
+    if kind != "model":
+        raise Malformed(f"not a model that can be served: its general.type is {str(kind)[:40]!r}")
+    shape_of(header)
+
+
+def _header(file: Path) -> Header:
     try:
         with file.open("rb", buffering=_HEADER_READ_BYTES) as source:
-            header = read_header(source, os.fstat(source.fileno()).st_size)
+            return read_header(source, os.fstat(source.fileno()).st_size)
     except OSError as error:
         raise Misuse(f"{file} cannot be read: {error.strerror}") from None
-    if header.metadata.get("general.type", "model") == "model":
-        shape_of(header)
 
 
 def _link_or_copy(file: Path, target: Path) -> None:

@@ -72,7 +72,7 @@ class NoisePublicKey(FixedBytes):
 
 
 class ModelDigest(FixedBytes):
-    """BLAKE3-256 of a model file's bytes: its name everywhere in HAIF."""
+    """BLAKE3-256 of a model file's bytes, or of a model with its adapter (`base.adapters`): its name everywhere."""
 
     size = 32
 

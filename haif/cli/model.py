@@ -25,7 +25,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     put = verbs.add_parser(
         "add", help="hash a GGUF, sign its manifest with this machine's publisher key, and keep both"
     )
-    put.add_argument("file", type=Path, metavar="FILE.gguf")
+    put.add_argument("file", type=Path, metavar="FILE.gguf", help="a model, or with --base a LoRA adapter for one")
+    put.add_argument("--base", metavar="MODEL", help="name or digest of the model that an adapter belongs to")
     put.add_argument("--name", help="what to call it (default: the file's name)")
     put.add_argument("--license", default="unknown", help="its licence, for the manifest (SPDX id)")
     put.set_defaults(handler=_add)
@@ -47,16 +48,17 @@ def _ls(arguments: argparse.Namespace) -> int:
         print(f"{'NAME':<28} {'DIGEST':<18} {'SIZE':>10}  PUBLISHER")
         for model in models:
             size = model.manifest.payload.size
-            print(f"{model.name:<28} {str(model.digest)[:16]}… {size / 1e6:>7.1f} MB  {model.manifest.signer.short}…")
+            on = f"  on {str(model.adapted.base)[:16]}…" if model.adapted else ""
+            signer = model.manifest.signer.short
+            print(f"{model.name:<28} {str(model.digest)[:16]}… {size / 1e6:>7.1f} MB  {signer}…{on}")
     for path, error in store.rejected():
         print(f"left out: {path.name}: {error.message}", file=sys.stderr)
     return 0
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    model = add_model(
-        arguments.file, config.load(config.WorkerSettings, vars(arguments)), arguments.name, arguments.license
-    )
+    settings = config.load(config.WorkerSettings, vars(arguments))
+    model = add_model(arguments.file, settings, arguments.name, arguments.license, arguments.base)
     _print(model, arguments.json)
     return 0
 
@@ -66,8 +68,13 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def add_model(file: Path, settings: config.Common, name: str | None, license_name: str = "unknown") -> StoredModel:
-    """Put a GGUF into the store of this machine, signed by its own publisher key. Shows progress on a terminal."""
+def add_model(
+    file: Path, settings: config.Common, name: str | None, license_name: str = "unknown", base: str | None = None
+) -> StoredModel:
+    """Put a GGUF into the store of this machine, signed by its own publisher key. Shows progress on a terminal.
+
+    `base`: the model that an adapter belongs to.
+    """
     from haif.identity.service import Keyring
     from haif.runtime.clock import entropy
 
@@ -75,7 +82,9 @@ def add_model(file: Path, settings: config.Common, name: str | None, license_nam
     store = open_store(settings)  # trusts that key
     chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")[:64] or "model"
     with _Bar(file) as progress:
-        return store.add(file, name=chosen, license_name=license_name, publisher=publisher, progress=progress)
+        return store.add(
+            file, name=chosen, license_name=license_name, publisher=publisher, progress=progress, base=base
+        )
 
 
 def open_store(settings: config.Common) -> ModelStore:
@@ -115,7 +124,8 @@ def _describe(model: StoredModel) -> dict[str, str | int]:
     said = model.manifest.payload
     return {
         "name": said.name,
-        "digest": str(said.model),
+        "digest": str(said.served),
+        **({"base": str(said.base), "adapter": str(said.model)} if said.base else {}),
         "sha256": str(said.sha256),
         "size": said.size,
         "license": said.license,

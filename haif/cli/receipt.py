@@ -116,6 +116,7 @@ def describe(checked: CheckedBundle) -> list[tuple[str, str | int]]:
         ("orchestrator", str(checked.reservation.signer)),
         ("gateway", str(checked.countersignature.signer)),
         ("model_digest", str(said.model)),
+        *((("base", str(said.adapted.base)), ("adapter", str(said.adapted.adapter))) if said.adapted else ()),
         ("prompt_tokens", said.prompt_tokens),
         ("tokens", said.completion_tokens),
         ("resumed_after", said.resumed),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SEEDS: Final = 1_000_000
 _NODES_MAX: Final = 20_000
-_KINDS: Final = ("query", "reply", "retry", "error")
 _HEAD: Final = (
     f"{'scenario':<14} {'found':>7} {'recall':>7} {'read p50/p99 s':>15} {'lookup p50/p99 s':>17} "
     f"{'queries':>7} {'hops':>5} {'datagrams':>10} {'simulated':>10} {'CPU s':>6}  {'trace':<12}  verdict"
@@ -116,8 +115,12 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _writer(file: IO[str]) -> Tap:
+    from haif.dht.messages import VERSION, Kind
+
+    kinds = {bytes((VERSION, kind)): kind.name.lower() for kind in Kind}
+
     def tap(at: Instant, source: Address, destination: Address, data: bytes) -> None:
-        kind = _KINDS[data[1]] if len(data) > 1 and data[1] < len(_KINDS) else "noise"
+        kind = kinds.get(data[:2], "noise")
         ends = f"{source[0]}:{source[1]} {destination[0]}:{destination[1]}"
         file.write(f"{at:.6f} {ends} {kind} {len(data)} {data[2:10].hex()}\n")
 

@@ -87,7 +87,8 @@ def _release(settings: config.WorkerSettings, folder: Path, name: str) -> None:
         try:
             model = ModelDigest.parse(name)
         except ValueError:
-            model = model_store(settings).find(name).digest
+            store = model_store(settings)
+            model = store.base_of(store.find(name)).digest
         kept = read_quarantine(folder, SystemClock().wall())
         print("released" if kept.release(model) else "it was not quarantined")
         disk.write_private(folder / QUARANTINE, kept.dump())

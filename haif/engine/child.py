@@ -77,11 +77,12 @@ class Pipe:
 class Child:
     """A loaded model and its answers."""
 
-    def __init__(self, pipe: Pipe, model: int, load: Load) -> None:
+    def __init__(self, pipe: Pipe, model: int, adapters: list[int], load: Load) -> None:
         self._pipe = pipe
         self._llama, self._exact = llama.climb(
             model, load.profile, slots=load.slots, context_tokens=load.context_tokens, threads=load.threads,
             kv_tokens=load.kv_tokens, kv=load.kv, offload=load.offload,
+            adapters=dict(zip(load.adapters, adapters, strict=True)),
         )  # fmt: skip
         self._core = self._make_core(load)
         if isinstance(self._core, Embedder):
@@ -221,20 +222,22 @@ def rehearse() -> None:
 def main() -> NoReturn:
     """Arguments: the parent's process id, the descriptors of orders, reports and model; 1 without a jail; 1 with GPUs.
 
-    After the seal no file can be opened, so everything that Python loads at first use is used before.
+    Behind them come the descriptors of adapters. After the seal no file can be opened, so everything that Python loads
+    at first use is used before.
     """
-    parent, orders, reports, model, insecure, gpu = map(int, sys.argv[1:7])
+    parent, orders, reports, model, insecure, gpu, *adapters = map(int, sys.argv[1:])
     llama.set_log(lambda text: os.write(2, text.encode()))
     pipe = Pipe(orders, reports)
     llama.set_progress(lambda percent: pipe.send(Report(loading=percent)))
     rehearse()
-    files = frozenset({orders, reports, model})
-    told = seal(parent, files, os.fstat(model).st_size, insecure=bool(insecure), gpu=bool(gpu))
+    size = sum(os.fstat(file).st_size for file in (model, *adapters))
+    files = frozenset({orders, reports, model, *adapters})
+    told = seal(parent, files, size, insecure=bool(insecure), gpu=bool(gpu))
     pipe.send(Report(sealed=Sealed(list(told.enforced), dict(told.missing), list(told.notes), told.pid)))
     load = pipe.orders(wait=True)[0].load
     assert load is not None, "the first order is to load"
     try:
-        child = Child(pipe, model, load)
+        child = Child(pipe, model, adapters, load)
         ready = child.ready()
         settle()
     except HaifError as error:

@@ -18,6 +18,7 @@ from msgspec import structs
 from haif.base import limits
 from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
+from haif.base.ids import Digest
 from haif.base.sampling import Likelihood, Scores
 from haif.engine.cache import Cache, Memory
 from haif.engine.frames import End, Output, Refused, Step, refusal_of
@@ -27,7 +28,7 @@ from haif.engine.passes import Span
 from haif.engine.request import Generate
 from haif.engine.sampler import Rules, Sampler, logprobs, top
 from haif.engine.schedule import Work, schedule, victim
-from haif.engine.slots import Slot
+from haif.engine.slots import Slot, realm
 from haif.engine.speech import Speech
 from haif.engine.text import TextStream
 from haif.engine.witness import Witness
@@ -49,8 +50,11 @@ class Model(Memory, Protocol):
     def apart(self) -> bool:
         """Whether a batch of sequences costs each of them what the longest costs, so that prompts go by themselves."""
 
-    def decode(self, spans: Sequence[Span]) -> Rows:
-        """Compute one batch; the logits that are due, one row each, in order. Valid until the next call."""
+    def decode(self, spans: Sequence[Span], adapter: Digest | None = None) -> Rows:
+        """Compute one batch with an adapter on the model, or none; the logits that are due, one row each, in order.
+
+        Valid until the next call.
+        """
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
@@ -84,9 +88,9 @@ class Answer:
     """
 
     __slots__ = (
-        "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number", "prompt_tokens",
-        "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text", "tokens", "tokens_max",
-        "witness",
+        "adapter", "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number",
+        "prompt_tokens", "realm", "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text",
+        "tokens", "tokens_max", "witness",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +111,8 @@ class Answer:
         self.tokens_max = request.tokens_max
         self.computed = self.cached = self.resumed = 0
         self.scope = request.scope
+        self.adapter = request.adapter
+        self.realm = realm(request.scope, request.adapter)
         self.slot = _NOWHERE
         self.grammar = grammar
         self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
@@ -187,6 +193,7 @@ class Core:
         self._running: list[Answer] = []
         self._queue: deque[Answer] = deque()
         self._retold: list[Output] = []
+        self._adapter: Digest | None = None  # that the last batch had on
 
     @property
     def busy(self) -> bool:
@@ -272,7 +279,8 @@ class Core:
         refused: list[Refused] = []
         for batch, beside in self._batches(works, self._streams()):
             before = cost_ns()
-            rows = self._model.decode([_span(answer, work) for answer, work in batch])
+            self._adapter = batch[0][0].adapter
+            rows = self._model.decode([_span(answer, work) for answer, work in batch], self._adapter)
             self._pace.learn(beside, sum(work.length for _, work in batch) - beside, cost_ns() - before)
             self._collect(batch, rows, clock_ns(), outputs, refused)
         return Step(
@@ -287,19 +295,27 @@ class Core:
         )
 
     def _batches(self, works: Sequence[Work], streams: int) -> Iterator[tuple[list[tuple[Answer, Work]], int]]:
-        """What to compute at once, by slot (see `slots`), and how many streams are in it: all, or prompts apart."""
+        """What to compute at once, by slot (see `slots`), and how many streams are in it: all, or prompts apart.
+
+        llama.cpp has one adapter on for a whole batch, so a step has a batch for each that is wanted; that of the step
+        before first, which need not be put on again. Everybody's turn is the same step, whatever the adapter.
+        """
         pairs = [(self._running[work.place], work) for work in works]
-        batches = ((pairs[:streams], streams), (pairs[streams:], 0)) if self._model.apart else ((pairs, streams),)
-        for batch, beside in batches:
-            if batch:
-                yield sorted(batch, key=lambda pair: pair[0].slot.number), beside
+        adapters = dict.fromkeys(answer.adapter for answer, _ in pairs)
+        for adapter in sorted(adapters, key=lambda each: each != self._adapter):
+            mine = [pair for pair in pairs[:streams] if pair[0].adapter == adapter]
+            prompts = [pair for pair in pairs[streams:] if pair[0].adapter == adapter]
+            batches = ((mine, len(mine)), (prompts, 0)) if self._model.apart else ((mine + prompts, len(mine)),)
+            for batch, beside in batches:
+                if batch:
+                    yield sorted(batch, key=lambda pair: pair[0].slot.number), beside
 
     def _join(self, now_ns: int) -> None:
         while self._queue and self._cache.free and self._blocked != self._cache.freed:
             place = self._next()
             answer = self._queue[place]
             due = sum(each.wanted - each.computed for each in self._running)
-            if self._running and not self._cache.holds(answer.scope, answer.tokens, due + 1):
+            if self._running and not self._cache.holds(answer.realm, answer.tokens, due + 1):
                 self._blocked = self._cache.freed  # nobody overtakes it: a long prompt must not wait for ever
                 return
             del self._queue[place]
@@ -335,7 +351,7 @@ class Core:
 
     def _settle(self, answer: Answer) -> None:
         """Give an answer a slot, with the cells of its prompt's beginning where some slot has them."""
-        answer.slot, answer.computed = self._cache.take(answer.scope, answer.tokens)
+        answer.slot, answer.computed = self._cache.take(answer.realm, answer.tokens)
         if not answer.started_ns:
             answer.cached = min(answer.computed, answer.prompt_tokens - 1)
 

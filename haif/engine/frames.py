@@ -36,6 +36,7 @@ class Load(Message, frozen=True):
     kv_tokens: int = 0  # of all slots together; 0: as many as their contexts have
     kv: str = KV_TYPES[0]
     offload: Offload = Offload()
+    adapters: list[Digest] = field(default_factory=list)  # as the files behind the model's come
 
 
 class Submit(Message, frozen=True):

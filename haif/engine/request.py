@@ -35,7 +35,8 @@ class Generate(Message, frozen=True):
     reused. `resumed` are the answer's first tokens, chosen elsewhere: it goes on after them as if they had been chosen
     here. With `fit` an answer ends where the context does; without, `tokens_max` that do not fit are refused. `draft`:
     what the answer's next tokens are said to be; it is computed the faster the more of them are right, and is the same
-    whatever they are. A chat may offer `tools`, and tell the template further `settings`.
+    whatever they are. A chat may offer `tools`, and tell the template further `settings`. `adapter`: which of those
+    that the engine has is on the model.
     """
 
     id: JobId
@@ -54,6 +55,7 @@ class Generate(Message, frozen=True):
     draft: list[int] = field(default_factory=list)
     tools: Toolbox | None = None
     settings: list[tuple[str, Setting]] = field(default_factory=list)
+    adapter: Digest | None = None
 
     @property
     def task(self) -> Task:

@@ -2,8 +2,9 @@
 
 A later request of the same scope that begins with the same tokens takes over what is there instead of computing it
 again: at once where the slot is free, by a copy where an answer is still at work in it. Scopes never mix, for how fast
-a prompt is answered tells what was asked before (Song et al. 2024, "The Early Bird Catches the Leak"). What is
-cut back or copied are the very cells that were computed, so an answer has the same bits either way.
+a prompt is answered tells what was asked before (Song et al. 2024, "The Early Bird Catches the Leak"); and what was
+computed with an adapter is no beginning without it, or with another (`realm`). What is cut back or copied are the very
+cells that were computed, so an answer has the same bits either way.
 
 Slots at work should be neighbours: where each has a share of the cache, llama.cpp computes together only those whose
 numbers follow one another (`llama_batch_allocr::split_equal`), and each gap is one more pass over the weights.
@@ -15,6 +16,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from haif.base import limits
+from haif.base.hashing import digest
+from haif.base.ids import Digest
 
 _STRIDE: Final = 256  # tokens compared at once
 
@@ -31,6 +34,11 @@ class Slot:
         self.computed = 0
         self.used = 0  # when it was last freed, counted in answers
         self.busy = False
+
+
+def realm(scope: bytes, adapter: Digest | None) -> bytes:
+    """Within which cells are taken over: those of one scope, computed with one adapter; none has none."""
+    return digest("haif v1 adapted scope", adapter, scope) if scope and adapter else scope
 
 
 def choose(

@@ -85,6 +85,8 @@ def _check(request: Generate) -> None:
             raise Unsupported(f"the server behind this worker does not promise {param}", param=param)
     if request.tools is not None:
         raise Unsupported("the server behind this worker is not asked to call functions", param="tools")
+    if request.adapter is not None:
+        raise Unsupported("the server behind this worker is not asked for adapters", param="model")
     if request.settings:
         param = "chat_template_kwargs"
         raise Unsupported("the server behind this worker does not promise what its template is told", param=param)

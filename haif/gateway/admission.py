@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import Instant
-from haif.base.errors import Overloaded, Unsupported
+from haif.base.errors import Overloaded, Unauthenticated, Unsupported
 from haif.base.tasks import Task, listed
 from haif.gateway.errors import Rejected
 from haif.gateway.replies import seconds_text
@@ -45,8 +45,12 @@ def check_room(open_requests: int, draining: bool) -> None:
 
 
 def key_of(headers: Headers) -> str:
-    """The API key a request carries. Raises `Unauthenticated`."""
-    authorization = headers.get(b"authorization")
+    """The API key a request carries, as a bearer's or in `x-api-key`. Raises `Unauthenticated`."""
+    authorization, plain = headers.get(b"authorization"), headers.get(b"x-api-key")
+    if plain is not None:
+        if authorization not in (None, b"Bearer " + plain):
+            raise Unauthenticated("Authorization and x-api-key are two keys: send one")
+        authorization = b"Bearer " + plain
     return bearer(None if authorization is None else authorization.decode("latin-1"))
 
 

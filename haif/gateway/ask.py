@@ -13,6 +13,7 @@ from haif.base.confinement import stricter
 from haif.base.errors import Refusal, Unsupported
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task
+from haif.gateway.errors import Rejected
 from haif.gateway.fields import Haif, Sampled
 from haif.protocol.inference import Request
 
@@ -93,9 +94,12 @@ def check_together(request: Request) -> None:
 
 
 def in_words_of(dialect: Dialect, refusal: Refusal) -> None:
-    """Call what a worker, or a check that serves all dialects, refused by the name it has in this one."""
+    """Call what a worker, or a check that serves all dialects, refused by the name it has in this one.
+
+    What is `Rejected` was refused by the dialect itself.
+    """
     for ours, theirs in _WORDS.get(dialect, ()):
-        if refusal.param is not None:
+        if refusal.param is not None and not isinstance(refusal, Rejected):
             refusal.param = ours.sub(theirs, refusal.param)
 
 
@@ -106,6 +110,13 @@ _WORDS: Final[dict[Dialect, tuple[tuple[re.Pattern[str], str], ...]]] = {
         (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
         (re.compile(r"^(chat_template_kwargs\.)?reasoning_effort$"), "reasoning.effort"),
         (re.compile("^logprobs$"), "top_logprobs"),
+        (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
+    ),
+    "messages": (
+        (re.compile("^messages.*"), "messages"), (re.compile("^stop$"), "stop_sequences"),
+        (re.compile(r"^response_format(\.json_schema)?"), "output_config.format"),
+        (re.compile(r"^(chat_template_kwargs\.)?reasoning_effort$"), "output_config.effort"),
+        (re.compile(r"^(tools\[\d+\])\.function\.parameters"), r"\1.input_schema"),
         (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
     ),
 }  # fmt: skip

@@ -22,7 +22,7 @@ _PENALTY = Annotated[float, Meta(ge=-limits.PENALTY_MAX, le=limits.PENALTY_MAX)]
 _REPEAT = Annotated[float, Meta(ge=1 / limits.REPEAT_PENALTY_MAX, le=limits.REPEAT_PENALTY_MAX)]
 _BIAS = Annotated[float, Meta(ge=-limits.LOGIT_BIAS_MAX, le=limits.LOGIT_BIAS_MAX)]
 Logprobs = Annotated[int, Meta(ge=0, le=limits.LOGPROBS_MAX)]
-_STOP_STRING = Annotated[str, Meta(min_length=1)]
+StopString = Annotated[str, Meta(min_length=1)]
 
 
 class Schema(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,7 +75,7 @@ class Common(Sampled, forbid_unknown_fields=True, kw_only=True):
 
     n: Annotated[int, Meta(ge=1, le=limits.CHOICES_MAX)] | None = None
     stream_options: StreamOptions | None = None
-    stop: _STOP_STRING | Annotated[list[_STOP_STRING], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=limits.STOP_STRINGS_MAX)] | None = None
     presence_penalty: _PENALTY | None = None
     frequency_penalty: _PENALTY | None = None
     logit_bias: dict[str, _BIAS] | None = None

@@ -7,12 +7,13 @@ from typing import Final
 
 from haif.base.ids import JobId
 from haif.gateway.ask import Ask, Dialect
+from haif.gateway.messages_replies import MessageReply
 from haif.gateway.replies import Envelope
 from haif.gateway.responses_replies import ResponseReply
 from haif.gateway.told import Reply
 
 _REPLIES: Final[dict[Dialect, Callable[[JobId, Ask, int], Reply]]] = {
-    "chat": Envelope, "text": Envelope, "responses": ResponseReply,
+    "chat": Envelope, "text": Envelope, "responses": ResponseReply, "messages": MessageReply,
 }  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """The memory that refuses a message heard before.
 
-Per sender and boot: a sliding window over sequence numbers (as IPsec's, RFC 4303 §3.4.3), so that messages may overtake
-one another but none counts twice. A new boot is accepted only if it was sent after everything heard from the last one.
-Memory is bounded: the least recently heard sender is forgotten first, which cannot reopen a window, because messages
-expire (`limits.LIVE_MESSAGE_TTL_MS`) long before 65,536 senders come round. A process that ends in order exports what
-it heard; after one that did not, what belongs to no session counts only if it was sent since the start.
+Per sender, session and boot: a sliding window over sequence numbers (as IPsec's, RFC 4303 §3.4.3), so that messages may
+overtake one another but none counts twice. A new session knows no earlier boot, and nothing of an earlier session can
+come in it: whoever crashed and came back with its clock set back is heard at once. Within one session, and among what
+belongs to none, a new boot is accepted only if it was sent after everything heard from the last one.
+Memory is bounded: what was heard from least recently is forgotten first, which cannot reopen a window, because messages
+expire (`limits.LIVE_MESSAGE_TTL_MS`) long before 65,536 come round. A process that ends in order exports what it heard;
+after one that did not, what belongs to no session counts only if it was sent since the start.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import Expired, Malformed, Replayed
-from haif.base.ids import BootId, PeerId
+from haif.base.ids import BootId, Digest, PeerId
 from haif.identity.signing import NO_SCOPE, Header
 
 
@@ -29,11 +31,11 @@ class _Window:
 
 
 _WIDTH = struct.Struct(">I")
-_ROW = struct.Struct(">32s8sQQ")
+_ROW = struct.Struct(">32s32s8sQQ")
 
 
 class ReplayGuard:
-    """Accepts each (sender, boot, sequence) once."""
+    """Accepts each (sender, session, boot, sequence) once."""
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class ReplayGuard:
         floor: WallTime | None = None,
     ) -> None:
         """`floor`: what a process before this one heard by then is not known."""
-        self._windows: OrderedDict[PeerId, _Window] = OrderedDict()
+        self._windows: OrderedDict[tuple[PeerId, Digest], _Window] = OrderedDict()
         self._senders_max = senders_max
         self._width = width
         self._floor = floor or WallTime(0)
@@ -52,8 +54,8 @@ class ReplayGuard:
         """What was heard, for the next process: `restored` makes a guard of it that refuses what this one would."""
         size = self._width // 8
         rows = (
-            _ROW.pack(sender, window.boot, window.highest, window.latest) + window.seen.to_bytes(size, "big")
-            for sender, window in self._windows.items()
+            _ROW.pack(sender, scope, window.boot, window.highest, window.latest) + window.seen.to_bytes(size, "big")
+            for (sender, scope), window in self._windows.items()
         )
         return _WIDTH.pack(self._width) + b"".join(rows)
 
@@ -69,9 +71,10 @@ class ReplayGuard:
             raise Malformed("the memory of what was heard has no such length")
         guard = cls(senders_max, width)
         for start in range(0, len(rows), size):
-            sender, boot, highest, latest = _ROW.unpack_from(rows, start)
+            sender, scope, boot, highest, latest = _ROW.unpack_from(rows, start)
             seen = int.from_bytes(rows[start + _ROW.size : start + size], "big")
-            guard._windows[PeerId(sender)] = _Window(BootId(boot), highest, seen, WallTime(latest))
+            window = _Window(BootId(boot), highest, seen, WallTime(latest))
+            guard._windows[PeerId(sender), Digest(scope)] = window
         return guard
 
     def accept(self, header: Header) -> None:
@@ -81,20 +84,21 @@ class ReplayGuard:
         """
         if header.scope == NO_SCOPE and header.sent < self._floor:
             raise Replayed("a message from before this process, which may have been heard then", header.sender)
-        window = self._windows.get(header.sender)
+        key = header.sender, header.scope
+        window = self._windows.get(key)
         if window is None:
-            self._windows[header.sender] = _Window(header.boot, header.sequence, 1, header.sent)
+            self._windows[key] = _Window(header.boot, header.sequence, 1, header.sent)
             if len(self._windows) > self._senders_max:
                 self._windows.popitem(last=False)
             return
         if header.boot != window.boot:
             if header.sent <= window.latest:
                 raise Replayed("a message from before the sender's latest start", header.sender)
-            self._windows[header.sender] = _Window(header.boot, header.sequence, 1, header.sent)
+            self._windows[key] = _Window(header.boot, header.sequence, 1, header.sent)
         else:
             self._advance(window, header)
             window.latest = max(window.latest, header.sent)
-        self._windows.move_to_end(header.sender)
+        self._windows.move_to_end(key)
 
     def _advance(self, window: _Window, header: Header) -> None:
         ahead = header.sequence - window.highest

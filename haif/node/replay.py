@@ -14,11 +14,13 @@ from msgspec import structs
 from haif import config
 from haif.artifacts.service import StoredModel
 from haif.base import codec
+from haif.base.adapters import Adapted
 from haif.base.errors import BadProof, Misuse, Unsupported
 from haif.base.ids import Digest, ModelDigest
 from haif.engine.request import Finished, Generate, Piece
 from haif.engine.service import Engine, EngineSettings
 from haif.node.settings import model_store
+from haif.node.worker import adapter_files
 from haif.proof.compare import Computed, Difference, difference
 from haif.protocol.inference import Chunk, OutputHash, Request
 from haif.protocol.receipts import CheckedBundle
@@ -48,6 +50,7 @@ class Bench:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._store = model_store(settings)
         self._engine: Engine | None = None
         self._loaded: ModelDigest | None = None
         self._scope = AsyncExitStack()
@@ -76,14 +79,15 @@ class Bench:
             raise Misuse('this file has no transcript: ask for one with the request, "haif": {"transcript": true}')
         if said.transcript is None:
             raise Unsupported(f"the worker's engine does not claim to be exact, so its bits say nothing: {said.engine}")
-        engine = await self._opened(model_store(self._settings).find(str(said.model)))
+        model = self._store.find(str(said.model))
+        engine = await self._opened(model)
         if engine.model.engine != said.engine:
             raise Unsupported(
                 "this machine computes by another recipe, so its bits cannot be compared.\n"
                 f"  the worker  {said.engine}\n  here        {engine.model.engine}"
             )
         request = codec.decode(Request, checked.request)
-        ours = await _compute(engine, _asked(checked, request, engine.model.vocabulary))
+        ours = await _compute(engine, _asked(checked, request, model.adapted, engine.model.vocabulary))
         found = difference(said, request, checked.tokens, ours)
         return Replayed(
             len(ours.tokens) - said.resumed, len(ours.rows), said.engine, ours.transcript(said.resumed), found
@@ -93,9 +97,10 @@ class Bench:
         if self._engine is not None and self._loaded == model.digest:
             return self._engine
         await self.clear()
-        settings = self._settings
+        settings, base = self._settings, self._store.base_of(model)
         chosen = EngineSettings(
-            model=model.path, digest=model.digest, slots=1, context_tokens=settings.context_tokens,
+            model=base.path, digest=base.digest, adapters=adapter_files([model]),
+            slots=1, context_tokens=settings.context_tokens,
             threads=settings.threads or max(1, (os.cpu_count() or 2) // 2), profile=settings.profile,
             sandbox_min=settings.sandbox_min, insecure_no_sandbox=settings.insecure_no_sandbox,
         )  # fmt: skip
@@ -117,7 +122,7 @@ async def replay(settings: Settings, checked: CheckedBundle) -> Replayed:
     return done
 
 
-def _asked(checked: CheckedBundle, request: Request, vocabulary: int) -> Generate:
+def _asked(checked: CheckedBundle, request: Request, adapted: Adapted | None, vocabulary: int) -> Generate:
     """The claimed answer as a draft, and no token more: a context of another length than the worker's ends nothing.
 
     From a token on that no vocabulary has, the engine says by itself what it would be.
@@ -125,7 +130,7 @@ def _asked(checked: CheckedBundle, request: Request, vocabulary: int) -> Generat
     resumed, claimed = checked.receipt.payload.resumed, list(checked.tokens)
     draft = list(takewhile(lambda token: token < vocabulary, claimed[resumed:]))
     ticket = Ticket(checked.reservation, request, claimed[:resumed])
-    return structs.replace(generate(ticket), draft=draft, tokens_max=max(1, len(claimed)), fit=False)
+    return structs.replace(generate(ticket, adapted), draft=draft, tokens_max=max(1, len(claimed)), fit=False)
 
 
 async def _compute(engine: Engine, asked: Generate) -> Computed:

@@ -101,7 +101,7 @@ def watch_pool(telemetry: Telemetry, pool: Pool) -> None:
     """Where each model stands and what it takes; slots, tokens, deaths and jails of their engines."""
 
     def refresh() -> None:
-        standings = pool.standings()
+        standings = [each for each in pool.standings() if each.adapted is None]  # one for each engine
         busy = [each.statistics for each in standings if each.statistics]
         for each in standings:
             _watch_model(telemetry, each)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from haif.artifacts.service import DEMO_NAME, ModelStore, StoredModel, check_hea
 from haif.base import limits
 from haif.base.amounts import bytes_text
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import Malformed, Misuse
+from haif.base.errors import Malformed, Misuse, UnknownModel
 from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
 from haif.engine.profile import Offload
 from haif.engine.request import ModelInfo
-from haif.engine.service import Engine, EngineSettings, Upstream, UpstreamSettings, server_at
+from haif.engine.service import AdapterFile, Engine, EngineSettings, Upstream, UpstreamSettings, server_at
 from haif.node.ground import Ground, open_ground
 from haif.node.settings import memory_bytes, model_store, peers
 from haif.node.watch import watch_pool
@@ -29,7 +30,7 @@ from haif.telemetry import names
 from haif.worker.expected import expected
 from haif.worker.memory import Needs, needs
 from haif.worker.quarantine import QUARANTINE, Case, Quarantine, load_quarantine
-from haif.worker.service import Opener, Pool, Served, Worker, WorkerSettings, controlled
+from haif.worker.service import Opener, Pool, Served, Variant, Worker, WorkerSettings, controlled
 
 ALL = "all"
 
@@ -59,8 +60,8 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
         if not worker.heard_by:
             Terminal().say("no orchestrator answers yet; this worker goes on looking for them")
         yield ground.ready | {
-            "model": ", ".join(each.name for each in models),
-            "model_digest": ", ".join(str(each.model) for each in models),
+            "model": ", ".join(map(pool.name, pool.models)),
+            "model_digest": ", ".join(map(str, pool.models)),
             "memory": f"{bytes_text(memory)} for models",
             "sandbox": next(each.about.sandbox for each in pool.standings() if each.about),
         }
@@ -138,16 +139,25 @@ def _models(settings: config.WorkerSettings, memory: int, clock: Clock) -> list[
         return _behind(settings, clock)
     if settings.upstream_models or settings.upstream_hosts or settings.upstream_key_file:
         raise Misuse("--upstream-model, --upstream-host and --upstream-key-file go with --upstream URL")
-    stored = _stored(settings)
-    pinned = {model.digest for model in stored for name in settings.pins if name in (model.name, str(model.digest))}
+    engines = _stored(settings)
     for name in settings.pins:
-        if not any(name in (model.name, str(model.digest)) for model in stored):
+        if not any(_is_called(model, name) for models in engines for model in models):
             raise Misuse(f"--pin {name}: it is none of the models served; those are given with --model")
-    served = [_served(settings, model, clock, pinned=model.digest in pinned) for model in stored]
+    served = [_served(settings, *models, clock=clock) for models in engines]
     if ALL in settings.models:
         fitting = [each for each in served if each.needs.total <= memory or each.pinned]
-        return fitting[: limits.WORKER_MODELS_MAX] or served
+        return _as_many(fitting) or served
     return served
+
+
+def _is_called(model: StoredModel, name: str) -> bool:
+    return name in (model.name, str(model.digest))
+
+
+def _as_many(served: list[Served]) -> list[Served]:
+    """The first of them, as far as a worker may serve so many."""
+    counts = itertools.accumulate(1 + len(each.variants) for each in served)
+    return [each for each, count in zip(served, counts, strict=True) if count <= limits.WORKER_MODELS_MAX]
 
 
 def _behind(settings: config.WorkerSettings, clock: Clock) -> list[Served]:
@@ -191,18 +201,32 @@ def _opener_behind(chosen: UpstreamSettings, clock: Clock) -> Opener:
     return opened
 
 
-def _stored(settings: config.WorkerSettings) -> list[StoredModel]:
+def _stored(settings: config.WorkerSettings) -> list[list[StoredModel]]:
+    """For each engine its model, and then those that are that model with an adapter on it. Raises `UnknownModel`."""
     store = model_store(settings)
-    if settings.models == (ALL,):
-        return list({model.digest: model for model in store.models()}.values())
-    if ALL in settings.models:
+    if ALL in settings.models and settings.models != (ALL,):
         raise Misuse("--model all is every model of the store: give it alone")
-    return list({(model := store.find(name)).digest: model for name in settings.models or (DEMO_NAME,)}.values())
+    engines: dict[ModelDigest, dict[ModelDigest, StoredModel]] = {}
+    for model in store.models() if ALL in settings.models else map(store.find, settings.models or (DEMO_NAME,)):
+        try:
+            base = store.base_of(model)
+        except UnknownModel:
+            if ALL in settings.models:
+                continue  # an adapter alone is nothing to serve
+            raise
+        engines.setdefault(base.digest, {base.digest: base})[model.digest] = model
+    return [list(models.values()) for models in engines.values()]
 
 
-def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *, pinned: bool) -> Served:
+def adapter_files(models: Iterable[StoredModel]) -> tuple[AdapterFile, ...]:
+    """The adapters among these models, as an engine takes them."""
+    return tuple(AdapterFile(model.path, model.adapted.adapter) for model in models if model.adapted)
+
+
+def _served(settings: config.WorkerSettings, model: StoredModel, *adapted: StoredModel, clock: Clock) -> Served:
     chosen = EngineSettings(
-        model=model.path, digest=model.digest, slots=settings.slots, context_tokens=settings.context_tokens,
+        model=model.path, digest=model.digest, adapters=adapter_files(adapted),
+        slots=settings.slots, context_tokens=settings.context_tokens,
         threads=settings.threads or max(1, (os.cpu_count() or 2) // 2),
         profile=settings.profile, kv_tokens=settings.kv_tokens, kv=settings.kv_type,
         offload=Offload(settings.gpu_layers, settings.split_mode, settings.main_gpu),
@@ -213,12 +237,21 @@ def _served(settings: config.WorkerSettings, model: StoredModel, clock: Clock, *
         return Engine(chosen, clock=clock, entropy=entropy, on_died=on_died, on_progress=on_progress, meter=meter)
 
     check_header(model.path)
+    for each in adapted:
+        check_header(each.path, model.path)
     header, size = header_of(model)
+    variants = [
+        Variant(name=each.name, adapted=each.adapted, size=each.manifest.payload.size)
+        for each in adapted
+        if each.adapted
+    ]
+    size += sum(each.size for each in variants)
     needed = needs(
         header, size, slots=settings.slots, context_tokens=settings.context_tokens, kv_tokens=settings.kv_tokens
     )
     tasks, dimensions = expected(header)
     return Served(
-        model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened, pinned=pinned,
-        tasks=tasks, dimensions=dimensions,
+        model=model.digest, name=model.name, slots=settings.slots, needs=needed, open=opened,
+        pinned=any(_is_called(each, name) for each in (model, *adapted) for name in settings.pins),
+        tasks=tasks, dimensions=dimensions, variants=tuple(variants),
     )  # fmt: skip

@@ -41,7 +41,7 @@ from haif.orchestrator.state import Attempt, Job, JobState, State
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
-from haif.protocol.receipts import Countersignature, Receipt
+from haif.protocol.receipts import Countersignature, Receipt, check_parts
 from haif.protocol.seeds import drawn_seed, given_seed
 
 Entropy = Callable[[int], bytes]
@@ -305,6 +305,7 @@ def _check_receipt(job: Job, evidence: bytes) -> Verified[Receipt]:
         raise BadSignature("the receipt is not for this attempt of this job", attempt.worker)
     if not attempt.resumed <= receipt.completion_tokens <= job.tokens_max or receipt.prompt_tokens < 0:
         raise BadSignature("the receipt counts tokens that cannot be", attempt.worker)
+    check_parts(checked)
     return checked
 
 

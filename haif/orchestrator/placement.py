@@ -302,6 +302,8 @@ def check_offer(
     offer = codec.decode(Offer, stated.body)
     if offer.model != model:
         raise WrongState("the offer is of another model than its topic", owner)
+    if offer.adapted is not None and offer.adapted.model != model:
+        raise Malformed("the offer names a base and an adapter that are not its model", owner)
     check_sandbox(offer.sandbox, owner)
     ways = [*offer.place.addresses, *(relay.address for relay in offer.place.relays)]
     if not ways or not all(host and 0 < port < 1 << 16 for host, port in ways):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from haif.base import codec
+from haif.base.adapters import Adapted
 from haif.base.codec import Message
 from haif.base.errors import ConnectionLost
 from haif.base.ids import ModelDigest, PeerId
@@ -27,6 +28,7 @@ class Offer(Message, frozen=True):
     verifiable: bool = True  # whether recomputing could show what it ran (`base.execution`)
     tasks: int = 3  # what the model can do there (`base.tasks`): chat and completion, unless it says otherwise
     dimensions: int = 0  # of its vectors
+    adapted: Adapted | None = None  # the two files, where the model is one with an adapter on it
 
 
 class Presence(Message, frozen=True):

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from haif.base.adapters import Adapted
 from haif.base.codec import Message
 from haif.base.errors import BadSignature, Malformed
 from haif.base.execution import word
@@ -55,6 +56,7 @@ class Receipt(Message, frozen=True):
     transcript: Digest | None = None
     verifiable: bool = True
     output_vectors: Digest | None = None  # of an answer in vectors, which has no tokens and no text
+    adapted: Adapted | None = None  # the two files, where the model is one with an adapter on it
 
 
 class Countersignature(Message, frozen=True):
@@ -91,7 +93,15 @@ def check_receipt(
     )  # fmt: skip
     if stated != wanted:
         raise BadSignature("the receipt does not describe this job and the answer that was received", ticket.worker)
+    check_parts(checked)
     return checked
+
+
+def check_parts(receipt: Verified[Receipt]) -> None:
+    """Return if the files that a receipt names, where it names two, are its model. Raises `BadSignature`."""
+    said = receipt.payload
+    if said.adapted is not None and said.adapted.model != said.model:
+        raise BadSignature("the receipt names a base and an adapter that are not its model", receipt.signer)
 
 
 # --- the bundle: everything a stranger needs to check one answer ------------------------------------------------------
@@ -169,6 +179,7 @@ def check_evidence(ticket: bytes, signed: bytes, countersigned: bytes) -> Checke
         terms.worker,
     ):  # fmt: skip
         raise BadSignature("the receipt and the reservation are about different jobs", receipt.signer)
+    check_parts(receipt)
     if (hand.payload.job, hand.payload.receipt) != (said.job, receipt.digest):
         raise BadSignature("the countersignature is under another receipt", hand.signer)
     return CheckedBundle(reservation, receipt, hand)

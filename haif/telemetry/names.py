@@ -85,8 +85,11 @@ REASON: Final = Label("reason", "a `Reason` of base/errors.py", REASONS)
 ENDPOINT: Final = Label(
     "endpoint",
     "what was asked for",
-    ("chat.completions", "completions", "responses", "embeddings", "rerank", "models", "health", "metrics", "other"),
-)
+    (
+        "chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "models", "health",
+        "metrics", "other",
+    ),
+)  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))

@@ -24,11 +24,13 @@ from haif.dht.contact import Contact, node_id
 from haif.dht.size import region
 from haif.dht.table import ID_BITS
 from haif.identity.keys import Identity
+from haif.protocol.records import RecordKind, topic_at
 from haif.testing.actors import Sybil, ground
 from haif.testing.directory import NET, PORT, Directory
 from haif.testing.world import World
 
-KEY: Final = Digest(Random("the key under siege").randbytes(Digest.size))  # noqa: S311 - replayed, never secret
+_POINT: Final = Digest(Random("the key under siege").randbytes(Digest.size))  # noqa: S311 - replayed, never secret
+KEY: Final = topic_at(RecordKind.OFFER, _POINT)
 _HEARD: Final = 60  # honest peers a node hears of for each bucket of k: more changes nothing
 _HEARD_CONTESTED: Final = 200  # the same for a bucket in which there are Sybils; of these it hears in proportion
 

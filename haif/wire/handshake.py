@@ -4,6 +4,7 @@ r"""Two strangers become two peers: Noise XX or IK, and the certificates inside 
     1. → opening ‖ noise(e)                                 1. → opening ‖ noise(e, es, s, ss, Introduction)
     2. ← noise(e, ee, s, es, Hello)                         2. ← noise(e, ee, se, Hello)
     3. → noise(s, se, Hello)
+    4. ← sealed: PONG, or REJECT and why                    3. ← sealed, right behind: PONG, or REJECT and why
 
     each behind its length u16; the opening is that of `wire.opening`
     prologue = "haif-rpc\0" ‖ preamble ‖ network id ‖ responder
@@ -12,15 +13,17 @@ The prologue makes both sides agree on every byte of the preamble, on the networ
 chosen version comes encrypted: nobody in between can lower it. A certificate binds the Noise key to an Ed25519
 identity. Under XX the initiator shows its own only after the responder proved to be whom it dialled; under IK it is
 encrypted to the responder's static key, and the time in it is accepted once (`identity.replay.HandshakeTimes`).
-Where IK fails, because the key was rotated or the clocks differ, the dialler begins anew with XX.
+A listener answers IK to the key it showed before, too, until that key's certificate is over (`wire.statics`). Where IK
+fails, because the key is gone or the clocks differ, the dialler begins anew with XX.
 
-Beside it travels the certificate of admission, as encrypted: whoever the network does not admit gets no session.
+Beside it travels the certificate of admission, as encrypted: whoever the network does not admit gets no session. The
+responder's first sealed word says whether there is one: who dialled begins nothing before, and learns why where not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from haif.base import codec, limits
@@ -38,13 +41,15 @@ from haif.wire.gate import Gate
 from haif.wire.noise import NoiseHandshake, Pattern, Split
 from haif.wire.opening import LENGTH, VERSION_MAX, VERSION_MIN, First, choose_version, mac_key, preamble, write_first
 from haif.wire.puzzle import Puzzle
+from haif.wire.statics import Static
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a peer shows: its network, its identity, its Noise key, and the certificate that binds the two.
 
-    `book` has its certificate of admission, and judges those of others; None: the network admits everybody.
+    `book` has its certificate of admission, and judges those of others; None: the network admits everybody. `former`
+    is the Noise key before this one, for those who dial with it.
     """
 
     net: NetId
@@ -52,6 +57,7 @@ class Credentials:
     noise_key: NoiseKey
     certificate: bytes
     book: Book | None = None
+    former: Static | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +146,7 @@ class Handshake:
         puzzle = door.gate.judge(first, door.source, now)
         if puzzle is not None:
             return puzzle
-        noise = self._start(first.pattern, first.preamble, self._credentials.peer, None)
-        payload = noise.read(first.message)
+        noise, payload = self._open(first)
         if first.pattern is Pattern.IK:
             introduction = codec.decode(Introduction, payload, size_max=limits.HANDSHAKE_PAYLOAD_BYTES_MAX)
             self._certified(noise, introduction)
@@ -149,6 +154,18 @@ class Handshake:
         elif payload:
             raise Malformed("the first handshake message of XX carries no payload")
         return self._answer(noise)
+
+    def _open(self, first: First) -> tuple[NoiseHandshake, bytes]:
+        """Read message 1. Where IK's is sealed to the key we had before, the answer is under that key too."""
+        own = self._credentials
+        noise = self._start(first.pattern, first.preamble, own.peer, None)
+        try:
+            return noise, noise.read(first.message)
+        except BadSignature:
+            if first.pattern is not Pattern.IK or own.former is None:
+                raise
+        self._credentials = replace(own, noise_key=own.former.key, certificate=own.former.certificate, former=None)
+        return self._open(first)
 
     def message(self, received: bytes | memoryview) -> bytes:
         """Take the next message; the answer to it, if one is due. `established` is set once it is over."""

@@ -1,8 +1,9 @@
 """One session as a machine: bytes and time in; bytes, events and a wish to be woken out.
 
-It goes through phases: the greeting (`wire.greeting`: preamble, first message, handshake), then the open channel
-(`wire.channel`), which lives as long as `wire.life` says. Whatever the peer does wrong closes it with one `Closed`
-event that says why; the peer is told the reason too, as far as that is safe, and nothing leaves after that.
+It goes through phases: the greeting (`wire.greeting`: preamble, first message, handshake), at the dialler's the wait to
+be welcomed, then the open channel (`wire.channel`), which lives as long as `wire.life` says. Whatever the peer does
+wrong closes it with one `Closed` event that says why; the peer is told the reason too, as far as that is safe, and
+nothing leaves after that.
 """
 
 from __future__ import annotations
@@ -143,8 +144,7 @@ class SessionMachine:
         """
         if self.closed is not None:
             return
-        if self.established is None:
-            self._last = self._greeting.last_word(error)
+        self._last = self._greeting.last_word(error) if self.established is None else self._bytes
         self.closed = error.with_traceback(None)  # what it refers to, and the next line, would keep this object alive
         self._phase = _deaf
         self._rest = self._bytes = b""
@@ -159,23 +159,39 @@ class SessionMachine:
         return taken
 
     def _open(self, established: Established, now: Instant) -> None:
-        """The handshake is over."""
+        """The handshake is over. Whether there is a session is for the responder to say, in its first word."""
         split = self._handshake.split
         assert split is not None
-        self._bytes = self._greeting.outgoing()
         self._channel = Channel(split, self.rpc, self._events, now, initiator=self._handshake.initiator)
-        self._phase = self._channel.take
         self.paths = self._channel.paths
+        if self.initiator:
+            self._phase = self._await_welcome
+            return
+        self._bytes = self._greeting.outgoing()
+        self._channel.pong_due = True
+        self._phase = self._channel.take
         self.established = established
         self._events.append(established)
 
+    def _await_welcome(self, data: bytes, offset: int, now: Instant) -> int:
+        """The phase before the responder's first word; a REJECT is raised, and there never was a session."""
+        taken = self._channel.take(data, offset, now)
+        if taken:
+            assert self._handshake.established is not None
+            self._phase = self._channel.take
+            self.established = self._handshake.established
+            self._events.appendleft(self.established)  # before what came behind the first word
+        return taken
+
     def _last_word(self, now: Instant) -> bytes:
-        """Why the session ended, if the peer is to know; once."""
+        """Why the session ended, if the peer is to know; once, and behind what it needs to read it."""
         last, self._last = self._last, b""
-        if self.established is None or self._told or not isinstance(self.closed, PeerFault | Refusal):
+        if self.established is None:
             return last
+        if self._told or not isinstance(self.closed, PeerFault | Refusal):
+            return b""
         self._told = True
-        return self._channel.last_word(self.closed, now)
+        return last + self._channel.last_word(self.closed, now)
 
     # --- more than one path -------------------------------------------------------------------------------------------
 

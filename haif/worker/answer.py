@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from haif.base.adapters import Adapted
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
 from haif.base.ids import Digest, ModelDigest, PeerId
@@ -36,6 +37,7 @@ def seal_receipt(
     exact: bool,
     sandbox: Sandbox,
     verifiable: bool = True,
+    adapted: Adapted | None = None,
     started: WallTime,
     now: WallTime,
 ) -> bytes:
@@ -65,6 +67,7 @@ def seal_receipt(
         earlier=tokens_digest(resumed) if resumed else None,
         transcript=_transcript(output, finished, len(resumed)) if exact else None,
         verifiable=verifiable,
+        adapted=adapted,
     )
     return seal(identity, Domain.RECEIPT, receipt)
 

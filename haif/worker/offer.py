@@ -25,6 +25,7 @@ def offer_of(standing: Standing, place: Place, certificate: bytes) -> Offer:
         verifiable=standing.verifiable,
         tasks=bits_of(standing.tasks),
         dimensions=standing.dimensions,
+        adapted=standing.adapted,
     )
 
 

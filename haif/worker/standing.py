@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haif.base.adapters import Adapted
 from haif.base.ids import ModelDigest
 from haif.base.tasks import Task, Tasks
 from haif.engine.request import EngineStatistics, ModelInfo
@@ -50,6 +51,7 @@ class Standing:
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0  # of its vectors
     life: int = 0  # another number for each child; what one computed, the next has not
+    adapted: Adapted | None = None  # for a model that another's engine computes, with an adapter on
 
     @property
     def is_offered(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Mesh, haif, start, stop, until
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 TURN = [{"role": "user", "content": "hello"}]
 
@@ -82,3 +83,40 @@ def test_a_model_that_kills_its_child_is_quarantined_across_restarts_shown_and_r
     assert (found["what"], found["state"]) == ("model broken", "wrong")
     assert haif("worker", "models", "release", "broken", state=tmp_path).stdout == "released\n"
     assert "broken is quarantined until" in haif(*alone, state=tmp_path).stderr  # it was tried, and failed, again
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    folder = tmp_path_factory.mktemp("tuned")
+    demo = json.loads(haif("model", "show", "haif-demo", "--json", state=folder).stdout)
+    adapter = random_adapter(Path(demo["path"]), folder / "adapter.gguf", strength=4.0)
+    added = haif("model", "add", str(adapter), "--base", "haif-demo", "--name", "tuned", "--json", state=folder)
+    assert added.returncode == 0, added.stderr
+    running = start(folder, "--workers", "1", "--model", "haif-demo", "--model", "tuned")
+    yield running
+    stop(running)
+
+
+def test_an_adapter_is_a_model_that_tenants_name_and_whose_receipt_is_replayed(tuned: Mesh, tmp_path: Path) -> None:
+    assert {"haif-demo", "tuned"} == models(tuned).keys()
+    with tuned.client() as client:
+        assert {"haif-demo", "tuned"} <= {each.id for each in client.models.list().data}
+        made = {
+            model: client.chat.completions.create(
+                model=model, messages=TURN, max_tokens=12, temperature=0, extra_body={"haif": {"transcript": True}}
+            )
+            for model in ("haif-demo", "tuned")
+        }
+    assert made["haif-demo"].choices[0].message.content != made["tuned"].choices[0].message.content
+    shown = json.loads(haif("model", "show", "tuned", "--json", state=tuned.state).stdout)
+    for model, answered in made.items():
+        file = tmp_path / f"{model}.json"
+        file.write_text(json.dumps(answered.model_extra["haif"]))
+        told = json.loads(haif("receipt", "verify", str(file), "--json").stdout)
+        assert told["model_digest"] == answered.model_extra["haif"]["model_digest"]
+        if model == "tuned":
+            assert (shown["digest"], shown["base"], shown["adapter"]) == (
+                told["model_digest"], told["base"], told["adapter"],
+            )  # fmt: skip
+        replayed = haif("receipt", "replay", str(file), state=tuned.state)
+        assert (replayed.returncode, "12 tokens, computed again" in replayed.stdout) == (0, True), replayed.stderr

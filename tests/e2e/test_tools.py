@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -118,6 +119,23 @@ def test_a_responses_call_comes_back_with_its_output(client: openai.OpenAI, mode
         input=[*QUESTION, *made.output, result], tool_choice="none", max_output_tokens=20, **given
     )
     assert answer.output_text
+
+
+def test_a_messages_tool_use_comes_back_with_its_result(mesh: Mesh, model: str) -> None:
+    tool: Any = {"name": "get_weather", "description": "The weather.", "input_schema": SCHEMA}
+    given: dict[str, Any] = {"model": model, "tools": [tool], "extra_body": BRIEF | {"seed": 3}}
+    gateway, key = mesh.first_card["gateway"], mesh.first_card["key"]
+    with anthropic.Anthropic(base_url=gateway, api_key=key, max_retries=0) as client:
+        choice: Any = {"type": "any", "disable_parallel_tool_use": True}
+        with client.messages.stream(messages=QUESTION, max_tokens=400, tool_choice=choice, **given) as stream:
+            made = stream.get_final_message()
+        call: Any = made.content[-1]
+        assert (made.stop_reason, call.name, fits(json.dumps(call.input))) == ("tool_use", "get_weather", True)
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "Sunny.<|end|>"}
+        history: list[Any] = [*QUESTION, {"role": "assistant", "content": made.content},
+                              {"role": "user", "content": [result]}]  # fmt: skip
+        answer = client.messages.create(messages=history, max_tokens=20, tool_choice={"type": "none"}, **given)
+        assert answer.content
 
 
 def test_choices_call_each_for_itself(client: openai.OpenAI, model: str) -> None:

@@ -30,6 +30,26 @@ async def test_all_connect_and_go_a_direct_way_where_both_sides_map_endpoint_ind
 
 
 @pytest.mark.parametrize("hairpin", [True, False])
+@pytest.mark.parametrize("where", ["one home", "two homes behind one carrier"])
+async def test_two_who_know_only_where_they_are_seen_meet_where_the_nat_between_them_hairpins_and_only_there(
+    lab: Lab, where: str, hairpin: bool
+) -> None:
+    """Neither announces an address on its LAN: what each dials is its own NAT's address outside."""
+    async with AsyncExitStack() as stack:
+        relay = await resident(stack, lab.public(), relay=True)
+        way = [[relay.ready["peer"], *relay.ready["wire"]]]
+        if where == "one home":
+            hosts = lab.home("port_restricted", hosts=2, hairpin=hairpin)
+        else:
+            hosts = lab.neighbours("port_restricted", hairpin=hairpin)
+        assert hosts[0].outside == hosts[1].outside
+        here, there = [await resident(stack, host, relays=way) for host in hosts]
+        met = await here.ask("meet", peer=there.ready["peer"], addresses=[], relays=way)
+        last = "direct" if hairpin else "relayed"
+        assert ("relayed", last, True) == (met["first"], met["last"], met["whole"])
+
+
+@pytest.mark.parametrize("hairpin", [True, False])
 async def test_two_hosts_of_one_home_meet_on_their_lan(lab: Lab, hairpin: bool) -> None:
     async with AsyncExitStack() as stack:
         relay = await resident(stack, lab.public(), relay=True)

@@ -83,6 +83,9 @@ def test_two_hosts_of_a_home_meet_outside_where_the_nat_hairpins_and_only_there(
             a.sendto(b"?", outside.getsockname())
             seen = outside.recvfrom(16)[1]
             check(hairpin, a, b, seen)
+            if hairpin:
+                b.sendto(b"?", seen)
+                assert a.recvfrom(16)[1] == (ben.outside, b.getsockname()[1]), "RFC 4787, REQ-9: from outside, it seems"
 
 
 def test_behind_a_carrier_two_nats_keep_one_port_and_the_outer_filters(lab: Lab) -> None:

@@ -54,7 +54,7 @@ class Babble:
     def __init__(self) -> None:
         self._cells: dict[int, list[int]] = {}
 
-    def decode(self, spans: Any) -> Any:
+    def decode(self, spans: Any, _adapter: Any = None) -> Any:
         rows = []
         for slot, start, tokens, due in spans:
             cells = self._cells.setdefault(slot, [])

@@ -86,13 +86,14 @@ def request(
     draft=(),
     tools=None,
     settings=(),
+    adapter=None,
     **options,
 ) -> Generate:
     return Generate(
         JobId(bytes(16)), chat and [turn if isinstance(turn, Turn) else Turn(*turn) for turn in chat],
         None if chat else text, tokens_max, Sampling(temperature, **options), list(stop),
         Seed(seed.to_bytes(32, "big")), logprobs=logprobs, scope=scope, json_schema=json_schema,
-        resumed=list(resumed), draft=list(draft), tools=tools, settings=list(settings),
+        resumed=list(resumed), draft=list(draft), tools=tools, settings=list(settings), adapter=adapter,
     )  # fmt: skip
 
 

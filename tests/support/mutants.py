@@ -5,7 +5,7 @@ Some break the form, which our reader must see; others keep it, and say what no 
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -259,12 +259,18 @@ MUTATIONS: dict[str, Callable[[Model, Random], bytes]] = {
 }
 
 
-def mutants(models: list[bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+OF_ADAPTERS = tuple(kind for kind in MUTATIONS if kind not in {"contradictions", "vocabulary", "templates"})
+"""Those that an adapter, which has no vocabulary, can undergo."""
+
+
+def mutants(
+    models: list[bytes], count: int, seed: int, kinds: Sequence[str] = tuple(MUTATIONS)
+) -> Iterator[tuple[str, bytes]]:
     """`count` mutants, each kind in turn, of each model in turn. The same for the same arguments."""
     known = [Model(raw) for raw in models]
     for number in range(count):
         random = Random(seed * 1_000_003 + number)
-        kind = list(MUTATIONS)[number % len(MUTATIONS)]
-        model = known[number // len(MUTATIONS) % len(known)]
+        kind = kinds[number % len(kinds)]
+        model = known[number // len(kinds) % len(known)]
         data = MUTATIONS[kind](model, random)
         yield kind, data

@@ -11,6 +11,7 @@ anybody by accident. Nothing leads out: what runs in here reaches what runs in h
     port_restricted  the same                                 endpoints we have sent to
     symmetric        a random port for every connection       endpoints we have sent to
 
+A NAT that hairpins shows what comes back as coming from outside (RFC 4787, REQ-9).
 What arrives uninvited is dropped, as homes do it, not answered with a reset. Names carry the process id of the maker; a
 lab removes its namespaces when it closes, and those of makers that died before it.
 """
@@ -123,17 +124,24 @@ class Lab:
 
     def carrier(self, kind: Kind, home: Kind = "port_restricted") -> Host:
         """A host behind a home's NAT behind a carrier's: RFC 6598."""
+        return self.neighbours(kind, home, homes=1, hairpin=False)[0]
+
+    def neighbours(self, kind: Kind, home: Kind = "port_restricted", *, homes: int = 2, hairpin: bool) -> list[Host]:
+        """A host in each of several homes behind one carrier's NAT; `hairpin` is the carrier's."""
         number, wan = self._site()
         carrier = self._namespace(f"c{number}", forward=True)
         self._link(self._core, carrier, number, six=False)
-        load(carrier, _rules(kind, wan, "100.64.0.0/10", hairpin=False))
-        router = self._namespace(f"r{number}", forward=True)
-        self._batch(
-            f"link add lan netns {carrier} type veth peer name wan netns {router}",
-        )
-        _ip(carrier, "addr add 100.64.0.1/10 dev lan", "link set lan up")
-        _ip(router, "addr add 100.64.0.2/10 dev wan", "link set wan up", "route add default via 100.64.0.1")
-        return self._lan(router, number, home, "100.64.0.2", wan, 1, hairpin=False)[0]
+        load(carrier, _rules(kind, wan, "100.64.0.0/10", hairpin=hairpin))
+        _ip(carrier, "link add lan type bridge", "addr add 100.64.0.1/10 dev lan", "link set lan up")
+        made: list[Host] = []
+        for each in range(2, 2 + homes):
+            site = number if each == 2 else self._site()[0]
+            router, ours = self._namespace(f"r{site}", forward=True), f"100.64.0.{each}"
+            self._batch(f"link add l{each} netns {carrier} type veth peer name wan netns {router}")
+            _ip(carrier, f"link set l{each} master lan up")
+            _ip(router, f"addr add {ours}/10 dev wan", "link set wan up", "route add default via 100.64.0.1")
+            made += self._lan(router, site, home, ours, wan, 1, hairpin=False)
+        return made
 
     def router_of(self, host: Host) -> str:
         """The namespace of a home's router."""
@@ -325,7 +333,7 @@ table ip home {{
   chain outward {{
     type nat hook postrouting priority srcnat;
     oifname wan {out}
-    {f"iifname lan oifname lan ip saddr {lan} ct status dnat snat to {wan}" if hairpin else ""}
+    {f"oifname lan ip saddr {lan} ct status dnat snat to {wan}" if hairpin else ""}
   }}
   chain through {{
     type filter hook forward priority 0; policy drop;

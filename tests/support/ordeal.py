@@ -11,13 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from haif.artifacts.gguf import read_header
+from haif.artifacts.adapter import check_adapter
+from haif.artifacts.gguf import Header, read_header
 from haif.artifacts.shape import shape_of
 from haif.base.errors import EngineDied, HaifError, Malformed
-from haif.engine.service import Engine, EngineSettings
+from haif.base.ids import Digest
+from haif.engine.service import AdapterFile, Engine, EngineSettings
 from haif.runtime.clock import SystemClock
 from tests.support.engines import digest_of, read, request
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import FORMATS, random_adapter
 
 SEED = 4
 SMALL = {"layers": 1, "width": 64, "heads": 2, "feed_forward": 64}
@@ -45,30 +48,52 @@ def whole_models(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in (*small, demo)]
 
 
-async def undergo(mutants: Iterable[tuple[str, bytes]], folder: Path, *, jobs: int = 2) -> Outcome:
-    """Let `jobs` at a time go through our reader and, if it passes them, be loaded and run in a jailed child."""
+def whole_adapters(model: Path, folder: Path) -> list[bytes]:
+    """What mutants of adapters are made of: small random ones for that model, in all formats."""
+    return [random_adapter(model, folder / f"{kind}.gguf", rank=32, kind=kind).read_bytes() for kind in FORMATS]
+
+
+async def undergo(
+    mutants: Iterable[tuple[str, bytes]], folder: Path, *, jobs: int = 2, base: Path | None = None
+) -> Outcome:
+    """Let `jobs` at a time go through our reader and, if it passes them, be loaded and run in a jailed child.
+
+    With `base` they are adapters for that model.
+    """
     outcome, waiting = Outcome(), iter(enumerate(mutants))
 
     async def work() -> None:
         for number, (kind, data) in waiting:
-            outcome.ends[kind, await _one(outcome, data, folder / f"mutant-{number}.gguf")] += 1
+            outcome.ends[kind, await _one(outcome, data, folder / f"mutant-{number}.gguf", base)] += 1
 
     await asyncio.gather(*(work() for _ in range(jobs)))
     return outcome
 
 
-async def _one(outcome: Outcome, data: bytes, path: Path) -> str:
+def _check(header: Header, base: Path | None) -> None:
+    if base is None:
+        shape_of(header)
+        return
+    with base.open("rb") as file:
+        check_adapter(header, read_header(file, base.stat().st_size))
+
+
+async def _one(outcome: Outcome, data: bytes, path: Path, base: Path | None) -> str:
     """How one file ended: refused by us, refused by the child, died, or answered."""
     try:
-        shape_of(read_header(io.BytesIO(data), len(data)))
+        _check(read_header(io.BytesIO(data), len(data)), base)
     except Malformed as refusal:
         outcome.refusals[_kind_of(refusal.message)] += 1
         return "refused by us"
     deaths: list[str] = []
-    settings = _written(data, path)
+    settings = _written(data, path, base)
+    adapter = settings.adapters[0].digest if base else None
     try:
         async with Engine(settings, clock=SystemClock(), entropy=random.randbytes, on_died=deaths.append) as engine:
-            for asked in (request("once upon", tokens_max=4), request(chat=[("user", "hi")], tokens_max=4)):
+            for asked in (
+                request("once upon", tokens_max=4, adapter=adapter),
+                request(chat=[("user", "hi")], tokens_max=4, adapter=adapter),
+            ):
                 try:
                     await read(engine, asked)
                 except EngineDied as death:
@@ -90,9 +115,11 @@ async def _one(outcome: Outcome, data: bytes, path: Path) -> str:
     return "died" if deaths else "answered"
 
 
-def _written(data: bytes, path: Path) -> EngineSettings:
+def _written(data: bytes, path: Path, base: Path | None) -> EngineSettings:
     path.write_bytes(data)
-    return EngineSettings(path, digest_of(path), slots=2, context_tokens=64, threads=1)
+    adapters = (AdapterFile(path, Digest(digest_of(path))),) if base else ()
+    model = base or path
+    return EngineSettings(model, digest_of(model), slots=2, context_tokens=64, threads=1, adapters=adapters)
 
 
 def _kind_of(message: str) -> str:

@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from haif.artifacts.gguf import read_header
-from haif.engine.service import CHILD_PROGRAM, Engine, EngineSettings
+from haif.base.adapters import Adapted
+from haif.base.ids import Digest
+from haif.engine.service import CHILD_PROGRAM, AdapterFile, Engine, EngineSettings
 from haif.runtime.clock import SystemClock, entropy
 from haif.worker.memory import needs
-from haif.worker.service import Pool, Served
+from haif.worker.service import Pool, Served, Variant
 from haif.worker.standing import Standing, State
 from tests.support.engines import digest_of
 
 CLOCK = SystemClock()
 
 
-def served(model: Path, *, slots=4, context_tokens=512, pinned=False, program=CHILD_PROGRAM, digest=None) -> Served:
-    """A model under its file's name, its needs told from its header."""
-    chosen = EngineSettings(model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1)
+def served(
+    model: Path, *, slots=4, context_tokens=512, pinned=False, program=CHILD_PROGRAM, digest=None, adapters=()
+) -> Served:
+    """A model and adapters for it, each under its file's name; its needs told from its header."""
+    files = tuple(AdapterFile(path, Digest(digest_of(path))) for path in adapters)
+    chosen = EngineSettings(
+        model, digest or digest_of(model), slots=slots, context_tokens=context_tokens, threads=1, adapters=files
+    )
     size = model.stat().st_size
     with model.open("rb") as file:
         needed = needs(
@@ -34,7 +41,11 @@ def served(model: Path, *, slots=4, context_tokens=512, pinned=False, program=CH
         return Engine(chosen, clock=CLOCK, entropy=entropy, program=program, **told)
 
     return Served(
-        model=chosen.digest, name=model.stem, slots=slots, needs=needed, open=opened, pinned=pinned
+        model=chosen.digest, name=model.stem, slots=slots, needs=needed, open=opened, pinned=pinned,
+        variants=tuple(
+            Variant(name=file.path.stem, adapted=Adapted(chosen.digest, file.digest), size=file.path.stat().st_size)
+            for file in files
+        ),
     )  # fmt: skip
 
 
@@ -43,8 +54,8 @@ def pool_of(*models: Path | Served, memory_bytes: int = 1 << 40, **told: Any) ->
     return Pool(chosen, memory_bytes=memory_bytes, clock=CLOCK, **told)
 
 
-def standing(pool: Pool, model: Path | Served) -> Standing:
-    name = model.name if isinstance(model, Served) else model.stem
+def standing(pool: Pool, model: Path | Served | str) -> Standing:
+    name = model if isinstance(model, str) else model.name if isinstance(model, Served) else model.stem
     return next(each for each in pool.standings() if each.name == name)
 
 

@@ -381,10 +381,12 @@ def test_a_publisher_learns_that_nobody_took_its_record() -> None:
     assert [(event.by, event.refused) for event in events] == [((), ("over_quota",))]
 
 
-def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table() -> None:
+@pytest.mark.parametrize("host", ["66.6.6.{low}", "2a10:6:6:{number:x}::{low}"], ids=["a /24", "a /48"])
+def test_ten_thousand_identities_of_one_network_get_two_places_a_bucket_and_eight_in_the_table(host: str) -> None:
     anna, random = victim(), Random(10)
     for number in range(10_000):
-        mallory, source = Identity(random.randbytes(32)), (f"66.6.6.{number % 256}", 4000 + number // 256)
+        mallory = Identity(random.randbytes(32))
+        source = host.format(low=number % 256, number=number), 4000 + number // 256
         asked = messages.write_query(b"12345678", Command.PING, TOPIC, b"", None, mallory.peer)
         for data, to in anna.hear(asked, source):
             if data[1] == Kind.QUERY:

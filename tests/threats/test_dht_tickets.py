@@ -87,6 +87,17 @@ def flooded() -> Store:
     return store
 
 
+def test_a_flood_from_all_over_one_48_of_ipv6_waits_and_honest_records_of_both_families_hardly_do() -> None:
+    store = Store()
+    for number in range(1, HALF + 1):
+        assert store.put(number, (f"2a10:6:6:{2_000 * number:x}::1", 4000)).refused == ""
+    flood = store.put(100, ("2a10:6:6:ffff::1", 4000)).wait_ms
+    assert flood > 800_000, "36 of its 52 bits are those of the flood"
+    for number, honest in enumerate((HONEST, ("2c0f:fb50:4002::1", 4000), ("2001:67c:2e8::1", 4000)), 200):
+        assert store.put(number, honest).wait_ms == 1
+    assert store.put(300, ("2a10:3781:1::1", 4000)).wait_ms < 500_000, "a neighbour of the flood's waits half as long"
+
+
 def test_beyond_half_a_topic_the_flood_must_wait_and_an_honest_record_does_not() -> None:
     store = flooded()
     refused = store.put(100, flooder(100))

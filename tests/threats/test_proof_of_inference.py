@@ -22,7 +22,7 @@ from haif.base.ids import Digest, JobId, Nonce
 from haif.base.sampling import Sampling
 from haif.cli.model import add_model
 from haif.engine.request import Finished, Piece
-from haif.engine.service import Engine, EngineSettings
+from haif.engine.service import AdapterFile, Engine, EngineSettings
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.node.replay import replay
@@ -39,6 +39,7 @@ from haif.worker.ticket import Ticket
 from tests.support.engines import digest_of
 from tests.support.templates import HERMES, THINKING
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 ORCHESTRATOR, WORKER, GATEWAY = (Identity(bytes([n]) * 32) for n in range(1, 4))
 ASKED = Request(Nonce(bytes(16)), None, "The river runs slowly through the", 40, Sampling(1.0), [])
@@ -52,18 +53,18 @@ class Cheat:
     engine: Engine
     name: str = DEMO_NAME
 
-    def ticket(self, request: Request, resumed: list[int]) -> Ticket:
+    def ticket(self, request: Request, resumed: list[int], model: str | None = None) -> Ticket:
         encoded, job = codec.encode(request), JobId(bytes(16))
         seed, proof = drawn_seed(ORCHESTRATOR, job, request_digest(encoded))
         terms = Reservation(
-            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(self.name).digest,
+            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(model or self.name).digest,
             request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3, len(resumed),
         )  # fmt: skip
         sealed = seal(ORCHESTRATOR, Domain.RESERVATION, terms)
         return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, resumed)
 
     async def signed(
-        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True,
+        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str | None = None,
         alter: Callable[[Receipt], Receipt] = lambda receipt: receipt, claim: Callable[[Chunk], Chunk] = lambda c: c,
         resumed: Sequence[int] = (), **changed: Any,
     ) -> dict[str, str]:  # fmt: skip
@@ -71,7 +72,7 @@ class Cheat:
 
         Of what was computed, `claim` is what the worker says it was; `alter` is what it does to its receipt.
         """
-        ticket, output = self.ticket(request, list(resumed)), OutputHash()
+        ticket, output = self.ticket(request, list(resumed), model), OutputHash()
         async with self.engine.generate(structs.replace(generate(ticket), **changed)) as events:
             async for event in events:
                 if isinstance(event, Piece):
@@ -95,12 +96,15 @@ class Cheat:
 
 
 @asynccontextmanager
-async def cheat(folder: Path, model: Path | None = None, *, context_tokens: int = 0) -> AsyncIterator[Cheat]:
+async def cheat(
+    folder: Path, model: Path | None = None, *, context_tokens: int = 0, adapters: Sequence[Path] = ()
+) -> AsyncIterator[Cheat]:
     """With another model than it should have, if that is named."""
     settings = config.WorkerSettings(state=folder, insecure_no_sandbox=True, threads=1)
     path = model or model_store(settings).find(DEMO_NAME).path
     chosen = EngineSettings(
-        path, digest_of(path), slots=2, context_tokens=context_tokens, threads=1, insecure_no_sandbox=True
+        path, digest_of(path), slots=2, context_tokens=context_tokens, threads=1, insecure_no_sandbox=True,
+        adapters=tuple(AdapterFile(each, Digest(digest_of(each))) for each in adapters),
     )  # fmt: skip
     async with Engine(chosen, clock=SystemClock(), entropy=entropy, on_died=lambda _: None) as engine:
         yield Cheat(settings, engine)
@@ -148,6 +152,29 @@ async def test_p_5_an_answer_to_another_request_is_caught(tmp_path: Path, change
         file = await worker.signed(**changed)
         with pytest.raises(BadProof):
             await replay(worker.settings, check_bundle(file))
+
+
+@pytest.mark.parametrize("worn", ["another", "none", "weaker", "the base for it"])
+async def test_p_1_a_swapped_dropped_or_scaled_adapter_is_caught(tmp_path: Path, worn: str) -> None:
+    settings = config.WorkerSettings(state=tmp_path, insecure_no_sandbox=True, threads=1)
+    demo = model_store(settings).find(DEMO_NAME)
+    right = random_adapter(demo.path, tmp_path / "right.gguf")
+    tuned = add_model(right, settings, "tuned", base=DEMO_NAME)
+    swapped = {
+        "another": random_adapter(demo.path, tmp_path / "another.gguf", seed=2),
+        "none": None,
+        "weaker": random_adapter(demo.path, tmp_path / "weaker.gguf", alpha=12.0, strength=0.375),
+        "the base for it": None,
+    }[worn]
+    assert tuned.adapted is not None
+    async with cheat(tmp_path, adapters=[right, *([swapped] if swapped else [])]) as worker:
+        name = "tuned" if worn != "the base for it" else DEMO_NAME
+        instead = tuned.adapted.adapter if name == DEMO_NAME else Digest(digest_of(swapped)) if swapped else None
+        honest = tuned.adapted.adapter if name == "tuned" else None
+        done = await replay(settings, check_bundle(await worker.signed(model=name, adapter=honest)))
+        assert 40 == done.tokens
+        with pytest.raises(BadProof):
+            await replay(settings, check_bundle(await worker.signed(model=name, adapter=instead)))
 
 
 async def test_p_5_logits_that_were_never_computed_are_caught(tmp_path: Path) -> None:

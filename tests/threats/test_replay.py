@@ -134,6 +134,32 @@ def test_a_sender_restarted_in_order_is_heard_though_its_clock_was_set_back() ->
     assert [scene.hear(scene.bob, scene.say(number), HERE) for number in range(COUNT)] == [None] * COUNT
 
 
+def crashed_and_set_back(scene: Scene) -> None:
+    scene.clock.time = WallTime(scene.clock.time - limits.CLOCK_SKEW_MS // 2)
+    scene.alice = scene.voice(ALICE)
+
+
+def test_h_s3_a_sender_that_crashed_is_heard_in_its_next_session_though_its_clock_was_set_back() -> None:
+    scene = Scene(HERE)
+    crashed_and_set_back(scene)
+    scene.scope = THERE
+    fresh = [scene.say(number) for number in range(COUNT)]
+    assert [scene.hear(scene.bob, message, THERE) for message in fresh] == [None] * COUNT
+    assert {scene.hear(scene.bob, message, THERE) for message in fresh} == {Reason.REPLAYED}
+    assert {scene.hear(scene.bob, message, THERE) for message in scene.said} == {Reason.WRONG_STATE}
+    assert {scene.hear(scene.bob, message, HERE) for message in scene.said} == {Reason.REPLAYED}
+
+
+def test_h_s3_what_belongs_to_no_session_waits_for_the_clock_after_such_a_crash() -> None:
+    """Here nothing tells the new boot from a recording of an older one: this refusal is the price of no replays."""
+    scene = Scene(NO_SCOPE)
+    heard_by = scene.clock.time
+    crashed_and_set_back(scene)
+    assert scene.hear(scene.bob, scene.say(0), NO_SCOPE) is Reason.REPLAYED
+    scene.clock.time = heard_by
+    assert scene.hear(scene.bob, scene.say(1), NO_SCOPE) is None
+
+
 def test_messages_on_their_way_while_the_receiver_restarts_are_heard_in_any_order() -> None:
     scene = Scene()
     late = [scene.say(number) for number in range(COUNT)]

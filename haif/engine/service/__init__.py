@@ -1,7 +1,8 @@
 """The engine's parent side: it checks the model's file, owns one child process, and believes nothing the child says.
 
-1. Open the file. 2. Start the child, which restricts itself. 3. Meanwhile digest the very file that was opened. 4. Only
-if that is the expected digest, and the child reports its restrictions, tell it to load. 5. Requests and tokens.
+1. Open the model's file and those of its adapters. 2. Start the child, which restricts itself. 3. Meanwhile digest the
+very files that were opened. 4. Only if all digests are as expected, and the child reports its restrictions, tell it to
+load. 5. Requests and tokens.
 
 When the child ends unasked, every running request gets `EngineDied` with the cause, and a new child is started, after a
 pause that grows with each death.
@@ -10,7 +11,6 @@ pause that grows with each death.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -30,17 +30,19 @@ from haif.engine.service.api import Backend
 from haif.engine.service.http import Server, server_at
 from haif.engine.service.process import CHILD_PROGRAM, Process
 from haif.engine.service.settings import (
+    AdapterFile,
     EngineSettings,
     check_settings,
     context_tokens,
     digest_of,
     kv_tokens,
-    open_model,
+    opened,
 )
 from haif.engine.service.upstream import Upstream, UpstreamSettings
 
 __all__ = [
-    "CHILD_PROGRAM", "Backend", "Engine", "EngineSettings", "Server", "Upstream", "UpstreamSettings", "server_at",
+    "CHILD_PROGRAM", "AdapterFile", "Backend", "Engine", "EngineSettings", "Server", "Upstream", "UpstreamSettings",
+    "server_at",
 ]  # fmt: skip
 
 
@@ -111,6 +113,8 @@ class Engine:
         `InvalidRequest`, `Unsupported`, or `EngineDied` when the child ends.
         """
         check(request)
+        if request.adapter is not None and request.adapter not in {each.digest for each in self._settings.adapters}:
+            raise Unsupported("this engine does not have that adapter", param="model")
         child = self._ready_for(request.task)
         number, stream = child.submit(request, self._clock.wall() * 1_000_000)
         try:
@@ -208,36 +212,34 @@ class Engine:
 
     async def _live(self, started: asyncio.Future[None]) -> HaifError:
         """The life of one child; why it ended. Raises what kept it from starting."""
-        descriptor, size = open_model(self._settings.model)
         child = Process(self._settings, self._clock, self._meter, lambda percent: self._on_progress("loading", percent))
-        try:
-            await child.start(self._program, descriptor)
-            async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
-                self._model = await self._prepare(child, descriptor)
-            self._child = child
-            self._alive.set()
-            if not started.done():
-                started.set_result(None)
-            return await child.watch()
-        except TimeoutError:
-            raise EngineDied("it did not load the model in time") from None
-        finally:
-            self._child = None
-            self._alive.clear()
+        with opened(self._settings) as (descriptors, size):  # closed also when we are told to stop meanwhile
             try:
-                await _to_the_end(child.close())
+                await child.start(self._program, *descriptors)
+                async with asyncio.timeout(limits.ENGINE_START_SECONDS + size / (256 << 20)):
+                    self._model = await self._prepare(child, descriptors)
+                self._child = child
+                self._alive.set()
+                if not started.done():
+                    started.set_result(None)
+                return await child.watch()
+            except TimeoutError:
+                raise EngineDied("it did not load the model in time") from None
             finally:
-                os.close(descriptor)  # also when we were told to stop meanwhile
+                self._child = None
+                self._alive.clear()
+                await _to_the_end(child.close())
 
-    async def _prepare(self, child: Process, descriptor: int) -> ModelInfo:
+    async def _prepare(self, child: Process, descriptors: list[int]) -> ModelInfo:
         loop = asyncio.get_running_loop()
         checked = partial(self._on_progress, "checking")
-        found = await asyncio.to_thread(digest_of, descriptor, partial(loop.call_soon_threadsafe, checked))
-        if found != self._settings.digest:
-            raise DigestMismatch(
-                f"{self._settings.model} has the digest {found.short}…, not {self._settings.digest.short}…: "
-                "it was altered or is another file; it was not loaded"
-            )
+        for descriptor, (path, digest) in zip(descriptors, self._settings.files, strict=True):
+            found = await asyncio.to_thread(digest_of, descriptor, partial(loop.call_soon_threadsafe, checked))
+            if found != digest:
+                raise DigestMismatch(
+                    f"{path} has the digest {found.short}…, not {digest[:4].hex()}…: "
+                    "it was altered or is another file; it was not loaded"
+                )
         sealed = await child.sealed()
         ready = await child.load()
         return _describe(ready, sealed, self._settings)

@@ -88,8 +88,8 @@ class Process(asyncio.Protocol):
         self._reports: asyncio.BaseTransport | None = None
         self._words: _Words | None = None
 
-    async def start(self, program: str, model: int) -> None:
-        """Make the process. It inherits the ends of three pipes and the model, a clean environment, and nothing else.
+    async def start(self, program: str, model: int, *adapters: int) -> None:
+        """Make the process. It inherits the ends of three pipes, the files, a clean environment, and nothing else.
 
         The error stream is a pipe of ours too: what an event loop makes for that purpose may be a socket.
         """
@@ -102,12 +102,12 @@ class Process(asyncio.Protocol):
             self._reports, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(reports_in, "rb", 0))
             _, self._words = await loop.connect_read_pipe(_Words, os.fdopen(words_in, "rb", 0))
             flags = (int(self._settings.insecure_no_sandbox), int(self._settings.offload.layers > 0))
-            numbers = (os.getpid(), orders_in, reports_out, model, *flags)
+            numbers = (os.getpid(), orders_in, reports_out, model, *flags, *adapters)
             arguments = (_search_path(), *map(str, numbers))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", program, *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=words_out,
-                pass_fds=(orders_in, reports_out, model), start_new_session=True,
+                pass_fds=(orders_in, reports_out, model, *adapters), start_new_session=True,
                 env=environment(self._settings.profile),
             )  # fmt: skip
         finally:
@@ -128,7 +128,7 @@ class Process(asyncio.Protocol):
         settings = self._settings
         load = Load(
             settings.slots, settings.context_tokens, settings.threads, settings.profile, settings.kv_tokens,
-            settings.kv, settings.offload,
+            settings.kv, settings.offload, [each.digest for each in settings.adapters],
         )  # fmt: skip
         self._send(Order(load=load))
         ready = await self._first(self._ready)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from haif.base import limits
 from haif.base.errors import (
     Misuse,
 )
-from haif.base.ids import ModelDigest
+from haif.base.ids import Digest, ModelDigest
 from haif.engine.frames import (
     Ready,
 )
@@ -28,6 +29,14 @@ NATIVE: Final = Path(sys.prefix) / "lib" / "haif-llama-native"  # where tools/se
 
 
 @dataclass(frozen=True)
+class AdapterFile:
+    """A LoRA adapter's file and its BLAKE3."""
+
+    path: Path
+    digest: Digest
+
+
+@dataclass(frozen=True)
 class EngineSettings:
     """What to run and with what.
 
@@ -35,7 +44,7 @@ class EngineSettings:
     `limits.ENGINE_CONTEXT_TOKENS_DEFAULT`. `kv_tokens` is for all slots together, where the profile lets them share; 0
     is enough for all of them at their longest, with less an answer may be preempted and go on later. Below the level
     `sandbox_min` nothing is served; with `insecure_no_sandbox` the model is served even where no jail can be had, and
-    the level says so.
+    the level says so. Each request says which of the `adapters` is on the model, or that none is.
     """
 
     model: Path
@@ -49,6 +58,12 @@ class EngineSettings:
     offload: Offload = NO_OFFLOAD
     sandbox_min: str = "reduced"
     insecure_no_sandbox: bool = False
+    adapters: tuple[AdapterFile, ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[Path, bytes], ...]:
+        """What is handed to the child, with its digest: the model, then its adapters."""
+        return ((self.model, self.digest), *((each.path, each.digest) for each in self.adapters))
 
     @property
     def demanded(self) -> str:
@@ -71,6 +86,10 @@ def check_settings(settings: EngineSettings) -> None:
             f"a KV cache of {settings.kv!r}: use one of {', '.join(KV_TYPES)}; other than f16 with profile fast only"
         )
     _check_offload(settings)
+    if len({each.digest for each in settings.adapters}) < len(settings.adapters):
+        raise Misuse("an engine has each adapter once")
+    if len(settings.adapters) >= limits.WORKER_MODELS_MAX:
+        raise Misuse(f"an engine has at most {limits.WORKER_MODELS_MAX - 1} adapters beside its model")
     if settings.profile == EXACT_NATIVE and not has_native():
         raise Misuse(
             f"the profile {EXACT_NATIVE} needs llama.cpp built for this machine: python3 tools/setup.py --native"
@@ -113,6 +132,20 @@ def context_tokens(settings: EngineSettings, ready: Ready) -> int:
 def kv_tokens(settings: EngineSettings, context_tokens: int) -> int:
     """How many tokens the KV cache has cells for, where a slot has `context_tokens`."""
     return settings.kv_tokens or settings.slots * context_tokens
+
+
+@contextmanager
+def opened(settings: EngineSettings) -> Iterator[tuple[list[int], int]]:
+    """Open descriptors of all files, while the block is entered, and their sizes together. Raises `Misuse`."""
+    with ExitStack() as stack:
+        found: list[int] = []
+        total = 0
+        for path, _ in settings.files:
+            descriptor, size = open_model(path)
+            stack.callback(os.close, descriptor)
+            found.append(descriptor)
+            total += size
+        yield found, total
 
 
 def open_model(path: Path) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.ids import JobId
 from haif.gateway.embeddings import parse_embeddings, parse_rerank
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
+from haif.gateway.messages import check_version, parse_message
+from haif.gateway.messages_replies import broken, refused
 from haif.gateway.openai import parse_chat, parse_completion
 from haif.gateway.replies import job_view, model_list, model_object
 from haif.gateway.responses import parse_response
@@ -31,7 +33,12 @@ from haif.telemetry import names
 _log = logging.getLogger(__name__)
 _TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
-_TIMED: Final = frozenset({"chat.completions", "completions", "responses", "embeddings", "rerank"})
+_TIMED: Final = frozenset({"chat.completions", "completions", "responses", "messages", "embeddings", "rerank"})
+_MESSAGES: Final = "/v1/messages"
+_NOT_HERE: Final = {
+    "/v1/messages/count_tokens": "tokens are not counted here: only workers have the model's tokenizer, "
+    "and an answer's usage says what its prompt had",
+}
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -54,6 +61,7 @@ class App:
             "/v1/chat/completions": _Route("POST", "chat.completions", partial(asking.infer, parse=parse_chat)),
             "/v1/completions": _Route("POST", "completions", partial(asking.infer, parse=parse_completion)),
             "/v1/responses": _Route("POST", "responses", partial(asking.infer, parse=parse_response)),
+            _MESSAGES: _Route("POST", "messages", self._message),
             "/v1/embeddings": _Route("POST", "embeddings", partial(asking.vectors, parse=parse_embeddings)),
             "/v1/rerank": _Route("POST", "rerank", partial(asking.vectors, parse=parse_rerank)),
             "/v1/models": _Route("GET", "models", self._models),
@@ -72,6 +80,9 @@ class App:
         begun = self._means.clock.now()
         self._door.count(+1)
         route = None
+        if exchange.path == _MESSAGES or exchange.path.startswith(f"{_MESSAGES}/"):
+            exchange.refusal, exchange.broken = refused, broken
+            exchange.out.append((b"request-id", exchange.request_id.encode()))
         try:
             route = self._route(exchange)
             await route.handler(exchange)
@@ -117,6 +128,10 @@ class App:
         if problem.status == 500:
             _log.error("request %s failed: %s", exchange.request_id, error)
         await exchange.refuse(problem)
+
+    async def _message(self, exchange: Exchange) -> None:
+        check_version(exchange.headers)
+        await self.asking.infer(exchange, parse_message)
 
     # --- models and jobs ----------------------------------------------------------------------------------------------
 
@@ -175,4 +190,5 @@ class App:
 
 
 def _unknown_path(exchange: Exchange) -> Rejected:
-    return Rejected(f"there is nothing at {exchange.path[:200]}", code="not_found", status=404)
+    why = _NOT_HERE.get(exchange.path, f"there is nothing at {exchange.path[:200]}")
+    return Rejected(why, code="not_found", status=404)

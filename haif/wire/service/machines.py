@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from haif.base import limits
 from haif.base.clock import Clock, WallTime
 from haif.base.ids import NetId
 from haif.identity.admission import Book
-from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
 from haif.wire.gate import Gate
 from haif.wire.handshake import Credentials, Dial, Door, Handshake
 from haif.wire.session import SessionMachine
+from haif.wire.statics import Statics
 
 _OURS: Final = "127.0.0.1"  # as the gate sees sockets of our own making: like this very machine's
 
@@ -37,10 +36,9 @@ class Machines:
         self.gate = Gate(net, identity.peer, entropy(32), clock.now())
         self.times = HandshakeTimes(clock.wall())
         self._identity = identity
-        self._noise_key = noise_key
         self._entropy = entropy
         self._book = book
-        self._certified: tuple[WallTime, bytes] | None = None
+        self.statics = Statics(identity, net, noise_key, entropy)
 
     def dialling(self, dial: Dial) -> SessionMachine:
         """The machine of a dial of ours."""
@@ -55,12 +53,13 @@ class Machines:
         return self.answering(_OURS)
 
     def certificate(self, wall: WallTime) -> bytes:
-        """Our certificate, renewed when half its time is over."""
-        if self._certified is None or wall - self._certified[0] > limits.CERTIFICATE_TTL_MS // 2:
-            self._certified = (wall, certify(self._identity, self.net, self._noise_key.public, wall))
-        return self._certified[1]
+        """The certificate of the static key we show now."""
+        return self.statics.at(wall)[0].certificate
 
     def _machine(self, way: Dial | Door) -> SessionMachine:
         wall = self.clock.wall()
-        credentials = Credentials(self.net, self._identity.peer, self._noise_key, self.certificate(wall), self._book)
+        newest, *former = self.statics.at(wall)
+        credentials = Credentials(
+            self.net, self._identity.peer, newest.key, newest.certificate, self._book, former[0] if former else None
+        )
         return SessionMachine(Handshake(credentials, way, entropy=self._entropy, wall=wall), self.clock.now())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from haif.base import limits
+from haif.base.adapters import Adapted
 from haif.base.clock import Instant
 from haif.base.ids import ModelDigest
 from haif.base.tasks import Task, Tasks
@@ -32,11 +33,25 @@ class Opener(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model with an adapter on it: a model of its own, which the engine of its base computes. `size` in bytes."""
+
+    name: str
+    adapted: Adapted
+    size: int
+
+    @property
+    def model(self) -> ModelDigest:
+        """What it is asked for as."""
+        return self.adapted.model
+
+
+@dataclass(frozen=True, kw_only=True)
 class Served:
     """A model to serve: under which name, how it is opened, how many requests at once, what memory it needs.
 
     `verifiable`: whether an engine of ours computes it. `tasks` and `dimensions`: what is expected of it before its
-    engine has said.
+    engine has said. `variants`: what its engine serves besides.
     """
 
     model: ModelDigest
@@ -48,6 +63,7 @@ class Served:
     verifiable: bool = True
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,11 +101,13 @@ class Entry:
             return whole
         return max(whole - (now - self.begun), 0.05 * whole)
 
-    def standing(self, *, fits: bool, case: Case | None, sibling: ModelInfo | None, ready_seconds: float) -> Standing:
-        """How it stands; what the pool alone knows is told."""
+    def standings(
+        self, *, fits: bool, case: Case | None, sibling: ModelInfo | None, ready_seconds: float
+    ) -> Iterator[Standing]:
+        """How it stands, and each variant with it; what the pool alone knows is told."""
         about, served = self.about, self.served
         now = self.engine.statistics() if self.engine is not None else None
-        return Standing(
+        own = Standing(
             model=served.model, name=served.name, slots=served.slots,
             state=State.QUARANTINED if case else self.state, case=case, sibling=sibling,
             verifiable=served.verifiable, pinned=self.pinned, fits=fits, size=self.size,
@@ -100,3 +118,6 @@ class Entry:
             dimensions=about.dimensions if about else served.dimensions,
             statistics=now, life=(self.loads << 20) + (now.deaths if now else 0),
         )  # fmt: skip
+        yield own
+        for each in served.variants:
+            yield replace(own, model=each.model, name=each.name, size=each.size, adapted=each.adapted)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from haif.base import limits
+from haif.base.adapters import Adapted
 from haif.base.amounts import bytes_text
 from haif.base.clock import Clock
 from haif.base.errors import EngineDied, HaifError, Misuse, ModelLoading, Overloaded, UnknownModel
@@ -64,11 +65,17 @@ class Pool:
         self._pace = float(limits.MODEL_LOAD_BYTES_PER_SECOND)
         now = clock.now()
         self._entries = {each.model: Entry(each, each.pinned, each.needs.total, now, now) for each in models}
+        self._variants = {
+            variant.model: (variant, entry) for entry in self._entries.values() for variant in entry.served.variants
+        }
         self._check()
 
     def _check(self) -> None:
-        if not 1 <= len(self._entries) <= limits.WORKER_MODELS_MAX:
-            raise Misuse(f"a worker serves 1 to {limits.WORKER_MODELS_MAX} models, not {len(self._entries)}")
+        if not 1 <= len(self.models) <= limits.WORKER_MODELS_MAX:
+            raise Misuse(
+                f"a worker serves 1 to {limits.WORKER_MODELS_MAX} models, those with adapters counted, "
+                f"not {len(self.models)}"
+            )
         for entry in self._entries.values():
             if entry.size > self.memory_bytes:
                 raise Misuse(
@@ -165,6 +172,9 @@ class Pool:
             self._idle.set()
 
     def _entry(self, model: ModelDigest) -> Entry:
+        """The model, or whose variant it is."""
+        if model in self._variants:
+            return self._variants[model][1]
         if model not in self._entries:
             raise UnknownModel("this worker does not serve that model")
         return self._entries[model]
@@ -309,20 +319,24 @@ class Pool:
 
     def find(self, name: str) -> ModelDigest:
         """The model of a name or digest. Raises `UnknownModel` naming those there are."""
-        for model, entry in self._entries.items():
-            if name in (entry.served.name, str(model)):
+        for model in self.models:
+            if name in (self.name(model), str(model)):
                 return model
-        known = ", ".join(sorted(entry.served.name for entry in self._entries.values()))
+        known = ", ".join(sorted(map(self.name, self.models)))
         raise UnknownModel(f"this worker does not serve {name[: limits.MODEL_NAME_CHARS_MAX]!r}; it serves: {known}")
 
     @property
     def models(self) -> Collection[ModelDigest]:
-        """All that are served."""
-        return self._entries.keys()
+        """All that are served, those with an adapter among them."""
+        return [*self._entries, *self._variants]
 
     def name(self, model: ModelDigest) -> str:
         """What people call a model that is served here."""
-        return self._entry(model).served.name
+        return self._variants[model][0].name if model in self._variants else self._entry(model).served.name
+
+    def adapted(self, model: ModelDigest) -> Adapted | None:
+        """The base and the adapter of a model that is served here, where it has one."""
+        return self._variants[model][0].adapted if model in self._variants else None
 
     async def load(self, model: ModelDigest) -> None:
         """Have a model in memory. Raises what keeps it from being loaded."""
@@ -349,7 +363,7 @@ class Pool:
     def release(self, model: ModelDigest) -> bool:
         """Let a quarantined model be loaded again, as if it had never died. Whether there was anything to forgive."""
         entry = self._entry(model)
-        released = self._quarantine.release(model)
+        released = self._quarantine.release(entry.served.model)
         if released:
             self._on_quarantine(entry.served.name, None)
             self.on_change()
@@ -362,11 +376,12 @@ class Pool:
         pinned = sum(entry.size for entry in self._entries.values() if entry.pinned)
         sibling = next((entry.about for entry in self._entries.values() if entry.about), None)
         return tuple(
-            entry.standing(
+            standing
+            for entry in self._entries.values()
+            for standing in entry.standings(
                 fits=entry.pinned or pinned + entry.size <= self.memory_bytes, case=self._held(entry), sibling=sibling,
                 ready_seconds=self._ready_seconds(entry),
             )
-            for entry in self._entries.values()
         )  # fmt: skip
 
     @property

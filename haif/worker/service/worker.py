@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from haif.base import codec, limits
+from haif.base.adapters import Adapted
 from haif.base.clock import Clock, WallTime
 from haif.base.codec import Message
 from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
@@ -276,7 +277,8 @@ class Worker:
         async with self._leased(ticket) as engine:
             started = self._clock.wall()
             output = OutputHash()
-            async with engine.generate(generate(ticket)) as events:
+            adapted = self._pool.adapted(ticket.reservation.payload.model)
+            async with engine.generate(generate(ticket, adapted)) as events:
                 async for event in events:
                     if isinstance(event, Piece):
                         chunk = Chunk(event.first, event.tokens, event.text, event.scores, event.asides)
@@ -330,7 +332,7 @@ class Worker:
         receipt = seal_receipt(
             self._identity, ticket.reservation, output, done, ticket.resumed,
             engine=about.engine, exact=about.exact, sandbox=sandbox_of(about), verifiable=about.verifiable,
-            started=started, now=self._clock.wall(),
+            adapted=self._pool.adapted(ticket.reservation.payload.model), started=started, now=self._clock.wall(),
         )  # fmt: skip
         self._hot[ticket.reservation.payload.model].add(prefix_tags(ticket.request))
         self._record(ticket, done, output.tokens - len(ticket.resumed), span)
@@ -352,8 +354,8 @@ class Worker:
         self._telemetry.count(names.WORKER_TOKENS_OUT, tokens, model=name)
 
 
-def generate(ticket: Ticket) -> Generate:
-    """What the engine is asked for by the holder of this ticket."""
+def generate(ticket: Ticket, adapted: Adapted | None = None) -> Generate:
+    """What the engine is asked for by the holder of this ticket, whose model is `adapted`, where it has an adapter."""
     request, terms = ticket.request, ticket.reservation.payload
     return Generate(
         id=terms.job,
@@ -371,4 +373,5 @@ def generate(ticket: Ticket) -> Generate:
         fit=request.fit,
         tools=request.tools,
         settings=request.settings,
+        adapter=adapted.adapter if adapted else None,
     )

@@ -4,15 +4,18 @@ import hashlib
 from pathlib import Path
 
 import blake3
+import gguf as gguf_writer
 import pytest
 
 from haif.artifacts.manifest import Manifest, open_manifest, publish
 from haif.artifacts.service import ModelStore
+from haif.base.adapters import Adapted
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import BadSignature, Expired, HaifError, Misuse, Reason, UnknownModel
 from haif.base.ids import Digest, ModelDigest
 from haif.identity.keys import Identity
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 PUBLISHER, STRANGER = Identity(b"p" * 32), Identity(b"q" * 32)
 NOW = WallTime(1_700_000_000_000)
@@ -111,3 +114,69 @@ def test_no_bit_of_a_manifest_can_change() -> None:
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(HaifError):
             open_manifest(bytes(changed), publishers=[PUBLISHER.peer], now=NOW)
+
+
+@pytest.fixture
+def adapter(gguf: Path, tmp_path: Path) -> Path:
+    return random_adapter(gguf, tmp_path / "adapter.gguf")
+
+
+def put_on(store: ModelStore, file: Path, base: str | None, name: str = "tuned"):
+    return store.add(file, name=name, license_name="MIT", publisher=PUBLISHER, progress=lambda *_: None, base=base)
+
+
+def test_an_adapter_is_a_model_of_its_own_named_by_both_digests(store: ModelStore, gguf: Path, adapter: Path) -> None:
+    base, added = put(store, gguf), put_on(store, adapter, "tiny")
+    assert Adapted(base.digest, Digest(blake3.blake3(adapter.read_bytes()).digest())) == added.adapted
+    assert added.adapted is not None
+    assert added.adapted.model == added.digest != base.digest
+    assert store.find("tuned") == store.find(str(added.digest)) == added == put_on(store, adapter, str(base.digest))
+    assert (base, base) == (store.base_of(added), store.base_of(base))
+    assert {"tiny", "tuned"} <= {model.name for model in store.models()}
+
+
+def test_the_same_adapter_on_two_models_is_two_models(store: ModelStore, gguf: Path, adapter: Path, tmp_path: Path):
+    put(store, gguf)
+    put(store, build_tiny_model(tmp_path / "other.gguf", layers=1, width=64, feed_forward=64, seed=9), "other")
+    one, other = put_on(store, adapter, "tiny"), put_on(store, adapter, "other", "elsewhere")
+    assert one.digest != other.digest
+    assert one.path.read_bytes() == other.path.read_bytes()
+    assert {one, other} <= set(store.models())
+
+
+def test_an_adapter_is_added_for_a_model_that_is_here_and_fits(
+    store: ModelStore, gguf: Path, adapter: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Misuse, match="is an adapter: say which model it belongs to with --base"):
+        put(store, adapter)
+    with pytest.raises(UnknownModel, match="no model 'tiny'"):
+        put_on(store, adapter, "tiny")
+    put(store, gguf)
+    with pytest.raises(Misuse, match="is no adapter: leave out --base"):
+        put_on(store, gguf, "tiny")
+    put(store, build_tiny_model(tmp_path / "wide.gguf", layers=1, width=128, feed_forward=64), "wide")
+    with pytest.raises(Misuse, match=r"adapter\.gguf is not an adapter that can be served: .* for another model"):
+        put_on(store, adapter, "wide")
+    put_on(store, adapter, "tiny")
+    with pytest.raises(Misuse, match="tuned is an adapter itself"):
+        put_on(store, adapter, "tuned", "twice")
+
+
+def test_an_adapter_without_its_base_says_which_one_is_missing(
+    store: ModelStore, gguf: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base, added = put(store, gguf), put_on(store, adapter, "tiny")
+    base.path.unlink()
+    with pytest.raises(UnknownModel, match=f"tuned is an adapter, and .* not here: {base.digest}"):
+        store.base_of(added)
+
+
+def test_what_is_neither_model_nor_adapter_is_refused(store: ModelStore, tmp_path: Path) -> None:
+    writer = gguf_writer.GGUFWriter(str(tmp_path / "clip.gguf"), "clip")
+    writer.add_type("mmproj")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(Misuse, match=r"general\.type is 'mmproj'"):
+        put(store, tmp_path / "clip.gguf")

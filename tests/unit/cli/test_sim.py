@@ -1,11 +1,15 @@
 """`haif sim`: a table people can read, a seed to replay, an exit code for machines."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 
+from haif.base.clock import Instant
 from haif.cli.main import main
+from haif.cli.sim import _writer
+from haif.dht.messages import Kind, write
 from haif.testing import scenarios
 from haif.testing.scenarios import SCENARIOS, Scenario
 from haif.testing.stage import Stage
@@ -36,6 +40,15 @@ def test_a_run_prints_its_figures_its_verdict_and_how_to_replay_it(
     assert int(size) > 10
     assert len(tid) == 16
     assert {line.split()[3] for line in lines} >= {"query", "reply"}
+
+
+def test_every_kind_of_datagram_has_its_name_in_a_trace_and_only_garbage_is_noise() -> None:
+    file = io.StringIO()
+    tap = _writer(file)
+    for data in [*(write(kind, b"12345678", b"rest") for kind in Kind), b"", b"\xa1", b"\xa1\xff", b"\xa0\x00noise"]:
+        tap(Instant(1.0), ("20.0.0.1", 4000), ("21.0.0.1", 4000), data)
+    kinds = [line.split()[3] for line in file.getvalue().splitlines()]
+    assert kinds == ["query", "reply", "retry", "error", "dialback", "notice"] + ["noise"] * 4
 
 
 def test_a_run_without_a_seed_draws_one_and_says_which(capsys: pytest.CaptureFixture[str]) -> None:

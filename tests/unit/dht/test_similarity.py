@@ -33,9 +33,16 @@ def test_two_of_one_network_are_no_crowd_and_three_are() -> None:
     assert similarity(crowd(*["20.1.2.3"] * 3), "20.1.2.3") == 29 / 32
 
 
-def test_of_an_ipv6_network_the_first_half_counts() -> None:
+def test_of_an_ipv6_address_what_lies_between_the_12_and_the_64_counts() -> None:
     held = crowd(*["2001:db8::1"] * 40)
-    assert similarity(held, "2001:db8::ffff") == 62 / 64, "whoever has a /64 has all of it"
+    assert similarity(held, "2001:db8::ffff") == 50 / 52, "whoever has a /64 has all of it"
+    assert similarity(held, "2011:db8::1") == 0.0
+
+
+def test_whoever_has_a_48_of_ipv6_resembles_itself_wherever_in_it_it_stands() -> None:
+    held = crowd(*(f"2a10:6:6:{2_000 * number:x}::1" for number in range(32)))
+    assert similarity(held, "2a10:6:6:ffff::1") > 0.6
+    assert similarity(held, "2a10:7:6:ffff::1") < 0.4
 
 
 def test_the_measure_is_the_share_of_prefixes_that_hold_more_than_an_even_spread_would() -> None:
@@ -57,6 +64,15 @@ def test_honest_addresses_are_no_even_spread_and_not_taken_for_a_flood() -> None
     held = crowd(*(f"{draw.randrange(1, 224)}.{draw.randrange(256)}.0.1" for _ in range(60)))
     newcomers = [similarity(held, f"{draw.randrange(1, 224)}.{draw.randrange(256)}.0.1") for _ in range(200)]
     assert max(newcomers) == 0.0
+
+
+def test_honest_ipv6_addresses_of_one_part_of_the_world_are_not_taken_for_a_flood() -> None:
+    draw = Random(8)
+    hosts = [f"2a0{draw.randrange(16):x}:{draw.randrange(1 << 16):x}::1" for _ in range(260)]
+    held = crowd(*hosts[:60])
+    alike = [found for host in hosts[60:] if (found := similarity(held, host))]
+    assert len(alike) <= 2, "by chance"
+    assert max(alike, default=0.0) <= 3 / 52
 
 
 def test_an_ipv4_address_inside_an_ipv6_one_is_an_ipv4_address() -> None:

@@ -22,7 +22,7 @@ class Counting:
         self.cells = {}
         self.batches = []
 
-    def decode(self, spans):
+    def decode(self, spans, adapter=None):
         rows = []
         for slot, start, tokens, due in spans:
             cells = self.cells.setdefault(slot, [])

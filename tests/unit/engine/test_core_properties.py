@@ -1,6 +1,7 @@
 """The core under any load: a model whose next token depends on every token before, and that counts its cells."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haif.base import limits
-from haif.base.ids import JobId, Seed
+from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Sampling
 from haif.engine.core import Core, batch_tokens_max
 from haif.engine.request import Generate
@@ -16,15 +17,20 @@ from haif.engine.request import Generate
 SIZE = 16
 END = 15
 CONTEXT = 64
+ADAPTERS = (None, Digest(b"a" * 32), Digest(b"b" * 32))
 
 
 class Cell:
-    def __init__(self, token):
+    def __init__(self, token, adapter):
         self.token = token
+        self.adapter = adapter
 
 
 class Hashing:
-    """Cells are objects, so that shared ones count once; a token computed out of place or over capacity fails."""
+    """Cells are objects, so that shared ones count once; a token computed out of place or over capacity fails.
+
+    So does one behind what another adapter computed.
+    """
 
     size = SIZE
     apart = False
@@ -37,15 +43,16 @@ class Hashing:
     def used(self):
         return len({cell for chain in self.cells.values() for cell in chain})
 
-    def decode(self, spans):
+    def decode(self, spans, adapter=None):
         rows = []
         for slot, start, tokens, due in spans:
             chain = self.cells.setdefault(slot, [])
             assert start == len(chain), "tokens are computed in order and once"
-            chain += map(Cell, tokens)
+            chain += [Cell(token, adapter) for token in tokens]
+            assert {adapter} == {cell.adapter for cell in chain}, "one answer is computed with one adapter"
             known = [cell.token for cell in chain]
             ends = range(len(known) - due + 1, len(known) + 1)
-            rows += [np.eye(SIZE, dtype=np.float32)[following(known[:end])] for end in ends]
+            rows += [np.eye(SIZE, dtype=np.float32)[following(known[:end], adapter)] for end in ends]
         assert self.capacity is None or self.used() <= self.capacity
         self.batches.append([(slot, len(tokens)) for slot, _, tokens, _ in spans])
         return np.array(rows, np.float32).reshape(-1, SIZE)
@@ -67,16 +74,17 @@ class Hashing:
         return token == END
 
 
-def following(tokens):
+def following(tokens, adapter=None):
     mixed = 31 * sum((place + 1) * token for place, token in enumerate(tokens)) + len(tokens)
+    mixed += ADAPTERS.index(adapter)
     return END if mixed % 61 == 0 else mixed % END
 
 
-def alone(prompt, tokens_max):
+def alone(prompt, tokens_max, adapter=None):
     """What an answer must be."""
     tokens = list(prompt)
     while len(tokens) < len(prompt) + tokens_max:
-        tokens.append(following(tokens))
+        tokens.append(following(tokens, adapter))
         if tokens[-1] == END:
             break
     return tokens[len(prompt) :]
@@ -94,9 +102,10 @@ class Ask:
     hangs_up: int | None  # after so many steps
     right: int = 0  # tokens that a draft of the answer has right
     wrong: tuple[int, ...] = ()  # and what follows them
+    adapter: Digest | None = None
 
     def draft(self):
-        tokens = [*alone(self.prompt, self.tokens_max)[: self.right], *self.wrong]
+        tokens = [*alone(self.prompt, self.tokens_max, self.adapter)[: self.right], *self.wrong]
         return tokens[: self.tokens_max]
 
 
@@ -105,6 +114,7 @@ asks = st.builds(
     Ask,
     st.integers(0, 6), st.sampled_from([b"", b"a", b"b"]), prompts | st.just((1, 2) * 16), st.integers(1, 24),
     st.none() | st.integers(0, 5), st.integers(0, 24), st.lists(st.integers(0, SIZE - 1), max_size=24).map(tuple),
+    st.sampled_from(ADAPTERS),
 )  # fmt: skip
 
 
@@ -134,6 +144,7 @@ class Run:
                     Seed(bytes(32)),
                     scope=ask.scope,
                     draft=ask.draft(),
+                    adapter=ask.adapter,
                 )
                 self.core.submit(number, generate, list(ask.prompt), 0)
                 if ask.hangs_up is not None:
@@ -165,7 +176,7 @@ loads = st.lists(asks, min_size=1, max_size=12), st.integers(1, 4), st.none() | 
 def test_every_answer_is_what_it_is_alone_whoever_else_asks_and_is_preempted(what, slots, capacity):
     run = Run(what, slots, capacity)
     for number, ask in enumerate(what):
-        expected = alone(ask.prompt, ask.tokens_max)
+        expected = alone(ask.prompt, ask.tokens_max, ask.adapter)
         if ask.hangs_up is None:
             assert expected == run.said[number]
             end = run.ended[number]
@@ -242,3 +253,57 @@ def test_running_streams_get_a_token_in_every_step_while_a_strangers_prompt_is_c
         assert {0, 1, 2} <= told
         assert max(length for _, length in model.batches[-1]) <= limits.PREFILL_CHUNK_TOKENS
     assert 9 in told
+
+
+def test_a_common_beginning_is_shared_by_those_with_one_adapter_only():
+    what = [Ask(place, b"a", (1, 2) * 15, 1, None, adapter=adapter) for place, adapter in enumerate(ADAPTERS * 2)]
+    run = Run(what, 6, 512)
+    assert [0, 0, 0, 29, 29, 29] == [run.ended[number].cached_tokens for number in range(6)]
+
+
+@given(
+    st.lists(st.sampled_from(ADAPTERS), min_size=1, max_size=8), st.none() | st.just(1 << 14), st.booleans(),
+    st.lists(st.tuples(st.integers(40, 900), st.sampled_from(ADAPTERS)), max_size=3),
+)  # fmt: skip
+@settings(deadline=None, max_examples=40)
+def test_every_stream_gets_a_token_in_every_step_whatever_adapters_there_are_and_prompts_beside(
+    adapters, capacity, apart, prompts
+):
+    model = Hashing(capacity)
+    model.apart = apart
+    core = Core(model, slots=12, context_tokens=1024, cells=capacity or 0)
+
+    def ask(number, length, adapter):
+        sampling = Sampling(0.0, bias=[(END, -100.0)])
+        request = Generate(JobId(bytes(16)), None, "-", 60, sampling, [], Seed(bytes(32)), adapter=adapter)
+        core.submit(number, request, [number] * length, 0)
+
+    for number, adapter in enumerate(adapters):
+        ask(number, 1, adapter)
+    core.step(lambda: 0)
+    for number, (length, adapter) in enumerate(prompts):
+        ask(10 + number, length, adapter)
+    for _ in range(20):
+        model.batches.clear()
+        step = core.step(lambda: 0)
+        told = [output.number for output in step.outputs]
+        assert set(range(len(adapters))) <= set(told)
+        assert sorted(set(told)) == sorted(told)
+        assert step.batch_tokens == sum(length for batch in model.batches for _, length in batch)
+        assert step.batch_tokens <= batch_tokens_max(12)
+        assert len(model.batches) <= (1 + apart) * len({*adapters, *(adapter for _, adapter in prompts)})
+    assert {10 + number for number in range(len(prompts))} <= set(told)
+
+
+def test_the_adapter_that_is_on_goes_first():
+    model = Hashing(None)
+    worn = []
+    decode, model.decode = model.decode, lambda spans, adapter: (worn.append(adapter), decode(spans, adapter))[1]
+    core = Core(model, slots=4, context_tokens=64)
+    for number, adapter in enumerate(ADAPTERS):
+        sampling = Sampling(0.0, bias=[(END, -100.0)])
+        request = Generate(JobId(bytes(16)), None, "-", 9, sampling, [], Seed(bytes(32)), adapter=adapter)
+        core.submit(number, request, [number + 1], 0)
+    for _ in range(4):
+        core.step(lambda: 0)
+    assert 2 * 4 == sum(one != other for one, other in pairwise(worn))

@@ -6,7 +6,7 @@ import pytest
 
 os.environ["GGML_CPU_TILED_MM"] = "0"  # read by llama.cpp when it computes its first product
 
-from haif.engine.llama import Llama, build, climb, set_log
+from haif.engine.llama import Llama, build, climb, is_exact, selftest, set_log
 from haif.engine.profile import PROFILES, Recipe
 from tests.support.tiny_model import build_tiny_model
 
@@ -44,14 +44,14 @@ def test_logits_are_the_same_bits_alone_in_chunks_and_beside_seven_others(model)
 
 
 def test_the_self_test_finds_the_build_exact(model):
-    assert model.exact()
+    assert is_exact(model)
 
 
 def test_the_self_test_notices_when_bits_differ(model):
     decode = model.decode
     try:
-        model.decode = lambda spans: decode(spans) * (1 if len(spans) == 1 else 1.0000001)
-        assert not model.exact()
+        model.decode = lambda spans, adapter: decode(spans) * (1 if len(spans) == 1 else 1.0000001)
+        assert not is_exact(model)
     finally:
         model.decode = decode
 
@@ -69,13 +69,13 @@ SMALL = {"slots": 2, "context_tokens": 256, "threads": 1}
 @pytest.mark.parametrize(("holds", "rung", "exact"), [(0, 0, True), (1, 1, True), (9, 3, False)])
 def test_the_first_recipe_that_holds_is_taken_and_what_holds_is_said(tiny_file, monkeypatch, holds, rung, exact):
     verdicts = iter(range(9))
-    monkeypatch.setattr(Llama, "exact", lambda _: next(verdicts) == holds)
+    monkeypatch.setattr(selftest, "is_exact", lambda _: next(verdicts) == holds)
     found, claimed = climb(tiny_file, "exact", **SMALL)
     assert (PROFILES["exact"][rung], exact) == (found.recipe, claimed)
 
 
 def test_fast_shares_its_cells_and_claims_nothing(tiny_file, monkeypatch):
-    monkeypatch.setattr(Llama, "exact", None)
+    monkeypatch.setattr(selftest, "is_exact", None)
     found, claimed = climb(tiny_file, "fast", **SMALL)
     assert (True, False) == (found.recipe.unified, claimed)
     assert (1, found.size) == found.decode([(0, 0, [1, 5, 9], 1)]).shape

@@ -33,7 +33,7 @@ from tests.support.upstreams import DONE, HANG, MODEL, event, http, said, script
 
 JUDGED = {
     "id", "chat", "text", "tokens_max", "sampling", "stop", "seed", "suffix", "logprobs", "json_schema", "scope",
-    "resumed", "fit", "draft", "tools", "settings",
+    "resumed", "fit", "draft", "tools", "settings", "adapter",
 }  # fmt: skip
 
 

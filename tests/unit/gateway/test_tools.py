@@ -188,10 +188,7 @@ async def test_an_answer_cut_in_a_call_ends_for_its_length(house: Any, mesh: Scr
 
 
 async def test_reasoning_is_counted_by_the_workers_word(house: Any, mesh: ScriptedMesh) -> None:
-    def counted(end: Any) -> Any:
-        return type(end)(*(getattr(end, name) for name in end.__struct_fields__[:-1]), 1)
-
-    mesh.attempts = [Attempt([[Aside(REASONING, "hm")], "yes"], end=counted)]
+    mesh.attempts = [Attempt([[Aside(REASONING, "hm")], "yes"], end=lambda end: replace(end, reasoning_tokens=1))]
     answer = await house.chat()
     assert answer.usage.completion_tokens_details.reasoning_tokens == 1
 

@@ -180,3 +180,28 @@ def test_promtool_accepts_the_rules() -> None:
     command = ["promtool", "check", "rules", str(OPS / "prometheus" / "rules.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_the_alarm_of_an_eclipse_rings_for_a_series_of_suspicions_and_not_for_one(tmp_path: Path) -> None:
+    series, hour = "haif_dht_eclipses_suspected_total", "eval_time: 1h\n        alertname: HaifEclipseSuspected"
+    (tmp_path / "test.yml").write_text(f"""
+rule_files: ["{OPS / "prometheus" / "rules.yml"}"]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: '{series}{{instance="calm"}}', values: '0x30 1x60'}}
+      - {{series: '{series}{{instance="besieged"}}', values: '0+1x90'}}
+    alert_rule_test:
+      - {hour}
+        exp_alerts:
+          - exp_labels: {{severity: ticket, instance: besieged}}
+            exp_annotations:
+              summary: "besieged found parts of the directory far too crowded: somebody may be hiding records"
+              runbook: ops/runbooks/HaifEclipseSuspected.md
+""")
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

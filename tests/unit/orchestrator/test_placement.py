@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 
 from haif.base import codec, limits
+from haif.base.adapters import Adapted
 from haif.base.clock import Instant, WallTime
 from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason, Unsupported, WrongState
-from haif.base.ids import BootId, JobId, ModelDigest, NetId, PeerId
+from haif.base.ids import BootId, Digest, JobId, ModelDigest, NetId, PeerId
 from haif.base.tasks import Task
 from haif.identity.signing import Verified
 from haif.orchestrator.placement import Fleet, WorkerView, able, check_offer, choose
@@ -294,6 +295,7 @@ def test_an_offer_that_holds_is_taken() -> None:
         (record(structs.replace(offer(), tasks=1 << 20)), Malformed),
         (record(structs.replace(offer(), tasks=-1)), Malformed),
         (record(structs.replace(offer(), dimensions=-1)), Malformed),
+        (record(structs.replace(offer(), adapted=Adapted(MODEL, Digest(bytes(32))))), Malformed),
         (record(structs.replace(offer(), dimensions=1 << 30)), Malformed),
         (record(offer(sandbox=Sandbox("padded", ["cell"]))), Malformed),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from haif.base.adapters import Adapted
 from haif.base.errors import BadSignature, HaifError, Malformed
 from haif.base.ids import Digest, JobId, ModelDigest
 from haif.identity.keys import Identity
@@ -160,3 +161,25 @@ def test_parts_of_different_jobs_do_not_make_a_bundle() -> None:
 def test_a_bundle_has_exactly_its_fields(change: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         check_bundle(the_bundle() | change)
+
+
+def test_a_receipt_that_names_two_files_names_those_of_its_model() -> None:
+    """Which model was reserved follows from both digests, so a swapped adapter is another model."""
+    adapted = Adapted(ModelDigest(b"b" * 32), Digest(b"a" * 32))
+    terms = msgspec.structs.replace(TERMS, model=adapted.model)
+    ticket = open_sealed(Reservation, Domain.RESERVATION, seal(ORCHESTRATOR, Domain.RESERVATION, terms))
+    honest = msgspec.structs.replace(RECEIPT, reservation=ticket.digest, model=adapted.model, adapted=adapted)
+    output = (OUTPUT.tokens_digest(), OUTPUT.text_digest(), OUTPUT.tokens)
+    assert check_receipt(sealed(honest), ticket, *output).payload == honest
+    other = Adapted(adapted.base, Digest(b"z" * 32))
+    for swapped in ({"adapted": other}, {"adapted": other, "model": other.model}, {"model": other.model}):
+        with pytest.raises(BadSignature):
+            check_receipt(sealed(msgspec.structs.replace(honest, **swapped)), ticket, *output)
+
+
+def test_a_file_whose_receipt_names_two_files_that_are_not_its_model_is_refused() -> None:
+    said = msgspec.structs.replace(RECEIPT, adapted=Adapted(ModelDigest(b"b" * 32), Digest(b"a" * 32)))
+    receipt = open_sealed(Receipt, Domain.RECEIPT, sealed(said))
+    hand = seal(GATEWAY, Domain.COUNTERSIGNATURE, Countersignature(TERMS.job, receipt.digest))
+    with pytest.raises(BadSignature, match="a base and an adapter that are not its model"):
+        check_bundle(bundle(receipt, RESERVATION, hand))

@@ -1,13 +1,16 @@
 """The preamble, the versions and the certificates."""
 
+from collections.abc import Callable
+
 import pytest
 
 from haif.base import codec, limits
-from haif.base.clock import Instant, WallTime
-from haif.base.errors import BadSignature, Expired, HaifError, Malformed, Reason, Unsupported, WrongState
+from haif.base.clock import Deadline, Instant, WallTime
+from haif.base.errors import BadSignature, Expired, HaifError, Malformed, Overloaded, Reason, Unsupported, WrongState
 from haif.base.ids import NetId, PeerId
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.replay import HandshakeTimes
+from haif.wire.events import Called, Closed, Established
 from haif.wire.frames import Failure, frame
 from haif.wire.handshake import Credentials, Door, Handshake
 from haif.wire.noise import Pattern
@@ -326,6 +329,41 @@ def test_a_dialler_whose_certificate_is_too_old_is_told_so_under_either_pattern(
         assert pair.server.closed.reason is Reason.EXPIRED
         assert pair.client.closed.reason is Reason.EXPIRED
         assert "the peer says" in str(pair.client.closed)
+
+
+@pytest.mark.parametrize("client", [dialling, known], ids=["XX", "IK"])
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+def test_whoever_is_not_welcome_hears_why_and_never_had_a_session(client: Callable[[], Handshake], piece: int) -> None:
+    pair = Pair(client())
+    while pair.server.established is None:
+        pair.server.receive(pair.client.outgoing(pair.now), pair.now)
+        if pair.server.established is None:
+            pair.client.receive(pair.server.outgoing(pair.now), pair.now)
+    pair.server.close(Overloaded("no room", retry_after=7.0))
+    pair.settle(piece)
+    assert [type(event) for event in pair.heard_client] == [Closed]
+    assert isinstance(pair.client.closed, Overloaded)
+    assert pair.client.closed.retry_after == 7.0
+    assert pair.client.outgoing(pair.now) == b""
+
+
+def test_a_dialler_has_no_session_before_it_is_welcome_and_gives_up_in_time() -> None:
+    pair = Pair()
+    pair.server.receive(pair.client.outgoing(pair.now), pair.now)
+    pair.client.receive(pair.server.outgoing(pair.now), pair.now)
+    pair.server.receive(pair.client.outgoing(pair.now), pair.now)
+    assert pair.server.established
+    assert pair.client.established is None
+    pair.wait(limits.HANDSHAKE_SECONDS)
+    assert pair.client.closed.reason is Reason.TIMEOUT
+
+
+def test_what_comes_with_the_welcome_is_told_after_the_session() -> None:
+    pair = Pair(known())
+    pair.server.receive(pair.client.outgoing(pair.now), pair.now)
+    pair.server.rpc.call("m", b"", Deadline.after(5, pair.now), pair.now)
+    pair.settle()
+    assert [type(event) for event in pair.heard_client] == [Established, Called]
 
 
 def test_a_forger_learns_only_that_it_failed() -> None:

@@ -20,8 +20,6 @@ from haif.base.errors import (
     Timeout,
 )  # fmt: skip
 from haif.base.traffic import Terms, Traffic
-from haif.identity.keys import NoiseKey
-from haif.runtime.clock import entropy
 from haif.wire.opening import PREAMBLE, First
 from haif.wire.path import ARRIVAL
 from haif.wire.puzzle import Puzzle
@@ -110,7 +108,7 @@ async def test_a_session_over_a_socket_of_ours_is_shorter_with_a_certificate(ser
 
 async def test_one_socket_carries_one_handshake_and_the_next_one_is_a_strangers(server: Wire, client: Wire) -> None:
     await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
-    server._machines._noise_key, server._machines._certified = NoiseKey(entropy(32)), None
+    server._machines.statics._kept = ()
     with pytest.raises(PeerFault):
         await client.connect_over(await dialled(server), SERVER.peer, timeout=3)
     session = await client.connect_over(await dialled(server), SERVER.peer, timeout=3)

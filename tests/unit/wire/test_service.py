@@ -25,7 +25,7 @@ from haif.base.errors import (
     Unsupported,
     WrongState,
 )  # fmt: skip
-from haif.base.ids import NetId, PeerId
+from haif.base.ids import NetId, NoisePublicKey, PeerId
 from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
@@ -359,7 +359,7 @@ async def again(client: Wire, server: Wire) -> Session:
 
 
 async def test_a_peer_met_before_is_dialled_with_its_certificate(server: Wire, client: Wire, session: Session) -> None:
-    assert client._host.dialer._key(SERVER.peer) == server._machines._noise_key.public
+    assert client._host.dialer._key(SERVER.peer) == shown(server)
     second = await again(client, server)
     assert await second.call("echo", b"again", timeout=5) == b"again"
     assert len(server._machines.times) == 1
@@ -381,14 +381,34 @@ async def test_a_certificate_of_somebody_else_is_refused_before_anybody_is_diall
     assert client.statistics().handshakes_failed == 0
 
 
-async def test_a_peer_that_rotated_its_key_is_dialled_again_as_a_stranger(
+def shown(wire: Wire) -> NoisePublicKey:
+    """The static key it shows now."""
+    return wire._machines.statics.at(wire.clock.wall())[0].key.public
+
+
+async def test_a_peer_whose_key_is_gone_is_dialled_again_as_a_stranger(
     server: Wire, client: Wire, session: Session
 ) -> None:
-    server._machines._noise_key, server._machines._certified = NoiseKey(entropy(32)), None
+    server._machines.statics._kept = ()
     second = await again(client, server)
     assert await second.call("echo", b"rotated", timeout=5) == b"rotated"
     assert (client.statistics().handshakes_failed, client.statistics().handshakes_done) == (1, 2)
-    assert client._host.dialer._key(SERVER.peer) == server._machines._noise_key.public
+    assert client._host.dialer._key(SERVER.peer) == shown(server)
+
+
+async def test_a_running_node_rotates_its_key_and_answers_to_the_old_one_while_that_may_be_known(
+    server: Wire, client: Wire, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, first = server.clock.wall(), server.certificate
+    monkeypatch.setattr(SystemClock, "wall", lambda _: WallTime(began + limits.CERTIFICATE_TTL_MS // 2 + 1))
+    assert server.certificate != first
+    assert client._host.dialer._key(SERVER.peer) != shown(server)
+    second = await again(client, server)
+    assert await second.call("echo", b"by the old key", timeout=5) == b"by the old key"
+    assert len(server._machines.times) == 1
+    third = await client.connect(server.address, SERVER.peer, timeout=3, certificate=server.certificate, anew=True)
+    assert await third.call("echo", b"by the new key", timeout=5) == b"by the new key"
+    assert (client.statistics().handshakes_failed, client.statistics().handshakes_done) == (0, 3)
 
 
 async def test_an_old_session_is_replaced_before_it_is_retired(server: Wire, client: Wire, session: Session) -> None:
@@ -472,15 +492,19 @@ async def test_whoever_makes_room_for_others_is_told_so_and_when_to_come_back(
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
 @pytest.mark.parametrize("limit", ["SESSIONS_MAX", "SESSIONS_PER_PEER_MAX"])
-async def test_sessions_beyond_the_limit_are_turned_away(
-    limit: str, server: Wire, session: Session, drops: Drops, monkeypatch: pytest.MonkeyPatch
+async def test_whoever_dials_beyond_the_limit_is_told_so_and_when_to_come_back(
+    limit: str, known: bool, server: Wire, session: Session, drops: Drops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, limit, 1)
     async with wire(CLIENT, port=None) as other:
-        second = await other.connect(server.address, SERVER.peer, timeout=3)
-        with pytest.raises(ConnectionLost):
-            await second.call("echo", b"", timeout=5)
+        with pytest.raises(Overloaded, match="the peer says") as caught:
+            await other.connect(
+                server.address, SERVER.peer, timeout=3, certificate=server.certificate if known else b""
+            )
+        assert caught.value.retry_after == limits.SESSION_SILENCE_SECONDS
+        assert (other.statistics().handshakes_done, other.statistics().handshakes_failed) == (0, 1)
     assert [event.reason for event in drops] == [Reason.OVERLOADED]
     assert await session.call("echo", b"first come", timeout=5) == b"first come"
 

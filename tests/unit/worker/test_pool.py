@@ -24,6 +24,7 @@ from haif.worker.standing import State
 from tests.support.engines import LIAR, read, request
 from tests.support.pools import CLOCK, pool_of, served, standing, states, until
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 COLD, LOADING, WARM, LEAVING = State.COLD, State.LOADING, State.WARM, State.LEAVING
 LONG = request(tokens_max=400)
@@ -280,3 +281,46 @@ async def test_a_setting_that_cannot_work_is_no_reason_to_quarantine_a_model(mod
     with pytest.raises(Misuse, match="trained for a context"):
         await (pool := pool_of(served(models[0], context_tokens=5000))).__aenter__()
     assert {"a": COLD} == states(pool)
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_with_an_adapter_is_served_by_the_engine_of_its_base(models, tmp_path) -> None:
+    adapter = random_adapter(models[0], tmp_path / "tuned.gguf")
+    async with pool_of(served(models[0], adapters=[adapter]), models[1], memory_bytes=room_for(2, models)) as pool:
+        base, tuned = pool.find("a"), pool.find("tuned")
+        assert {base, tuned, pool.find("b")} == set(pool.models)
+        assert (tuned, "tuned") == (pool.find(str(tuned)), pool.name(tuned))
+        adapted = pool.adapted(tuned)
+        assert adapted is not None
+        assert (base, tuned, None) == (adapted.base, adapted.model, pool.adapted(base))
+        async with pool.lease(tuned, seconds=60) as one, pool.lease(base, seconds=60) as other:
+            assert one is other
+            assert (await read(one, request()))[0] != (await read(one, request(adapter=adapted.adapter)))[0]
+        told = standing(pool, "tuned")
+        assert (adapted, WARM, adapter.stat().st_size) == (told.adapted, told.state, told.size)
+        assert told.about == standing(pool, "a").about
+        await pool.unload(tuned, seconds=5)
+        assert (COLD, COLD) == (states(pool)["a"], states(pool)["tuned"])
+
+
+async def test_models_with_adapters_count_as_models(models, tmp_path) -> None:
+    most = limits.WORKER_MODELS_MAX
+    adapters = [random_adapter(models[0], tmp_path / f"{seed}.gguf", seed=seed) for seed in range(most - 1)]
+    assert most == len(pool_of(served(models[0], adapters=adapters)).models)
+    with pytest.raises(Misuse, match=f"1 to {most} models, those with adapters counted, not {most + 1}"):
+        pool_of(served(models[0], adapters=adapters), models[1])
+
+
+async def test_a_base_that_is_quarantined_takes_its_adapters_with_it(models, tmp_path) -> None:
+    adapter = random_adapter(models[0], tmp_path / "tuned.gguf")
+    altered = tmp_path / "altered.gguf"
+    altered.write_bytes(models[0].read_bytes() + b"x")
+    broken = served(altered, digest=ModelDigest(bytes(32)), adapters=[adapter])
+    async with pool_of(broken, models[1]) as pool:
+        assert {"altered": State.QUARANTINED, "tuned": State.QUARANTINED} == {
+            name: state for name, state in states(pool).items() if name != "b"
+        }
+        assert pool.release(pool.find("tuned"))
+        assert standing(pool, "tuned").case is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from haif.base import codec, limits
-from haif.base.clock import WallTime
+from haif.base.adapters import Adapted
 from haif.base.codec import Message
 from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, Unsupported, WrongState
-from haif.base.ids import JobId, ModelDigest, NetId, Nonce, Seed
+from haif.base.ids import Digest, JobId, ModelDigest, NetId, Nonce, Seed
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task, tasks_of
 from haif.dht.service import Dht
-from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
@@ -43,6 +42,7 @@ from tests.support.pools import pool_of, served, states, until
 from tests.support.reach_peers import reach_of
 from tests.support.tiny_encoder import build_tiny_encoder
 from tests.support.tiny_model import build_tiny_model
+from tools.random_adapter import random_adapter
 
 NET = NetId(b"n" * 32)
 CLOCK = SystemClock()
@@ -101,7 +101,7 @@ def dht_of(identity: Identity, *bootstrap: tuple[str, int]) -> Dht:
 
 @asynccontextmanager
 async def scene(
-    model: Path, *more: Path, memory_bytes: int = 1 << 40, context_tokens: int = 512
+    model: Path, *more: Path, memory_bytes: int = 1 << 40, context_tokens: int = 512, adapters: Sequence[Path] = ()
 ) -> AsyncIterator[Scene]:
     """The worker's neighbours first, as in a mesh; then the worker."""
     heard: list[Heartbeat] = []
@@ -122,7 +122,11 @@ async def scene(
         await directory.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=60_000)
         gateway = await stack.enter_async_context(wire_of(GATEWAY, None))
         pool = await stack.enter_async_context(
-            pool_of(served(model, context_tokens=context_tokens), *map(served, more), memory_bytes=memory_bytes)
+            pool_of(
+                served(model, context_tokens=context_tokens, adapters=adapters),
+                *map(served, more),
+                memory_bytes=memory_bytes,
+            )
         )
         telemetry = await stack.enter_async_context(Telemetry(role="worker", instance="test"))
         wire = await stack.enter_async_context(wire_of(WORKER, 0))
@@ -167,11 +171,11 @@ async def test_a_worker_says_where_it_is_under_its_own_name(model: Path) -> None
         await at.gateway.connect(place.addresses[0], WORKER.peer, timeout=10, certificate=certificate)
 
 
-async def test_a_worker_offers_the_certificate_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_offers_the_key_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.05)
     async with scene(model) as at:
-        renewed = certify(WORKER, NET, at.wire._machines._noise_key.public, WallTime(CLOCK.wall() + 1000))
-        at.wire._machines._certified = (CLOCK.wall(), renewed)
+        at.wire._machines.statics._kept = ()
+        renewed = at.wire.certificate
         async with asyncio.timeout(20):
             while True:
                 (record,) = await at.dht.lookup(offer_topic(NET, at.model))
@@ -296,6 +300,25 @@ async def test_each_model_has_an_offer_a_load_and_tickets_of_its_own(model: Path
         assert {at.model, second} == {load.model for load in at.heard[-1].loads}
         with pytest.raises(WrongState, match="not served here"):
             await at.run(at.ticket(asked(), model=ModelDigest(bytes(32))))
+
+
+async def test_a_model_with_an_adapter_has_them_too_and_the_receipt_names_both_files(
+    model: Path, tmp_path: Path
+) -> None:
+    adapter = random_adapter(model, tmp_path / "tuned.gguf")
+    adapted = Adapted(digest_of(model), Digest(digest_of(adapter)))
+    async with scene(model, adapters=[adapter]) as at:
+        (record,) = await at.dht.lookup(offer_topic(NET, adapted.model))
+        offered = codec.decode(Offer, record.payload.body)
+        assert (adapted.model, adapted) == (offered.model, offered.adapted)
+        texts = []
+        for each in (at.model, adapted.model):
+            answers = await at.run(at.ticket(asked(), model=each))
+            texts.append("".join(answer.chunk.text for answer in answers if answer.chunk))
+            receipt = open_sealed(Receipt, Domain.RECEIPT, answers[-1].end.receipt).payload  # type: ignore[union-attr]
+            assert (each, None if each == at.model else adapted) == (receipt.model, receipt.adapted)
+        assert texts[0] != texts[1]
+        assert {at.model, adapted.model} == {load.model for load in at.heard[-1].loads}
 
 
 async def test_a_cold_model_is_offered_with_the_time_it_takes_to_load_and_its_tickets_load_it(
