@@ -81,7 +81,7 @@ class Answerer:
         self._budget = SigningBudget(now)
         self._exempt = exempt
         self.tickets = TicketOffice(entropy)
-        self.watchers = Watchers()
+        self.watchers = Watchers(exempt)
 
     def answer(self, datagram: Datagram, query: Query, source: Address, now: Instant, wall: WallTime) -> Answered:
         """The datagram that answers this query."""

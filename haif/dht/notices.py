@@ -16,6 +16,7 @@ from haif.base.clock import Instant
 from haif.base.ids import Digest
 from haif.base.machine import Address
 from haif.dht.contact import subnet
+from haif.dht.diversity import Scope, networks
 from haif.policy.bucket import Bucket
 
 
@@ -27,9 +28,10 @@ class _Registration:
 
 
 class Watchers:
-    """Registrations, bounded in all, per subnet, per topic, and per topic and subnet."""
+    """Registrations, bounded in all, per subnet, per topic, and per both. `exempt`: whose subnets are not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, exempt: Scope = Scope.NOTHING) -> None:
+        self._exempt = exempt
         self._topics: dict[Digest, dict[Address, _Registration]] = {}
         self._order: OrderedDict[tuple[Digest, Address], None] = OrderedDict()  # who lapses first is first
         self._subnets: Counter[bytes] = Counter()
@@ -72,11 +74,11 @@ class Watchers:
         return len(self._order)
 
     def _has_room(self, here: dict[Address, _Registration], watcher: Address) -> bool:
+        if len(self) >= limits.WATCHERS_MAX or len(here) >= limits.WATCHERS_PER_TOPIC_MAX:
+            return False
         mine = subnet(watcher)
-        return (
-            len(self) < limits.WATCHERS_MAX
-            and len(here) < limits.WATCHERS_PER_TOPIC_MAX
-            and self._subnets[mine] < limits.WATCHERS_PER_SUBNET_MAX
+        return networks(watcher).scope >= self._exempt or (
+            self._subnets[mine] < limits.WATCHERS_PER_SUBNET_MAX
             and sum(subnet(other) == mine for other in here) < limits.WATCHERS_PER_TOPIC_AND_SUBNET_MAX
         )
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from haif.base.conversation import Toolbox, Turn
 from haif.base.errors import InvalidRequest, Unsupported
 from haif.engine import prompt
-from haif.engine.core import Voice
+from haif.engine.answer import Voice
 from haif.engine.dialect import Dialect, learn, thought
 from haif.engine.enforce import calls_answer, json_answer, literals
 from haif.engine.prompt import chat_prompt

@@ -22,8 +22,9 @@ from haif.base import limits
 from haif.base.errors import HaifError, InvalidRequest, Refusal, Unsupported
 from haif.base.tasks import Task, bits_of
 from haif.engine import llama
+from haif.engine.answer import Voice
 from haif.engine.chats import Chats
-from haif.engine.core import Core, Voice
+from haif.engine.core import Core
 from haif.engine.embedder import Embedder
 from haif.engine.frames import (
     Failed,

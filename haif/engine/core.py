@@ -7,166 +7,25 @@ returns.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
 from msgspec import structs
 
 from haif.base import limits
-from haif.base.conversation import merged
 from haif.base.errors import ContextTooLong, InvalidRequest, Overloaded, Refusal
 from haif.base.ids import Digest
-from haif.base.sampling import Likelihood, Scores
-from haif.engine.cache import Cache, Memory
-from haif.engine.frames import End, Output, Refused, Step, refusal_of
+from haif.engine.answer import Answer, Voice
+from haif.engine.cache import Cache
+from haif.engine.frames import Output, Refused, Step, refusal_of
+from haif.engine.model import Model, Rows
 from haif.engine.noise import Desk
 from haif.engine.pace import Pace
 from haif.engine.passes import Span
 from haif.engine.request import Generate
-from haif.engine.sampler import Rules, Sampler, logprobs, top
-from haif.engine.schedule import Work, schedule, victim
-from haif.engine.slots import Slot, realm
-from haif.engine.speech import Speech
-from haif.engine.text import TextStream
+from haif.engine.sampler import Rules
+from haif.engine.schedule import Work, batch_tokens_max, schedule, victim
+from haif.engine.telling import follow, sample
 from haif.engine.witness import Witness
-
-Rows = npt.NDArray[np.float32]
-
-
-_NOWHERE = Slot(-1)  # where an answer is that waits
-
-
-class Model(Memory, Protocol):
-    """What the core needs of a model."""
-
-    @property
-    def size(self) -> int:
-        """How many tokens the vocabulary has."""
-
-    @property
-    def apart(self) -> bool:
-        """Whether a batch of sequences costs each of them what the longest costs, so that prompts go by themselves."""
-
-    def decode(self, spans: Sequence[Span], adapter: Digest | None = None) -> Rows:
-        """Compute one batch with an adapter on the model, or none; the logits that are due, one row each, in order.
-
-        Valid until the next call.
-        """
-
-    def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; none for a control token."""
-
-    def ends(self, token: int) -> bool:
-        """Whether the token ends a generation."""
-
-    def grammar(self, schema: str) -> Rules:
-        """What an answer that fits a JSON schema may say. Raises `InvalidRequest`."""
-
-    def rules(self, lark: str, param: str, scope: bytes) -> Rules:
-        """What an answer may say by a grammar that `param` made necessary. Raises `InvalidRequest`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """How an answer with parts is told apart, the texts of the control tokens that mark them, and perhaps a grammar."""
-
-    speech: Speech
-    markers: Mapping[int, bytes]
-    lark: str | None = None
-    param: str = "tools"
-
-
-class Answer:
-    """One request on its way: `tokens` are its prompt and what was sampled; the first `computed` are in the cache.
-
-    The first `resumed` of those that were sampled were sampled elsewhere. Behind the first `sure` may stand some of the
-    `draft`: tokens somebody says will be sampled. They are computed in one go and kept as far as they are sampled
-    indeed, so that they make an answer cheaper and never another one.
-    """
-
-    __slots__ = (
-        "adapter", "cached", "computed", "draft", "first_ns", "grammar", "logprobs", "markers", "number",
-        "prompt_tokens", "realm", "resumed", "sampler", "scope", "slot", "started_ns", "submitted_ns", "sure", "text",
-        "tokens", "tokens_max", "witness",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        number: int,
-        request: Generate,
-        prompt: list[int],
-        grammar: Rules | None,
-        desk: Desk,
-        now_ns: int,
-        voice: Voice | None = None,
-    ) -> None:
-        self.number = number
-        self.tokens = prompt
-        self.prompt_tokens = self.sure = len(prompt)
-        self.draft = deque(request.draft)
-        self.witness: Witness | None = None
-        self.tokens_max = request.tokens_max
-        self.computed = self.cached = self.resumed = 0
-        self.scope = request.scope
-        self.adapter = request.adapter
-        self.realm = realm(request.scope, request.adapter)
-        self.slot = _NOWHERE
-        self.grammar = grammar
-        self.sampler = Sampler(request.seed, request.sampling, prompt, desk)
-        self.logprobs = request.logprobs
-        self.text = voice.speech if voice else TextStream(request.stop)
-        self.markers: Mapping[int, bytes] = voice.markers if voice else {}
-        self.submitted_ns = now_ns
-        self.started_ns = self.first_ns = 0
-
-    @property
-    def wanted(self) -> int:
-        """How many tokens there are to compute."""
-        return len(self.tokens)
-
-    def due(self, start: int, length: int) -> int:
-        """Of how many of these tokens, the last ones, logits are due."""
-        return max(0, start + length - max(start, self.sure - 1))
-
-    def look_ahead(self) -> None:
-        """Put some of the draft behind what is sure, once the rest is on its way."""
-        end = min(self.sure + limits.DRAFT_TOKENS_AHEAD, self.prompt_tokens + self.tokens_max)
-        while self.draft and self.wanted < end:
-            self.tokens.append(self.draft.popleft())
-
-    def draw_in(self) -> None:
-        """Take what is not sure off again: it is computed later, if at all."""
-        self.draft.extendleft(reversed(self.tokens[self.sure :]))
-        del self.tokens[self.sure :]
-
-    def take(self, token: int) -> bool:
-        """The token that was sampled is sure now. Whether another one stood there: then all behind it is void."""
-        ahead = self.sure < self.wanted
-        if not ahead:
-            self.tokens.append(self.draft.popleft() if self.draft else token)
-        wrong = self.tokens[self.sure] != token
-        if wrong:
-            self.tokens[self.sure :] = [token]
-            self.draft.clear()
-        self.sure += 1
-        return wrong and ahead
-
-    def end(self, reason: str, now_ns: int) -> End:
-        """What is said last."""
-        return End(
-            finish_reason=reason,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.sure - self.prompt_tokens,
-            queued_ns=self.started_ns - self.submitted_ns,
-            prefill_ns=self.first_ns - self.started_ns,
-            decode_ns=now_ns - self.first_ns,
-            cached_tokens=self.cached,
-            reasoning_tokens=self.text.reasoning_tokens,
-            stopped_by=self.text.stopped_by if reason == "stop" else "",
-        )
 
 
 class Core:
@@ -233,31 +92,12 @@ class Core:
         answer = Answer(number, request, prompt, grammar, self._desk, now_ns, voice)
         if self._witnessed:
             answer.witness = Witness()
-        if request.resumed and self._follow(answer, request.resumed, now_ns):
-            return
+        if request.resumed:
+            told = follow(self._model, answer, request.resumed, now_ns)
+            self._retold.append(told)
+            if told.end is not None:
+                return
         self._queue.append(answer)
-
-    def _follow(self, answer: Answer, given: Sequence[int], now_ns: int) -> bool:
-        """Bring an answer to where it stood after the tokens it is given; whether it was over with them.
-
-        Text, stop strings, penalties and grammar are what they would be had the tokens been chosen here; the next one
-        is computed from the prompt and them. Raises `InvalidRequest` for what cannot be the beginning of this answer.
-        """
-        text, reason = "", None
-        for place, token in enumerate(given):
-            if reason is not None or not 0 <= token < self._model.size:
-                raise InvalidRequest("the tokens to go on after are not the beginning of an answer", param="resumed")
-            answer.sampler.follow(token, answer.grammar)
-            told, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
-            text += told
-        answer.tokens = [*answer.tokens, *given]
-        answer.sure += len(given)
-        answer.resumed = len(given)
-        if reason is not None:
-            answer.started_ns = answer.first_ns = now_ns
-        end = None if reason is None else answer.end(reason, now_ns)
-        self._retold.append(Output(answer.number, list(given), text, end, asides=merged(answer.text.asides())))
-        return end is not None
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; its slot is free at once."""
@@ -378,7 +218,7 @@ class Core:
     def _advance(self, answer: Answer, rows: Rows, now_ns: int, outputs: list[Output]) -> bool:
         """Sample a token of each row, until the draft turns out wrong; whether the answer is over."""
         for logits in rows:
-            output, wrong = self._sample(answer, logits, now_ns)
+            output, wrong = sample(self._model, answer, logits, now_ns)
             outputs.append(output)
             if wrong:
                 self._take_back(answer)
@@ -394,46 +234,7 @@ class Core:
         count = answer.sure - 1
         answer.computed = self._cache.cut(answer.slot, count)
 
-    def _sample(self, answer: Answer, logits: Rows, now_ns: int) -> tuple[Output, bool]:
-        """Sample one token and see whether the answer ends with it, and whether the draft was wrong."""
-        place = answer.sure - answer.prompt_tokens
-        if place == answer.resumed:
-            answer.first_ns = now_ns
-        token = answer.sampler.choose(logits, place, answer.grammar)
-        scores = [] if answer.logprobs is None else [self._scores(logits, token, answer.logprobs)]
-        wrong = answer.take(token)
-        text, reason = self._told(answer, token, last=place + 1 == answer.tokens_max)
-        end = None if reason is None else answer.end(reason, now_ns)
-        rows = [] if answer.witness is None else answer.witness.see(logits, last=end is not None)
-        return Output(answer.number, [token], text, end, scores, rows, answer.text.asides()), wrong
-
-    def _told(self, answer: Answer, token: int, *, last: bool) -> tuple[str, str | None]:
-        """The text that a token completes, and why the answer ends with it, if it does."""
-        if self._model.ends(token):
-            return answer.text.finish(), "stop"
-        text = answer.text.feed(answer.markers.get(token) or self._model.piece(token))
-        if last and not answer.text.stopped:
-            text += answer.text.finish()
-        if answer.text.stopped:
-            return text, "stop"
-        return text, "length" if last else None
-
-    def _scores(self, logits: Rows, token: int, alternatives: int) -> Scores:
-        """What the model itself gave the chosen token, and the likeliest here."""
-        likely = top(logits, min(alternatives, len(logits))).tolist() if alternatives else []
-        ids: list[int] = [token, *sorted(likely, key=lambda each: (-logits[each], each))]
-        values = logprobs(logits, ids)
-        return [Likelihood(i, value, self._model.piece(i)) for i, value in zip(ids, values, strict=True)]
-
 
 def _span(answer: Answer, work: Work) -> Span:
     due = answer.due(work.start, work.length)
     return answer.slot.number, work.start, answer.tokens[work.start : work.start + work.length], due
-
-
-def batch_tokens_max(slots: int) -> int:
-    """The most tokens one batch can have: one of every running answer, and one chunk of prompts.
-
-    llama.cpp aborts its process when a batch is larger than the context was made for, so both sides use this number.
-    """
-    return slots + limits.PREFILL_CHUNK_TOKENS

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from haif.base import limits
+
 
 class Demand(Protocol):
     """A sequence that has `wanted` tokens, of which the first `computed` are in the KV cache."""
@@ -70,6 +72,14 @@ def schedule(sequences: Iterable[Demand], *, batch_tokens_max: int, prefill_toke
         if length:
             decode.append(Work(place, start, length))
     return decode
+
+
+def batch_tokens_max(slots: int) -> int:
+    """The most tokens one batch can have: one of every running answer, and one chunk of prompts.
+
+    llama.cpp aborts its process when a batch is larger than the context was made for, so both sides use this number.
+    """
+    return slots + limits.PREFILL_CHUNK_TOKENS
 
 
 def share(missing: Sequence[int], room: int) -> list[int]:

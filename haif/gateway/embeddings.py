@@ -53,6 +53,10 @@ class _ManyTokens(msgspec.Struct, forbid_unknown_fields=True):
     input: Annotated[list[_TOKENS], _MANY]
 
 
+INPUTS: Final = (_Text, _Texts, _Tokens, _ManyTokens)
+"""What `input` may be: each is looked for by itself, for the parser tells no two kinds of list apart."""
+
+
 class Document(msgspec.Struct, forbid_unknown_fields=True):
     """A document as an object."""
 

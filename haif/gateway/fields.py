@@ -194,5 +194,8 @@ LENIENT: Final = Lenient(
 )  # fmt: skip
 """Of chats and text completions."""
 
+LENIENT_IN_STREAM: Final = Lenient(neutral={"include_obfuscation": (False,)})
+"""Of `stream_options`: events are not padded."""
+
 LENIENT_IN_MESSAGE: Final = Lenient(neutral={"refusal": (), "function_call": (), "audio": (), "annotations": ([],)})
 """Of a chat's message: what clients echo back from our own answers."""

@@ -10,7 +10,8 @@ import msgspec
 from haif.base import limits
 from haif.base.errors import Unsupported
 from haif.gateway.errors import Rejected
-from haif.gateway.strict import wrong
+from haif.gateway.fields import LENIENT_IN_STREAM
+from haif.gateway.strict import sift, wrong
 
 
 def only_kinds(parts: Any, kinds: Collection[str], path: str) -> None:
@@ -30,10 +31,9 @@ def only_functions(tool: Any, path: str, kind: str = "function") -> None:
 
 
 def plain_stream(fields: dict[str, Any]) -> None:
-    """Drop the wish that a stream's events are not padded, which they never are."""
-    options = fields.get("stream_options")
-    if isinstance(options, dict) and options.get("include_obfuscation", True) in (False, None):
-        fields["stream_options"] = {key: value for key, value in options.items() if key != "include_obfuscation"}
+    """Drop the wish that a stream's events are not padded, which they never are. Raises `Unsupported` for the other."""
+    if isinstance(fields.get("stream_options"), dict):
+        fields["stream_options"], _ = sift(fields["stream_options"], LENIENT_IN_STREAM, "stream_options")
 
 
 def schema_text(schema: dict[str, Any], param: str) -> str:

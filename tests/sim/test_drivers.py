@@ -1,4 +1,4 @@
-"""What a machine sends depends on its inputs and the time alone: heap, asyncio and trio give the same transmit log."""
+"""What a machine sends depends on its inputs and the time alone: heap, asyncio, trio and our own loop send the same."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,6 +16,7 @@ from haif.dht.node import Node
 from haif.dht.operations import Found, Gathered
 from haif.identity.keys import Identity
 from haif.testing.directory import NET, Directory, address_of
+from haif.testing.endpoint_driver import by_endpoint
 from haif.testing.net import Conditions
 from haif.testing.replay import Recorder, Sent, by_asyncio, by_heap
 from haif.testing.scenarios import LOSSY
@@ -69,6 +70,13 @@ def test_a_directory_node_sends_the_same_under_every_driver(dht: Recorder, drive
     again = driver(node(World(seed=SEED)), dht.inputs, seconds=end + 0.001)
     assert len(dht.sent) > 200
     assert again == dht.sent
+
+
+def test_the_products_own_loop_sends_the_same_over_a_socket(dht: Recorder) -> None:
+    end = max(sent.at for sent in dht.sent)
+    again = by_endpoint(node(World(seed=SEED)), dht.inputs, seconds=end + 0.001)
+    assert [(sent.data, sent.destination) for sent in again] == [(sent.data, sent.destination) for sent in dht.sent]
+    assert [sent.at for sent in again] == pytest.approx([sent.at for sent in dht.sent], abs=1e-6)
 
 
 class OneStream:

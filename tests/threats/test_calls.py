@@ -40,7 +40,7 @@ async def traced_calls(model, asked, *, program=traced.PROGRAM):
             for each in asked:
                 with contextlib.suppress(HaifError):
                     await asyncio.gather(*(read(running, what) for what in each))
-        made = traced.names(await child._words.end)
+        made = traced.names(await child._child._words.end)
     return made
 
 

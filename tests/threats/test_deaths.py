@@ -35,6 +35,7 @@ async def cause_of_death(tiny, lie, *, before="pass", during=None):
 
 async def test_cpu_spin_of_an_engine_that_answered_all_is_ended_by_the_worker(tiny, monkeypatch):
     monkeypatch.setattr(limits, "ENGINE_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "ENGINE_SILENCE_SECONDS", 1e6)  # as long as after one that was cancelled
     monkeypatch.setattr(limits, "ENGINE_LOOK_SECONDS", 0.05)
     assert "it owed nothing and computed" in await cause_of_death(tiny, f"{ANSWER}; {SPIN}")
 

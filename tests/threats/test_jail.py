@@ -343,7 +343,7 @@ def test_no_process_of_the_jail_outlives_another(tiny, which):
         "import asyncio, sys; from pathlib import Path; from tests.support.engines import engine\n"
         "async def main():\n"
         "    async with engine(Path(sys.argv[1])) as running:\n"
-        "        print(running._child._process.pid, flush=True); await asyncio.Event().wait()\n"
+        "        print(running._child.pid, flush=True); await asyncio.Event().wait()\n"
         "asyncio.run(main())"
     )
     with subprocess.Popen([sys.executable, "-c", program, tiny], stdout=subprocess.PIPE) as worker:

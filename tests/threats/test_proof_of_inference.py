@@ -53,18 +53,18 @@ class Cheat:
     engine: Engine
     name: str = DEMO_NAME
 
-    def ticket(self, request: Request, resumed: list[int], model: str | None = None) -> Ticket:
+    def ticket(self, request: Request, resumed: list[int], model: str) -> Ticket:
         encoded, job = codec.encode(request), JobId(bytes(16))
         seed, proof = drawn_seed(ORCHESTRATOR, job, request_digest(encoded))
         terms = Reservation(
-            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(model or self.name).digest,
+            job, 1, GATEWAY.peer, WORKER.peer, model_store(self.settings).find(model).digest,
             request_digest(encoded), request.tokens_max, seed, None, proof, 1, 2, 3, len(resumed),
         )  # fmt: skip
         sealed = seal(ORCHESTRATOR, Domain.RESERVATION, terms)
         return Ticket(open_sealed(Reservation, Domain.RESERVATION, sealed), request, resumed)
 
     async def signed(
-        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str | None = None,
+        self, request: Request = ASKED, *, rows: tuple[Digest, ...] = (), exact: bool = True, model: str = "",
         alter: Callable[[Receipt], Receipt] = lambda receipt: receipt, claim: Callable[[Chunk], Chunk] = lambda c: c,
         resumed: Sequence[int] = (), **changed: Any,
     ) -> dict[str, str]:  # fmt: skip
@@ -72,7 +72,7 @@ class Cheat:
 
         Of what was computed, `claim` is what the worker says it was; `alter` is what it does to its receipt.
         """
-        ticket, output = self.ticket(request, list(resumed), model), OutputHash()
+        ticket, output = self.ticket(request, list(resumed), model or self.name), OutputHash()
         async with self.engine.generate(structs.replace(generate(ticket), **changed)) as events:
             async for event in events:
                 if isinstance(event, Piece):

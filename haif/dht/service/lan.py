@@ -2,6 +2,8 @@
 
 We say where we are every half minute, and every few seconds while we know nobody. Nobody answers a beacon: whoever
 hears a new one pings its node. Where the system offers no multicast, that is reported, and the node goes on without.
+There is none of this for IPv6: most hosts have a global address, which no beacon may name (`beacon`), and a link-local
+one, which means nothing without the interface it was heard on.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import llama_cpp as api
 
 from haif.base import limits
 from haif.base.errors import Misuse
-from haif.engine.core import batch_tokens_max
 from haif.engine.profile import Recipe
+from haif.engine.schedule import batch_tokens_max
 
 ROWS: Final = limits.DRAFT_TOKENS_AHEAD + 1  # logits that one sequence may ask for in one batch
 _CELLS: Final = 256  # llama.cpp pads the context of a sequence to a multiple of this

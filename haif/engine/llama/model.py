@@ -16,7 +16,6 @@ from msgspec import structs
 from haif.base import limits
 from haif.base.errors import Misuse, Unsupported
 from haif.base.ids import Digest
-from haif.engine.core import batch_tokens_max
 from haif.engine.grammar import Grammar, Grammars
 from haif.engine.llama.batch import Batch, LogitsView, Rows
 from haif.engine.llama.context import open_context
@@ -24,6 +23,7 @@ from haif.engine.llama.files import load_adapter, load_model
 from haif.engine.llama.vocabulary import Vocabulary
 from haif.engine.passes import Piece, Span, companions, passes
 from haif.engine.profile import Recipe
+from haif.engine.schedule import batch_tokens_max
 
 _PLAIN: Final = Recipe()
 _NO_ADAPTERS: Final[Mapping[Digest, int]] = MappingProxyType({})

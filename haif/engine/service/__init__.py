@@ -28,7 +28,7 @@ from haif.engine.request import SAMPLER, EngineStatistics, Finished, Generate, M
 from haif.engine.sandbox.layers import level, residual
 from haif.engine.service.api import Backend
 from haif.engine.service.http import Server, server_at
-from haif.engine.service.process import CHILD_PROGRAM, Process
+from haif.engine.service.process import Process
 from haif.engine.service.settings import (
     AdapterFile,
     EngineSettings,
@@ -38,6 +38,7 @@ from haif.engine.service.settings import (
     kv_tokens,
     opened,
 )
+from haif.engine.service.spawn import CHILD_PROGRAM
 from haif.engine.service.upstream import Upstream, UpstreamSettings
 
 __all__ = [

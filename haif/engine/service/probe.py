@@ -13,8 +13,9 @@ from haif.base.errors import EngineDied
 from haif.base.ids import ModelDigest
 from haif.engine.meter import Meter
 from haif.engine.sandbox.layers import Statement
-from haif.engine.service.process import CHILD_PROGRAM, Process
+from haif.engine.service.process import Process
 from haif.engine.service.settings import EngineSettings
+from haif.engine.service.spawn import CHILD_PROGRAM
 
 _NO_MODEL: Final = EngineSettings(
     Path(os.devnull), ModelDigest(bytes(32)), slots=1, context_tokens=0, threads=1, insecure_no_sandbox=True

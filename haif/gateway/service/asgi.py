@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -14,11 +13,13 @@ import msgspec
 from haif.base import limits
 from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.ids import JobId
+from haif.gateway import openapi
 from haif.gateway.embeddings import parse_embeddings, parse_rerank
 from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
 from haif.gateway.messages import check_version, parse_message
 from haif.gateway.messages_replies import broken, refused
 from haif.gateway.openai import parse_chat, parse_completion
+from haif.gateway.operations import OPERATIONS, Operation
 from haif.gateway.replies import job_view, model_list, model_object
 from haif.gateway.responses import parse_response
 from haif.gateway.service.asking import Asking
@@ -43,11 +44,7 @@ _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    method: str
-    endpoint: str  # as metrics name it
-    handler: Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class App:
@@ -57,22 +54,21 @@ class App:
         self._means = means
         self._door = Door(means, tenants)
         self.asking = asking = Asking(means, self._door, requests, letters)
-        self._routes = {
-            "/v1/chat/completions": _Route("POST", "chat.completions", partial(asking.infer, parse=parse_chat)),
-            "/v1/completions": _Route("POST", "completions", partial(asking.infer, parse=parse_completion)),
-            "/v1/responses": _Route("POST", "responses", partial(asking.infer, parse=parse_response)),
-            _MESSAGES: _Route("POST", "messages", self._message),
-            "/v1/embeddings": _Route("POST", "embeddings", partial(asking.vectors, parse=parse_embeddings)),
-            "/v1/rerank": _Route("POST", "rerank", partial(asking.vectors, parse=parse_rerank)),
-            "/v1/models": _Route("GET", "models", self._models),
-            "/healthz": _Route("GET", "health", self._health),
-            "/readyz": _Route("GET", "health", self._ready),
-            "/metrics": _Route("GET", "metrics", self._metrics),
-        }
-        self._prefixes = {
-            _MODEL_PREFIX: _Route("GET", "models", self._model),
-            _JOB_PREFIX: _Route("GET", "other", self._job),
-        }
+        handlers: dict[str, Handler] = {
+            "/v1/chat/completions": partial(asking.infer, parse=parse_chat),
+            "/v1/completions": partial(asking.infer, parse=parse_completion),
+            "/v1/responses": partial(asking.infer, parse=parse_response),
+            _MESSAGES: self._message,
+            "/v1/embeddings": partial(asking.vectors, parse=parse_embeddings),
+            "/v1/rerank": partial(asking.vectors, parse=parse_rerank),
+            "/v1/models": self._models, f"{_MODEL_PREFIX}{{model}}": self._model,
+            f"{_JOB_PREFIX}{{job}}": self._job,
+            "/openapi.json": self._document, "/healthz": self._health, "/readyz": self._ready,
+            "/metrics": self._metrics,
+        }  # fmt: skip
+        routes = {each.path.partition("{")[0]: (each, handlers[each.path]) for each in OPERATIONS}
+        self._routes = {path: route for path, route in routes.items() if not path.endswith("/")}
+        self._prefixes = {path: route for path, route in routes.items() if path.endswith("/")}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -85,7 +81,7 @@ class App:
             exchange.out.append((b"request-id", exchange.request_id.encode()))
         try:
             route = self._route(exchange)
-            await route.handler(exchange)
+            await route[1](exchange)
         except HaifError as error:
             await self._refuse(exchange, error)
         except Disconnected:
@@ -95,7 +91,7 @@ class App:
             await exchange.refuse(INTERNAL)
         finally:
             self._door.count(-1)
-            self._measure(exchange, route.endpoint if route else "other", self._means.clock.now() - begun)
+            self._measure(exchange, route[0].endpoint if route else "other", self._means.clock.now() - begun)
 
     async def drain(self) -> None:
         """Refuse new requests, give running ones `limits.GATEWAY_DRAIN_SECONDS`, then end them with an error."""
@@ -106,7 +102,7 @@ class App:
         """How many requests are being answered now."""
         return self._door.open_requests
 
-    def _route(self, exchange: Exchange) -> _Route:
+    def _route(self, exchange: Exchange) -> tuple[Operation, Handler]:
         """Where a request belongs. Raises `Rejected`: 404 for an unknown path, 405 for another method."""
         route = self._routes.get(exchange.path)
         for prefix, candidate in self._prefixes.items():
@@ -114,9 +110,10 @@ class App:
                 route = candidate
         if route is None:
             raise _unknown_path(exchange)
-        if exchange.method != route.method:
-            exchange.out.append((b"allow", route.method.encode()))
-            message = f"{exchange.method} is not allowed here, only {route.method}"
+        method = route[0].method
+        if exchange.method != method:
+            exchange.out.append((b"allow", method.encode()))
+            message = f"{exchange.method} is not allowed here, only {method}"
             raise Rejected(message, code="method_not_allowed", status=405)
         return route
 
@@ -160,6 +157,9 @@ class App:
         await exchange.reply(job_view(view))
 
     # --- for the operator ---------------------------------------------------------------------------------------------
+
+    async def _document(self, exchange: Exchange) -> None:
+        await exchange.reply(openapi.encoded())
 
     async def _health(self, exchange: Exchange) -> None:
         await exchange.reply(b'{"status":"ok"}')

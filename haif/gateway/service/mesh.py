@@ -234,15 +234,12 @@ class PeerMesh:
     async def finalise(
         self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
     ) -> bytes:
-        """Report the receipt with our signature under it; once more over a new session if the first was lost."""
+        """Report the receipt with our signature under it."""
         auditable = self._keep(receipt, payload)
         statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest, auditable=auditable)
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
         message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
-        try:
-            await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
-        except ConnectionLost:
-            await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
+        await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
         return signed
 
     def _keep(self, receipt: Verified[Receipt], payload: Payload | None) -> bool:
@@ -292,11 +289,22 @@ class PeerMesh:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
-        """One live-signed call: dialled, said and answered within the trip's deadline."""
+        """One live-signed call: dialled, said and answered within the trip's deadline.
+
+        Once more over a new session, where the first is lost and the method is declared to bear that.
+        """
+        session = await self._reach(peer, trip)
+        try:
+            return await self._say_in(session, method, body, trip)
+        except ConnectionLost:
+            if session.usable or not method.retriable:
+                raise
+        return await self._say_in(await self._reach(peer, trip), method, body, trip)
+
+    async def _say_in(self, session: Session, method: Method[A, R], body: A, trip: Trip | None) -> R:
         assert method.live is not None, "what is said is signed"
         metadata: Mapping[str, str] = {} if trip is None else {"traceparent": trip.traceparent}
-        session = await self._reach(peer, trip)
-        signed, _ = self._voice.say(peer, session.scope, method.live, body)
+        signed, _ = self._voice.say(session.peer, session.scope, method.live, body)
         timeout = self._control_seconds(trip)
         return codec.decode(method.reply, await session.call(method.name, signed, timeout=timeout, metadata=metadata))
 

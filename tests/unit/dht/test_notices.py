@@ -6,6 +6,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import Digest
 from haif.base.machine import Address
+from haif.dht.diversity import Scope
 from haif.dht.notices import Watchers
 
 TOPIC = Digest(b"t" * 32)
@@ -54,6 +55,16 @@ def test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet() -> None
     assert others == [True] * 12 + [False] * 2
     assert len(watchers.tell(TOPIC, NOW)) == limits.WATCHERS_PER_TOPIC_MAX
     assert watchers.register(TOPIC, b"handle 9", at(20), later(61)), "what has lapsed makes room"
+
+
+def test_in_a_mesh_inside_one_site_its_subnet_is_no_reason_to_refuse_anybody() -> None:
+    watchers, topics = Watchers(Scope.PRIVATE), limits.WATCHERS_PER_SUBNET_MAX + 10
+    mine = [watchers.register(TOPIC, b"handle 1", (f"192.168.1.{host}", 4000), NOW) for host in range(1, 21)]
+    assert sum(mine) == limits.WATCHERS_PER_TOPIC_MAX
+    wanted = [Digest(number.to_bytes(32, "big")) for number in range(topics)]
+    assert all(watchers.register(topic, b"handle 1", ("192.168.1.1", 4000), NOW) for topic in wanted)
+    strangers = [watchers.register(topic, b"handle 1", ("66.6.6.6", 4000), NOW) for topic in wanted]
+    assert sum(strangers) == limits.WATCHERS_PER_SUBNET_MAX
 
 
 def test_there_is_room_for_so_many_in_all() -> None:

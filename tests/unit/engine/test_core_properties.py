@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from haif.base import limits
 from haif.base.ids import Digest, JobId, Seed
 from haif.base.sampling import Sampling
-from haif.engine.core import Core, batch_tokens_max
+from haif.engine.core import Core
 from haif.engine.request import Generate
+from haif.engine.schedule import batch_tokens_max
 
 SIZE = 16
 END = 15

@@ -227,7 +227,7 @@ async def test_a_killed_child_fails_running_requests_with_the_cause_and_is_repla
         before = await read(running, request())
         async with running.generate(request(tokens_max=1000)) as pieces:
             await anext(pieces)
-            os.kill(running._child._process.pid, signal.SIGKILL)
+            os.kill(running._child.pid, signal.SIGKILL)
             with pytest.raises(EngineDied, match="SIGKILL") as caught:
                 async for _ in pieces:
                     pass
@@ -242,7 +242,7 @@ async def test_a_killed_child_fails_running_requests_with_the_cause_and_is_repla
 async def test_between_two_children_requests_are_refused_at_once(tiny):
     died = asyncio.Event()
     async with engine(tiny, died=lambda _: died.set()) as running:
-        os.kill(running._child._process.pid, signal.SIGKILL)
+        os.kill(running._child.pid, signal.SIGKILL)
         await died.wait()
         with pytest.raises(EngineDied, match=r"not running.*SIGKILL"):
             await read(running, request())
@@ -251,7 +251,7 @@ async def test_between_two_children_requests_are_refused_at_once(tiny):
 async def test_closing_ends_the_child_and_fails_who_still_waits(tiny):
     async with contextlib.AsyncExitStack() as stack:
         running = await stack.enter_async_context(engine(tiny, context_tokens=1024))
-        process = running._child._process
+        process = running._child._child._process
         pieces = await stack.enter_async_context(running.generate(request(tokens_max=1000)))
         await anext(pieces)
         await running.__aexit__()
@@ -266,7 +266,7 @@ def test_a_child_dies_with_its_parent(tiny):
         "import asyncio, sys; from pathlib import Path; from tests.support.engines import engine\n"
         "async def main():\n"
         "    async with engine(Path(sys.argv[1])) as running:\n"
-        "        print(running._child._process.pid, flush=True); await asyncio.Event().wait()\n"
+        "        print(running._child.pid, flush=True); await asyncio.Event().wait()\n"
         "asyncio.run(main())"
     )
     with subprocess.Popen([sys.executable, "-c", program, tiny], stdout=subprocess.PIPE) as parent:

@@ -36,7 +36,7 @@ from haif.identity.certificate import certify
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
-from haif.protocol import inference, jobs
+from haif.protocol import inference, jobs, methods
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Request, Run
 from haif.protocol.jobs import (
     FailJob,
@@ -105,6 +105,7 @@ class Peers:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     running: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: list[HaifError] = field(default_factory=list)
+    cuts: int = 0  # sessions that end when something has been heard on them
     engine_deaths: int = 0
     hangs: bool = False
     alter: Callable[[Reservation], Reservation] = lambda terms: terms
@@ -118,13 +119,16 @@ class Peers:
             (jobs.FINALISE_METHOD, FinaliseJob, jobs.FINAL, self._end),
             (jobs.FAIL_METHOD, FailJob, jobs.FAIL, self._end),
         ):
-            orchestrator.serve(method, self._hearing(kind, live_type, answer))
+            orchestrator.serve(method, self._hearing(orchestrator, kind, live_type, answer))
         orchestrator.serve(jobs.MODELS_METHOD, self._models)
         orchestrator.serve(jobs.SHOW_METHOD, self._show)
         worker.serve_stream(inference.METHOD, self._run)
 
-    def _hearing(self, kind, live_type, answer):
+    def _hearing(self, wire, kind, live_type, answer):
         async def hear(call: Call) -> bytes:
+            if self.cuts:
+                self.cuts -= 1
+                wire.session(call.scope).close()
             body = self.voice.hear(kind, live_type, call.argument, call.scope).body
             self.heard.append(body)
             self.metadata.append(dict(call.metadata))
@@ -377,6 +381,25 @@ async def test_an_orchestrator_that_moved_is_found_again() -> None:
         net.mesh._places[ORCHESTRATOR.peer] = Place((("127.0.0.1", 1),))
         assert (await net.travel())[0] == "Hello world"
         assert net.directory.lookups == 1
+
+
+async def test_a_call_whose_session_is_lost_is_made_once_more_in_a_new_one() -> None:
+    async with open_net() as net:
+        net.peers.cuts = 1
+        assert (await net.travel())[0] == "Hello world"
+        assert [len(net.heard(kind)) for kind in (SubmitJob, FinaliseJob)] == [2, 1]
+
+
+async def test_a_call_is_made_twice_at_most_and_only_where_that_is_declared_safe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_net() as net:
+        for cuts, method in ((2, methods.SUBMIT), (1, dataclasses.replace(methods.SUBMIT, retriable=False))):
+            net.peers.cuts = cuts
+            monkeypatch.setattr(methods, "SUBMIT", method)
+            with pytest.raises(NoWorker):
+                await net.travel()
+            assert net.peers.cuts == 0
 
 
 async def test_all_who_wait_for_an_orchestrator_that_moved_find_it_again() -> None:
