@@ -85,7 +85,7 @@ class Job:
         return JobView(
             job=self.id, tenant=self.tenant, model=self.model, state=self.state.value, attempts=len(self.attempts),
             worker=self.attempts[-1].worker if self.attempts else None, reason=self.reason,
-            receipt=self.receipt, countersignature=self.countersignature,
+            receipt=self.receipt, countersignature=self.countersignature, verdicts=list(self.verdicts.values()),
         )  # fmt: skip
 
 

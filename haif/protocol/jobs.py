@@ -135,7 +135,10 @@ class ShowJob(Message, frozen=True):
 
 
 class JobView(Message, frozen=True):
-    """A job as the journal knows it. `state` is one of reserved, finalised, failed. Receipt: empty until the end."""
+    """A job as the journal knows it. `state` is one of reserved, finalised, failed. Receipt: empty until the end.
+
+    `verdicts`: what validators said of the receipt, sealed (`protocol.audits`).
+    """
 
     job: JobId
     tenant: str
@@ -146,6 +149,7 @@ class JobView(Message, frozen=True):
     reason: str
     receipt: bytes
     countersignature: bytes
+    verdicts: list[bytes] = field(default_factory=list)
 
 
 class ListModels(Message, frozen=True):
