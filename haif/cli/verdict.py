@@ -1,4 +1,4 @@
-"""`haif verdict verify`: check the file of a conviction, offline or by computing the answer again."""
+"""`haif verdict`: what a validator on this machine convicted, and whether the file of a conviction holds."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
     group = commands.add_parser("verdict", help="check what a validator signed against a worker")
     verbs = group.add_subparsers(metavar="VERB", required=True)
+    listed = verbs.add_parser("ls", help="the convictions that validators on this machine keep, the latest last")
+    listed.add_argument("--state", type=Path, help="the state folder (default: the XDG state folder)")
+    listed.add_argument("--json", action="store_true", help="one JSON object a line")
+    listed.set_defaults(handler=_list)
     verify = verbs.add_parser("verify", help="check the file of a conviction; exit code 6 when it does not hold")
     verify.add_argument("file", type=Path, help=f"{_FILE}; - for standard input")
     verify.add_argument("--validator", metavar="PEER", help="demand that this validator signed")
@@ -30,6 +34,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_engine_flags(verify)
     verify.add_argument("--json", action="store_true", help="as one JSON object")
     verify.set_defaults(handler=_verify)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from haif import config
+    from haif.protocol.audits import check_conviction
+
+    folder = config.load(config.NodeSettings, {"state": arguments.state}).folder
+    paths = sorted(folder.glob("*/convictions/*.json"), key=lambda path: path.stat().st_mtime)
+    for path in paths:
+        _, verdict = check_conviction(read_object(path, _FILE))
+        rows = dict(describe(verdict)) | {"file": str(path)}
+        if arguments.json:
+            print(json.dumps(rows))
+        else:
+            print(f"{rows['judged']}  worker {str(rows['worker'])[:16]}…  {rows['cause']:<7} {path}")
+    if not paths and not arguments.json:
+        print("no validator on this machine has convicted anybody")
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

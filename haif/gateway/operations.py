@@ -61,7 +61,7 @@ OPERATIONS: Final = (
     Operation(method="GET", path="/v1/models/{model}", endpoint="models", summary="One of them"),
     Operation(
         method="GET", path="/haif/v1/jobs/{job}", endpoint="other",
-        summary="What became of a job of the calling tenant, with its receipt",
+        summary="What became of a job of the calling tenant, with its receipt and the verdicts on it",
     ),
     Operation(method="GET", path="/openapi.json", endpoint="other", key=False, summary="This document"),
     Operation(method="GET", path="/healthz", endpoint="health", key=False, summary="Whether the process answers"),

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from haif.base.conversation import CALL, REASONING, Aside
+from haif.base.errors import PeerFault
 from haif.base.ids import JobId
 from haif.base.sampling import Scores
 from haif.gateway.ask import Ask
 from haif.gateway.errors import Problem
 from haif.gateway.likelihoods import chat_logprobs, text_logprobs
 from haif.gateway.told import KEEPALIVE, Choice, Settled, call_id
+from haif.identity.signing import evidence_digest
+from haif.protocol.audits import open_verdict
 from haif.protocol.inference import Chunk
 from haif.protocol.jobs import JobView, ModelCard
 from haif.protocol.receipts import Receipt
@@ -236,8 +240,23 @@ def job_view(view: JobView) -> bytes:
         "object": "haif.job", "job": str(view.job), "model": view.model, "state": view.state,
         "attempts": view.attempts, "worker": None if view.worker is None else str(view.worker),
         "reason": view.reason or None, "receipt": base64url(view.receipt) or None,
-        "countersignature": base64url(view.countersignature) or None,
+        "countersignature": base64url(view.countersignature) or None, "verdicts": _verdicts(view),
     })  # fmt: skip
+
+
+def _verdicts(view: JobView) -> list[dict[str, str]]:
+    """What validators signed about this job's receipt. What else an orchestrator hands out as such is left out."""
+    told = []
+    for evidence in view.verdicts:
+        with suppress(PeerFault):
+            verdict = open_verdict(evidence)
+            said = verdict.payload
+            if (said.job, said.receipt) == (view.job, evidence_digest(view.receipt)):
+                told.append({
+                    "validator": str(verdict.signer), "finding": said.finding, "cause": said.cause,
+                    "verdict": base64url(evidence),
+                })  # fmt: skip
+    return told
 
 
 def seconds_text(seconds: float) -> str:

@@ -68,6 +68,7 @@ class Job:
     ended: int = 0
     per_mille: int = 0
     verdicts: dict[PeerId, bytes] = field(default_factory=dict)
+    drawn_by: PeerId | None = None  # who drew the seed, if the job was taken over
 
     @property
     def attempt(self) -> Attempt:
@@ -84,7 +85,7 @@ class Job:
         return JobView(
             job=self.id, tenant=self.tenant, model=self.model, state=self.state.value, attempts=len(self.attempts),
             worker=self.attempts[-1].worker if self.attempts else None, reason=self.reason,
-            receipt=self.receipt, countersignature=self.countersignature,
+            receipt=self.receipt, countersignature=self.countersignature, verdicts=list(self.verdicts.values()),
         )  # fmt: skip
 
 

@@ -74,7 +74,8 @@ class Reservation(Message, frozen=True):
 
     Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
     show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
-    tokens of the answer came from earlier attempts: the worker goes on after them.
+    tokens of the answer came from earlier attempts: the worker goes on after them. `drawn_by` is the orchestrator that
+    drew the seed, where another one has taken the job over since.
     """
 
     job: JobId
@@ -91,6 +92,7 @@ class Reservation(Message, frozen=True):
     expires: int
     deadline: int
     resumed: int = 0
+    drawn_by: PeerId | None = None
 
 
 class Placed(Message, frozen=True):
@@ -133,7 +135,10 @@ class ShowJob(Message, frozen=True):
 
 
 class JobView(Message, frozen=True):
-    """A job as the journal knows it. `state` is one of reserved, finalised, failed. Receipt: empty until the end."""
+    """A job as the journal knows it. `state` is one of reserved, finalised, failed. Receipt: empty until the end.
+
+    `verdicts`: what validators said of the receipt, sealed (`protocol.audits`).
+    """
 
     job: JobId
     tenant: str
@@ -144,6 +149,7 @@ class JobView(Message, frozen=True):
     reason: str
     receipt: bytes
     countersignature: bytes
+    verdicts: list[bytes] = field(default_factory=list)
 
 
 class ListModels(Message, frozen=True):

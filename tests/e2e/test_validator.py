@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import Mesh, haif, until
@@ -30,6 +31,10 @@ def test_an_answer_is_audited_unless_its_tenant_says_no(begin: Callable[..., Mes
     assert kinds[0].startswith("none: tenant or gateway keep the request")
     assert kinds[1] == "a validator may have drawn it"
     until(lambda: 'haif_verdicts_total{cause="none",finding="honest"} 1.0' in mesh.metrics("orchestrator"), "a verdict")
+    job = made.model_extra["haif"]["job"]
+    key = {"authorization": f"Bearer {mesh.first_card['key']}"}
+    (verdict,) = httpx.get(f"{mesh.first_card['gateway']}/haif/v1/jobs/{job}", headers=key).json()["verdicts"]
+    assert ("honest", mesh.roles("validator")[0]["peer"]) == (verdict["finding"], verdict["validator"])
     assert "haif_audits_seen_total 1.0" in mesh.metrics("validator")
     assert "haif_gateway_payloads_given_total 1.0" in mesh.metrics("gateway")
     for text in (tmp_path / "logs").iterdir():

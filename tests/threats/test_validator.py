@@ -76,6 +76,8 @@ async def test_p_1_p_2_p_5_a_liar_is_convicted_unasked_and_gets_no_more_work(
     command = ["verdict", "verify", str(files[0]), "--state", str(tmp_path), "--validator", validator]
     assert 0 == await asyncio.to_thread(main, command)
     assert liar in capsys.readouterr().out
+    assert 0 == main(["verdict", "ls", "--state", str(tmp_path), "--json"])
+    assert {liar} == {json.loads(line)["worker"] for line in capsys.readouterr().out.splitlines()}
 
 
 async def test_what_its_tenant_keeps_to_itself_is_not_audited_and_the_receipt_says_so(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from haif.base import limits
+from haif.base.clock import WallTime
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
@@ -39,7 +40,9 @@ from haif.protocol.inference import NO_TOKEN, Answer, Chunk, OutputHash
 from haif.protocol.jobs import JobView
 from haif.protocol.receipts import check_bundle
 from haif.protocol.sandbox import Sandbox
+from haif.validator.verdict import Undecided, signed
 from tests.support.scripted_mesh import MODEL, STRANGER, WORKER, Attempt, Hang, ScriptedMesh
+from tests.unit.validator.cases import VALIDATOR, case
 
 BODY: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -163,6 +166,20 @@ async def test_a_job_is_shown_to_its_tenant_only(house: Any, mesh: ScriptedMesh)
     assert refused.json()["error"]["code"] == unknown.json()["error"]["code"] == "not_found"
     wrong = await house.http.get("/haif/v1/jobs/xyz", headers={"authorization": f"Bearer {other}"})
     assert wrong.status_code == 400
+
+
+async def test_a_tenant_sees_what_validators_said_of_its_answer_and_nothing_else(
+    house: Any, mesh: ScriptedMesh
+) -> None:
+    job = case(1).bundle.receipt.payload.job
+    ours, others = (signed(VALIDATOR, case(number), Undecided("recipe"), WallTime(5)).evidence for number in (1, 2))
+    mesh.jobs[job] = JobView(
+        job, "acme", "tiny", "finalised", 1, WORKER.peer, "", case(1).bundle.receipt.evidence, b"", [b"?", others, ours]
+    )
+    shown = await house.http.get(f"/haif/v1/jobs/{job}", headers={"authorization": f"Bearer {house.key}"})
+    (told,) = shown.json()["verdicts"]
+    assert (str(VALIDATOR.peer), "undecided", "recipe") == (told["validator"], told["finding"], told["cause"])
+    assert ours == base64.urlsafe_b64decode(told["verdict"] + "==")
 
 
 async def test_health_is_told_to_anyone_and_readiness_needs_a_worker(house: Any, mesh: ScriptedMesh) -> None:
