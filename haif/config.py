@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 import typing
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,9 @@ class OrchestratorSettings(Common):
     relays: tuple[str, ...] = _setting((), RELAYS)
     models: tuple[str, ...] = _setting((), "model to serve, by name; none given: every model of the store")
     publishers: tuple[str, ...] = _setting((), "peer id of a trusted model publisher, besides this machine's own")
+    store: str = _setting(
+        "", "postgresql:// URL of the database that several orchestrators share; none: a file in the state folder"
+    )
     sandbox_min: str = _setting(
         "none", "none, reduced or full: jobs go only to workers who sign that their engine's jail has this level"
     )
@@ -105,6 +109,8 @@ class OrchestratorSettings(Common):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_level(self.sandbox_min, LEVELS)
+        if self.store:
+            _check_store(self.store)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +229,17 @@ _COMMON = {each.name for each in dataclasses.fields(Common)}
 def _check_level(level: str, allowed: tuple[str, ...]) -> None:
     if level not in allowed:
         raise Misuse(f"--sandbox-min: wanted one of {', '.join(allowed)}, got {level!r}")
+
+
+def _check_store(url: str) -> None:
+    """Return if nobody on the way can read or change what the database is told. Raises `Misuse`."""
+    parts = urllib.parse.urlsplit(url)
+    query = urllib.parse.parse_qs(parts.query)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise Misuse(f"--store: wanted postgresql://HOST/DATABASE, got {parts.scheme or 'no scheme'}")
+    host = query.get("host", [parts.hostname or ""])[-1]
+    if host and not host.startswith("/") and not is_loopback(host) and query.get("sslmode") != ["verify-full"]:
+        raise Misuse(f"--store: {host} is another machine: add ?sslmode=verify-full, so that nobody poses as it")
 
 
 def upstream_key(settings: WorkerSettings, environment: Mapping[str, str] | None = None) -> str:

@@ -9,7 +9,7 @@
     │               Unauthenticated Forbidden OverQuota Overloaded UnknownModel InvalidRequest
     │               ContextTooLong Unsupported MustWait Conflict
     ├─ Unavailable  circumstances; may be retried, carries retry_after
-    │               Timeout ConnectionLost NoWorker EngineDied ModelLoading
+    │               Timeout ConnectionLost Elsewhere NoWorker EngineDied ModelLoading
     └─ Corruption   data failed its own check; stop, keep the evidence
                     DigestMismatch JournalBroken
 
@@ -50,6 +50,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     TIMEOUT = "timeout"
     CONNECTION_LOST = "connection_lost"
+    ELSEWHERE = "elsewhere"
     NO_WORKER = "no_worker"
     ENGINE_DIED = "engine_died"
     MODEL_LOADING = "model_loading"
@@ -218,6 +219,12 @@ class ConnectionLost(Unavailable):
     reason = Reason.CONNECTION_LOST
 
 
+class Elsewhere(Unavailable):
+    """The job is with another orchestrator; should that one be gone, it will be here in a moment."""
+
+    reason = Reason.ELSEWHERE
+
+
 class NoWorker(Unavailable):
     """No live worker can take the job."""
 
@@ -255,7 +262,8 @@ class JournalBroken(Corruption):
 LEAVES: tuple[type[HaifError], ...] = (
     Misuse, BadSignature, BadProof, Replayed, Expired, Oversize, Malformed, WrongState, Equivocated,
     Unauthenticated, Forbidden, OverQuota, Overloaded, UnknownModel, InvalidRequest, ContextTooLong, Unsupported,
-    MustWait, Conflict, Timeout, ConnectionLost, NoWorker, EngineDied, ModelLoading, DigestMismatch, JournalBroken,
+    MustWait, Conflict, Timeout, ConnectionLost, Elsewhere, NoWorker, EngineDied, ModelLoading, DigestMismatch,
+    JournalBroken,
 )  # fmt: skip
 BY_REASON: dict[Reason, type[HaifError]] = {leaf.reason: leaf for leaf in LEAVES}
 

@@ -440,6 +440,8 @@ FIRST_TOKEN_SECONDS: Final = 60.0  # a worker that sent no token by then is give
 TOKEN_SECONDS: Final = 10.0  # and one that was silent for this long between two; another's prompt may take seconds
 RETRY_SECONDS_FIRST: Final = 0.05  # before a third attempt, at most; doubled for each further one
 RETRY_SECONDS_MAX: Final = 1.0
+TAKEOVER_PATIENCE_SECONDS: Final = 12.0  # how long a gateway waits for jobs to be taken over: it takes 5 s, twice
+TAKEOVER_AGAIN_SECONDS: Final = 0.25  # between two rounds of asking whether they were
 CONTROL_CALL_SECONDS: Final = 5.0  # a call to an orchestrator, and dialling a peer, take no longer
 FAILURE_REPORTS_MAX: Final = 1024  # reports of failed jobs on their way to an orchestrator
 GATEWAY_VECTOR_BYTES_MAX: Final = 512 << 20  # of vectors held for all tenants until their receipts are checked
@@ -479,6 +481,14 @@ SNAPSHOT_PART_JOBS: Final = 32  # jobs of one part of a snapshot: it is made and
 SNAPSHOT_PART_BYTES_MAX: Final = 32 << 20  # one part; its jobs may have five attempts and a receipt each
 SNAPSHOTS_KEPT: Final = 2  # the newest, and one before it should that be damaged
 SNAPSHOT_SLICE_ENTRIES: Final = 32  # entries taken in without a pause while others want to be answered
+STORE_CALL_SECONDS: Final = 10.0  # one statement; a server silent for longer is taken to be gone
+STORE_AGAIN_SECONDS: Final = 0.1  # between two attempts to reach a database that was lost
+STORE_PATIENCE_SECONDS: Final = 4.0  # how long a question waits for it to come back; a restart takes about one
+STORE_FAREWELL_SECONDS: Final = 5.0  # how long a stop waits for what is queued to become durable
+LEASE_SECONDS: Final = 3.0  # an orchestrator silent for this long has lost its jobs to the others
+LEASE_RENEW_SECONDS: Final = 0.75  # four times in that time, so that two may fail
+LEASE_WATCH_SECONDS: Final = 0.5  # how often others are looked after: with the lease, takeover within 5 s
+ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes wait for it
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 TRANSCRIPT_WINDOW_TOKENS: Final = 32  # tokens of one leaf of a transcript: a digest a window is one byte a token

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from haif.protocol.receipts import CheckedBundle
 
 _KEPT_BACK = "none: tenant or gateway keep the request to themselves, or bits cannot be compared"
+_MESSAGE = "a message: it must be the `message` of a chat, a response or an Anthropic message, as JSON"
 _FILE = "a receipt file: it must be the `haif` object of an answer, as JSON"
 
 
@@ -26,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     answer = verify.add_mutually_exclusive_group()
     answer.add_argument("--text", type=Path, metavar="FILE", help="the answer itself: check that the receipt is for it")
     answer.add_argument("--message", type=Path, metavar="FILE",
-                        help="the same of an answer with reasoning or tool calls: its `message`, as JSON")  # fmt: skip
+                        help="the same with its other parts: a chat's `message`, a response, a message")  # fmt: skip
     answer.add_argument("--vectors", type=Path, metavar="FILE",
                         help="the whole answer of /v1/embeddings, or of /v1/rerank with all documents")  # fmt: skip
     verify.add_argument("--worker", metavar="PEER", help="demand that this worker signed")
@@ -61,6 +62,7 @@ def engine_settings(arguments: argparse.Namespace) -> WorkerSettings:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from haif.base.errors import BadSignature
+    from haif.cli.parts import parts_of
     from haif.protocol.receipts import check_bundle
 
     fields = read_object(arguments.file, _FILE)
@@ -68,7 +70,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.text is not None:
         answer = arguments.text.read_text(), "", []
     elif arguments.message is not None:
-        answer = _parts(read_object(arguments.message, "a message: it must be the `message` of an answer, as JSON"))
+        answer = parts_of(read_object(arguments.message, _MESSAGE))
     vectors = None if arguments.vectors is None else _vectors(arguments.vectors)
     checked = check_bundle(fields, *answer) if answer else check_bundle(fields, vectors=vectors)
     for who, wanted, signer in (
@@ -174,18 +176,6 @@ def _vectors(path: Path) -> list[bytes]:
         ]
     except (ValueError, TypeError, KeyError, OSError, OverflowError, struct.error, RecursionError):
         raise Malformed(f"{path} is not an answer of /v1/embeddings or /v1/rerank, as JSON") from None
-
-
-def _parts(message: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
-    """Text, reasoning and calls of a message. Raises `Malformed`."""
-    from haif.base.errors import Malformed
-
-    try:
-        calls = [call["function"] for call in message.get("tool_calls") or ()]
-        pairs = [(str(call["name"]), str(call["arguments"])) for call in calls]
-    except (TypeError, KeyError):
-        raise Malformed("the calls of this message are not as the gateway writes them") from None
-    return str(message.get("content") or ""), str(message.get("reasoning_content") or ""), pairs
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

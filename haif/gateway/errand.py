@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.confinement import suffices
-from haif.base.errors import ContextTooLong, Expired, HaifError, InvalidRequest, Unsupported, WrongState
+from haif.base.errors import BadSignature, ContextTooLong, Expired, HaifError, InvalidRequest, Unsupported, WrongState
 from haif.base.execution import VERIFIABLE, meets, word
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.tasks import Task
@@ -113,10 +114,18 @@ class Errand(ABC):
             execution=order.execution,
         )  # fmt: skip
 
-    def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
-        """The ticket for the next attempt. Raises `BadSignature`, `Malformed`, `WrongState` or `Expired`."""
-        reservation = open_sealed(Reservation, Domain.RESERVATION, placed.reservation, signer=orchestrator)
-        stated, order = reservation.payload, self.order
+    def placed(self, placed: Placed, orchestrators: Collection[PeerId], now: WallTime) -> Ticket:
+        """The ticket for the next attempt, by one of our orchestrators.
+
+        Whoever took the job over may hand on what the one before had placed. Raises `BadSignature`, `Malformed`,
+        `WrongState` or `Expired`.
+        """
+        reservation = open_sealed(Reservation, Domain.RESERVATION, placed.reservation)
+        stated, order, orchestrator = reservation.payload, self.order, reservation.signer
+        if orchestrator not in orchestrators or stated.drawn_by not in {None, *orchestrators}:
+            raise BadSignature("the reservation is by an orchestrator that is none of ours", orchestrator)
+        if self.ticket is not None and stated.seed != self.ticket.reservation.payload.seed:
+            raise WrongState("the reservation goes on with another seed", orchestrator)
         if (stated.job, stated.gateway, stated.request_digest) != (order.job, order.gateway, self.digest):
             raise WrongState("the reservation is for another job, request or gateway", orchestrator)
         if self.ticket is not None and stated.attempt <= self.ticket.attempt:

@@ -97,6 +97,7 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.TIMEOUT: (504, "timeout_error", "deadline_exceeded"),
     Reason.CONNECTION_LOST: (502, _SERVER, "worker_failed"),
     Reason.ENGINE_DIED: (502, _SERVER, "worker_failed"),
+    Reason.ELSEWHERE: (503, _BUSY, "no_worker_available"),
     Reason.NO_WORKER: (503, _BUSY, "no_worker_available"),
     Reason.MODEL_LOADING: (503, _BUSY, "model_loading"),
     Reason.BAD_SIGNATURE: (502, _SERVER, "verification_failed"),

@@ -162,11 +162,15 @@ def _blocks(job: JobId, choice: Choice) -> list[dict[str, Any]]:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments as an object; where they are none, cut short or not enforced, also as they were written."""
+    """A call's arguments as an object, empty where they are none (cut, or not enforced); and as they were written.
+
+    The receipt is over what was written, as the events of a stream tell it.
+    """
     try:
-        return {"input": json_object(arguments)}
+        value = json_object(arguments)
     except ValueError:
-        return {"input": {}, "partial_json": arguments}
+        value = {}
+    return {"input": value, "partial_json": arguments}
 
 
 def usage(settled: Settled) -> dict[str, Any]:

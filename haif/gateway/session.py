@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import isnan
 
 from haif.base import limits
@@ -75,9 +76,9 @@ class Journey(Errand):
         self._chunks = 0
         self._untold = False  # the worker has yet to tell what it was given
 
-    def placed(self, placed: Placed, orchestrator: PeerId, now: WallTime) -> Ticket:
+    def placed(self, placed: Placed, orchestrators: Collection[PeerId], now: WallTime) -> Ticket:
         """The ticket for the next attempt, which begins by telling again what there is."""
-        ticket = super().placed(placed, orchestrator, now)
+        ticket = super().placed(placed, orchestrators, now)
         self._chunks = 0
         self._untold = self.tokens > 0
         return ticket

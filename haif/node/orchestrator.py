@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from haif import config
 from haif.base.errors import Misuse
-from haif.node.ground import open_ground
+from haif.node.ground import Ground, open_ground
 from haif.node.settings import model_store, peers
 from haif.orchestrator.service import MIGRATIONS, CatalogueEntry, Orchestrator, OrchestratorSettings
 from haif.runtime.clock import entropy
-from haif.storage.service import Database, Journal
+from haif.storage.service import Database, Journal, Store
 
 
 @asynccontextmanager
@@ -38,17 +38,32 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
     )
     async with (
         open_ground(settings, listen=True) as ground,
-        Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database,
+        _journal(settings, ground) as journal,
         Orchestrator(
             settings=_usable(chosen, closed=ground.closed),
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
-            voice=ground.voice, journal=Journal(database), telemetry=ground.telemetry, clock=ground.clock,
+            voice=ground.voice, journal=journal, telemetry=ground.telemetry, clock=ground.clock,
             entropy=entropy,
         ) as orchestrator,
     ):  # fmt: skip
         for refused in orchestrator.refused_snapshots:
             print(f"haif: {refused}", file=sys.stderr)
         yield ground.ready
+
+
+@asynccontextmanager
+async def _journal(settings: config.OrchestratorSettings, ground: Ground) -> AsyncIterator[Store]:
+    """The journal in the state folder, or ours in the database that was named."""
+    if not settings.store:
+        async with Database(ground.folder / "journal.sqlite", MIGRATIONS, exclusive=True) as database:
+            yield Journal(database)
+        return
+    try:
+        from haif.storage.service.postgres import PostgresJournal
+    except ImportError:
+        raise Misuse("--store: the driver is not installed: pip install 'haif[postgres]'") from None
+    async with PostgresJournal(settings.store, bytes(ground.identity.peer)) as shared:
+        yield shared
 
 
 def _usable(settings: OrchestratorSettings, *, closed: bool) -> OrchestratorSettings:

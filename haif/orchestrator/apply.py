@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from haif.base.ids import JobId
 from haif.orchestrator.events import (
     AttemptFailed,
     AttemptReserved,
     Entry,
+    JobArrived,
     JobFailed,
     JobFinalised,
+    JobLeft,
     JobSubmitted,
     LotteryRevealed,
     StateKept,
     VerdictGiven,
     decode,
 )
+from haif.orchestrator.keeping import put, restored
 from haif.orchestrator.state import Attempt, Job, JobState, State
 
 
@@ -38,8 +42,20 @@ def apply(state: State, event: Entry) -> None:
             _judged(state, event)
         case LotteryRevealed():
             state.revealed[event.validator] = max(event.epoch, state.revealed.get(event.validator, 0))
+        case JobLeft():
+            _release(state, state.open.pop(event.job))
+        case JobArrived():
+            assert state.find(event.job) is None, "a job is in one journal at a time"
+            job = restored(event.kept)
+            job.drawn_by = job.drawn_by or event.left
+            put(state, job)
         case StateKept():
             pass  # of the journal, and of no job
+
+
+def withdraw(state: State, job: JobId) -> None:
+    """Forget a job that was submitted here and is another's: nothing of it was ever told."""
+    _release(state, (state.open if job in state.open else state.ended).pop(job))
 
 
 def fold(state: State, entries: Iterable[bytes]) -> State:

@@ -188,7 +188,7 @@ def _reserve(
         job=job.id if isinstance(job, Job) else job.job, attempt=attempt, gateway=job.gateway, worker=worker.worker,
         model=job.model_digest, request_digest=job.request_digest, tokens_max=job.tokens_max, seed=job.seed,
         tenant_seed=job.tenant_seed, seed_proof=job.seed_proof, issued=now, expires=expires, deadline=job.deadline,
-        resumed=resumed,
+        resumed=resumed, drawn_by=job.drawn_by if isinstance(job, Job) else None,
     )  # fmt: skip
     sealed = seal(identity, Domain.RESERVATION, ticket)
     return AttemptReserved(

@@ -155,6 +155,24 @@ class JobKept(Message, frozen=True):
     ended: int
     per_mille: int
     verdicts: list[VerdictKept]
+    drawn_by: PeerId | None
+
+
+class JobLeft(Message, frozen=True):
+    """The orchestrator of this journal was gone, and `to` took the job over: it is in that journal from here on."""
+
+    job: JobId
+    to: PeerId
+    at: int
+
+
+class JobArrived(Message, frozen=True):
+    """The job was taken over from the orchestrator `left`, which was gone, as it stood in that journal."""
+
+    job: JobId
+    left: PeerId
+    kept: JobKept
+    at: int
 
 
 class StandingKept(Message, frozen=True):
@@ -177,11 +195,11 @@ class StateKept(Message, frozen=True):
 
 
 Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
-Entry = Event | LotteryRevealed | StateKept
+Entry = Event | LotteryRevealed | JobLeft | JobArrived | StateKept
 
 _KINDS: Final[dict[int, type[Entry]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
-    7: VerdictGiven, 8: LotteryRevealed,
+    7: VerdictGiven, 8: LotteryRevealed, 9: JobLeft, 10: JobArrived,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 from haif.base import codec, limits
 from haif.base.clock import WallTime
 from haif.base.codec import Message
-from haif.base.errors import DigestMismatch, Malformed
+from haif.base.errors import DigestMismatch
 from haif.base.hashing import digest
 from haif.base.ids import Digest, PeerId
-from haif.orchestrator.events import AttemptKept, JobKept, StandingKept, StateKept, VerdictKept
-from haif.orchestrator.state import Attempt, Job, JobState, State
+from haif.orchestrator.events import JobKept, StandingKept, StateKept
+from haif.orchestrator.keeping import kept, put, restored
+from haif.orchestrator.state import State
 
 T = TypeVar("T")
 
@@ -76,58 +77,6 @@ def take(state: State, part: bytes) -> None:
     state.standings.restore(read.standings)
     for each in read.jobs:
         put(state, restored(each))
-
-
-def put(state: State, job: Job) -> None:
-    """Have the state know a job that it did not know."""
-    if not job.is_open:
-        state.ended[job.id] = job
-        return
-    state.open[job.id] = job
-    if job.attempts and not job.attempt.failure:
-        state.busy.setdefault((job.attempt.worker, job.model_digest), {})[job.id] = job.attempt.reserved
-
-
-def kept(job: Job) -> JobKept:
-    """A job as bytes hold it."""
-    return JobKept(
-        job=job.id, gateway=job.gateway, tenant=job.tenant, model=job.model, model_digest=job.model_digest,
-        request_digest=job.request_digest, tokens_max=job.tokens_max, tenant_seed=job.tenant_seed, seed=job.seed,
-        seed_proof=job.seed_proof, deadline=job.deadline, sandbox_min=job.sandbox_min, execution=job.execution,
-        task=job.task, state=job.state.value, reason=job.reason, receipt=job.receipt,
-        countersignature=job.countersignature, ended=job.ended, per_mille=job.per_mille,
-        verdicts=[VerdictKept(validator, verdict) for validator, verdict in job.verdicts.items()],
-        attempts=[
-            AttemptKept(
-                each.number, each.worker, each.host, each.port, each.reservation, each.digest, each.expires,
-                each.resumed, each.reserved, each.failure,
-            )
-            for each in job.attempts
-        ],
-    )  # fmt: skip
-
-
-def restored(each: JobKept) -> Job:
-    """A job as the state holds it. Raises `Malformed` for a state that no job has."""
-    try:
-        state = JobState(each.state)
-    except ValueError as error:
-        raise Malformed(f"not a job as it is kept: {error}") from None
-    return Job(
-        id=each.job, gateway=each.gateway, tenant=each.tenant, model=each.model, model_digest=each.model_digest,
-        request_digest=each.request_digest, tokens_max=each.tokens_max, tenant_seed=each.tenant_seed, seed=each.seed,
-        seed_proof=each.seed_proof, deadline=each.deadline, sandbox_min=each.sandbox_min, execution=each.execution,
-        task=each.task, state=state, reason=each.reason, receipt=each.receipt,
-        countersignature=each.countersignature, ended=each.ended, per_mille=each.per_mille,
-        verdicts={given.validator: given.verdict for given in each.verdicts},
-        attempts=[
-            Attempt(
-                attempt.number, attempt.worker, attempt.host, attempt.port, attempt.reservation, attempt.digest,
-                attempt.expires, attempt.resumed, attempt.reserved, attempt.failure,
-            )
-            for attempt in each.attempts
-        ],
-    )  # fmt: skip
 
 
 def _whole(sequence: int, digests: Sequence[Digest]) -> Digest:

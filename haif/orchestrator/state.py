@@ -68,6 +68,7 @@ class Job:
     ended: int = 0
     per_mille: int = 0
     verdicts: dict[PeerId, bytes] = field(default_factory=dict)
+    drawn_by: PeerId | None = None  # who drew the seed, if the job was taken over
 
     @property
     def attempt(self) -> Attempt:

@@ -74,7 +74,8 @@ class Reservation(Message, frozen=True):
 
     Times in ms since the epoch; `deadline` is when the answer is worth nothing any more. `tenant_seed` and `seed_proof`
     show where the seed comes from (`protocol.seeds`): one of them is given, the other nil or empty. The first `resumed`
-    tokens of the answer came from earlier attempts: the worker goes on after them.
+    tokens of the answer came from earlier attempts: the worker goes on after them. `drawn_by` is the orchestrator that
+    drew the seed, where another one has taken the job over since.
     """
 
     job: JobId
@@ -91,6 +92,7 @@ class Reservation(Message, frozen=True):
     expires: int
     deadline: int
     resumed: int = 0
+    drawn_by: PeerId | None = None
 
 
 class Placed(Message, frozen=True):

@@ -5,7 +5,8 @@
 
 The function has one output for each input (RFC 9381), and the gateway makes the input: so the orchestrator cannot look
 for a seed it likes, the gateway cannot foresee what an input would give, and the worker, which is not in it, cannot be
-chosen for its seed either.
+chosen for its seed either. An orchestrator that takes a job over goes on with the seed that was drawn, and names who
+drew it: whoever checks that must know that one, too, as an orchestrator.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def check_seed(reservation: Verified[Reservation]) -> None:
     """Return if the reservation's seed is the only one it could have. Raises `BadProof`."""
     terms = reservation.payload
     if terms.tenant_seed is None:
-        output = vrf.verify(reservation.signer, _input(terms.job, terms.request_digest), terms.seed_proof)
+        output = vrf.verify(
+            terms.drawn_by or reservation.signer, _input(terms.job, terms.request_digest), terms.seed_proof
+        )
         wanted = Seed(digest("haif v1 drawn seed", output))
     else:
         wanted = given_seed(terms.tenant_seed)

@@ -221,6 +221,7 @@ JOURNAL_APPEND = Histogram(
     "haif_journal_append_seconds", "Time until journal entries are durable.", (ORCHESTRATOR,), DISK
 )
 SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
+TAKEOVERS = Counter("haif_job_takeovers_total", "Jobs taken over from orchestrators that were gone.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
 

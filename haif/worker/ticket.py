@@ -86,6 +86,8 @@ def _reservation(
     terms = reservation.payload
     if reservation.signer not in orchestrators:
         raise Forbidden(f"this worker does not honour reservations of orchestrator {reservation.signer.short}…")
+    if terms.drawn_by not in {None, *orchestrators}:
+        raise Forbidden("the reservation's seed was drawn by an orchestrator that this worker does not honour")
     if terms.worker != me:
         raise WrongState("the reservation is for another worker", gateway)
     if terms.gateway != gateway:

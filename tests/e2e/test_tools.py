@@ -105,7 +105,15 @@ def test_the_clients_own_helper_gathers_calls_and_the_conversation_goes_on(clien
     assert answer.choices[0].message.content
 
 
-def test_a_responses_call_comes_back_with_its_output(client: openai.OpenAI, model: str) -> None:
+def verified(folder: Path, answer: Any) -> int:
+    """How `haif receipt verify` ends for an answer and its receipt."""
+    file, message = folder / "receipt.json", folder / "answer.json"
+    file.write_text(json.dumps(answer.model_extra["haif"]))
+    message.write_text(answer.to_json())
+    return haif("receipt", "verify", str(file), "--message", str(message)).returncode
+
+
+def test_a_responses_call_comes_back_with_its_output(client: openai.OpenAI, model: str, tmp_path: Path) -> None:
     tool: Any = {"type": "function", "strict": True, **TOOL["function"]}
     given: dict[str, Any] = {"model": model, "tools": [tool], "extra_body": BRIEF | {"seed": 3}}
     with client.responses.stream(
@@ -119,9 +127,10 @@ def test_a_responses_call_comes_back_with_its_output(client: openai.OpenAI, mode
         input=[*QUESTION, *made.output, result], tool_choice="none", max_output_tokens=20, **given
     )
     assert answer.output_text
+    assert [verified(tmp_path, each) for each in (made, answer)] == [0, 0]
 
 
-def test_a_messages_tool_use_comes_back_with_its_result(mesh: Mesh, model: str) -> None:
+def test_a_messages_tool_use_comes_back_with_its_result(mesh: Mesh, model: str, tmp_path: Path) -> None:
     tool: Any = {"name": "get_weather", "description": "The weather.", "input_schema": SCHEMA}
     given: dict[str, Any] = {"model": model, "tools": [tool], "extra_body": BRIEF | {"seed": 3}}
     gateway, key = mesh.first_card["gateway"], mesh.first_card["key"]
@@ -136,6 +145,8 @@ def test_a_messages_tool_use_comes_back_with_its_result(mesh: Mesh, model: str) 
                               {"role": "user", "content": [result]}]  # fmt: skip
         answer = client.messages.create(messages=history, max_tokens=20, tool_choice={"type": "none"}, **given)
         assert answer.content
+        whole = client.messages.create(messages=QUESTION, max_tokens=400, tool_choice=choice, **given)
+    assert [verified(tmp_path, each) for each in (answer, whole)] == [0, 0]
 
 
 def test_choices_call_each_for_itself(client: openai.OpenAI, model: str) -> None:

@@ -176,12 +176,12 @@ class BrittleMesh:
 
     async def submit(self, journey: Journey, trip: Trip) -> Ticket:
         placed = self.desk.submit(journey.submission(60.0))
-        return journey.placed(placed, ORCHESTRATOR.peer, self.desk.wall)
+        return journey.placed(placed, {ORCHESTRATOR.peer}, self.desk.wall)
 
     async def retry(self, journey: Journey, reason: Reason, trip: Trip) -> Ticket:
         assert journey.ticket is not None
         asked = RetryJob(journey.job, journey.ticket.attempt, reason.value, journey.tokens)
-        return journey.placed(self.desk.retry(asked), ORCHESTRATOR.peer, self.desk.wall)
+        return journey.placed(self.desk.retry(asked), {ORCHESTRATOR.peer}, self.desk.wall)
 
     @asynccontextmanager
     async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:

@@ -131,7 +131,7 @@ class ScriptedMesh:
         )
         return journey.placed(
             Placed(seal(ORCHESTRATOR, Domain.RESERVATION, terms), Place((("127.0.0.1", 1),)), b""),
-            ORCHESTRATOR.peer,
+            {ORCHESTRATOR.peer},
             now,
         )
 

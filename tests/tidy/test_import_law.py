@@ -26,7 +26,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 OPEN_ROOMS = {"runtime", "node", "config", "cli", "testing"}
 IMPURE = {
     "asyncio", "socket", "ssl", "select", "selectors", "os", "time", "random", "secrets", "logging", "sqlite3",
-    "aiosqlite", "subprocess", "threading", "multiprocessing", "signal", "pathlib", "shutil", "tempfile", "trio",
+    "aiosqlite", "asyncpg",
+    "subprocess", "threading", "multiprocessing", "signal", "pathlib", "shutil", "tempfile", "trio",
     "uvicorn", "httpx", "requests", "http", "urllib",
 }  # fmt: skip
 SANDBOX = {f"engine/sandbox/{path.name}" for path in PACKAGE.glob("engine/sandbox/*.py")}

@@ -21,6 +21,29 @@ def environment(file: Path, **more: str) -> dict[str, str]:
     return {"HAIF_CONFIG": str(file), **more}
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://db/haif", "wanted postgresql://HOST/DATABASE, got mysql"),
+        ("haif.sqlite", "got no scheme"),
+        ("postgresql://db.example/haif", "db.example is another machine: add"),
+        ("postgresql:///haif?host=db.example&sslmode=require", "db.example is another machine: add"),
+    ],
+)
+def test_a_store_that_is_none_or_that_others_could_pose_as_is_refused(url: str, said: str) -> None:
+    with pytest.raises(Misuse, match=said):
+        config.OrchestratorSettings(store=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://haif@127.0.0.1/haif", "postgres:///haif?host=/run/postgresql", "postgresql://localhost/haif",
+     "postgresql://db.example/haif?sslmode=verify-full", ""],
+)  # fmt: skip
+def test_a_store_on_this_machine_or_whose_server_is_verified_is_taken(url: str) -> None:
+    assert url == config.OrchestratorSettings(store=url).store
+
+
 def test_flags_beat_environment_beats_file_beats_default(file: Path) -> None:
     def slots(flags: dict[str, str], **more: str) -> config.WorkerSettings:
         return config.load(config.WorkerSettings, flags, environment(file, **more))

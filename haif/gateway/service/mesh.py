@@ -16,6 +16,7 @@ from haif.base.codec import Message
 from haif.base.errors import (
     ConnectionLost,
     Dropped,
+    Elsewhere,
     HaifError,
     Misuse,
     NoWorker,
@@ -30,6 +31,7 @@ from haif.dht.service import Dht
 from haif.gateway.errand import Errand, Ticket
 from haif.gateway.payloads import size_of
 from haif.gateway.service.audits import Audits
+from haif.gateway.service.turns import in_turn
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
@@ -183,26 +185,35 @@ class PeerMesh:
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     async def submit(self, journey: Errand, trip: Trip) -> Ticket:
-        """Ask the orchestrators in order. What they say when all refuse: busy before unknown."""
-        refusal: HaifError | None = None
-        for peer in self._orchestrators:
-            message = journey.submission(trip.deadline.remaining(self._clock.now()))
-            try:
-                placed = await self._say(peer, methods.SUBMIT, message, trip)
-                return journey.placed(placed, peer, self._clock.wall())
-            except (Unavailable, Refusal) as error:
-                if refusal is None or isinstance(refusal, UnknownModel):
-                    refusal = _as_seen_by_tenant(error)
-        assert refusal is not None
-        raise refusal
+        """Ask the orchestrators in order, those we hear first. What they say when all refuse: busy before unknown.
+
+        One that died may have taken the job on: then the others say so, and it is theirs in a moment.
+        """
+
+        async def ask_all(_: PeerId) -> Ticket:
+            refusal: HaifError | None = None
+            for peer in sorted(self._orchestrators, key=lambda each: each not in self._catalogues):
+                message = journey.submission(trip.deadline.remaining(self._clock.now()))
+                try:
+                    placed = await self._say(peer, methods.SUBMIT, message, trip)
+                    return journey.placed(placed, self._orchestrators, self._clock.wall())
+                except Elsewhere as error:
+                    refusal = error
+                except (Unavailable, Refusal) as error:
+                    if refusal is None or isinstance(refusal, UnknownModel):
+                        refusal = _as_seen_by_tenant(error)
+            assert refusal is not None
+            raise refusal
+
+        return await in_turn(self._orchestrators[:1], ask_all, lambda: trip.deadline.remaining(self._clock.now()))
 
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
-        """Ask the orchestrator that placed the failed attempt."""
+        """Ask the orchestrator that placed the failed attempt, or who took the job over from it."""
         failed = journey.ticket
         assert failed is not None, "only a placed job is retried"
         message = RetryJob(job=journey.job, attempt=failed.attempt, reason=reason.value, tokens=journey.tokens)
-        placed = await self._say(failed.orchestrator, methods.RETRY, message, trip)
-        return journey.placed(placed, failed.orchestrator, self._clock.wall())
+        placed = await self._tell(failed.orchestrator, methods.RETRY, message, trip)
+        return journey.placed(placed, self._orchestrators, self._clock.wall())
 
     def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
         """Open a stream straight to the worker, with the reservation as its ticket."""
@@ -239,7 +250,7 @@ class PeerMesh:
         statement = Countersignature(job=receipt.payload.job, receipt=receipt.digest, auditable=auditable)
         signed = seal(self._identity, Domain.COUNTERSIGNATURE, statement)
         message = FinaliseJob(job=receipt.payload.job, receipt=receipt.evidence, countersignature=signed)
-        await self._say(ticket.orchestrator, methods.FINALISE, message, trip)
+        await self._tell(ticket.orchestrator, methods.FINALISE, message, trip)
         return signed
 
     def _keep(self, receipt: Verified[Receipt], payload: Payload | None) -> bool:
@@ -263,7 +274,7 @@ class PeerMesh:
     async def _report(self, ticket: Ticket, reason: str) -> None:
         message = FailJob(job=ticket.reservation.payload.job, attempt=ticket.attempt, reason=reason)
         try:
-            await self._say(ticket.orchestrator, methods.FAIL, message, None)
+            await self._tell(ticket.orchestrator, methods.FAIL, message, None)
         except HaifError as error:
             # The orchestrator ends the job by itself at its deadline.
             self._telemetry.dropped(Dropped(error.reason, ticket.orchestrator, "jobs.fail"))
@@ -287,6 +298,20 @@ class PeerMesh:
         return None
 
     # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def _tell(self, owner: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
+        """A call about a job to who has it: `owner`, or whoever took it over."""
+        others = sorted(
+            (peer for peer in self._orchestrators if peer != owner), key=lambda each: each not in self._catalogues
+        )
+        started = self._clock.now()
+
+        def remaining() -> float:
+            if trip is None:
+                return limits.TAKEOVER_PATIENCE_SECONDS - (self._clock.now() - started)
+            return trip.deadline.remaining(self._clock.now())
+
+        return await in_turn((owner, *others), lambda peer: self._say(peer, method, body, trip), remaining)
 
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
         """One live-signed call: dialled, said and answered within the trip's deadline.

@@ -57,7 +57,7 @@ from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Mode
 from haif.protocol.offers import Presence
 from haif.protocol.records import RecordKind, presence_topic
 from haif.reach.service import Reach
-from haif.storage.service import JOURNAL_SCHEMA, Journal
+from haif.storage.service import JOURNAL_SCHEMA, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
@@ -108,7 +108,7 @@ class Orchestrator:
 
     def __init__(
         self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, reach: Reach, dht: Dht,
-        voice: Voice, journal: Journal, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        voice: Voice, journal: Store, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._settings = settings
         self._catalogue = {entry.name: entry for entry in settings.catalogue}
@@ -140,6 +140,7 @@ class Orchestrator:
                 tasks.create_task(self._record.stop_when_broken(), name="journal watch"),
                 tasks.create_task(self._record.check_past(), name="journal's past"),
                 tasks.create_task(self._record.keep_snapshots(), name="snapshots"),
+                tasks.create_task(self._record.inherit(self._identity.peer), name="inheritance"),
                 tasks.create_task(self._keep_time(), name="timer"),
                 *(
                     tasks.create_task(watch.run(), name=f"offers {model.short}")

@@ -11,29 +11,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
-from haif.base.errors import Dropped, HaifError, Overloaded
+from haif.base.errors import Conflict, Dropped, Elsewhere, HaifError, JournalBroken, Overloaded
 from haif.base.ids import JobId, PeerId
 from haif.orchestrator import events
-from haif.orchestrator.apply import apply, fold
+from haif.orchestrator.apply import apply, fold, withdraw
 from haif.orchestrator.decide import Decision
 from haif.orchestrator.events import (
     AttemptFailed,
     AttemptReserved,
     Event,
+    JobArrived,
     JobFailed,
     JobFinalised,
+    JobLeft,
     JobSubmitted,
     LotteryRevealed,
     VerdictGiven,
 )
+from haif.orchestrator.keeping import kept
 from haif.orchestrator.service.snapshots import follow, restore, write
 from haif.orchestrator.state import Job, State
-from haif.storage.service import Journal
+from haif.storage.service import Estate, Move, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
@@ -41,6 +46,10 @@ _TRANSITIONS: Final[dict[type[Event], str]] = {
     JobSubmitted: "submitted", AttemptReserved: "reserved", AttemptFailed: "retried",
     JobFinalised: "finalised", JobFailed: "failed", VerdictGiven: "judged",
 }  # fmt: skip
+
+
+def _anothers() -> Elsewhere:
+    return Elsewhere("this job is with another orchestrator: ask that one, or again in a moment", retry_after=0.5)
 
 
 class Record:
@@ -52,7 +61,7 @@ class Record:
     """
 
     def __init__(
-        self, journal: Journal, telemetry: Telemetry, clock: Clock, on_event: Callable[[Event, Job], None]
+        self, journal: Store, telemetry: Telemetry, clock: Clock, on_event: Callable[[Event, Job], None]
     ) -> None:
         self.state = State(limits.JOBS_ENDED_REMEMBERED_MAX)
         self.entries = 0
@@ -93,10 +102,45 @@ class Record:
                 self._telemetry.dropped(Dropped(error.reason, None, "snapshot"))
 
     async def recall(self, job: JobId) -> Job | None:
-        """A job that the state forgot, as the journal has it."""
-        if self.state.forgotten == 0 or self.state.find(job) is not None:
+        """A job that the state does not know, as the store has it: it ended, here or with another orchestrator.
+
+        Raises `Elsewhere` for one that is another's and open: that one is to be asked, or, should it be dead, we
+        will have its jobs in a moment.
+        """
+        if self.state.find(job) is not None or not (self.state.forgotten or self._journal.shared):
             return None
-        return fold(State(ended_max=1), await self._journal.about(job)).find(job)
+        found = fold(State(ended_max=1), await self._journal.about(job)).find(job)
+        if found is not None and found.is_open and self.state.find(job) is None:
+            raise _anothers()
+        return found
+
+    async def inherit(self, own: PeerId) -> None:
+        """Take over the open jobs of orchestrators that died, until cancelled or until there can be none.
+
+        Raises `ConnectionLost` when others took over ours.
+        """
+        async for estate in self._journal.estates():
+            try:
+                await self._take_over(estate, own)
+            except (JournalBroken, Conflict, Overloaded) as error:  # somebody else's damage or luck, and no end of ours
+                self._telemetry.dropped(Dropped(error.reason, PeerId(estate.chain), "takeover"))
+
+    async def _take_over(self, estate: Estate, own: PeerId) -> None:
+        found = await restore(estate.past)
+        await follow(estate.past, found)
+        jobs = iter(found.state.open.values())
+        last = False
+        while not last:
+            some, now = list(islice(jobs, limits.ESTATE_MOVES_MAX)), self._clock.wall()
+            last = len(some) < limits.ESTATE_MOVES_MAX
+            arrived = [JobArrived(job.id, PeerId(estate.chain), kept(job), now) for job in some]
+            left = [JobLeft(job.id, own, now) for job in some]
+            pairs = zip(left, arrived, strict=True)
+            await estate.move([Move(l.job, events.encode(l), events.encode(a)) for l, a in pairs], last=last)
+            for event in arrived:
+                apply(self.state, event)
+            self._count(len(arrived))
+            self._telemetry.count(names.TAKEOVERS, len(arrived))
 
     @property
     def is_broken(self) -> bool:
@@ -118,12 +162,17 @@ class Record:
         decision's own refusal, and `Overloaded` before anything changed.
         """
         written = self.apply(job, decision.events)
-        entries = len(decision.events)
+        entries, subject = len(decision.events), self.state.find(job)
         started = self._clock.now()
         with self._telemetry.span(
             names.SPAN_JOURNAL, parent=span.traceparent, attributes={names.JOB: str(job), names.ENTRIES: entries}
         ):
-            await asyncio.shield(written)
+            try:
+                await asyncio.shield(written)
+            except Conflict:
+                raise _anothers() from None
+        if subject is not None and subject.is_open and self.state.find(job) is None:
+            raise _anothers()  # what this answer rests on was refused while we waited
         self._telemetry.observe(names.JOURNAL_APPEND, self._clock.now() - started)
         if isinstance(decision.answer, HaifError):
             raise decision.answer
@@ -137,7 +186,10 @@ class Record:
             subject = self.state.find(job)
             assert subject is not None, "what just happened is remembered"
             self._on_event(event, subject)
-        written = self._journal.append_nowait([events.encode(event) for event in happened], subject=job)
+        begins = any(isinstance(event, JobSubmitted) for event in happened)
+        refused = partial(withdraw, self.state, job) if begins else None
+        entries = [events.encode(event) for event in happened]
+        written = self._journal.append_nowait(entries, subject=job, refused=refused)
         written.add_done_callback(lambda done: self._written(done, happened))
         return written
 
@@ -153,7 +205,7 @@ class Record:
         error = None if done.cancelled() else done.exception()
         if error is None:
             self._tell(happened)
-        elif not self._broken.done():
+        elif not isinstance(error, Conflict) and not self._broken.done():
             self._broken.set_exception(error)
 
     def _count(self, entries: int) -> None:

@@ -22,7 +22,7 @@ from haif.orchestrator.events import StateKept
 from haif.orchestrator.snapshots import SUBJECT, check_parts, named, part_digest, parts, take
 from haif.orchestrator.state import State
 from haif.storage.journal import Head
-from haif.storage.service import Journal
+from haif.storage.service import Past, Store
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Restored:
     refused: tuple[str, ...]
 
 
-async def restore(journal: Journal) -> Restored:
+async def restore(journal: Past) -> Restored:
     """The newest snapshot that is what the journal says it is; else the empty state, from which to replay it all."""
     refused: list[str] = []
     for entry in await journal.latest(SUBJECT, limits.SNAPSHOTS_KEPT):
@@ -46,7 +46,7 @@ async def restore(journal: Journal) -> Restored:
     return Restored(State(limits.JOBS_ENDED_REMEMBERED_MAX), 0, tuple(refused))
 
 
-async def follow(journal: Journal, restored: Restored, until: Head | None = None) -> None:
+async def follow(journal: Past, restored: Restored, until: Head | None = None) -> None:
     """Take in what came after. Raises `JournalBroken`, naming the entry, if that does not hold."""
     async for number, entry in journal.replay(after=restored.sequence, until=until):
         try:
@@ -58,7 +58,7 @@ async def follow(journal: Journal, restored: Restored, until: Head | None = None
             await asyncio.sleep(0)
 
 
-async def write(journal: Journal, clock: Clock) -> StateKept:
+async def write(journal: Store, clock: Clock) -> StateKept:
     """Make a snapshot of what is durable now. Raises `Overloaded` if it cannot be kept, and `JournalBroken`."""
     made = await restore(journal)
     await follow(journal, made, until=await journal.head())
@@ -72,7 +72,7 @@ async def write(journal: Journal, clock: Clock) -> StateKept:
     return entry
 
 
-async def _read(journal: Journal, kept: StateKept) -> State:
+async def _read(journal: Past, kept: StateKept) -> State:
     """The parts are all checked against the chain before any of them is decoded into jobs."""
     found = [await journal.kept(kept.sequence, number) for number in range(kept.parts)]
     check_parts(kept, [part_digest(part) for part in found])
@@ -83,7 +83,7 @@ async def _read(journal: Journal, kept: StateKept) -> State:
     return state
 
 
-async def _good(journal: Journal) -> set[int]:
+async def _good(journal: Past) -> set[int]:
     return {_named(entry).sequence for entry in await journal.latest(SUBJECT, limits.SNAPSHOTS_KEPT)}
 
 

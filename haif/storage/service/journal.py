@@ -12,6 +12,7 @@ from haif.base import limits
 from haif.base.errors import DigestMismatch, JournalBroken, Misuse, Overloaded, Oversize
 from haif.base.ids import Digest
 from haif.storage.journal import EMPTY, WHAT_NOW, Head, Row, check_end, extend, follow
+from haif.storage.service.api import Estate, Refused
 from haif.storage.service.database import Database
 
 JOURNAL_SCHEMA: Final = """
@@ -25,15 +26,18 @@ CREATE TABLE journal_parts (sequence INTEGER NOT NULL, part INTEGER NOT NULL, da
 """
 """The migration a database needs before a `Journal` can be kept in it."""
 
+_NONE: Final[tuple[Estate, ...]] = ()
 _READ_HEAD: Final = "SELECT sequence, digest FROM journal_head"
 
 
 class Journal:
-    """A hash-chained log in an exclusive `Database` whose migrations include `JOURNAL_SCHEMA`.
+    """One orchestrator's `Store`: a chain in an exclusive `Database` whose migrations include `JOURNAL_SCHEMA`.
 
     It detects every entry that was edited, removed, exchanged, inserted or cut off. It cannot detect that someone who
     may write the file forged all of it, entries and head.
     """
+
+    shared: Final = False
 
     def __init__(self, database: Database) -> None:
         if not database.exclusive:
@@ -50,8 +54,17 @@ class Journal:
         """
         await asyncio.shield(self.append_nowait(entries, subject=subject))
 
-    def append_nowait(self, entries: Sequence[bytes], *, subject: bytes = b"") -> asyncio.Future[None]:
-        """Give the entries their place in the journal, and return what `append` waits for."""
+    def append_nowait(
+        self,
+        entries: Sequence[bytes],
+        *,
+        subject: bytes = b"",
+        refused: Refused | None = None,  # noqa: ARG002
+    ) -> asyncio.Future[None]:
+        """Give the entries their place in the journal, and return what `append` waits for.
+
+        No other journal can have their subject, so nothing is ever `refused`.
+        """
         for entry in entries:
             if len(entry) > limits.JOURNAL_ENTRY_BYTES_MAX:
                 raise Oversize(
@@ -113,6 +126,11 @@ class Journal:
         if not rows:
             raise JournalBroken(f"journal entry {sequence} is missing: a snapshot was made after it. {WHAT_NOW}")
         return _head(rows[0])
+
+    async def estates(self) -> AsyncIterator[Estate]:
+        """None: there are no other journals here."""
+        for estate in _NONE:
+            yield estate
 
     # --- snapshots: bytes kept beside the chain, which only an entry in it makes good --------------------------------
 

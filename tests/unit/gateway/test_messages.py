@@ -242,8 +242,9 @@ async def test_the_clients_own_helper_builds_the_whole_message_and_sends_it_back
     whole = await ask(client, tools=[TOOL])
     async with client.messages.stream(model="tiny", max_tokens=40, messages=HI, tools=[TOOL]) as stream:
         streamed = await stream.get_final_message()
-    assert [block.to_dict() | {"id": ""} for block in whole.content] == [
-        block.to_dict() | {"id": ""} for block in streamed.content
+    of_one = {"id": "", "partial_json": ""}
+    assert [block.to_dict() | of_one for block in whole.content] == [
+        block.to_dict() | of_one for block in streamed.content
     ]
     assert (streamed.usage.input_tokens, streamed.usage.cache_read_input_tokens) == (
         whole.usage.input_tokens, whole.usage.cache_read_input_tokens,
@@ -411,6 +412,16 @@ async def test_a_stream_that_breaks_says_so_and_never_stops_well(
     assert (caught.value.type, caught.value.error_code) == ("api_error", "worker_lost")
     assert seen == ["message_start", "content_block_start", "content_block_delta"]
     assert sent((await house.post(BODY, "/v1/messages")).text)[-1]["type"] == "error"
+
+
+async def test_a_stream_that_fails_before_anything_was_said_is_pings_and_an_error(
+    a_house: Any, mesh: ScriptedMesh
+) -> None:
+    mesh.attempts = [Attempt([Hang()])]
+    async with a_house(keepalive_seconds=0.02) as house:
+        *pings, error = sent((await house.post(BODY, "/v1/messages", x_haif_deadline_ms="200")).text)
+    assert {"ping"} == {event["type"] for event in pings}
+    assert (error["error"]["type"], error["error"]["details"]["error_code"]) == ("timeout_error", "deadline_exceeded")
 
 
 @pytest.mark.parametrize("stream", [False, True])

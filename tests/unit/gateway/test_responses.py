@@ -19,7 +19,7 @@ from haif.gateway.openai import parse_chat
 from haif.gateway.responses import parse_response
 from haif.protocol.inference import Answer, Chunk
 from haif.protocol.receipts import check_bundle
-from tests.support.scripted_mesh import Attempt, ScriptedMesh
+from tests.support.scripted_mesh import Attempt, Hang, ScriptedMesh
 
 NONCE = Nonce(b"n" * 16)
 TOOL: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
@@ -380,6 +380,17 @@ async def test_a_stream_that_breaks_says_so_and_is_never_completed(house: Any, m
     assert seen[-1].response.output[0].status == "incomplete"
     *_, error = sent((await house.post({"model": "tiny", "input": "hi", "stream": True}, "/v1/responses")).text)
     assert (error["type"], error["code"], error["sequence_number"]) == ("error", "worker_lost", len(seen))
+
+
+async def test_a_stream_that_fails_before_anything_was_said_is_a_failed_response(
+    a_house: Any, mesh: ScriptedMesh
+) -> None:
+    mesh.attempts = [Attempt([Hang()])]
+    async with a_house(keepalive_seconds=0.02) as house:
+        body = {"model": "tiny", "input": "hi", "stream": True}
+        text = (await house.post(body, "/v1/responses", x_haif_deadline_ms="200")).text
+    failed, error = sent("".join(f"{block}\n\n" for block in text.split("\n\n") if block[:1] not in (":", "")))
+    assert (failed["type"], failed["response"]["output"], error["code"]) == ("response.failed", [], "deadline_exceeded")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -24,6 +24,7 @@ from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.sandbox import Sandbox
 
 ORCHESTRATOR = Identity(b"o" * 32)
+HEIR = Identity(b"i" * 32)  # another orchestrator of the same store
 GATEWAY = Identity(b"g" * 32)
 OTHER_GATEWAY = Identity(b"h" * 32)
 WORKERS = {identity.peer: identity for identity in (Identity(bytes([n]) * 32) for n in (1, 2, 3))}
@@ -67,7 +68,9 @@ def offer(port: int = 4000, model: ModelDigest = MODEL, sandbox: Sandbox = REDUC
 
 
 def ticket(placed: Placed) -> Reservation:
-    return open_sealed(Reservation, Domain.RESERVATION, placed.reservation, ORCHESTRATOR.peer).payload
+    opened = open_sealed(Reservation, Domain.RESERVATION, placed.reservation)
+    assert opened.signer in {ORCHESTRATOR.peer, HEIR.peer}
+    return opened.payload
 
 
 def receipt(placed: Placed, *, by: Identity | None = None, **changed: object) -> bytes:

@@ -7,13 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haif.base.errors import Malformed
+from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
+from haif.base.tasks import Task
 from haif.orchestrator import events
 from haif.orchestrator.events import (
     AttemptFailed,
+    AttemptKept,
     AttemptReserved,
+    JobArrived,
     JobFailed,
     JobFinalised,
+    JobKept,
+    JobLeft,
     JobSubmitted,
     LotteryRevealed,
     StateKept,
@@ -44,9 +50,16 @@ ANY_EVENT = st.one_of(
     st.builds(LotteryRevealed, ids(PeerId), COUNT, st.binary(max_size=80), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
+    st.builds(JobLeft, ids(JobId), ids(PeerId), COUNT),
 )  # fmt: skip
 
 JOB = JobId(bytes(range(16)))
+ARRIVED = JobKept(
+    JOB, PeerId(b"g" * 32), "ada", "tiny", ModelDigest(b"m" * 32), Digest(b"r" * 32), 16, -1, Seed(b"s" * 32), b"p", 9,
+    "none", "verifiable", Task.TEXT, "reserved",
+    [AttemptKept(1, PeerId(b"w" * 32), "127.0.0.1", 4000, b"sealed", Digest(b"d" * 32), 8, 3, 2, "timeout")],
+    "", b"", b"", 7, 0, [], PeerId(b"o" * 32),
+)  # fmt: skip
 GOLDEN = {
     JobSubmitted(
         job=JOB, gateway=PeerId(b"g" * 32), tenant="ada", model="tiny", model_digest=ModelDigest(b"m" * 32),
@@ -75,6 +88,7 @@ GOLDEN = {
     StateKept(7, 2, Digest(b"d" * 32), 6): (
         "06940702c420" + "64" * 32 + "06"
     ),
+    JobLeft(JOB, PeerId(b"h" * 32), 7): "0993c410000102030405060708090a0b0c0d0e0fc420" + "68" * 32 + "07",
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip
 
@@ -87,6 +101,14 @@ def test_an_event_comes_back_as_it_went(event: events.Entry) -> None:
 @pytest.mark.parametrize("event", GOLDEN, ids=lambda event: type(event).__name__)
 def test_the_bytes_of_an_event_never_change(event: events.Entry) -> None:
     assert GOLDEN[event] == events.encode(event).hex()
+
+
+def test_the_bytes_of_a_job_that_moves_never_change() -> None:
+    event = JobArrived(JOB, PeerId(b"l" * 32), ARRIVED, 8)
+    assert ("fe0d18ad9e920e8c30aecad2da6a473c38bac5437fc3ca522deb6a863819942e") == digest(
+        "test", events.encode(event)
+    ).hex()
+    assert events.decode(events.encode(event)) == event
 
 
 @pytest.mark.parametrize("entry", [b"", b"\x00\x90", b"\x06\x90", b"\x05", b"\x05\x93", b"\x05\x90\x00"])

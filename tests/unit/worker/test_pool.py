@@ -253,7 +253,7 @@ async def test_a_model_that_dies_again_and_again_at_work_is_quarantined_and_rele
                 with pytest.raises(EngineDied, match="SIGABRT"):
                     await read(engine, request())
             assert 24 == (await ask(pool, b))[2].completion_tokens
-        await until(pool, lambda: states(pool)["a"] is State.QUARANTINED and not pool._ending)
+        await until(pool, lambda: states(pool)["a"] is State.QUARANTINED and not pool._loader._ending)
         assert limits.QUARANTINE_DEATHS == pool.counts[2]
         assert standing(pool, deadly).statistics is None  # no child is started any more
         assert pool.release(pool.find("a"))

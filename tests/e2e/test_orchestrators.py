@@ -1,0 +1,128 @@
+"""Two orchestrators, one PostgreSQL, real processes: with one of them killed no accepted request fails."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from haif.artifacts.service import DEMO_NAME
+from haif.identity.service import Keyring
+from haif.runtime.clock import entropy
+from tests.e2e.conftest import HAIF, Mesh, stop
+from tests.support.postgres import Server
+
+TOKENS = 48
+
+
+@dataclass
+class House:
+    """Roles started one by one, each of which may be killed and started again."""
+
+    state: Path
+    key: str
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    ready: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def start(self, name: str) -> None:
+        known = [text for role in self.ready.values() for text in ("--bootstrap", role["dht"])]
+        with (self.state / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *HAIF, *self.flags[name], "--name", name, "--state", str(self.state), "--json", "--until-eof", *known,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        assert line, (self.state / f"{name}.log").read_text()
+        self.processes[name], self.ready[name] = process, json.loads(line)
+
+    async def kill(self, name: str) -> None:
+        process = self.processes[name]
+        process.kill()
+        await process.communicate()
+
+    def taken_over(self, name: str) -> float:
+        line = "haif_job_takeovers_total "
+        told = httpx.get(self.ready[name]["metrics"]).text.splitlines()
+        return sum(float(each.removeprefix(line)) for each in told if each.startswith(line))
+
+    def client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.ready['gateway']['http']}/v1", api_key=self.key, max_retries=0)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, begin: Callable[..., Mesh], postgres: Server) -> AsyncIterator[House]:
+    prepared = await asyncio.to_thread(begin, tmp_path, "--workers", "1")  # it leaves a model and a tenant behind
+    key = prepared.first_card["key"]
+    await asyncio.to_thread(stop, prepared)
+    ring = Keyring(tmp_path / "keys")
+    names = ("orchestrator", "orchestrator-2")
+    honours = [text for name in names for text in ("--orchestrator", str(ring.load_or_create(name, entropy).peer))]
+    gateway = str(ring.load_or_create("gateway", entropy).peer)
+    url = await postgres.database()
+    made = House(tmp_path, key)
+    for name in names:
+        made.flags[name] = ["orchestrator", "--gateway", gateway, "--model", DEMO_NAME, "--store", url]
+    made.flags["gateway"] = ["gateway", "--http-port", "0", *honours]
+    for number in (1, 2):
+        made.flags[f"worker-{number}"] = ["worker", "--model", DEMO_NAME, "--threads", "1", *honours]
+    try:
+        for name in made.flags:
+            await made.start(name)
+        yield made
+    finally:
+        for process in made.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+
+async def answer(client: openai.AsyncOpenAI, begun: asyncio.Event, number: int) -> str:
+    """A streamed answer, whole, with its receipt."""
+    text, end, proof = "", None, None
+    stream = await client.completions.create(
+        model=DEMO_NAME, prompt=f"The {number}", max_tokens=TOKENS, stream=True, seed=number,
+    )  # fmt: skip
+    async for chunk in stream:
+        begun.set()
+        for choice in chunk.choices:
+            text += choice.text
+            end = choice.finish_reason or end
+        proof = getattr(chunk, "haif", None) or proof
+    assert end in {"stop", "length"}
+    assert proof is not None
+    return text
+
+
+async def until_served(client: openai.AsyncOpenAI) -> None:
+    while True:
+        with contextlib.suppress(openai.APIStatusError):
+            await client.completions.create(model=DEMO_NAME, prompt="The", max_tokens=1)
+            return
+        await asyncio.sleep(0)
+
+
+async def test_with_one_of_two_orchestrators_killed_no_accepted_request_fails(house: House) -> None:
+    async with house.client() as client:
+        await until_served(client)
+        usual = [await answer(client, asyncio.Event(), number) for number in range(8)]
+        for name in ("orchestrator", "orchestrator-2"):
+            begun = [asyncio.Event() for _ in range(8)]
+            streams = [asyncio.create_task(answer(client, each, n)) for n, each in enumerate(begun)]
+            await asyncio.wait([asyncio.create_task(each.wait()) for each in begun], return_when="FIRST_COMPLETED")
+            await house.kill(name)
+            more = [asyncio.create_task(answer(client, asyncio.Event(), number)) for number in range(8)]
+            assert usual == await asyncio.gather(*streams)
+            assert usual == await asyncio.gather(*more)
+            if name == "orchestrator":  # the one they were with, being the first of the two
+                assert house.taken_over("orchestrator-2") > 0
+            await house.start(name)
+            await until_served(client)
