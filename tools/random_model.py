@@ -27,6 +27,7 @@ import numpy as np
 from tests.support.tiny_model import write_vocabulary
 from tools.setup import show_progress
 
+_TALKING: list[object] = []
 FOLDER = Path(__file__).resolve().parents[1] / ".build" / "models"
 
 
@@ -137,6 +138,7 @@ def _quantise(source: Path, target: Path, kind: int) -> None:
 
     callback = api.llama_log_callback(log)
     api.llama_log_set(callback, ctypes.c_void_p(0))
+    _TALKING.append(callback)  # llama.cpp calls it as long as this process lives
     params = api.llama_model_quantize_default_params()
     params.ftype, params.nthread = kind, 1
     if api.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) != 0:
