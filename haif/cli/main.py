@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, NoReturn
 
@@ -134,8 +135,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code: int = arguments.handler(arguments)
     except HaifError as error:
-        print(f"haif: {error.message}", file=sys.stderr)
-        return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+        return _complain(error)
+    except ExceptionGroup as group:  # of the tasks of a role
+        if group.split(HaifError)[1] is not None:
+            raise
+        return max(map(_complain, _leaves(group)))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -145,6 +149,17 @@ def main(argv: list[str] | None = None) -> int:
         print(f"haif: {_what_the_system_says(error)}", file=sys.stderr)
         return 1
     return code
+
+
+def _complain(error: HaifError) -> int:
+    """Say what went wrong; the exit code."""
+    print(f"haif: {error.message}", file=sys.stderr)
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def _leaves(group: Any) -> Iterator[HaifError]:
+    for each in group.exceptions:
+        yield from _leaves(each) if isinstance(each, ExceptionGroup) else (each,)
 
 
 def _what_the_system_says(error: OSError) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from haif.telemetry import names
 from tests.e2e.conftest import Mesh, haif, until
+from tests.support.prometheus import missing_series
 
 pytestmark = pytest.mark.xdist_group("validator")
+DASHBOARD = Path(__file__).parents[2] / "ops" / "grafana" / "dashboards" / "haif.json"
 TURN = [{"role": "user", "content": "Tell me a story about the windmill."}]
 
 
@@ -37,6 +40,9 @@ def test_an_answer_is_audited_unless_its_tenant_says_no(begin: Callable[..., Mes
     assert ("honest", mesh.roles("validator")[0]["peer"]) == (verdict["finding"], verdict["validator"])
     assert "haif_audits_seen_total 1.0" in mesh.metrics("validator")
     assert "haif_gateway_payloads_given_total 1.0" in mesh.metrics("gateway")
+    missing = missing_series(json.loads(DASHBOARD.read_text()), [mesh.metrics("validator")])
+    own = [each.name for each in names.ALL if each.roles == (names.VALIDATOR,)]
+    assert [each for each in missing if any(name in each for name in own)] == []
     for text in (tmp_path / "logs").iterdir():
         assert "windmill" not in text.read_text()
 

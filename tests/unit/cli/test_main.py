@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from haif.base.errors import LEAVES, Misuse
+from haif.base.errors import LEAVES, Misuse, Unavailable
 from haif.cli.main import EXIT_CODES, main, parser
 from haif.node.settings import relay_at
 from tests.support.tiny_model import build_tiny_model
@@ -197,3 +197,20 @@ def test_a_model_is_named_after_its_file_in_plain_letters(tmp_path: Path, capsys
 def test_a_bootstrap_address_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "--bootstrap", "127.0.0.1:9", "--state", str(tmp_path)]) == 5
     assert "127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_what_ends_the_tasks_of_a_role_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(error: Exception) -> None:
+        def handler(_: object) -> int:
+            raise ExceptionGroup("tasks", [ExceptionGroup("inner", [error])])
+
+        monkeypatch.setattr("haif.cli.main._version", handler)
+
+    end(Unavailable("another orchestrator took this one's lease"))
+    assert main(["version"]) == 5
+    assert capsys.readouterr().err == "haif: another orchestrator took this one's lease\n"
+    end(ValueError("a fault of ours"))
+    with pytest.raises(ExceptionGroup):
+        main(["version"])
