@@ -68,6 +68,7 @@ SHAPES: Final = {
     "100m": Shape(layers=12, width=768, heads=12, heads_kv=12, feed_forward=2048, vocabulary=8192),
     "1b": Shape(layers=16, width=2048, heads=32, heads_kv=8, feed_forward=8192, vocabulary=32_000),
 }
+_callbacks: Final[list[object]] = []  # llama.cpp keeps the last; were it gone, the next line it logs ends the process
 FORMATS: Final = {"q8_0": api.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": api.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
@@ -135,8 +136,8 @@ def _quantise(source: Path, target: Path, kind: int) -> None:
         if found := re.match(rb"\[ *(\d+)/ *(\d+)\]", text):
             show_progress(f"[{int(found[1])}/{int(found[2])}]", began)
 
-    callback = api.llama_log_callback(log)
-    api.llama_log_set(callback, ctypes.c_void_p(0))
+    _callbacks.append(api.llama_log_callback(log))
+    api.llama_log_set(_callbacks[-1], ctypes.c_void_p(0))
     params = api.llama_model_quantize_default_params()
     params.ftype, params.nthread = kind, 1
     if api.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) != 0:
