@@ -1,6 +1,7 @@
-"""How many journal entries a second become durable, and how long a start takes with and without a snapshot.
+"""How many journal entries a second become durable, in SQLite and PostgreSQL, and how long a start takes.
 
-Run as `python -m benchmarks.journal [--folder DIR] [--seconds S] [--jobs N]`. The folder's disk is what is measured.
+Run as `python -m benchmarks.journal [--folder DIR] [--seconds S] [--jobs N]`. The folder's disk is what is measured;
+both databases are on it, with every commit flushed. Without a PostgreSQL on this machine its columns are missing.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import argparse
 import asyncio
 import os
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
 from haif.base import limits
@@ -19,18 +22,36 @@ from haif.base.ids import Digest, JobId, ModelDigest, PeerId, Seed
 from haif.orchestrator import events
 from haif.orchestrator.events import AttemptReserved, Event, JobFinalised, JobSubmitted
 from haif.orchestrator.service import MIGRATIONS, snapshots
+from haif.orchestrator.service.record import Record
 from haif.runtime.clock import SystemClock
-from haif.storage.service import JOURNAL_SCHEMA, Database, Journal
+from haif.storage.service import JOURNAL_SCHEMA, Database, DatabaseStatistics, Journal, Store
+from haif.storage.service.postgres import PostgresJournal
+from haif.telemetry.service import Telemetry
+from tests.support.postgres import Server, programs, server
 
 ENTRY_BYTES = 600  # as an event with a reservation or a receipt in it
 CALLERS = (1, 8, 64, 512)
+OPEN_JOBS = 1000  # of an orchestrator that is killed
 
 
-async def measure(folder: Path, callers: int, seconds: float) -> tuple[float, float, float]:
+@asynccontextmanager
+async def sqlite(path: Path) -> AsyncIterator[tuple[Store, Callable[[], DatabaseStatistics]]]:
+    async with Database(path, [JOURNAL_SCHEMA], exclusive=True) as database:
+        yield Journal(database), database.statistics
+
+
+@asynccontextmanager
+async def postgresql(running: Server) -> AsyncIterator[tuple[Store, Callable[[], DatabaseStatistics]]]:
+    async with PostgresJournal(await running.database(), bytes(32)) as journal:
+        yield journal, journal.statistics
+
+
+async def measure(
+    opened: AbstractAsyncContextManager[tuple[Store, Callable[[], DatabaseStatistics]]], callers: int, seconds: float
+) -> tuple[float, float, float]:
     """Durable entries a second, entries a commit, and the median time one append took in milliseconds."""
     took: list[float] = []
-    async with Database(folder / f"{callers}.sqlite", [JOURNAL_SCHEMA], exclusive=True) as database:
-        journal = Journal(database)
+    async with opened as (journal, statistics):
         end = time.perf_counter() + seconds
 
         async def append() -> None:
@@ -41,7 +62,7 @@ async def measure(folder: Path, callers: int, seconds: float) -> tuple[float, fl
         begun = time.perf_counter()
         await asyncio.gather(*(append() for _ in range(callers)))
         elapsed = time.perf_counter() - begun
-        commits = database.statistics().commits
+        commits = statistics().commits
     took.sort()
     return len(took) / elapsed, len(took) / commits, took[len(took) // 2] * 1000
 
@@ -72,6 +93,38 @@ async def fill(path: Path, numbers: range) -> None:
             written = journal.append_nowait(entries, subject=number.to_bytes(16, "big"))
             if number % 1000 == 0:
                 await written
+
+
+async def hold(url: str) -> None:
+    """In a child: an orchestrator with open jobs, until it is killed."""
+    async with PostgresJournal(url, bytes([1]) * 32) as journal:
+        for number in range(OPEN_JOBS):
+            entries = [events.encode(event) for event in list(job(number))[:2]]
+            done = journal.append_nowait(entries, subject=number.to_bytes(16, "big"), refused=lambda: None)
+        await done
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+async def takeover(running: Server) -> float:
+    """Seconds from kill -9 of one orchestrator until another has all of its jobs."""
+    url = await running.database()
+    program = "import asyncio, sys; from benchmarks.journal import hold; asyncio.run(hold(sys.argv[1]))"
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url, stdout=asyncio.subprocess.PIPE)
+    assert child.stdout is not None
+    async with PostgresJournal(url, bytes([2]) * 32) as journal:
+        heir = Record(journal, Telemetry(role="orchestrator", instance="bench"), SystemClock(), lambda *_: None)
+        await heir.remember()
+        inheriting = asyncio.create_task(heir.inherit(PeerId(bytes([2]) * 32)))
+        await child.stdout.readline()
+        child.kill()
+        begun = time.perf_counter()
+        while len(heir.state.open) < OPEN_JOBS:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        took = time.perf_counter() - begun
+        inheriting.cancel()
+        await child.wait()
+    return took
 
 
 async def start(path: Path) -> tuple[float, int]:
@@ -147,16 +200,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row")
     parser.add_argument("--jobs", type=int, default=100_000, help="of the journal that a start reads")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.folder)))
+        running = stack.enter_context(server(parent=arguments.folder)) if programs() else None
         print(f"{ENTRY_BYTES}-byte entries, WAL, synchronous=FULL; bare fsync: {fsyncs(folder, 1.0):,.0f}/s\n")
-        print("| callers | durable entries/s | entries per commit | median append, ms | against one by one |")
-        print("|---:|---:|---:|---:|---:|")
-        alone = 0.0
+        print("| store | callers | durable entries/s | entries per commit | median append, ms | against one by one |")
+        print("|---|---:|---:|---:|---:|---:|")
+        rates: dict[str, list[float]] = {"SQLite": [], "PostgreSQL": []}
         for callers in CALLERS:
-            rate, together, median = asyncio.run(measure(folder, callers, arguments.seconds))
-            alone = alone or rate
-            print(f"| {callers} | {rate:,.0f} | {together:.1f} | {median:.2f} | {rate / alone:.1f}x |", flush=True)
+            for store, its in rates.items():
+                if store == "PostgreSQL" and running is None:
+                    continue
+                opened = sqlite(folder / f"{callers}.sqlite") if store == "SQLite" else postgresql(running)
+                rate, together, median = asyncio.run(measure(opened, callers, arguments.seconds))
+                its.append(rate)
+                against = f"{rate / its[0]:.1f}x"
+                print(f"| {store} | {callers} | {rate:,.0f} | {together:.1f} | {median:.2f} | {against} |", flush=True)
+        if running is not None:
+            shares = ", ".join(f"{p / s:.2f}" for s, p in zip(*rates.values(), strict=True))
+            print(f"\nPostgreSQL's rate, SQLite's being 1: {shares}")
+            took = asyncio.run(takeover(running))
+            print(f"killed, with {OPEN_JOBS:,} open jobs: {took:.1f} s until all of them are with another orchestrator")
         print(f"\nreplayed and checked: {asyncio.run(replay(folder)):,.0f} entries/s")
         starts(folder / "jobs.sqlite", arguments.jobs)
 

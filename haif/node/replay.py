@@ -12,7 +12,7 @@ from typing import Self
 from msgspec import structs
 
 from haif import config
-from haif.artifacts.service import StoredModel
+from haif.artifacts.service import DEMO_NAME, StoredModel
 from haif.base import codec
 from haif.base.adapters import Adapted
 from haif.base.errors import BadProof, Misuse, Unsupported
@@ -67,6 +67,13 @@ class Bench:
         """End the engine: the next answer gets one that was never used."""
         self._engine = self._loaded = None
         await self._scope.aclose()
+
+    async def recipe(self) -> str:
+        """How this machine computes the demo model, once an engine for it has started. Raises what keeps it from that.
+
+        Where a worker computes it otherwise, its answers cannot be compared here.
+        """
+        return (await self._opened(self._store.find(DEMO_NAME))).model.engine
 
     async def replay(self, checked: CheckedBundle) -> Replayed:
         """What this machine gives where the receipt claims an answer, as far as the worker vouches for it.

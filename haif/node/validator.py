@@ -28,22 +28,20 @@ CONVICTIONS = "convictions"  # in the validator's folder: a file for each, with 
 async def open_validator(settings: config.ValidatorSettings) -> AsyncIterator[dict[str, str]]:
     """The validator while the block is entered, and what to tell whoever started it.
 
-    Raises `Misuse` without an orchestrator to audit.
+    Raises `Misuse` without an orchestrator to audit, and what keeps an engine from starting on this machine.
     """
     orchestrators = tuple(dict.fromkeys(peers(settings.orchestrators, "orchestrator")))
     if not orchestrators:
         raise Misuse("a validator audits the jobs of orchestrators it knows: give --orchestrator PEER")
-    async with (
-        open_ground(settings, listen=True) as ground,
-        Bench(settings) as bench,
-        Validator(
+    async with open_ground(settings, listen=True) as ground, Bench(settings) as bench:
+        engine = await bench.recipe()  # a machine without a jail says so now, and not in every verdict
+        async with Validator(
             orchestrators=orchestrators, identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach,
             dht=ground.dht, recompute=lambda bundle, fresh: _answer(bench, bundle, fresh=fresh),
             on_convicted=lambda verdict, file, words: _keep(ground.folder / CONVICTIONS, verdict, file, words),
             telemetry=ground.telemetry, clock=ground.clock,
-        ),
-    ):  # fmt: skip
-        yield ground.ready
+        ):  # fmt: skip
+            yield ground.ready | {"engine": engine}
 
 
 async def _answer(bench: Bench, bundle: CheckedBundle, *, fresh: bool) -> Answered:

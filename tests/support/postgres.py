@@ -67,12 +67,12 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def server(*, durable: bool = True) -> Iterator[Server]:
+def server(*, durable: bool = True, parent: Path | None = None) -> Iterator[Server]:
     """A server that runs. Skips the test where there is no PostgreSQL. Not `durable`: it must not be killed."""
     where = programs()
     if where is None:
         pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="haif-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="haif-postgres-", dir=parent))
     user = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}  # initdb refuses root
     if user:
         shutil.chown(folder, "nobody", "nogroup")

@@ -1,6 +1,8 @@
 """Workers that sign for what they did not compute: who computes it again sees it, at the first token that differs."""
 
+import asyncio
 import ctypes
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from msgspec import structs
 from haif import config
 from haif.artifacts.service import DEMO_NAME
 from haif.base import codec
-from haif.base.clock import WallTime
+from haif.base.clock import Instant, WallTime
 from haif.base.conversation import Tool, Toolbox, Turn
 from haif.base.errors import BadProof, BadSignature, ContextTooLong, Misuse, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, Nonce
 from haif.base.sampling import Sampling
+from haif.cli.main import main
 from haif.cli.model import add_model
 from haif.engine.request import Finished, Piece
 from haif.engine.service import AdapterFile, Engine, EngineSettings
@@ -27,11 +30,15 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.node.replay import replay
 from haif.node.settings import model_store
+from haif.proof.compare import Cause, Difference
+from haif.protocol.audits import conviction
 from haif.protocol.inference import Chunk, OutputHash, Request, request_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.receipts import Countersignature, Receipt, bundle, check_bundle, transcript
 from haif.protocol.seeds import drawn_seed
 from haif.runtime.clock import SystemClock, entropy
+from haif.validator.docket import Case
+from haif.validator.verdict import Answered, signed
 from haif.worker.answer import seal_receipt
 from haif.worker.offer import sandbox_of
 from haif.worker.service import generate
@@ -258,6 +265,23 @@ async def test_an_honest_worker_with_a_short_context_is_proved_where_the_request
         narrow = config.WorkerSettings(state=tmp_path, insecure_no_sandbox=True, threads=1, context_tokens=32)
         with pytest.raises(ContextTooLong):
             await replay(narrow, check_bundle(file))
+
+
+async def test_x_6_a_false_conviction_is_seen_by_whoever_computes_the_answer_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A validator accuses an honest worker: its file is whole, and what it says is not true."""
+    monkeypatch.setenv("HAIF_WORKER_INSECURE_NO_SANDBOX", "true")
+    async with cheat(tmp_path) as worker:
+        checked = check_bundle(await worker.signed())
+    told = Answered("an engine", digest("root", b""), 40, Difference(Cause.TOKENS, 3, "token 3 is another"))
+    verdict = signed(Identity(b"v" * 32), Case(checked, 1, Instant(0)), told, WallTime(3))
+    file = tmp_path / "conviction.json"
+    file.write_text(json.dumps(conviction(verdict, checked)))
+    command = ["verdict", "verify", str(file), "--state", str(tmp_path), "--threads", "1"]
+    assert 0 == await asyncio.to_thread(main, command)
+    assert 6 == await asyncio.to_thread(main, [*command, "--replay"])
+    assert "the validator's verdict does not hold: nothing differs here" in capsys.readouterr().err
 
 
 async def test_what_a_transcript_says_must_be_what_was_signed(tmp_path: Path) -> None:

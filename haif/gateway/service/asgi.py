@@ -1,4 +1,4 @@
-"""The HTTP side: routes, admission, and one place where every error becomes an answer."""
+"""The HTTP side: routes, and one place where every error becomes an answer in the words of its dialect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ _NOT_HERE: Final = {
 }
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
-
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
