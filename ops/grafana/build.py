@@ -101,6 +101,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Journal and heartbeats", "ops", "Entries made durable, heartbeats that verified.", (
             ("entries", f"sum(rate(haif_journal_entries_total{RATE}))"),
             ("snapshots", f"sum(rate(haif_journal_snapshots_total{RATE}))"),
+            ("jobs of orchestrators that were gone", f"sum(rate(haif_job_takeovers_total{RATE}))"),
             ("heartbeats", f"sum(rate(haif_heartbeats_received_total{RATE}))"),
         )),
     )),
