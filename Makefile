@@ -28,7 +28,7 @@ test: check ## the whole suite, as CI runs it
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
 test-slow: setup ## soak and large simulations
-	@$(PY) -m pytest -m slow
+	@$(PY) -m pytest -m slow -n 2 --dist loadgroup
 
 sim-night: setup ## 24 simulated hours, 1,000 nodes, half of them dying every hour: gates what is found, replays, prints the CPU it took
 	@$(PY) -m benchmarks.night --write
