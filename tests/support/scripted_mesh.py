@@ -1,9 +1,10 @@
 """A mesh of one orchestrator and one worker that do what a test wrote down, with real keys and real signatures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +28,7 @@ from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
+T = TypeVar("T")
 MODEL = ModelDigest(b"m" * 32)
 CARD = ModelCard(
     name="tiny", digest=MODEL, context_tokens=512, workers=1, published=1_700_000_000_000, tasks=[Task.CHAT, Task.TEXT]
@@ -140,7 +142,12 @@ class ScriptedMesh:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
         choice = self.jobs_of[ticket.reservation.payload.job]
         attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
-        answers = self._answers(ticket, attempt)
+        async with self._open(self._answers(ticket, attempt)) as answers:
+            yield answers
+
+    @asynccontextmanager
+    async def _open(self, answers: AsyncGenerator[T, None]) -> AsyncIterator[AsyncIterator[T]]:
+        """A stream of answers that notes when whoever reads it is cancelled or raises."""
         try:
             yield answers
         except BaseException:
@@ -149,7 +156,7 @@ class ScriptedMesh:
         finally:
             await answers.aclose()
 
-    async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[Answer]:
+    async def _answers(self, ticket: Ticket, attempt: Attempt) -> AsyncGenerator[Answer, None]:
         self.running.set()
         if self.gate is not None:
             await self.gate.wait()
@@ -206,16 +213,10 @@ class ScriptedMesh:
     @asynccontextmanager
     async def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[EmbedAnswer]]:
         self.embeds.append(msgspec.msgpack.decode(request, type=EmbedRequest, dec_hook=lambda kind, raw: kind(raw)))
-        answers = self._vectors(ticket, self.attempts[ticket.attempt - 1])
-        try:
+        async with self._open(self._vectors(ticket, self.attempts[ticket.attempt - 1])) as answers:
             yield answers
-        except BaseException:
-            self.cancelled.set()
-            raise
-        finally:
-            await answers.aclose()
 
-    async def _vectors(self, ticket: Ticket, attempt: Attempt) -> AsyncIterator[EmbedAnswer]:
+    async def _vectors(self, ticket: Ticket, attempt: Attempt) -> AsyncGenerator[EmbedAnswer, None]:
         self.running.set()
         vectors: list[bytes] = []
         for step in attempt.vectors:
