@@ -239,6 +239,7 @@ NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at onc
 
 # --- reach ------------------------------------------------------------------------------------------------------------
 STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PRESENCE_LOOK_SECONDS: Final = 1.0  # how often a peer looks whether what it says of itself is still true
 PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
 CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
 REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes

@@ -27,7 +27,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
     if not orchestrators:
         raise Misuse("a gateway uses only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
     async with (
-        open_ground(settings, listen=False) as ground,
+        open_ground(settings) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Database(ground.folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True) as requests,
         Database(ground.folder / "letters.sqlite", LETTERS_SCHEMA) as letters,
@@ -42,6 +42,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
             requests=requests, letters=letters, secret=_secret(ground.folder / "requests.key"),
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
+        ground.announced("gateway"),
     ):  # fmt: skip
         yield ground.ready | {"http": f"http://{address_text(gateway.address)}"}
 
