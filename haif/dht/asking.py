@@ -22,6 +22,7 @@ from haif.dht import messages
 from haif.dht.agenda import Agenda
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
+from haif.dht.crossing import Carriers
 from haif.dht.lookup import Ask
 from haif.dht.lost import Lost
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
@@ -49,6 +50,7 @@ class Asker:
         *,
         ephemeral: bool,
         sightings: Sightings,
+        carriers: Carriers,
         verify: Verify,
         advance: Callable[[Find, Instant], None],
         report: Callable[[Dropped], None],
@@ -57,7 +59,7 @@ class Asker:
         self._agenda, self._table, self._counters, self._upkeep = agenda, table, counters, upkeep
         self._id = Digest(node_id(own).to_bytes(Digest.size, "big"))
         self.appear(ephemeral=ephemeral)
-        self._sightings = sightings
+        self._sightings, self._carriers = sightings, carriers
         self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
@@ -140,6 +142,8 @@ class Asker:
         self._counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
         self._sightings.note(responder, query.ask.address, reply.observed, now)
+        if query.ask.command is Command.FIND:
+            self._carriers.heard(contact, reply.elsewhere)
         if not self.bars(contact, now) and (silent := self._table.heard(contact, now)) is not None:
             self.challenge(silent, now)
         if (operation := self._running(query)) is not None:
@@ -193,6 +197,7 @@ class Asker:
         self._counters.queries_failed += 1
         if query.ask.peer is not None:
             contact = Contact(query.ask.peer, query.ask.address)
+            self._carriers.failed(contact)
             if contact not in self.lost:  # else it is no news
                 self._upkeep.unanswered()
             if self._table.failed(contact):

@@ -16,7 +16,7 @@ from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
+from haif.base.errors import Conflict, Dropped, HaifError, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
@@ -24,8 +24,9 @@ from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
 from haif.dht.attention import Attention
-from haif.dht.contact import Contact, node_id
+from haif.dht.contact import Contact, node_id, pack_address
 from haif.dht.counters import Counters, LookupEnded
+from haif.dht.crossing import Carriers, Carry, Elsewhere
 from haif.dht.diversity import Scope, networks
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, Kind
@@ -79,9 +80,11 @@ class Node:
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
+        self._carriers = Carriers(self._on_carrier)
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
-            ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
+            ephemeral=ephemeral, sightings=self.sightings, carriers=self._carriers, verify=verify,
+            advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._was_alone = False  # when somebody was said to be there
@@ -117,8 +120,10 @@ class Node:
         """Find the peers closest to a target; ends in `Found`."""
         return self._begin(Find(self._agenda.number(), self._lookup(target, now)), now)
 
-    def publish(self, record: bytes, now: Instant, *, replaces: int | None = None) -> int:
+    def publish(self, record: bytes, now: Instant, *, replaces: int | None = None, carry: bool = True) -> int:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
+
+        Unless we stand in the other family's directory ourselves, others are to `carry` it over (`crossing`).
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
         record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
@@ -137,6 +142,7 @@ class Node:
         publication = Publish(
             number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
             replaces=replaces, comes_back=not opened.payload.tombstone,
+            carriers=self._carriers.choose if carry else lambda _: [],
         )  # fmt: skip
         return self._begin(publication, now)
 
@@ -169,14 +175,42 @@ class Node:
         self.ephemeral = ephemeral
         self._asker.appear(ephemeral=ephemeral)
 
+    def stand(self, elsewhere: Address | None) -> None:
+        """From now on say that we stand in the other family's directory, too, and carry over what we are asked to."""
+        self._answerer.elsewhere = b"" if elsewhere is None else pack_address(elsewhere)
+
+    def crossed(self, came: Carry | Elsewhere, now: Instant) -> None:
+        """Our other node, in the other family's directory, was asked to bring us this."""
+        if isinstance(came, Elsewhere):
+            if len(self.table) < limits.DHT_K:
+                self.meet(came.contact, now)
+            return
+        try:
+            opened = open_record(came.record, net=self._net, now=self._wall(), verify=self._verify)
+            number, lookup = self._agenda.number(), self._lookup(opened.payload.topic, now, thorough=True, broad=True)
+        except HaifError as error:
+            self._report(Dropped(error.reason, detail=f"a record to be carried over: {error.message}"))
+            return
+        self._begin(
+            Publish(
+                number, lookup, came.record, opened.signer, lambda _: b"",
+                replaces=came.replaces, comes_back=False, purpose=Purpose.UPKEEP,
+            ),
+            now,
+        )  # fmt: skip
+
     def watch(self, topic: Digest, now: Instant) -> None:
         """Keep a topic known; each change is told as a `Changed`. Raises `Overloaded` for too many."""
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
         """What is there now at a watched topic, of owners who were not excluded."""
-        live = self.attention.live(topic)
-        return {owner: record for owner, record in live.items() if owner not in self._excluded}
+        return {owner: record for owner, record in self.held(topic).items() if not record.payload.tombstone}
+
+    def held(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
+        """The same, with what was withdrawn."""
+        held = self.attention.held(topic)
+        return {owner: record for owner, record in held.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -278,6 +312,8 @@ class Node:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
         if answered.stored is not None:
             self._stored(answered.stored, now)
+        if answered.carry is not None:
+            self._events.append(answered.carry)
         if query.sender is not None:
             stranger = Contact(query.sender, source)
             if self.table.invites(stranger) and not self._asker.bars(stranger, now):
@@ -286,6 +322,11 @@ class Node:
     def _stored(self, record: Verified[Record], now: Instant) -> None:
         self._asker.outgoing.extend(self._answerer.notices(record, now))
         self.attention.stored(record)
+
+    def _on_carrier(self, contact: Contact) -> None:
+        """Somebody stands in the other family's directory: of use to us if we do."""
+        if self._answerer.elsewhere and len(self._events) < limits.DHT_EVENTS_MAX:
+            self._events.append(Elsewhere(contact))
 
     def _on_change(self, topic: Digest) -> None:
         self._events.append(Changed(topic))

@@ -365,7 +365,7 @@ class Directory:
         put = dht.Put(Records().make(rng)[:800], rng.choice((b"", bytes(32), b"t")), rng.choice((None, 0, 1, -1)))
         argument = codec.encode(put) if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 16, 7, 800)))
         query = dht.Query(
-            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
+            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, 6, 6, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
             rng.choice((None, self._token, self._token, b"")),
             rng.choice((None, CLIENT.peer, CLIENT.peer, PeerId(wild_id(32, rng)))), b"",
         )  # fmt: skip
@@ -377,6 +377,7 @@ class Directory:
             contacts=pack_contacts(contacts(rng), 700), held=rng.choice((0, 5, 2**63, -1)),
             records=tuple(Records().make(rng)[:300] for _ in range(rng.choice((0, 0, 1)))), more=rng.random() < 0.3,
             refused=rng.choice(("", "", "over_quota", "nonsense")),
+            elsewhere=rng.choice((b"", pack_address(("2a10::1", 5)), rng.randbytes(19))),
         )  # fmt: skip
         body = codec.encode(reply)
         if rng.random() < 0.3:
