@@ -459,7 +459,6 @@ ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabul
 SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
 SPAN_QUEUE_MAX: Final = 4096  # spans ended and not yet written; more are counted as lost, nobody waits
 SPAN_WRITE_SECONDS: Final = 0.25  # a finished span is written within this
-SPAN_ATTRIBUTES_MAX: Final = 32  # per span; ours set about ten
 ATTRIBUTE_CHARS_MAX: Final = 256  # of one attribute's text; longer is cut
 METRIC_SERIES_MAX: Final = 256  # series of one metric with open labels; beyond it their values become "other"
 TRACES_PER_JOB_MAX: Final = 64  # traces read for one job: its own and those of its retries

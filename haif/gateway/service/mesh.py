@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -135,6 +135,7 @@ class PeerMesh:
         self._clock = clock
         self._places: dict[PeerId, Place] = {}  # of orchestrators only: bounded by the settings
         self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
+        self._models: tuple[ModelCard, ...] = ()
         self._reports: set[asyncio.Task[None]] = set()
         self._audits = Audits(validators, net=net, reach=reach, dht=dht, telemetry=telemetry, clock=clock)
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,11 +161,7 @@ class PeerMesh:
     @property
     def models(self) -> tuple[ModelCard, ...]:
         """One card per name; where orchestrators differ, the one with more workers."""
-        best: dict[str, ModelCard] = {}
-        for card in (card for cards in self._catalogues.values() for card in cards):
-            if card.name not in best or card.workers > best[card.name].workers:
-                best[card.name] = card
-        return tuple(best.values())
+        return self._models
 
     async def _hear_models(self) -> None:
         while True:
@@ -181,6 +178,7 @@ class PeerMesh:
         except HaifError as error:
             self._catalogues.pop(peer, None)
             self._telemetry.dropped(Dropped(error.reason, peer, "models.list"))
+        self._models = _best(card for cards in self._catalogues.values() for card in cards)
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -355,6 +353,14 @@ class PeerMesh:
 async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:
     async for message in messages:
         yield codec.decode(kind, message)
+
+
+def _best(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:
+    best: dict[str, ModelCard] = {}
+    for card in cards:
+        if card.name not in best or card.workers > best[card.name].workers:
+            best[card.name] = card
+    return tuple(best.values())
 
 
 def _as_seen_by_tenant(error: HaifError) -> HaifError:
