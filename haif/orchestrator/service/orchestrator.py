@@ -9,7 +9,7 @@ Every request goes the same way:
 5. answer
 
 Steps 3 to 5 are `record.Record`'s. If the journal cannot be written, memory is ahead of the disk: the orchestrator
-stops, and what is on disk is what was.
+stops, and what is on disk is what was. One that was silent for so long that another took its jobs over goes on without.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Mode
 from haif.protocol.offers import Presence
 from haif.protocol.records import RecordKind, presence_topic
 from haif.reach.service import Reach
-from haif.storage.service import JOURNAL_SCHEMA, Store
+from haif.storage.service import JOURNAL_SCHEMA, Fenced, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
@@ -352,7 +352,7 @@ class Orchestrator:
             if self._announced not in {None, self._presence()}:  # we are reached elsewhere, or the certificate is new
                 with suppress(Unavailable):  # the directory goes on announcing it
                     await self._announce()
-            with suppress(Overloaded):  # then the next round comes back to the rest
+            with suppress(Overloaded, Fenced):  # then the next round comes back to the rest, if it is still ours
                 for failed in decide.decide(self._record.state, self._clock.wall()):
                     self._record.apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())
