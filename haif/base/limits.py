@@ -488,6 +488,7 @@ STORE_FAREWELL_SECONDS: Final = 5.0  # how long a stop waits for what is queued 
 LEASE_SECONDS: Final = 3.0  # an orchestrator silent for this long has lost its jobs to the others
 LEASE_RENEW_SECONDS: Final = 0.75  # four times in that time, so that two may fail
 LEASE_WATCH_SECONDS: Final = 0.5  # how often others are looked after: with the lease, takeover within 5 s
+REJOIN_SECONDS: Final = 30.0  # how long one that lost its lease waits until the heir has moved what it had
 ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes wait for it
 
 # --- proof ------------------------------------------------------------------------------------------------------------
