@@ -87,7 +87,7 @@ ENDPOINT: Final = Label(
     "what was asked for",
     (
         "chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "models", "health",
-        "metrics", "other",
+        "other",
     ),
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
