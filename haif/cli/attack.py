@@ -35,6 +35,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     attack.add_argument("--cases", action="store_true", help="a line for each case instead of each row")
     attack.add_argument("--json", action="store_true", help="as one JSON object")
     attack.set_defaults(handler=_attack)
+    verbs = attack.add_subparsers(metavar="VERB", parser_class=type(attack))
+    demo = verbs.add_parser("demo", help="start honest and lying workers on loopback and see each liar being caught")
+    demo.set_defaults(handler=_demo)
 
 
 def _attack(arguments: argparse.Namespace) -> int:
@@ -60,6 +63,16 @@ def _attack(arguments: argparse.Namespace) -> int:
     for words in broken:
         print(f"haif: {words}", file=sys.stderr)
     return 6 if broken else 0
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from haif.testing.attacks.demo import show
+
+    with tempfile.TemporaryDirectory(prefix="haif-attack-") as folder:
+        well = asyncio.run(show(Path(folder), lambda text: print(text, flush=True)))
+    if not well:
+        print("haif: not all liars were caught, or the honest worker was accused; see above", file=sys.stderr)
+    return 0 if well else 6
 
 
 async def _played(arguments: argparse.Namespace, tries: int) -> list[Result]:
