@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,8 @@ from haif.orchestrator.service import MIGRATIONS, snapshots
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock
 from haif.storage.service import Database, Journal
-from tests.e2e.conftest import HAIF, haif
+from tests.e2e.conftest import HAIF, haif, until
+from tests.support.certificates import Authority
 
 
 def test_a_role_that_is_still_starting_stops_when_told(tmp_path: Path) -> None:
@@ -98,3 +100,40 @@ def test_h_t3_a_snapshot_that_is_not_the_journals_is_refused_by_name(tmp_path: P
     _, told = role.communicate()
     assert "the snapshot after journal entry 0 is not what was written there" in told
     assert "the journal itself is read instead" in told
+
+
+def test_a_gateway_takes_a_new_certificate_while_it_runs_and_says_when_it_will_not_do(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    files = authority.issue("gateway")
+    role = subprocess.Popen(
+        [*HAIF, "gateway", "--orchestrator", "ab" * 32, "--http-port", "0", "--json",
+         "--state", str(tmp_path / "state"), "--tls-cert", str(files.certificate), "--tls-key", str(files.key)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert role.stdout is not None
+    assert role.stderr is not None
+    host, _, port = json.loads(role.stdout.readline())["http"].removeprefix("https://").rpartition(":")
+
+    def shown() -> bytes | None:
+        context = ssl.create_default_context(cafile=authority.file)
+        with socket.create_connection((host, int(port))) as raw, context.wrap_socket(raw, server_hostname=host) as made:
+            return made.getpeercert(binary_form=True)
+
+    before = shown()
+    files.certificate.write_text("nothing")
+    for _ in range(2):  # whoever renews certificates sends SIGHUP, and is told each time
+        role.send_signal(signal.SIGHUP)
+        assert "the certificate in use stays" in role.stderr.readline()
+    assert shown() == before
+    authority.issue("gateway")
+    role.send_signal(signal.SIGHUP)
+    until(lambda: shown() != before or None, "the new certificate is used")
+    role.send_signal(signal.SIGTERM)
+    role.communicate(timeout=30)
+    assert role.returncode == 0
+
+
+def test_a_gateway_does_not_listen_where_others_could_read_along(tmp_path: Path) -> None:
+    told = haif("gateway", "--orchestrator", "ab" * 32, "--http-host", "0.0.0.0", state=tmp_path)
+    assert told.returncode == 2
+    assert "give --tls-cert and --tls-key" in told.stderr

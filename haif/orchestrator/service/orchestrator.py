@@ -9,7 +9,7 @@ Every request goes the same way:
 5. answer
 
 Steps 3 to 5 are `record.Record`'s. If the journal cannot be written, memory is ahead of the disk: the orchestrator
-stops, and what is on disk is what was.
+stops, and what is on disk is what was. One that was silent for so long that another took its jobs over goes on without.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from haif.orchestrator.state import Job
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
-from haif.storage.service import JOURNAL_SCHEMA, Store
+from haif.storage.service import JOURNAL_SCHEMA, Fenced, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
@@ -325,7 +325,7 @@ class Orchestrator:
     async def _keep_time(self) -> None:
         """End the jobs that ran out of time, forget silent workers, keep the gauges."""
         while True:
-            with suppress(Overloaded):  # then the next round comes back to the rest
+            with suppress(Overloaded, Fenced):  # then the next round comes back to the rest, if it is still ours
                 for failed in decide.decide(self._record.state, self._clock.wall()):
                     self._record.apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())
