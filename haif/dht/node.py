@@ -188,6 +188,9 @@ class Node:
         try:
             opened = open_record(came.record, net=self._net, now=self._wall(), verify=self._verify)
             number, lookup = self._agenda.number(), self._lookup(opened.payload.topic, now, thorough=True, broad=True)
+            with suppress(OverQuota, MustWait, Conflict):  # the others decide
+                if len(self.table) < limits.DHT_K and self.store.put(opened, self._wall(), replaces=came.replaces):
+                    self._stored(opened, now)  # we are among the k closest ourselves
         except HaifError as error:
             self._report(Dropped(error.reason, detail=f"a record to be carried over: {error.message}"))
             return

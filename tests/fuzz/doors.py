@@ -27,6 +27,7 @@ from haif.base.traffic import Traffic
 from haif.dht import messages as dht
 from haif.dht.beacon import concerns, open_beacon, sign_beacon
 from haif.dht.contact import Contact, pack_address, pack_contacts, unpack_address, unpack_contacts
+from haif.dht.crossing import Carry, Elsewhere
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.engine.frames import FrameReader, Order, Report, decode_order, decode_report, frame
@@ -321,6 +322,7 @@ class Directory:
     def __init__(self) -> None:
         self._now = T0
         self._node = Node(SERVER, NET, entropy=Random(1).randbytes, wall=lambda: WALL, now=T0)
+        self._node.stand(("2a10::7", 4000))
         self._asked: list[tuple[bytes, Address]] = []
         self._token = b"t" * 16  # the attacker's, from `_HOME` for `_TARGET`
         self._begun = 0
@@ -405,8 +407,9 @@ class Directory:
         sent = list(self._node.outgoing(self._now))
         self._asked += [item for item in sent if item[0][1] == dht.Kind.QUERY]
         del self._asked[:-40]
-        while self._node.next_event():
-            pass
+        while event := self._node.next_event():
+            if isinstance(event, Carry | Elsewhere):  # as if there were no other family
+                self._node.crossed(event, self._now)
         assert len(self._node.table) <= 2000
         assert len(self._node.store) <= limits.RECORDS_STORED_MAX
         return sent

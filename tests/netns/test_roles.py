@@ -125,7 +125,7 @@ def test_a_worker_of_ipv6_alone_answers_a_gateway_of_ipv4_alone(lab: Lab, tmp_pa
         relay = enter(role(carries, tmp_path, "relay", *known))
         honours = ("--orchestrator", orchestrator_peer)
         way = ("--bootstrap", orchestrator["dht6"], "--relay", f"{relay['peer']}@{relay['wire6']}")
-        enter(role(works, tmp_path, "worker", *honours, *way, "--threads", "1"))
+        worked = enter(role(works, tmp_path, "worker", *honours, *way, "--threads", "1"))
         known = ("--bootstrap", orchestrator["dht"])
         gateway = enter(role(asks, tmp_path, "gateway", *honours, *known, "--http-port", "0"))
         until(lambda: asked(asks, f"{gateway['http']}/readyz")[0] == 200, "the mesh is ready")
@@ -135,6 +135,14 @@ def test_a_worker_of_ipv6_alone_answers_a_gateway_of_ipv4_alone(lab: Lab, tmp_pa
             return asked(asks, f"{gateway['http']}/v1/completions", question, key)[0] == 200
 
         until(answered, "a worker that the gateway cannot dial answers it")
+        worker = worked["peer"]
+        pinged = subprocess.run(
+            asks.command(*HAIF, "net", "ping", worker, *known, "--host", asks.address, "--network", "lab", "--json",
+                         "--state", str(tmp_path / "visitor")),
+            check=False, capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert 0 == pinged.returncode, pinged.stderr
+        assert "relayed" == json.loads(pinged.stdout)["way"]
         assert 'haif_reach_sessions_total{way="relayed"} 1.0' in asked(asks, gateway["metrics"])[1]
 
 

@@ -167,6 +167,7 @@ def test_a_carried_record_is_published_and_not_carried_back() -> None:
     at = node()
     at.crossed(Carry(record()), NOW)
     assert [] == list(at.outgoing(NOW)), "it knows nobody"
+    assert [record()] == [held.evidence for held in at.store.get(TOPIC, WALL)], "and so is among the closest itself"
     at.crossed(Elsewhere(contact(1)), NOW)
     ((ping, to),) = at.outgoing(NOW)
     assert (Command.PING, contact(1).address) == (messages.read_query(messages.read(ping)).command, to)
