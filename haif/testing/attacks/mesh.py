@@ -128,6 +128,7 @@ class LyingMesh:
                     identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
                     voice=ground.voice, pool=pool, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
                 ),
+                ground.announced("worker"),
             ):  # fmt: skip
                 yield ground.ready
 
