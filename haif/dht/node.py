@@ -1,22 +1,21 @@
 """A node of the directory as a machine: datagrams and time come in; datagrams, events and a wish to be woken come out.
 
 It answers strangers (`answers`), asks (`asking`) for its owner's operations (`operations`), keeps watched topics known
-(`attention`), comes back where its records wait for a place (`waiting`), and keeps its table true: whoever asks us
-something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are looked up from time
-to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise: what is refused
-becomes a `Dropped`.
+(`attention`), publishes and comes back where its records wait for a place (`publishing`), and keeps its table true:
+whoever asks us something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are
+looked up from time to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise:
+what is refused becomes a `Dropped`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Conflict, Dropped, HaifError, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
+from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
@@ -31,19 +30,19 @@ from haif.dht.diversity import Scope, networks
 from haif.dht.lookup import Ask, Extent, Lookup
 from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.publishing import Publishing
 from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.sightings import Sightings
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import NEAR_MAX, RoutingTable
 from haif.dht.upkeep import Upkeep
-from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
-from haif.dht.writing import Publish, Return
+from haif.dht.writing import Publish
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
-from haif.protocol.records import Record, open_record
+from haif.protocol.records import Record
 
 
 class Node:
@@ -90,7 +89,10 @@ class Node:
         self._was_alone = False  # when somebody was said to be there
         self._bootstrap: tuple[Address, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
-        self._waiting = WaitingRoom()
+        self._publishing = Publishing(
+            self.peer, net, wall, verify, self._agenda, self.table, self.store, self._carriers, self.counters,
+            look=partial(self._lookup, thorough=True, broad=True), begin=self._begin, stored=self._stored,
+        )  # fmt: skip
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
@@ -129,22 +131,7 @@ class Node:
         record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
         we know better ourselves.
         """
-        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
-        topic, number = opened.payload.topic, self._agenda.number()
-        place = topic, opened.signer
-        with suppress(OverQuota, MustWait, Conflict):  # the others decide
-            if self.store.put(opened, self._wall(), replaces=replaces):
-                self._stored(opened, now)
-        if opened.payload.tombstone:
-            self._waiting.forget(place)
-        self._waiting.replace(place, record)
-        lookup = self._lookup(topic, now, thorough=True, broad=True)
-        publication = Publish(
-            number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
-            replaces=replaces, comes_back=not opened.payload.tombstone,
-            carriers=self._carriers.choose if carry else lambda _: [],
-        )  # fmt: skip
-        return self._begin(publication, now)
+        return self._publishing.publish(record, now, replaces=replaces, carry=carry)
 
     def gather(self, topic: Digest, now: Instant) -> int:
         """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
@@ -186,21 +173,9 @@ class Node:
                 self.meet(came.contact, now)
             return
         try:
-            opened = open_record(came.record, net=self._net, now=self._wall(), verify=self._verify)
-            number, lookup = self._agenda.number(), self._lookup(opened.payload.topic, now, thorough=True, broad=True)
-            with suppress(OverQuota, MustWait, Conflict):  # the others decide
-                if len(self.table) < limits.DHT_K and self.store.put(opened, self._wall(), replaces=came.replaces):
-                    self._stored(opened, now)  # we are among the k closest ourselves
+            self._publishing.carry_over(came, now)
         except HaifError as error:
             self._report(Dropped(error.reason, detail=f"a record to be carried over: {error.message}"))
-            return
-        self._begin(
-            Publish(
-                number, lookup, came.record, opened.signer, lambda _: b"",
-                replaces=came.replaces, comes_back=False, purpose=Purpose.UPKEEP,
-            ),
-            now,
-        )  # fmt: skip
 
     def watch(self, topic: Digest, now: Instant) -> None:
         """Keep a topic known; each change is told as a `Changed`. Raises `Overloaded` for too many."""
@@ -223,7 +198,7 @@ class Node:
     @property
     def waiting(self) -> int:
         """How many places our records wait for."""
-        return len(self._waiting)
+        return len(self._publishing)
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
@@ -284,7 +259,7 @@ class Node:
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
         wish = self._upkeep.wake_at()
-        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._publishing.wake_at()):
             if at is not None and at < wish:
                 wish = at
         return wish
@@ -293,7 +268,7 @@ class Node:
         """Time has passed: ask again, give up, look after the table."""
         self._asker.wake(now)
         self.attention.wake(now)
-        self._come_back(now)
+        self._publishing.come_back(now)
         if self._upkeep.neighbourhood_due(now):
             self._look_around(now)
         if self._upkeep.inspection_due(now):
@@ -393,37 +368,13 @@ class Node:
         if operation.lookup.queries:
             self.counters.lookups.append(LookupEnded(operation.lookup.hops, now - operation.began))
         if isinstance(operation, Publish):
-            self._on_published(operation, now)
+            self._publishing.ended(operation, now)
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
         if isinstance(operation, Join) and operation.enters:
             self._meet_siblings(now)
             for prefix in self.table.unfilled():
                 self._refresh(prefix, now)
-
-    # --- places that are waited for -----------------------------------------------------------------------------------
-
-    def _on_published(self, publication: Publish, now: Instant) -> None:
-        place = publication.lookup.target, publication.owner
-        told = {
-            contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
-        }
-        if isinstance(publication, Return):
-            self.counters.puts_waited += len(publication.by)
-            for peer in publication.asked:
-                self._waiting.came_back(place, peer, told.get(peer))
-        else:
-            for peer in publication.asked:
-                self._waiting.take(place, peer)
-            self._waiting.wait(place, publication.record, told.values())
-
-    def _come_back(self, now: Instant) -> None:
-        while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
-            (topic, owner), record, told = due
-            ticket = {one.contact.peer: one.ticket for one in told}
-            nobody = Lookup(topic, (), self.peer)
-            to = [one.contact for one in told]
-            self._begin(Return(self._agenda.number(), nobody, record, owner, ticket.__getitem__, to), now)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 
