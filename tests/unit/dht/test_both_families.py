@@ -35,11 +35,16 @@ async def patience() -> AsyncGenerator[None]:
 
 
 def dht(
-    *bootstrap: Address, host: str = "127.0.0.1", port: int = 0, beside: str = "", contacts_file: Path | None = None
+    *bootstrap: Address,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    beside: str = "",
+    contacts_file: Path | None = None,
+    ephemeral: bool = False,
 ) -> Dht:
     return Dht(
         identity=Identity(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy, bootstrap=bootstrap, host=host,
-        port=port, beside=beside, on_dropped=lambda _: None, contacts_file=contacts_file,
+        port=port, beside=beside, ephemeral=ephemeral, on_dropped=lambda _: None, contacts_file=contacts_file,
     )  # fmt: skip
 
 
@@ -97,6 +102,14 @@ async def test_a_watcher_of_either_family_hears_of_changes_in_the_other() -> Non
                 gone = asyncio.create_task(anext(changes))
                 await speaker.withdraw(TOPIC)
                 assert What.GONE is (await gone).what
+
+
+async def test_who_only_asks_finds_its_way_into_the_other_family_too() -> None:
+    async with town() as (_, six, (one, *_)), dht(one.address, beside="::1", ephemeral=True) as asker:
+        while asker.sides[1].is_alone:
+            await asker.find(TOPIC)
+        await six.publish(RecordKind.OFFER, TOPIC, b"of six", ttl_ms=60_000)
+        assert b"of six" in await bodies(asker)
 
 
 async def test_an_operation_that_ended_before_anybody_waited_has_its_outcome_all_the_same() -> None:
