@@ -22,6 +22,7 @@ from haif.dht import messages
 from haif.dht.agenda import Agenda
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
+from haif.dht.crossing import Carriers
 from haif.dht.lookup import Ask
 from haif.dht.lost import Lost, Silence
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
@@ -49,6 +50,7 @@ class Asker:
         *,
         ephemeral: bool,
         sightings: Sightings,
+        carriers: Carriers,
         verify: Verify,
         advance: Callable[[Find, Instant], None],
         report: Callable[[Dropped], None],
@@ -57,7 +59,7 @@ class Asker:
         self._agenda, self._table, self._counters, self._upkeep = agenda, table, counters, upkeep
         self._id = Digest(node_id(own).to_bytes(Digest.size, "big"))
         self.appear(ephemeral=ephemeral)
-        self._sightings = sightings
+        self._sightings, self._carriers = sightings, carriers
         self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
@@ -148,6 +150,8 @@ class Asker:
         contact = Contact(responder, query.ask.address)
         self._silence.forget(contact)
         self._sightings.note(responder, query.ask.address, reply.observed, now)
+        if query.ask.command is Command.FIND:
+            self._carriers.heard(contact, reply.elsewhere)
         if not self.bars(contact, now) and (silent := self._table.heard(contact, now)) is not None:
             self.challenge(silent, now)
         if (operation := self._running(query)) is not None:
@@ -203,6 +207,7 @@ class Asker:
             contact = Contact(query.ask.peer, query.ask.address)
             if self._heard > query.sent:  # it was not our own connection
                 self._silence.add(contact, now)
+            self._carriers.failed(contact)
             if contact not in self.lost:  # else it is no news
                 self._upkeep.unanswered()
             if self._table.failed(contact):

@@ -171,6 +171,10 @@ class Lookup:
             self._crowd.asked(contact)
             self._witnesses.met(contact, self._crowd.lot(contact))
 
+    def believes(self, contact: Contact) -> bool:
+        """Whether it matters whom this contact would name: in a crowd, nobody inside is believed about others."""
+        return not (self._crowd.is_there and self._distance(contact) < self._region)
+
     def answered(self, contact: Contact, reply: Reply) -> None:
         """A peer answered. Raises `Malformed` if its contacts do not parse; then it counts as failed."""
         candidate = self._known[contact]
