@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from haif.base import limits
 from haif.base.errors import (
@@ -32,7 +32,10 @@ from haif.protocol.receipts import bundle
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
-Deliver = Callable[[Any], Awaitable[None]]  # of a chunk or of vectors, as the journey's worker sends
+Deliver = Callable[[Any], Awaitable[None] | None]
+"""Hands on a chunk, or vectors, as the journey's worker sends; what it returns is awaited before the next."""
+
+_ENDS: Final = (End, Embedded)
 
 
 async def travel(
@@ -130,11 +133,13 @@ async def _hear_out(journey: Errand, answers: AsyncIterator[Any], trip: Trip, de
             if end is not None:
                 raise Malformed("the worker goes on after the end of its answer")
             taken = journey.take(answer)
-            if isinstance(taken, End | Embedded):
+            if isinstance(taken, _ENDS):
                 end = taken
             elif taken is not None:
                 patience.seconds = trip.token_seconds
-                await deliver(taken)
+                waiting = deliver(taken)
+                if waiting is not None:
+                    await waiting
             patience.wait()
     if end is None:
         raise ConnectionLost("the worker ended its answer without a receipt")
