@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from haif.base import limits
@@ -13,7 +13,7 @@ from haif.gateway.letters import Letter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[Message], Coroutine[Any, Any, None]]
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -102,7 +102,7 @@ class Exchange:
                 await self._start(200, [*kind, *self.out])
                 self.streaming = True
 
-    def event(self, data: bytes) -> Awaitable[None] | None:
+    def event(self, data: bytes) -> Coroutine[Any, Any, None] | None:
         """Some events, or a comment; what it returns is awaited before the next, unless all is said."""
         if self._keep is not None:
             self._kept.append(data)

@@ -7,9 +7,10 @@ prompt was computed, and the others, where they come to the same worker, take th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
@@ -30,7 +31,8 @@ from haif.protocol.inference import Chunk, encode_request
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
-Deliver = Callable[[int, Chunk], Awaitable[None] | None]
+Deliver = Callable[[int, Chunk], Coroutine[Any, Any, None] | None]
+Take = Callable[[Chunk], Coroutine[Any, Any, None] | None]
 Ended = Callable[[int, Settled], Awaitable[None]]
 
 
@@ -144,7 +146,7 @@ class Inference:
             if choice:
                 await ahead.wait()
 
-            def take(chunk: Chunk) -> Awaitable[None] | None:
+            def take(chunk: Chunk) -> Coroutine[Any, Any, None] | None:
                 ahead.set()
                 return deliver(choice, chunk)
 
@@ -160,7 +162,9 @@ class Inference:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _travel(self, choice: int, trip: Trip, take: Callable[[Chunk], Awaitable[None] | None]) -> Settled:
+    async def _travel(
+        self, choice: int, trip: Trip, take: Callable[[Chunk], Coroutine[Any, Any, None] | None]
+    ) -> Settled:
         means = self._means
         return await travel(self._journeys[choice], means.mesh, trip, means.telemetry, take, means.entropy)
 
@@ -173,7 +177,7 @@ class Inference:
     async def _end_of(self, choice: int, settled: Settled) -> bytes:
         return await self._open(choice) + self._streams[choice].last(settled)
 
-    def _deliver(self, choice: int, chunk: Chunk) -> Awaitable[None] | None:
+    def _deliver(self, choice: int, chunk: Chunk) -> Coroutine[Any, Any, None] | None:
         if not (chunk.text or chunk.scores or chunk.asides):
             return None
         if choice in self._opened:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, Deadline
@@ -56,9 +56,10 @@ from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import presence_topic
 from haif.reach.service import Reach
 from haif.telemetry.service import Telemetry
-from haif.wire.service import Session
+from haif.wire.service import Session, Stream, Taking
 
 T = TypeVar("T", bound=Message)
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,13 @@ class Trip:
     traceparent: str
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
+
+
+class Answers(Protocol[T_co]):
+    """What a worker says, as it says it."""
+
+    async def pour(self, take: Callable[[T_co], Taking | None]) -> None:
+        """Give every answer to `take` until the worker has ended; what takes its time is awaited before the next."""
 
 
 class Mesh(Protocol):
@@ -84,12 +92,10 @@ class Mesh(Protocol):
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         """Have the job placed again, elsewhere, to go on after the tokens the journey has."""
 
-    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[Answer]]:
         """Redeem the ticket. Leaving early cancels the worker's work."""
 
-    def embed(
-        self, ticket: Ticket, request: bytes, trip: Trip
-    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+    def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[EmbedAnswer]]:
         """The same for vectors."""
 
     async def finalise(
@@ -213,20 +219,18 @@ class PeerMesh:
         placed = await self._tell(failed.orchestrator, methods.RETRY, message, trip)
         return journey.placed(placed, self._orchestrators, self._clock.wall())
 
-    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[Answer]]:
         """Open a stream straight to the worker, with the reservation as its ticket."""
         return self._redeem(methods.RUN, ticket, request, trip)
 
-    def embed(
-        self, ticket: Ticket, request: bytes, trip: Trip
-    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+    def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[EmbedAnswer]]:
         """The same for vectors."""
         return self._redeem(methods.EMBED, ticket, request, trip)
 
     @asynccontextmanager
     async def _redeem(
         self, method: Method[Run, R], ticket: Ticket, request: bytes, trip: Trip
-    ) -> AsyncIterator[AsyncIterator[R]]:
+    ) -> AsyncIterator[Answers[R]]:
         terms = ticket.reservation.payload
         session = await self._way.connect(
             ticket.worker, ticket.place, timeout=self._control_seconds(trip), certificate=ticket.certificate
@@ -234,11 +238,8 @@ class PeerMesh:
         seconds = trip.deadline.remaining(self._clock.now())
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
-        async with (
-            session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages,
-            aclosing(_decoded(method.reply, messages)) as answers,
-        ):
-            yield answers
+        async with session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages:
+            yield _Decoded(method.reply, messages)
 
     async def finalise(
         self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
@@ -350,9 +351,13 @@ class PeerMesh:
         return await self._way.connect(peer, place, timeout=self._control_seconds(trip), certificate=certificate)
 
 
-async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:
-    async for message in messages:
-        yield codec.decode(kind, message)
+class _Decoded(Generic[R]):
+    def __init__(self, kind: type[R], messages: Stream) -> None:
+        self._kind, self._messages = kind, messages
+
+    async def pour(self, take: Callable[[R], Taking | None]) -> None:
+        kind, decode = self._kind, codec.decode
+        await self._messages.pour(lambda message: take(decode(kind, message)))
 
 
 def _best(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:
