@@ -239,6 +239,7 @@ NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at onc
 
 # --- reach ------------------------------------------------------------------------------------------------------------
 STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PRESENCE_LOOK_SECONDS: Final = 1.0  # how often a peer looks whether what it says of itself is still true
 PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
 CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
 REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
@@ -417,6 +418,12 @@ HTTP_BODY_SECONDS: Final = 15.0  # a body that has not arrived by then is answer
 HTTP_HEADER_BYTES_MAX: Final = 16 << 10  # request line and headers together
 HTTP_DISCARD_BYTES_MAX: Final = 8 << 20  # of a refused body is read away before the connection is closed
 HTTP_CONNECTIONS_MAX: Final = 8192  # open connections; more are closed at once
+HTTP_CONNECTIONS_PER_ADDRESS_MAX: Final = 256  # of them from one IPv4 address or IPv6 /64: an office, many clients
+HTTP_CONNECTIONS_PER_NETWORK_MAX: Final = 2048  # and from one /24 or /48: it takes more than one to fill the house
+HTTP_UNREAD_SECONDS: Final = 60.0  # a client that takes nothing of what was sent to it for so long is let go
+HTTP_ACCEPT_AGAIN_SECONDS: Final = 0.1  # after a connection could not be taken: no descriptors were left, mostly
+TLS_HANDSHAKE_SECONDS: Final = 5.0
+TLS_LOOK_SECONDS: Final = 1.0  # how often certificate, key and client authorities are looked at for a newer file
 HTTP_KEEPALIVE_SECONDS: Final = 30  # an idle connection is kept this long
 GATEWAY_DRAIN_SECONDS: Final = 0.5  # answers still running at a stop get this long, then an error
 MODEL_NAME_CHARS_MAX: Final = 256  # a model's name in a request
@@ -487,6 +494,7 @@ STORE_FAREWELL_SECONDS: Final = 5.0  # how long a stop waits for what is queued 
 LEASE_SECONDS: Final = 3.0  # an orchestrator silent for this long has lost its jobs to the others
 LEASE_RENEW_SECONDS: Final = 0.75  # four times in that time, so that two may fail
 LEASE_WATCH_SECONDS: Final = 0.5  # how often others are looked after: with the lease, takeover within 5 s
+REJOIN_SECONDS: Final = 30.0  # how long one that lost its lease waits until the heir has moved what it had
 ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes wait for it
 
 # --- proof ------------------------------------------------------------------------------------------------------------
@@ -508,6 +516,12 @@ AUDITS_WAITING_MAX: Final = (
 AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
 AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
 AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+PANEL_SEATS_MIN: Final = 5  # validators of one panel: four decide; more where more could lie
+PANEL_ROSTER_MAX: Final = 64  # validators that panels are drawn of: half of them sit in the largest panel
+PANEL_WEIGHT_MAX: Final = 1000  # of one validator: what another has a thousandth of is nothing
+PANEL_COMMIT_MS: Final = 300_000  # members get the payload and compute in this time, or have no vote
+PANEL_GRACE_MS: Final = 30_000  # how long the slower ones are waited for once as many committed as decide
+PANEL_SHOW_MS: Final = 60_000  # verdicts that were committed to are shown by then
 PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
 PAYLOAD_SECONDS: Final = 600.0  # and for how long
 CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request
