@@ -335,7 +335,7 @@ class PeerMesh:
         return await in_turn((owner, *others), lambda peer: self._say(peer, method, body, trip), remaining)
 
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
-        """One live-signed call: dialled, said and answered within the trip's deadline.
+        """One call, live-signed where its method is: dialled, said and answered within the trip's deadline.
 
         Once more over a new session, where the first is lost and the method is declared to bear that.
         """
@@ -348,11 +348,13 @@ class PeerMesh:
         return await self._say_in(await self._reach(peer, trip), method, body, trip)
 
     async def _say_in(self, session: Session, method: Method[A, R], body: A, trip: Trip | None) -> R:
-        assert method.live is not None, "what is said is signed"
         metadata: Mapping[str, str] = {} if trip is None else {"traceparent": trip.traceparent}
-        signed, _ = self._voice.say(session.peer, session.scope, method.live, body)
+        if method.live is None:
+            said = codec.encode(body)
+        else:
+            said, _ = self._voice.say(session.peer, session.scope, method.live, body)
         timeout = self._control_seconds(trip)
-        return codec.decode(method.reply, await session.call(method.name, signed, timeout=timeout, metadata=metadata))
+        return codec.decode(method.reply, await session.call(method.name, said, timeout=timeout, metadata=metadata))
 
     def _control_seconds(self, trip: Trip | None) -> float:
         """What the next step of a call may take: whatever came before it has used up of the trip's deadline."""
