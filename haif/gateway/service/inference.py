@@ -19,6 +19,7 @@ from haif.gateway.admission import seconds_allowed
 from haif.gateway.ask import Ask, in_words_of
 from haif.gateway.letters import Try
 from haif.gateway.service.exchange import Exchange
+from haif.gateway.service.lines import Lines
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
@@ -38,6 +39,7 @@ class Means:
     """What answering needs. `stopping` is done when the gateway can wait no longer for answers to end."""
 
     mesh: Mesh
+    lines: Lines
     telemetry: Telemetry
     clock: Clock
     entropy: Callable[[int], bytes]
@@ -144,7 +146,10 @@ class Inference:
                 await deliver(choice, chunk)
 
             journey = self._journeys[choice]
-            settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take, self._means.entropy)
+            means = self._means
+            async with means.lines.turn(journey, trip.deadline) as turn:
+                settled = await travel(journey, means.mesh, trip, means.telemetry, take, means.entropy)
+                turn.used = settled.receipt.prompt_tokens + settled.receipt.completion_tokens
             ahead.set()
             await ended(choice, settled)
             return settled
