@@ -60,7 +60,8 @@ def statement(peer: PeerId, receipt: Digest, finding: str) -> Verified[Verdict]:
     said = Verdict(
         orchestrator=ORCHESTRATOR.peer, job=JobId(bytes(16)), receipt=receipt, worker=WORKER,
         model=ModelDigest(bytes(32)), finding=finding, cause="tokens" if finding == CONVICTED else "", place=0,
-        engine="an engine", transcript=digest("benchmark root", finding.encode()), epoch=0, judged=0,
+        engine="an engine", transcript=digest("benchmark root", finding.encode()),
+        work=digest("benchmark work", finding.encode()), epoch=0, judged=0,
     )  # fmt: skip
     return Verified(said, peer, finding.encode() + peer)
 

@@ -515,6 +515,13 @@ PANEL_WEIGHT_MAX: Final = 1000  # of one validator: what another has a thousandt
 PANEL_COMMIT_MS: Final = 300_000  # members get the payload and compute in this time, or have no vote
 PANEL_GRACE_MS: Final = 30_000  # how long the slower ones are waited for once as many committed as decide
 PANEL_SHOW_MS: Final = 60_000  # verdicts that were committed to are shown by then
+PANEL_LOOK_PER_MILLE: Final = (
+    20  # of the findings that nobody doubts: a lazy validator is found at the first of its own
+)
+PANELS_OPEN_MAX: Final = 64  # at once; who accuses beyond it tries again later
+ALARMS_OPEN_MAX: Final = 2  # of one validator at once: a liar keeps no more workers waiting than that
+PANELS_LISTED_MAX: Final = 16  # seats, and rulings of some 15 KiB, in one answer of an orchestrator
+RULINGS_KEPT_MAX: Final = 64  # that an orchestrator still tells validators of
 PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
-PAYLOAD_SECONDS: Final = 600.0  # and for how long
+PAYLOAD_SECONDS: Final = 1200.0  # and for how long: an audit, a panel and a second panel take at most 900 s
 CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from haif.base import limits
 from haif.base.ids import JobId
 from haif.orchestrator.events import (
     AttemptFailed,
@@ -15,6 +16,7 @@ from haif.orchestrator.events import (
     JobLeft,
     JobSubmitted,
     LotteryRevealed,
+    PanelRuled,
     StateKept,
     VerdictGiven,
     decode,
@@ -42,6 +44,8 @@ def apply(state: State, event: Entry) -> None:
             _judged(state, event)
         case LotteryRevealed():
             state.revealed[event.validator] = max(event.epoch, state.revealed.get(event.validator, 0))
+        case PanelRuled():
+            _ruled(state, event)
         case JobLeft():
             _release(state, state.open.pop(event.job))
         case JobArrived():
@@ -110,6 +114,17 @@ def _judged(state: State, event: VerdictGiven) -> None:
     job = state.find(event.job)
     if job is not None:  # else it was forgotten since, and is read back from the journal
         job.verdicts[event.validator] = event.verdict
+
+
+def _ruled(state: State, event: PanelRuled) -> None:
+    state.standings.rule(event)
+    job = state.find(event.job)
+    if job is not None:
+        job.ruled = event.finding
+    if event.ruling:
+        state.rulings[event.job] = event.at, event.ruling
+        if len(state.rulings) > limits.RULINGS_KEPT_MAX:
+            state.rulings.popitem(last=False)
 
 
 def _release(state: State, job: Job) -> None:

@@ -2,8 +2,9 @@
 
 It lists the jobs whose gateway signed that they may be audited and whose worker committed to its logits, with the
 chance that each is drawn with. A verdict counts if it is a known validator's, about a receipt that was listed, and its
-first about it. Whether it is true the orchestrator cannot see, for it has no request: who trusts an orchestrator trusts
-its validators. When a validator reveals its draw, what it should have audited and did not is counted.
+first about it. Whether it is true the orchestrator cannot see, for it has no request: it believes a panel of them
+(`orchestrator.panels`), or, if its operator says so, each. When a validator reveals its draw, what it should have
+audited and did not is counted.
 """
 
 from __future__ import annotations
@@ -14,14 +15,26 @@ from itertools import islice
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadSignature, Equivocated, Expired, Forbidden, WrongState
+from haif.base.errors import BadProof, BadSignature, Equivocated, Expired, Forbidden, WrongState
 from haif.base.ids import PeerId
 from haif.identity.signing import Verified, evidence_digest
 from haif.orchestrator.decide import Decision
 from haif.orchestrator.events import LotteryRevealed, VerdictGiven
 from haif.orchestrator.state import Job, JobState, State
 from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
-from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, gist, open_verdict
+from haif.protocol.audits import (
+    CONVICTED,
+    HONEST,
+    UNDECIDED,
+    Ended,
+    EndedJob,
+    Judge,
+    Reveal,
+    Taken,
+    Verdict,
+    gist,
+    open_verdict,
+)
 
 
 def ended(state: State, after: int, validator: PeerId) -> Ended:
@@ -45,7 +58,8 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
     """Take a verdict down. One that says the same again is answered again, and the first stands.
 
     Raises `Malformed`, `Oversize` or `BadSignature` for one that does not hold, `WrongState` for one about a job that
-    was not listed, `Expired` for one of another time, and `Equivocated` for a second one about the same receipt.
+    was not listed, `Expired` for one of another time, `BadProof` for one that a panel refuted, and `Equivocated` for a
+    second one about the same receipt.
     """
     verdict = open_verdict(request.verdict, validator)
     said = verdict.payload
@@ -60,11 +74,19 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
         raise Equivocated("a validator says one thing about a receipt, and then another", validator)
     if not job.ended - limits.CLOCK_SKEW_MS <= said.judged <= now + limits.CLOCK_SKEW_MS:
         raise Expired("the verdict is older than the end of its job, or from the future; check both clocks", validator)
+    if job.ruled in {HONEST, CONVICTED} - {said.finding} and said.finding != UNDECIDED:
+        raise BadProof(f"a panel found this worker {job.ruled}", validator)
     event = VerdictGiven(
         job=job.id, validator=validator, worker=job.attempt.worker, finding=said.finding, cause=said.cause,
         verdict=request.verdict, at=now,
     )  # fmt: skip
     return Decision((event,), Taken())
+
+
+def rulings(state: State, since: int) -> list[bytes]:
+    """The rulings that convict, from that moment on (ms), oldest first."""
+    found = [sealed for at, sealed in state.rulings.values() if at > since]
+    return found[: limits.PANELS_LISTED_MAX]
 
 
 def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:

@@ -7,32 +7,54 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from typing import Final
 
 from haif.base import limits
 from haif.base.ids import PeerId
-from haif.orchestrator.events import StandingKept, VerdictGiven
+from haif.orchestrator.events import PanelRuled, StandingKept, VerdictGiven
 from haif.proof.standing import Standing
 from haif.protocol.audits import CONVICTED, HONEST
+
+PANEL: Final = PeerId(bytes(PeerId.size))
+"""Whose word a panel's is."""
 
 
 @dataclass(slots=True)
 class Standings:
-    """Folds verdicts. They are kept apart by validator: what one says counts only where it is trusted now."""
+    """Folds verdicts. They are kept apart by validator: what one says counts only where it is trusted now.
+
+    `refuted`: when a panel last found that a validator had said what is not (ms).
+    """
 
     most: int = limits.STANDINGS_MAX
     _of: OrderedDict[PeerId, dict[PeerId, Standing]] = field(default_factory=OrderedDict)
+    refuted: dict[PeerId, int] = field(default_factory=dict)
     _accused: set[PeerId] = field(default_factory=set)  # whom any validator ever convicted
 
     def learn(self, event: VerdictGiven) -> None:
         """A verdict was taken. One that is undecided moves nothing."""
         if event.finding not in (HONEST, CONVICTED):
             return
-        known = self._of.setdefault(event.worker, {})
-        before = known.get(event.validator, Standing())
-        known[event.validator] = before.honest(event.at) if event.finding == HONEST else before.guilty(event.at)
-        self._of.move_to_end(event.worker)
+        self._say(event.worker, event.validator, event.finding, event.at)
+
+    def rule(self, event: PanelRuled) -> None:
+        """A panel is over."""
         if event.finding == CONVICTED:
-            self._accused.add(event.worker)
+            self._say(event.worker, PANEL, CONVICTED, event.at)
+        self.refuted.update(dict.fromkeys(event.refuted, event.at))
+
+    def believed(self, validators: Collection[PeerId], now: int) -> frozenset[PeerId]:
+        """Those of them whose word counts: not of whom a panel refuted lately."""
+        out = {peer for peer, at in self.refuted.items() if Standing(convicted=at).is_out(now)}
+        return frozenset(validators) - out
+
+    def _say(self, worker: PeerId, by: PeerId, finding: str, at: int) -> None:
+        known = self._of.setdefault(worker, {})
+        before = known.get(by, Standing())
+        known[by] = before.honest(at) if finding == HONEST else before.guilty(at)
+        self._of.move_to_end(worker)
+        if finding == CONVICTED:
+            self._accused.add(worker)
         if len(self._of) > self.most:
             self._forget()
 

@@ -110,6 +110,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("{{finding}} {{cause}}", f"sum by (finding, cause) (rate(haif_verdicts_total{RATE}))"),
         )),
         Panel("Convicted workers", "short", "They get no work.", level("haif_workers_convicted", "instance")),
+        Panel("Panels", "short", "Panels that sit, workers set aside meanwhile, validators that panels refuted.", (
+            ("sitting", "sum(haif_panels_open)"), ("set aside", "sum(haif_workers_aside)"),
+            ("refuted", "max(haif_validators_refuted)"),
+            *named("found:", rate("haif_panels_total", "finding")),
+        )),
         Panel("Drawn and waiting", "short", "Receipts that validators drew and have not judged.",
               level("haif_audits_waiting", "instance")),
         Panel("Left out", "ops", "By the draws validators revealed: due, not audited, audited though not drawn.", (

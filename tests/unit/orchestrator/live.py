@@ -16,6 +16,7 @@ from haif.dht.service import Dht
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.voice import Voice
 from haif.orchestrator.service import MIGRATIONS, Orchestrator, OrchestratorSettings
+from haif.proof.committee import Elector
 from haif.protocol import heartbeats, jobs
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.jobs import JobView, ListModels, Models, Placed, ShowJob, SubmitJob
@@ -81,10 +82,15 @@ async def house(
     gateways: set[PeerId] | None = None,
     workers: frozenset[PeerId] | None = None,
     validators: frozenset[PeerId] = frozenset(),
+    roster: tuple[Elector, ...] = (),
 ) -> AsyncIterator[House]:
     clock = Clock()
     settings = OrchestratorSettings(
-        frozenset(gateways or {GATEWAY.peer}), workers, tuple(CATALOGUE.values()), validators=validators
+        frozenset(gateways or {GATEWAY.peer}),
+        workers,
+        tuple(CATALOGUE.values()),
+        validators=validators,
+        roster=roster,
     )
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
