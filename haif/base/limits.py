@@ -239,6 +239,7 @@ NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at onc
 
 # --- reach ------------------------------------------------------------------------------------------------------------
 STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PRESENCE_LOOK_SECONDS: Final = 1.0  # how often a peer looks whether what it says of itself is still true
 PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
 CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
 REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
@@ -417,6 +418,12 @@ HTTP_BODY_SECONDS: Final = 15.0  # a body that has not arrived by then is answer
 HTTP_HEADER_BYTES_MAX: Final = 16 << 10  # request line and headers together
 HTTP_DISCARD_BYTES_MAX: Final = 8 << 20  # of a refused body is read away before the connection is closed
 HTTP_CONNECTIONS_MAX: Final = 8192  # open connections; more are closed at once
+HTTP_CONNECTIONS_PER_ADDRESS_MAX: Final = 256  # of them from one IPv4 address or IPv6 /64: an office, many clients
+HTTP_CONNECTIONS_PER_NETWORK_MAX: Final = 2048  # and from one /24 or /48: it takes more than one to fill the house
+HTTP_UNREAD_SECONDS: Final = 60.0  # a client that takes nothing of what was sent to it for so long is let go
+HTTP_ACCEPT_AGAIN_SECONDS: Final = 0.1  # after a connection could not be taken: no descriptors were left, mostly
+TLS_HANDSHAKE_SECONDS: Final = 5.0
+TLS_LOOK_SECONDS: Final = 1.0  # how often certificate, key and client authorities are looked at for a newer file
 HTTP_KEEPALIVE_SECONDS: Final = 30  # an idle connection is kept this long
 GATEWAY_DRAIN_SECONDS: Final = 0.5  # answers still running at a stop get this long, then an error
 MODEL_NAME_CHARS_MAX: Final = 256  # a model's name in a request
@@ -458,7 +465,6 @@ ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabul
 SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
 SPAN_QUEUE_MAX: Final = 4096  # spans ended and not yet written; more are counted as lost, nobody waits
 SPAN_WRITE_SECONDS: Final = 0.25  # a finished span is written within this
-SPAN_ATTRIBUTES_MAX: Final = 32  # per span; ours set about ten
 ATTRIBUTE_CHARS_MAX: Final = 256  # of one attribute's text; longer is cut
 METRIC_SERIES_MAX: Final = 256  # series of one metric with open labels; beyond it their values become "other"
 TRACES_PER_JOB_MAX: Final = 64  # traces read for one job: its own and those of its retries
@@ -488,6 +494,7 @@ STORE_FAREWELL_SECONDS: Final = 5.0  # how long a stop waits for what is queued 
 LEASE_SECONDS: Final = 3.0  # an orchestrator silent for this long has lost its jobs to the others
 LEASE_RENEW_SECONDS: Final = 0.75  # four times in that time, so that two may fail
 LEASE_WATCH_SECONDS: Final = 0.5  # how often others are looked after: with the lease, takeover within 5 s
+REJOIN_SECONDS: Final = 30.0  # how long one that lost its lease waits until the heir has moved what it had
 ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes wait for it
 
 # --- proof ------------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class AuditedMesh:
         lie = replace(served(claimed.path), model=claimed.digest, name=DEMO_NAME, open=opened)
         honoured = frozenset(peers((str(self.identity("orchestrator").peer),), "orchestrator"))
         async with (
-            open_ground(settings, listen=True) as ground,
+            open_ground(settings) as ground,
             pool_of(lie) as pool,
             Worker(
                 settings=WorkerSettings(orchestrators=honoured), identity=ground.identity, net=ground.net,
@@ -171,11 +171,12 @@ async def _accuser(settings: config.ValidatorSettings, orchestrator: str) -> Asy
         return Answered(bundle.receipt.payload.engine, root, root, len(bundle.tokens), lie)
 
     async with (
-        open_ground(settings, listen=True) as ground,
+        open_ground(settings) as ground,
         Validator(
             orchestrators=tuple(peers((orchestrator,), "orchestrator")), identity=ground.identity, net=ground.net,
             wire=ground.wire, reach=ground.reach, dht=ground.dht, recompute=invent, on_convicted=lambda *_: None,
             on_ruled=lambda _: None, telemetry=ground.telemetry, clock=ground.clock,
         ),
+        ground.announced("validator"),
     ):  # fmt: skip
         yield ground.ready
