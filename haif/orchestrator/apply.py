@@ -23,6 +23,7 @@ from haif.orchestrator.events import (
 )
 from haif.orchestrator.keeping import put, restored
 from haif.orchestrator.state import Attempt, Job, JobState, State
+from haif.protocol.audits import HONEST
 
 
 def apply(state: State, event: Entry) -> None:
@@ -110,10 +111,12 @@ def _end(state: State, event: JobFinalised | JobFailed, how: JobState) -> Job:
 
 
 def _judged(state: State, event: VerdictGiven) -> None:
-    state.standings.learn(event)
     job = state.find(event.job)
+    if event.finding != HONEST or job is None or not job.passed:
+        state.standings.learn(event)
     if job is not None:  # else it was forgotten since, and is read back from the journal
         job.verdicts[event.validator] = event.verdict
+        job.passed = job.passed or event.finding == HONEST
 
 
 def _ruled(state: State, event: PanelRuled) -> None:

@@ -19,9 +19,13 @@ from haif.base.errors import BadProof, BadSignature, Equivocated, Expired, Forbi
 from haif.base.ids import PeerId
 from haif.identity.signing import Verified, evidence_digest
 from haif.orchestrator.decide import Decision
-from haif.orchestrator.events import LotteryRevealed, VerdictGiven
+from haif.orchestrator.events import LotteryRevealed, PanelRuled, VerdictGiven
+from haif.orchestrator.standings import PANEL
 from haif.orchestrator.state import Job, JobState, State
+from haif.proof.committee import Roster, liars
 from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
+from haif.proof.ruling import check_ruling
+from haif.proof.standing import DAY_MS
 from haif.protocol.audits import (
     CONVICTED,
     HONEST,
@@ -83,10 +87,33 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
     return Decision((event,), Taken())
 
 
-def rulings(state: State, since: int) -> list[bytes]:
-    """The rulings that convict, from that moment on (ms), oldest first."""
-    found = [sealed for at, sealed in state.rulings.values() if at > since]
-    return found[: limits.PANELS_LISTED_MAX]
+def rulings(state: State, since: int) -> tuple[list[bytes], int]:
+    """Some rulings that convict, which came after that moment (ms), oldest first; and when the last of them came."""
+    found = [(at, sealed) for at, sealed in state.rulings.values() if at > since][: limits.PANELS_LISTED_MAX]
+    return [sealed for _, sealed in found], found[-1][0] if found else since
+
+
+def share(
+    state: State, evidence: bytes, carrier: PeerId, *, believed: Collection[PeerId], roster: Roster, now: WallTime
+) -> PanelRuled | None:
+    """What follows from another orchestrator's ruling; None where nothing does, for it is known.
+
+    It is believed if more of our own validators signed it than we think may lie: one of them then does not, and it
+    computed the answer. Whose panel it was, and who carries it, does not matter. Raises `Forbidden` where too few of
+    ours did, `Expired` for one that is too old or from the future, and as `check_ruling` does.
+    """
+    ruling, signers = check_ruling(evidence)
+    said = ruling.payload
+    if said.finding != CONVICTED:
+        raise WrongState("only convictions are told on", carrier)
+    if not now - limits.CONVICTION_DAYS * DAY_MS <= said.at <= now + limits.CLOCK_SKEW_MS:
+        raise Expired("the ruling is too old, or from the future; check both clocks", carrier)
+    ours, most = len({*signers} & {*believed}), liars(each.weight for each in roster)
+    if ours <= most:
+        raise Forbidden(f"{ours} of the validators that signed the ruling are ours, and {most + 1} would have to be")
+    if said.job in state.rulings or state.standings.of(said.worker, {PANEL}).is_out(now):
+        return None
+    return PanelRuled(said.job, said.worker, CONVICTED, evidence, (), now)
 
 
 def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:

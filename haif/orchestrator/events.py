@@ -172,6 +172,7 @@ class JobKept(Message, frozen=True):
     verdicts: list[VerdictKept]
     drawn_by: PeerId | None
     ruled: str = ""
+    passed: bool = False
 
 
 class JobLeft(Message, frozen=True):

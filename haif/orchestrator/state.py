@@ -70,6 +70,7 @@ class Job:
     verdicts: dict[PeerId, bytes] = field(default_factory=dict)
     drawn_by: PeerId | None = None  # who drew the seed, if the job was taken over
     ruled: str = ""  # what a panel found, or that it found nothing
+    passed: bool = False  # a validator found it honest: what others find then makes its worker no better known
 
     @property
     def attempt(self) -> Attempt:

@@ -8,6 +8,7 @@
     orchestrator ◄── audits.panels   ListPanels       validator    where do I sit? what did panels find?
     orchestrator ◄── audits.commit   Commit           validator    I have found something: its digest
     orchestrator ◄── audits.show     Show             validator    what I had committed to
+    orchestrator ◄── audits.share    Share            validator    whom a panel of another orchestrator convicted
 
 A worker has no part in it. The orchestrator sees no request; a validator sees those that it drew, and a gateway gives
 them only to validators it was started with, of answers for which it signed that it would.
@@ -32,6 +33,7 @@ JUDGE_METHOD: Final = "audits.judge"
 PANELS_METHOD: Final = "audits.panels"
 COMMIT_METHOD: Final = "audits.commit"
 SHOW_METHOD: Final = "audits.show"
+SHARE_METHOD: Final = "audits.share"
 REVEAL_METHOD: Final = "audits.reveal"
 
 HONEST: Final = "honest"
@@ -134,7 +136,7 @@ class Reveal(Message, frozen=True):
 
 
 class ListPanels(Message, frozen=True):
-    """The panels that want something of me, and who was convicted by one since (ms)."""
+    """The panels that want something of me, and who was convicted by one since `until` of an earlier answer; or 0."""
 
     since: int
 
@@ -150,10 +152,14 @@ class Summons(Message, frozen=True):
 
 
 class Summoned(Message, frozen=True):
-    """Where the validator sits and is waited for, and some sealed rulings that convict, oldest first."""
+    """Where the validator sits and is waited for, and some sealed rulings that convict, oldest first.
+
+    The orchestrator heard the last of them at `until` (ms).
+    """
 
     panels: list[Summons]
     rulings: list[bytes]
+    until: int
 
 
 class Commit(Message, frozen=True):
@@ -167,6 +173,12 @@ class Show(Message, frozen=True):
     """The sealed verdict that the member had committed to."""
 
     verdict: bytes
+
+
+class Share(Message, frozen=True):
+    """A sealed ruling that convicts."""
+
+    ruling: bytes
 
 
 class Voter(Message, frozen=True):

@@ -31,6 +31,7 @@ from haif.protocol.audits import (
     ListEnded,
     ListPanels,
     Reveal,
+    Share,
     Show,
     Summoned,
     Taken,
@@ -120,7 +121,7 @@ class Audits:
         audits.check_validator(call.peer, self._trusted)
         asked = codec.decode(ListPanels, call.argument)
         summons = self._panels.summons(call.peer, self._clock.wall()) if self._panels else []
-        told = Summoned(summons, audits.rulings(self._record.state, asked.since))
+        told = Summoned(summons, *audits.rulings(self._record.state, asked.since))
         await self._record.settled()
         return told
 
@@ -133,6 +134,22 @@ class Audits:
         """`audits.show`. The last one that is waited for decides."""
         self._sitting(call).show(codec.decode(Show, call.argument).verdict, call.peer, self._clock.wall())
         self._rule()
+        return Taken()
+
+    async def share(self, call: Call) -> Message:
+        """`audits.share`."""
+        audits.check_validator(call.peer, self._trusted)
+        event = audits.share(
+            self._record.state, codec.decode(Share, call.argument).ruling, call.peer, believed=self.believed,
+            roster=self._panels.roster if self._panels else (), now=self._clock.wall(),
+        )  # fmt: skip
+        if event is not None:
+            written = self._record.note(event, event.worker)
+            self._place()
+            _log.warning(
+                "worker %s was convicted by a panel of another orchestrator; it gets no more work here", event.worker
+            )
+            await asyncio.shield(written)
         return Taken()
 
     def _sitting(self, call: Call) -> Panels:

@@ -187,6 +187,7 @@ class Orchestrator:
             (methods.AUDITS_PANELS, self._audits.panels),
             (methods.AUDITS_COMMIT, self._audits.commit),
             (methods.AUDITS_SHOW, self._audits.show),
+            (methods.AUDITS_SHARE, self._audits.share),
         ):
             self._wire.serve(method.name, self._answering(handler), method.terms)
 

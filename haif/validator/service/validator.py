@@ -5,7 +5,8 @@
 3. Ask      gateways come by and hear what was drawn of theirs, and give request and tokens
 4. Compute  one answer at a time, the workers in turn; a conviction takes a second computation that agrees
 5. Judge    the sealed verdict goes to the orchestrator that placed the job, until it is taken
-6. Sit      where an orchestrator drew us into a panel: the same, but the verdict is committed to first, and then shown
+6. Sit      where an orchestrator drew us into a panel: the same, but the verdict is committed to first, and then shown;
+            and tell each orchestrator whom panels of the others convicted
 7. Reveal   the draw of each epoch, when the next one is over too
 """
 
@@ -45,6 +46,7 @@ from haif.protocol.audits import (
     Payload,
     Reveal,
     Ruling,
+    Share,
     Show,
     Summoned,
     Summons,
@@ -113,7 +115,11 @@ class Validator:
         self._out: dict[tuple[PeerId, PeerId], WallTime] = {}  # whom we convicted, where and when
         self._seated: OrderedDict[Digest, None] = OrderedDict()  # what a panel has us look at
         self._found: OrderedDict[Digest, Verified[Verdict]] = OrderedDict()  # the latest verdicts, for panels
-        self._ruled: dict[PeerId, int] = {}  # when the latest ruling was made that an orchestrator told
+        self._ruled: dict[PeerId, int] = {}  # until when each orchestrator told its rulings
+        self._rulings: OrderedDict[Digest, None] = OrderedDict()  # those that we were told
+        self._unshared: dict[PeerId, deque[bytes]] = {
+            peer: deque(maxlen=limits.RULINGS_KEPT_MAX) for peer in orchestrators
+        }
         self._revealed: dict[PeerId, int] = {}
         self._work = asyncio.Event()
         self._news = asyncio.Event()
@@ -341,9 +347,32 @@ class Validator:
             except (PeerFault, Refusal) as error:
                 self._telemetry.dropped(Dropped(error.reason, peer, "audits.panels"))
         for evidence in told.rulings:
-            ruling, _ = check_ruling(evidence, peer)
-            self._ruled[peer] = max(self._ruled.get(peer, 0), ruling.payload.at)
-            self._on_ruled(ruling)
+            ruling, _ = check_ruling(evidence)
+            if ruling.digest not in self._rulings:
+                self._carry(ruling, peer)
+        self._ruled[peer] = told.until
+        await self._share(session, peer)
+
+    def _carry(self, ruling: Verified[Ruling], source: PeerId) -> None:
+        """Have all other orchestrators know of it."""
+        self._rulings[ruling.digest] = None
+        if len(self._rulings) > limits.JOBS_ENDED_REMEMBERED_MAX:
+            self._rulings.popitem(last=False)
+        for peer, waiting in self._unshared.items():
+            if peer != source:
+                waiting.append(ruling.evidence)
+        self._on_ruled(ruling)
+
+    async def _share(self, session: Session, peer: PeerId) -> None:
+        """Tell an orchestrator whom others convicted. It checks for itself; what it will not believe, it will not."""
+        waiting = self._unshared[peer]
+        while waiting:
+            argument = codec.encode(Share(waiting[0]))
+            try:
+                await session.call(methods.AUDITS_SHARE.name, argument, timeout=limits.CONTROL_CALL_SECONDS)
+            except (Refusal, PeerFault) as error:
+                self._telemetry.dropped(Dropped(error.reason, peer, "audits.share"))
+            waiting.popleft()
 
     async def _attend(self, session: Session, peer: PeerId, seat: Summons) -> None:
         """Commit to what was found about the receipt, or show it; or begin to look."""

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadProof, Malformed, Overloaded, Oversize, WrongState
+from haif.base.errors import BadProof, Expired, Forbidden, Malformed, Overloaded, Oversize, WrongState
 from haif.base.hashing import digest
 from haif.base.ids import PeerId
 from haif.identity.keys import Identity
@@ -24,7 +24,7 @@ from haif.orchestrator.state import Job, State
 from haif.proof import committee
 from haif.proof.committee import Elector
 from haif.proof.ruling import check_ruling
-from haif.protocol.audits import CONVICTED, HONEST, UNDECIDED, Commit, Ruling, Verdict
+from haif.protocol.audits import CONVICTED, HONEST, UNDECIDED, Commit, Ruling, Verdict, open_verdict
 from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, ORCHESTRATOR, Desk
 from tests.unit.orchestrator.test_audits import WORK, finish, judge, verdict
 
@@ -131,8 +131,8 @@ def test_four_of_five_convict_and_the_ruling_is_evidence_for_everybody() -> None
     assert (job.id, job.attempt.worker, 5) == (ruling.payload.job, ruling.payload.worker, ruling.payload.seats)
     assert 4 <= len(signers) <= 5
     assert NAMES[8] not in signers
-    assert [ruled.ruling] == audits.rulings(court.desk.state, 0)
-    assert [] == audits.rulings(court.desk.state, ruled.at)
+    assert ([ruled.ruling], ruled.at) == audits.rulings(court.desk.state, 0)
+    assert ([], ruled.at) == audits.rulings(court.desk.state, ruled.at)
     assert {job.attempt.worker} == court.out()
 
 
@@ -315,7 +315,7 @@ def test_what_panels_found_survives_a_restart_and_a_snapshot(monkeypatch: pytest
         assert CONVICTED == state.ended[job.id].ruled
     monkeypatch.setattr(limits, "RULINGS_KEPT_MAX", 0)
     apply(court.desk.state, ruled)
-    assert [] == audits.rulings(court.desk.state, 0)
+    assert ([], 0) == audits.rulings(court.desk.state, 0)
 
 
 def test_what_a_panel_refuted_counts_again_after_as_long_as_a_conviction() -> None:
@@ -335,3 +335,75 @@ def test_the_same_panel_is_drawn_whatever_the_accuser_says() -> None:
     court.accuse(job, NAMES[0])
     seated = {peer for peer in NAMES if court.panels.summons(peer, court.desk.wall)}
     assert {*committee.members(output, pool, 5)} == seated
+
+
+# --- what other orchestrators make of it ------------------------------------------------------------------------------
+
+
+def convicted() -> PanelRuled:
+    court = Court()
+    court.accuse(finish(court.desk), NAMES[8])
+    ruled = court.sit(guilty)
+    assert ruled is not None
+    return ruled
+
+
+def shared(desk: Desk, evidence: bytes, ours: int = 9) -> PanelRuled | None:
+    """What an orchestrator makes of it that knows the last so many of the validators."""
+    roster = ROSTER[9 - ours :]
+    return audits.share(
+        desk.state, evidence, NAMES[8], believed={each.peer for each in roster}, roster=roster, now=desk.wall
+    )
+
+
+def test_a_conviction_holds_with_every_orchestrator_that_knows_enough_of_who_signed() -> None:
+    ruled, desk = convicted(), Desk()
+    event = shared(desk, ruled.ruling)
+    assert event is not None
+    assert (CONVICTED, ruled.worker, ruled.ruling) == (event.finding, event.worker, event.ruling)
+    apply(desk.state, event)
+    assert [ruled.worker] == list(desk.state.standings.out({PANEL}, desk.wall))
+    assert ([ruled.ruling], desk.wall) == audits.rulings(desk.state, 0), "it tells it on"
+    assert shared(desk, ruled.ruling) is None
+
+
+def test_x_6_a_ruling_that_too_few_of_ours_signed_is_not_believed() -> None:
+    """One of those that signed must be one who does not lie, by what we think of ours; strangers count for nothing."""
+    ruling, signers = check_ruling(convicted().ruling)
+    ours = [Elector(peer) for peer in (*signers[:1], *(PeerId(bytes([n]) * 32) for n in range(60, 65)))]
+    for roster, believed in ((ours, {each.peer for each in ours}), (ROSTER, {*signers[:3]}), ((), set[PeerId]())):
+        with pytest.raises(Forbidden, match="would have to be"):
+            audits.share(
+                State(1), ruling.evidence, NAMES[8], believed=believed, roster=roster, now=WallTime(ruling.payload.at)
+            )
+    alone = audits.share(
+        State(1), ruling.evidence, NAMES[8], believed={signers[0]}, roster=(), now=WallTime(ruling.payload.at)
+    )
+    assert alone is not None, "where each convicts alone, one is enough"
+
+
+def test_a_ruling_of_another_time_or_that_clears_somebody_is_not_told_on() -> None:
+    ruled, desk = convicted(), Desk()
+    for seconds in (-limits.CLOCK_SKEW_MS / 1000 - 1, limits.CONVICTION_DAYS * 86_400 + 1):
+        desk.seconds = seconds
+        with pytest.raises(Expired):
+            shared(desk, ruled.ruling)
+    said = open_sealed(Ruling, Domain.RULING, ruled.ruling).payload
+    verdicts = [open_verdict(each) for each in said.verdicts]
+    cleared = [
+        seal(VALIDATORS[each.signer], Domain.VERDICT, structs.replace(each.payload, finding=HONEST, cause=""))
+        for each in verdicts
+    ]  # fmt: skip
+    honest = seal(ORCHESTRATOR, Domain.RULING, structs.replace(said, finding=HONEST, verdicts=cleared))
+    with pytest.raises(WrongState, match="only convictions"):
+        shared(Desk(), honest)
+
+
+def test_an_answer_that_two_validators_find_honest_makes_its_worker_known_by_one() -> None:
+    desk = Desk().staffed()
+    job = finish(desk)
+    for peer in NAMES[:3]:
+        judge(desk, verdict(job), VALIDATORS[peer])
+    assert 1 == desk.state.standings.of(job.attempt.worker, NAMES).known(desk.wall)
+    judge(desk, verdict(job, CONVICTED, "tokens"), VALIDATORS[NAMES[3]])
+    assert desk.state.standings.of(job.attempt.worker, NAMES).is_out(desk.wall)

@@ -13,13 +13,13 @@ from haif.proof import lottery
 from haif.proof.committee import Elector
 from haif.proof.ruling import check_ruling
 from haif.protocol import audits
-from haif.protocol.audits import Commit, EndedJob, Judge, ListPanels, Show, Summoned, Verdict
+from haif.protocol.audits import Commit, EndedJob, Judge, ListPanels, Share, Show, Summoned, Verdict
 from haif.protocol.receipts import Receipt
 from tests.unit.orchestrator.live import House, Peer, house, peer, working
 from tests.unit.orchestrator.scene import ANNE, ORCHESTRATOR, WORKERS, submission
 from tests.unit.orchestrator.test_audits import ROOT, WORK
 from tests.unit.orchestrator.test_audits_live import finish, listed
-from tests.unit.orchestrator.test_panels import NAMES, VALIDATORS
+from tests.unit.orchestrator.test_panels import NAMES, VALIDATORS, convicted
 
 SIX = NAMES[:6]
 SETTINGS = {"validators": frozenset(SIX), "roster": tuple(Elector(each) for each in SIX)}
@@ -76,9 +76,9 @@ async def test_who_is_accused_waits_and_who_a_panel_convicts_is_out_also_after_a
             assert [] == (await told(six[0])).panels, "the accuser has no seat"
             await sit(six, *TRUTH)
             (ruling,) = (await told(six[3])).rulings
-            checked, signers = check_ruling(ruling, ORCHESTRATOR.peer)
+            _, signers = check_ruling(ruling, ORCHESTRATOR.peer)
             assert {*SIX[1:]} == {*signers}
-            assert [] == (await told(six[3], checked.payload.at)).rulings
+            assert [] == (await told(six[3], (await told(six[3])).until)).rulings
         assert (1, 0, 0) == tuple(
             home.metric(f"haif_{name}") for name in ("workers_convicted", "workers_aside", "panels_open")
         )
@@ -131,6 +131,16 @@ async def test_what_nobody_doubts_is_looked_at_again(tmp_path: Path, monkeypatch
 
 async def test_where_each_convicts_alone_no_panel_sits(tmp_path: Path) -> None:
     async with house(tmp_path, validators=frozenset(SIX)) as home, sessions(home) as six:
-        assert Summoned([], []) == await told(six[0])
+        assert Summoned([], [], 0) == await told(six[0])
         with pytest.raises(WrongState, match="no panels sit here"):
             await six[0].call(audits.COMMIT_METHOD, codec.encode(Commit(ROOT, ROOT)))
+
+
+async def test_a_conviction_that_a_validator_brings_from_elsewhere_counts_here_too(tmp_path: Path) -> None:
+    ruled = convicted()  # in a simulated court of nine, of which six are ours
+    async with house(tmp_path, **SETTINGS) as home, sessions(home) as six:
+        home.clock.ahead = (ruled.at - home.clock.wall()) / 1000
+        for _ in range(2):
+            await six[0].call(audits.SHARE_METHOD, codec.encode(Share(ruled.ruling)))
+        assert 1 == home.metric("haif_workers_convicted")
+        assert [ruled.ruling] == (await told(six[1])).rulings

@@ -1,13 +1,14 @@
 """A real validator over real sockets, between an orchestrator and a gateway that are scripted, and lie."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from haif.base import codec, limits
+from haif.base.codec import Message
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
@@ -36,6 +37,7 @@ from haif.protocol.audits import (
     Payload,
     Reveal,
     Ruling,
+    Share,
     Show,
     Summoned,
     Summons,
@@ -54,6 +56,7 @@ from haif.validator.verdict import Answered
 from haif.wire.service import Call, Wire
 from tests.support.reach_peers import reach_of
 from tests.unit.orchestrator.live import Clock
+from tests.unit.orchestrator.test_panels import convicted
 from tests.unit.validator.cases import (
     ANNE,
     BOB,
@@ -110,6 +113,7 @@ class Scene:
     rulings: list[bytes] = field(default_factory=list)
     committed: list[Commit] = field(default_factory=list)
     shown: list[Verified[Verdict]] = field(default_factory=list)
+    shared: list[bytes] = field(default_factory=list)
 
     def list(self, number: int, worker: Identity = ANNE, *, per_mille: int = 1000, ago_ms: int = 0) -> None:
         """A job of this number ended so long ago."""
@@ -164,7 +168,7 @@ class Scene:
 
     async def panels(self, call: Call) -> bytes:
         since = codec.decode(ListPanels, call.argument).since
-        return codec.encode(Summoned(self.seats, [] if since else self.rulings))
+        return codec.encode(Summoned(self.seats, [] if since else self.rulings, 1 if self.rulings else 0))
 
     async def commit(self, call: Call) -> bytes:
         self.committed.append(codec.decode(Commit, call.argument))
@@ -175,6 +179,11 @@ class Scene:
     async def show(self, call: Call) -> bytes:
         self.shown.append(audits.open_verdict(codec.decode(Show, call.argument).verdict, call.peer))
         self.seats.clear()
+        self.news.set()
+        return codec.encode(Taken())
+
+    async def share(self, call: Call) -> bytes:
+        self.shared.append(codec.decode(Share, call.argument).ruling)
         self.news.set()
         return codec.encode(Taken())
 
@@ -196,7 +205,8 @@ def wire_of(identity: Identity, port: int | None = None) -> Wire:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(*, second: bool = False) -> AsyncIterator[Scene]:
+    """With a `second` orchestrator, which has nothing to tell."""
     clock, directory = Clock(), Directory()
     ruled: list[Verified[Ruling]] = []
     async with AsyncExitStack() as stack:
@@ -212,7 +222,7 @@ async def scene() -> AsyncIterator[Scene]:
             return await made.recompute(bundle, fresh)
 
         validator = Validator(
-            orchestrators=(ORCHESTRATOR.peer,), identity=VALIDATOR, net=NET, wire=wire,
+            orchestrators=(ORCHESTRATOR.peer, STRANGER.peer)[: 1 + second], identity=VALIDATOR, net=NET, wire=wire,
             reach=reach_of(VALIDATOR, wire, NET), dht=directory, recompute=recompute,
             on_convicted=lambda _verdict, file, _words: made.files.append(file),
             on_ruled=ruled.append,
@@ -225,8 +235,24 @@ async def scene() -> AsyncIterator[Scene]:
             (methods.AUDITS_COMMIT, made.commit), (methods.AUDITS_SHOW, made.show),
         ):  # fmt: skip
             orchestrator.serve(method.name, handler, method.terms)
+        if second:
+            other = await stack.enter_async_context(wire_of(STRANGER, 0))
+            directory.at[STRANGER.peer] = other.address
+            for method, answer in (
+                (methods.AUDITS_ENDED, Ended([], 0)), (methods.AUDITS_PANELS, Summoned([], [], 0)),
+                (methods.AUDITS_REVEAL, Taken()),
+            ):  # fmt: skip
+                other.serve(method.name, always(answer), method.terms)
+            other.serve(methods.AUDITS_SHARE.name, made.share, methods.AUDITS_SHARE.terms)
         await stack.enter_async_context(validator)
         yield made
+
+
+def always(answer: Message) -> Callable[[Call], Awaitable[bytes]]:
+    async def handle(_: Call) -> bytes:
+        return codec.encode(answer)
+
+    return handle
 
 
 async def test_a_drawn_answer_is_asked_for_computed_and_judged() -> None:
@@ -449,6 +475,15 @@ async def test_more_seats_than_there_may_be_at_once_are_not_believed(monkeypatch
         at.seats += [seat(1), seat(2)]
         await at.read_again()
         await at.wanted(0)
+
+
+async def test_whom_a_panel_convicted_is_told_to_the_other_orchestrators_once() -> None:
+    async with scene(second=True) as at:
+        ruled = convicted()
+        at.rulings.append(ruled.ruling)
+        await at.until(lambda: bool(at.shared))
+        await at.read_again()
+        assert [ruled.ruling] == at.shared
 
 
 async def test_an_accusation_that_there_is_no_room_for_is_made_again() -> None:
