@@ -13,7 +13,7 @@ from haif.base import limits
 from haif.base.ids import PeerId
 from haif.orchestrator.events import PanelRuled, StandingKept, VerdictGiven
 from haif.proof.standing import Standing
-from haif.protocol.audits import CONVICTED, HONEST
+from haif.protocol.audits import CONVICTED, HONEST, RECIPE
 
 PANEL: Final = PeerId(bytes(PeerId.size))
 """Whose word a panel's is."""
@@ -23,18 +23,23 @@ PANEL: Final = PeerId(bytes(PeerId.size))
 class Standings:
     """Folds verdicts. They are kept apart by validator: what one says counts only where it is trusted now.
 
-    `refuted`: when a panel last found that a validator had said what is not (ms).
+    `refuted`: when a panel last found that a validator had said what is not (ms). Which recipes nobody has is not kept
+    in snapshots: it shows again after a few answers.
     """
 
     most: int = limits.STANDINGS_MAX
     _of: OrderedDict[PeerId, dict[PeerId, Standing]] = field(default_factory=OrderedDict)
     refuted: dict[PeerId, int] = field(default_factory=dict)
+    _strange: OrderedDict[PeerId, tuple[int, dict[PeerId, int]]] = field(default_factory=OrderedDict, compare=False)
     _accused: set[PeerId] = field(default_factory=set)  # whom any validator ever convicted
 
     def learn(self, event: VerdictGiven) -> None:
         """A verdict was taken. One that is undecided moves nothing."""
+        if event.cause == RECIPE:
+            self._wonder(event)
         if event.finding not in (HONEST, CONVICTED):
             return
+        self._strange.pop(event.worker, None)
         self._say(event.worker, event.validator, event.finding, event.at)
 
     def rule(self, event: PanelRuled) -> None:
@@ -47,6 +52,27 @@ class Standings:
         """Those of them whose word counts: not of whom a panel refuted lately."""
         out = {peer for peer, at in self.refuted.items() if Standing(convicted=at).is_out(now)}
         return frozenset(validators) - out
+
+    def incomparable(self, believed: Collection[PeerId], most: int, now: int) -> frozenset[PeerId]:
+        """The workers by whose recipe nobody computes, say more of these validators than `most` of them can lie.
+
+        For `limits.RECIPE_AGAIN_SECONDS`, or until a validator could compare an answer.
+        """
+        return frozenset(
+            worker
+            for worker, (at, times) in self._strange.items()
+            if now < at + 1000 * limits.RECIPE_AGAIN_SECONDS
+            and sum(times.get(each, 0) >= limits.RECIPE_UNDECIDED_MAX for each in believed) > most
+        )
+
+    def _wonder(self, event: VerdictGiven) -> None:
+        at, times = self._strange.pop(event.worker, (event.at, {}))
+        if event.at >= at + 1000 * limits.RECIPE_AGAIN_SECONDS:
+            times = {}
+        times[event.validator] = times.get(event.validator, 0) + 1
+        self._strange[event.worker] = event.at, times
+        if len(self._strange) > self.most:
+            self._strange.popitem(last=False)
 
     def _say(self, worker: PeerId, by: PeerId, finding: str, at: int) -> None:
         known = self._of.setdefault(worker, {})

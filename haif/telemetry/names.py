@@ -231,6 +231,9 @@ WORKERS_CONVICTED = Gauge("haif_workers_convicted", "Workers that get no work si
 WORKERS_ASIDE = Gauge(
     "haif_workers_aside", "Workers that get no work while a panel looks at an accusation.", (ORCHESTRATOR,)
 )
+WORKERS_INCOMPARABLE = Gauge(
+    "haif_workers_incomparable", "Workers that compute by a recipe that no validator has.", (ORCHESTRATOR,)
+)
 PANELS = Counter("haif_panels_total", "Panels that are over, by what they found.", (ORCHESTRATOR,), (FINDING,))
 PANELS_OPEN = Gauge("haif_panels_open", "Panels that sit.", (ORCHESTRATOR,))
 VALIDATORS_REFUTED = Gauge(

@@ -109,7 +109,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Verdicts", "ops", "What orchestrators took, by finding and cause.", (
             ("{{finding}} {{cause}}", f"sum by (finding, cause) (rate(haif_verdicts_total{RATE}))"),
         )),
-        Panel("Convicted workers", "short", "They get no work.", level("haif_workers_convicted", "instance")),
+        Panel("Convicted workers", "short", "They get no work; those nobody can check, none that is to be checked.", (
+            ("convicted {{instance}}", "sum by (instance) (haif_workers_convicted)"),
+            ("incomparable {{instance}}", "sum by (instance) (haif_workers_incomparable)"),
+        )),
         Panel("Panels", "short", "Panels that sit, workers set aside meanwhile, validators that panels refuted.", (
             ("sitting", "sum(haif_panels_open)"), ("set aside", "sum(haif_workers_aside)"),
             ("refuted", "max(haif_validators_refuted)"),

@@ -22,6 +22,7 @@ from haif.orchestrator.placement import Fleet
 from haif.orchestrator.service.record import Record
 from haif.orchestrator.standings import PANEL
 from haif.orchestrator.state import Job
+from haif.proof.committee import liars
 from haif.protocol.audits import (
     CONVICTED,
     HONEST,
@@ -37,6 +38,7 @@ from haif.protocol.audits import (
     Taken,
     open_verdict,
 )
+from haif.protocol.heartbeats import Repute
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Call
@@ -62,6 +64,13 @@ class Audits:
         self._fleet = fleet
         self._telemetry = telemetry
         self._clock = clock
+        self._convicted: frozenset[PeerId] = frozenset()
+
+    def repute(self, worker: PeerId) -> Repute:
+        """What a worker is told of itself. Not that it was accused: a panel may find it honest."""
+        if worker in self._convicted:
+            return Repute.CONVICTED
+        return Repute.INCOMPARABLE if worker in self._fleet.strange else Repute.FINE
 
     @property
     def believed(self) -> frozenset[PeerId]:
@@ -224,7 +233,11 @@ class Audits:
         aside = self._panels.aside() if self._panels else frozenset[PeerId]()
         words = {PANEL} if self._panels else self.believed
         out = frozenset(self._record.state.standings.out(words, self._clock.wall()))
-        self._fleet.out = out | aside
+        self._convicted, self._fleet.out = out, out | aside
+        self._fleet.strange = self._record.state.standings.incomparable(
+            self.believed, liars(each.weight for each in self._panels.roster) if self._panels else 0, self._clock.wall()
+        )
+        self._telemetry.gauge(names.WORKERS_INCOMPARABLE, len(self._fleet.strange))
         self._telemetry.gauge(names.WORKERS_CONVICTED, len(out))
         self._telemetry.gauge(names.WORKERS_ASIDE, len(aside))
         self._telemetry.gauge(names.PANELS_OPEN, self._panels.count if self._panels else 0)

@@ -286,7 +286,7 @@ class Orchestrator:
         for load in live.body.loads:
             if load.model in self._offers:
                 self._offers[load.model].heard(call.peer, restarted=restarted)
-        return Acknowledged(live.header.nonce)
+        return Acknowledged(live.header.nonce, self._audits.repute(call.peer))
 
     def _watch_session(self, call: Call) -> None:
         """A worker that is killed says nothing, but its session ends: that is told at once."""

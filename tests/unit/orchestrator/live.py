@@ -18,7 +18,7 @@ from haif.identity.voice import Voice
 from haif.orchestrator.service import MIGRATIONS, Orchestrator, OrchestratorSettings
 from haif.proof.committee import Elector
 from haif.protocol import heartbeats, jobs
-from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
+from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load, Repute
 from haif.protocol.jobs import JobView, ListModels, Models, Placed, ShowJob, SubmitJob
 from haif.protocol.records import RecordKind, offer_topic
 from haif.runtime.clock import SystemClock, entropy
@@ -132,11 +132,14 @@ class Peer:
 
     # as a worker
 
-    async def beat(self, *loads: Load) -> None:
+    async def beat(self, *loads: Load) -> Repute:
+        """What the orchestrator thinks of it."""
         signed, nonce = self.voice.say(
             self.session.peer, self.session.scope, heartbeats.HEARTBEAT, Heartbeat(list(loads))
         )
-        assert codec.decode(Acknowledged, await self.call(heartbeats.METHOD, signed)) == Acknowledged(nonce)
+        heard = codec.decode(Acknowledged, await self.call(heartbeats.METHOD, signed))
+        assert nonce == heard.nonce
+        return heard.repute
 
     async def announce(self, port: int = 4000) -> None:
         assert self.dht is not None

@@ -9,14 +9,14 @@ from msgspec import structs
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadProof, Expired, Forbidden, Malformed, Overloaded, Oversize, WrongState
+from haif.base.errors import BadProof, Expired, Forbidden, Malformed, NoWorker, Overloaded, Oversize, WrongState
 from haif.base.hashing import digest
-from haif.base.ids import PeerId
+from haif.base.ids import JobId, PeerId
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, evidence_digest, open_sealed, seal
 from haif.orchestrator import audits, events
 from haif.orchestrator.apply import apply, fold
-from haif.orchestrator.events import PanelRuled
+from haif.orchestrator.events import PanelRuled, VerdictGiven
 from haif.orchestrator.panels import Panels
 from haif.orchestrator.snapshots import parts, take
 from haif.orchestrator.standings import PANEL
@@ -24,8 +24,8 @@ from haif.orchestrator.state import Job, State
 from haif.proof import committee
 from haif.proof.committee import Elector
 from haif.proof.ruling import check_ruling
-from haif.protocol.audits import CONVICTED, HONEST, UNDECIDED, Commit, Ruling, Verdict, open_verdict
-from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, ORCHESTRATOR, Desk
+from haif.protocol.audits import CONVICTED, HONEST, RECIPE, UNDECIDED, Commit, Ruling, Verdict, open_verdict
+from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, ORCHESTRATOR, Desk, submission, ticket
 from tests.unit.orchestrator.test_audits import WORK, finish, judge, verdict
 
 VALIDATORS = {each.peer: each for each in (Identity(bytes([n]) * 32) for n in range(20, 29))}
@@ -335,6 +335,46 @@ def test_the_same_panel_is_drawn_whatever_the_accuser_says() -> None:
     court.accuse(job, NAMES[0])
     seated = {peer for peer in NAMES if court.panels.summons(peer, court.desk.wall)}
     assert {*committee.members(output, pool, 5)} == seated
+
+
+# --- who cannot be compared -------------------------------------------------------------------------------------------
+
+
+def unlike(desk: Desk, worker: PeerId, *by: PeerId, times: int = limits.RECIPE_UNDECIDED_MAX) -> None:
+    """These validators could not compare so many answers of this worker."""
+    for peer in by:
+        for _ in range(times):
+            desk.state.standings.learn(VerdictGiven(JobId(bytes(16)), peer, worker, UNDECIDED, RECIPE, b"", desk.wall))
+
+
+def test_a_worker_whose_recipe_nobody_has_gets_only_what_need_not_be_checked() -> None:
+    """Until then it stayed a newcomer for ever, whose answers were all drawn and never judged."""
+    desk = Desk().staffed(ANNE)
+    unlike(desk, ANNE, *NAMES[:3])
+    assert set() == desk.state.standings.incomparable(NAMES, 3, desk.wall), "three of nine may lie"
+    unlike(desk, ANNE, NAMES[3], times=limits.RECIPE_UNDECIDED_MAX - 1)
+    assert set() == desk.state.standings.incomparable(NAMES, 3, desk.wall)
+    unlike(desk, ANNE, NAMES[3], times=1)
+    desk.fleet.strange = desk.state.standings.incomparable(NAMES, 3, desk.wall)
+    assert {ANNE} == desk.fleet.strange
+    with pytest.raises(NoWorker, match="by a recipe that no validator here has"):
+        desk.submit(submission(1))
+    with pytest.raises(NoWorker, match="in a program that is not ours"):
+        desk.submit(submission(1, execution="unverifiable"))
+    assert ANNE == ticket(desk.submit(submission(1, execution="any"))).worker
+
+
+def test_it_is_tried_again_after_an_hour_or_once_somebody_could_compare() -> None:
+    desk = Desk().staffed()
+    unlike(desk, ANNE, NAMES[0])
+    unlike(desk, BOB, NAMES[0])
+    assert {ANNE, BOB} == desk.state.standings.incomparable(NAMES, 0, desk.wall)
+    desk.state.standings.learn(VerdictGiven(JobId(bytes(16)), NAMES[1], BOB, HONEST, "", b"", desk.wall))
+    assert {ANNE} == desk.state.standings.incomparable(NAMES, 0, desk.wall)
+    desk.seconds += limits.RECIPE_AGAIN_SECONDS
+    assert set() == desk.state.standings.incomparable(NAMES, 0, desk.wall)
+    unlike(desk, ANNE, NAMES[0], times=1)
+    assert set() == desk.state.standings.incomparable(NAMES, 0, desk.wall), "it begins anew"
 
 
 # --- what other orchestrators make of it ------------------------------------------------------------------------------

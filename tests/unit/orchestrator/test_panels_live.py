@@ -13,10 +13,11 @@ from haif.proof import lottery
 from haif.proof.committee import Elector
 from haif.proof.ruling import check_ruling
 from haif.protocol import audits
-from haif.protocol.audits import Commit, EndedJob, Judge, ListPanels, Share, Show, Summoned, Verdict
+from haif.protocol.audits import RECIPE, UNDECIDED, Commit, EndedJob, Judge, ListPanels, Share, Show, Summoned, Verdict
+from haif.protocol.heartbeats import Repute
 from haif.protocol.receipts import Receipt
 from tests.unit.orchestrator.live import House, Peer, house, peer, working
-from tests.unit.orchestrator.scene import ANNE, ORCHESTRATOR, WORKERS, submission
+from tests.unit.orchestrator.scene import ANNE, ORCHESTRATOR, WORKERS, load, submission
 from tests.unit.orchestrator.test_audits import ROOT, WORK
 from tests.unit.orchestrator.test_audits_live import finish, listed
 from tests.unit.orchestrator.test_panels import NAMES, VALIDATORS, convicted
@@ -36,7 +37,7 @@ def said(receipt: bytes, at: int, finding: str, cause: str) -> Verdict:
     opened = open_sealed(Receipt, Domain.RECEIPT, receipt)
     return Verdict(
         ORCHESTRATOR.peer, opened.payload.job, opened.digest, opened.signer, opened.payload.model, finding, cause, 0,
-        "an engine", ROOT, WORK, lottery.epoch_of(at), at,
+        *(("", None, None) if finding == UNDECIDED else ("an engine", ROOT, WORK)), lottery.epoch_of(at), at,
     )  # fmt: skip
 
 
@@ -63,11 +64,12 @@ async def sit(validators: list[Peer], finding: str, cause: str) -> None:
 
 
 async def test_who_is_accused_waits_and_who_a_panel_convicts_is_out_also_after_a_restart(tmp_path: Path) -> None:
-    async with house(tmp_path, **SETTINGS) as home, working(home, WORKERS[ANNE]) as (gateway, _):
+    async with house(tmp_path, **SETTINGS) as home, working(home, WORKERS[ANNE]) as (gateway, worker):
         async with sessions(home) as six:
             await finish(gateway, 1)
             (job,) = await listed(six[0])
             await judge(six[0], job, *TRUTH)
+            assert Repute.FINE is await worker.beat(load()), "it is told of nothing that is not decided"
             assert (0, 1, 1) == tuple(
                 home.metric(f"haif_{name}") for name in ("workers_convicted", "workers_aside", "panels_open")
             )
@@ -83,6 +85,7 @@ async def test_who_is_accused_waits_and_who_a_panel_convicts_is_out_also_after_a
             home.metric(f"haif_{name}") for name in ("workers_convicted", "workers_aside", "panels_open")
         )
         assert 1 == home.metric('haif_panels_total{finding="convicted"}')
+        assert Repute.CONVICTED is await worker.beat(load())
     async with house(tmp_path, **SETTINGS) as home:
         assert (1, 0) == (home.metric("haif_workers_convicted"), home.metric("haif_workers_aside"))
 
@@ -144,3 +147,20 @@ async def test_a_conviction_that_a_validator_brings_from_elsewhere_counts_here_t
             await six[0].call(audits.SHARE_METHOD, codec.encode(Share(ruled.ruling)))
         assert 1 == home.metric("haif_workers_convicted")
         assert [ruled.ruling] == (await told(six[1])).rulings
+
+
+async def test_a_worker_that_no_validator_can_compare_is_told_so(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, **SETTINGS) as home,
+        working(home, WORKERS[ANNE]) as (gateway, worker),
+        sessions(home) as six,
+    ):
+        for number in range(1, limits.RECIPE_UNDECIDED_MAX + 1):
+            await finish(gateway, number)
+            for each in six[:3]:  # more of six than may lie
+                (job,) = await listed(each)
+                await judge(each, job, UNDECIDED, RECIPE)
+        assert Repute.INCOMPARABLE is await worker.beat(load())
+        assert 1 == home.metric("haif_workers_incomparable")
+        with pytest.raises(NoWorker, match="by a recipe that no validator here has"):
+            await gateway.submit(submission(99))
