@@ -133,8 +133,11 @@ class Panels:
 
     # --- rule ---------------------------------------------------------------------------------------------------------
 
-    def ruled(self, now: WallTime) -> Iterator[PanelRuled]:
-        """The panels that are over. One that came to nothing sits once more, with everybody who may."""
+    def ruled(self, now: WallTime) -> Iterator[tuple[PanelRuled, tuple[PeerId, ...]]]:
+        """The panels that are over, and who sat there and said nothing.
+
+        One that came to nothing sits once more, with everybody who may.
+        """
         for receipt, each in list(self._open.items()):
             each.panel.tick(now)
             if each.panel.phase is not Phase.OVER:
@@ -144,7 +147,7 @@ class Panels:
             if not decided and len(everybody) > len(each.panel.seats):
                 each.panel = Panel(everybody, now)
                 continue
-            yield self._ruling(each, decided, now)
+            yield self._ruling(each, decided, now), tuple(p for p in each.panel.seats if p not in each.panel.shown)
             del self._open[receipt]  # not before whoever asked has taken it down
             if not decided and each.alarm:
                 self._remember_fruitless(each)

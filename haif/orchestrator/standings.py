@@ -89,6 +89,10 @@ class Standings:
         said = self._of.get(worker, {})
         return reduce(add, (standing for validator, standing in said.items() if validator in trusted), Standing())
 
+    def is_accused(self, worker: PeerId) -> bool:
+        """Whether anybody ever convicted it."""
+        return worker in self._accused
+
     def out(self, trusted: Collection[PeerId], now: int) -> Iterator[PeerId]:
         """The workers that get no work."""
         return (worker for worker in self._accused if self.of(worker, trusted).is_out(now))

@@ -235,6 +235,9 @@ WORKERS_INCOMPARABLE = Gauge(
     "haif_workers_incomparable", "Workers that compute by a recipe that no validator has.", (ORCHESTRATOR,)
 )
 PANELS = Counter("haif_panels_total", "Panels that are over, by what they found.", (ORCHESTRATOR,), (FINDING,))
+PANEL_ABSENCES = Counter(
+    "haif_panel_absences_total", "Seats in panels whose members showed nothing in time.", (ORCHESTRATOR,)
+)
 PANELS_OPEN = Gauge("haif_panels_open", "Panels that sit.", (ORCHESTRATOR,))
 VALIDATORS_REFUTED = Gauge(
     "haif_validators_refuted", "Validators whose word counts for nothing since a panel refuted it.", (ORCHESTRATOR,)

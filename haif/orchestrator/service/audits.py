@@ -171,13 +171,16 @@ class Audits:
         """Act on the panels that are over. Where the journal has no room, the next time does."""
         assert self._panels is not None
         with suppress(Overloaded):
-            for event in self._panels.ruled(self._clock.wall()):
+            for event, absent in self._panels.ruled(self._clock.wall()):
                 self._record.note(event, event.worker)
-                self._tell(event)
+                self._tell(event, absent)
         self._place()
 
-    def _tell(self, event: PanelRuled) -> None:
+    def _tell(self, event: PanelRuled, absent: Collection[PeerId]) -> None:
         self._telemetry.count(names.PANELS, finding=event.finding)
+        self._telemetry.count(names.PANEL_ABSENCES, len(absent))
+        if absent:
+            _log.warning("members of the panel about job %s said nothing: %s", event.job, ", ".join(map(str, absent)))
         _log.warning(_RULED[event.finding], event.worker, event.job)
         for validator in event.refuted:
             _log.warning(
@@ -201,9 +204,13 @@ class Audits:
 
     def resume(self) -> None:
         """Call the panels again that sat when the process before this one ended."""
-        for job in self._record.state.ended.values():
+        state = self._record.state
+        accused = [
+            job for job in state.ended.values() if job.attempts and state.standings.is_accused(job.attempt.worker)
+        ]
+        for job in accused if self._panels is not None else ():
             for validator, evidence in job.verdicts.items():
-                if self._panels is not None and not job.ruled and open_verdict(evidence).payload.finding == CONVICTED:
+                if not job.ruled and open_verdict(evidence).payload.finding == CONVICTED:
                     self._call(job, validator, CONVICTED)
         self._place()
 

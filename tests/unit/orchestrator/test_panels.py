@@ -54,6 +54,7 @@ class Court:
     desk: Desk = field(default_factory=lambda: Desk().staffed())
     panels: Panels = field(default_factory=lambda: Panels(ORCHESTRATOR, ROSTER))
     ruled: list[PanelRuled] = field(default_factory=list)
+    absent: tuple[PeerId, ...] = ()
 
     @property
     def believed(self) -> frozenset[PeerId]:
@@ -84,7 +85,8 @@ class Court:
 
     def rule(self) -> PanelRuled | None:
         before = len(self.ruled)
-        for event in self.panels.ruled(self.desk.wall):
+        for event, absent in self.panels.ruled(self.desk.wall):
+            self.absent = absent
             apply(self.desk.state, event)
             self.ruled.append(event)
         return self.ruled[-1] if len(self.ruled) > before else None
@@ -182,6 +184,7 @@ def test_where_the_first_panel_comes_to_nothing_everybody_sits_and_then_it_is_ov
     ruled = court.sit(lambda _, job: verdict(job, UNDECIDED, "payload"))
     assert ruled is not None
     assert (UNDECIDED, b"", ()) == (ruled.finding, ruled.ruling, ruled.refuted)
+    assert () == court.absent
     assert set() == court.out(), "nobody is kept out on one word"
     assert {*NAMES} == court.believed
     assert 1000 == court.desk.state.standings.of(job.attempt.worker, court.believed).per_mille(court.desk.wall)
@@ -192,6 +195,7 @@ def test_x_6_who_accuses_in_vain_sets_the_same_worker_aside_only_once() -> None:
     court.accuse(finish(court.desk, 1), NAMES[0])
     court.sit(lambda *_: None)
     court.sit(lambda *_: None)
+    assert {*NAMES[1:]} == {*court.absent}
     assert court.accuse(finish(court.desk.staffed(ANNE), 2), NAMES[0])
     assert set() == court.out()
     court.sit(lambda *_: None)
