@@ -49,6 +49,9 @@ class Common:
         "local", "name of the network, or the file its owner gave you; networks do not hear each other"
     )
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")
+    host6: str = _setting(
+        "", "an IPv6 address to listen on beside an IPv4 --host (`::` for all): a node of both, at the same ports"
+    )
     wire_port: int = _setting(0, "TCP port for calls between peers; 0 picks a free one")
     dht_port: int = _setting(0, "UDP port for the DHT; 0 picks a free one")
     metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
@@ -69,6 +72,8 @@ class Common:
     def __post_init__(self) -> None:
         if self.dht_mode not in DHT_MODES:
             raise Misuse(f"--dht-mode: wanted one of {', '.join(DHT_MODES)}, got {self.dht_mode!r}")
+        if self.host6 and (_version(self.host), _version(self.host6)) != (4, 6):
+            raise Misuse("--host6 is an IPv6 address that goes with an IPv4 --host; for IPv6 alone, give it as --host")
 
     @property
     def folder(self) -> Path:
@@ -303,6 +308,14 @@ def parse_address(text: str) -> Address:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise Misuse(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _version(host: str) -> int:
+    """4 or 6; 0 for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 def is_loopback(host: str) -> bool:

@@ -106,6 +106,7 @@ QUERY: Final = Label(
 MAPPING: Final = Label(
     "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
 )
+FAMILY: Final = Label("family", "of the addresses of a directory this node stands in: `ipv4` or `ipv6`")
 WAY: Final = Label(
     "way",
     "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
@@ -329,8 +330,8 @@ DHT_OPERATIONS = Gauge("haif_dht_operations", "Lookups and publications in progr
 DHT_QUERIES = Counter("haif_dht_queries_total", "Queries, by what became of them.", ROLES, (QUERY,))
 DHT_DATAGRAMS = Counter("haif_dht_datagrams_total", "UDP datagrams of the DHT.", ROLES, (DIRECTION,))
 DHT_BYTES = Counter("haif_dht_bytes_total", "Bytes in those datagrams.", ROLES, (DIRECTION,))
-REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING,))
-REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES)
+REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING, FAMILY))
+REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES, (FAMILY,))
 REACH_SESSIONS = Counter("haif_reach_sessions_total", "Sessions dialled, by the way they took.", _WIRED, (WAY,))
 
 ALL: Final[tuple[Metric, ...]] = tuple(
