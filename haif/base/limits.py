@@ -536,12 +536,21 @@ AUDITS_WAITING_MAX: Final = (
 AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
 AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
 AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+RECIPE_UNDECIDED_MAX: Final = 8  # answers in a row that a validator could not compare; then others are asked for work
+RECIPE_AGAIN_SECONDS: Final = 3600  # until a worker whose recipe nobody had is tried again
 PANEL_SEATS_MIN: Final = 5  # validators of one panel: four decide; more where more could lie
 PANEL_ROSTER_MAX: Final = 64  # validators that panels are drawn of: half of them sit in the largest panel
 PANEL_WEIGHT_MAX: Final = 1000  # of one validator: what another has a thousandth of is nothing
 PANEL_COMMIT_MS: Final = 300_000  # members get the payload and compute in this time, or have no vote
 PANEL_GRACE_MS: Final = 30_000  # how long the slower ones are waited for once as many committed as decide
 PANEL_SHOW_MS: Final = 60_000  # verdicts that were committed to are shown by then
+PANEL_LOOK_PER_MILLE: Final = (
+    20  # of the findings that nobody doubts: a lazy validator is found at the first of its own
+)
+PANELS_OPEN_MAX: Final = 64  # at once; who accuses beyond it tries again later
+ALARMS_OPEN_MAX: Final = 2  # of one validator at once: a liar keeps no more workers waiting than that
+PANELS_LISTED_MAX: Final = 16  # seats, and rulings of some 15 KiB, in one answer of an orchestrator
+RULINGS_KEPT_MAX: Final = 64  # that an orchestrator still tells validators of
 PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
-PAYLOAD_SECONDS: Final = 600.0  # and for how long
+PAYLOAD_SECONDS: Final = 1200.0  # and for how long: an audit, a panel and a second panel take at most 900 s
 CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haif.base.hashing import digest
 from haif.base.ids import Digest
 from haif.proof.transcript import root, windows
 from haif.protocol.inference import Request
@@ -40,6 +41,10 @@ class Computed:
     def transcript(self, resumed: int) -> Digest:
         """The root that a receipt for this answer would commit to."""
         return root(windows(resumed, self.tokens[resumed:], self.rows))
+
+    def work(self) -> Digest:
+        """What only who computed the logits knows: the root hides it, and follows from it."""
+        return digest("haif v1 audit work", *self.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,20 @@ HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified
 
 VERDICTS = Counter("haif_verdicts_total", "Verdicts that were taken.", (ORCHESTRATOR,), (FINDING, CAUSE))
 WORKERS_CONVICTED = Gauge("haif_workers_convicted", "Workers that get no work since a conviction.", (ORCHESTRATOR,))
+WORKERS_ASIDE = Gauge(
+    "haif_workers_aside", "Workers that get no work while a panel looks at an accusation.", (ORCHESTRATOR,)
+)
+WORKERS_INCOMPARABLE = Gauge(
+    "haif_workers_incomparable", "Workers that compute by a recipe that no validator has.", (ORCHESTRATOR,)
+)
+PANELS = Counter("haif_panels_total", "Panels that are over, by what they found.", (ORCHESTRATOR,), (FINDING,))
+PANEL_ABSENCES = Counter(
+    "haif_panel_absences_total", "Seats in panels whose members showed nothing in time.", (ORCHESTRATOR,)
+)
+PANELS_OPEN = Gauge("haif_panels_open", "Panels that sit.", (ORCHESTRATOR,))
+VALIDATORS_REFUTED = Gauge(
+    "haif_validators_refuted", "Validators whose word counts for nothing since a panel refuted it.", (ORCHESTRATOR,)
+)
 AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )

@@ -140,7 +140,9 @@ async def test_x_6_a_false_conviction_is_seen_by_whoever_computes_the_answer_aga
     monkeypatch.setenv("HAIF_WORKER_INSECURE_NO_SANDBOX", "true")
     async with at_work(tmp_path) as worker:
         checked = check_bundle(await worker.signed())
-    told = Answered("an engine", digest("root", b""), 40, Difference(Cause.TOKENS, 3, "token 3 is another"))
+    told = Answered(
+        "an engine", digest("root", b""), digest("work", b""), 40, Difference(Cause.TOKENS, 3, "token 3 is another")
+    )
     verdict = signed(Identity(b"v" * 32), Case(checked, 1, Instant(0)), told, WallTime(3))
     file = tmp_path / "conviction.json"
     file.write_text(json.dumps(conviction(verdict, checked)))
