@@ -8,14 +8,13 @@ from itertools import chain
 from random import Random
 from typing import Final
 
-from haif.testing.attacks import drawn, forged, served, written
+from haif.testing.attacks import drawn, forged, honest, served, written
 from haif.testing.attacks.arena import Arena
 from haif.testing.attacks.contest import Case
 from haif.testing.attacks.tally import Outcome, Tally, total
 
 TRIES: Final = 400  # answers of a row: of 368 attackers all must be caught before "99 %" is said
 TRIES_QUICK: Final = 2  # of a case
-HONEST: Final = 26  # the row of all honest controls
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ ROWS: Final = (
     Row(20, "receipts tried until one is lucky", drawn.ground),
     Row(21, "a validator's draw forged", drawn.draws_forged),
     Row(24, "too much for a validator", forged.oversized),
+    Row(26, "none: honest answers of every kind", honest.kinds),
 )
 
 NOT_YET: Final = {

@@ -31,7 +31,7 @@ def broken(results: Sequence[Result]) -> list[str]:
 
 
 def honest(results: Sequence[Result]) -> dict[str, Any]:
-    """All honest controls together: the matrix's row 26."""
+    """All honest answers together."""
     every = _controls(results)
     return {
         "answers": every.controls, "accused": every.accused, "undecided": every.control_undecided,
@@ -49,7 +49,7 @@ def table(results: Sequence[Result], *, cases: bool = False) -> list[list[str]]:
         else:
             lines += [[number, each.case.name, *_figures(each.tally, each.case.unit)] for each in result.cases]
     every = _controls(results)
-    lines.append(["26", "honest controls, all of the above", "", "", "", "", _accused(every)])
+    lines.append(["all", "honest answers", "", "", "", "", _accused(every)])
     return lines
 
 
@@ -96,6 +96,8 @@ def _case(played: Played) -> dict[str, Any]:
 
 
 def _figures(counted: Tally, unit: str) -> list[str]:
+    if not counted.tries:
+        return ["", "", "", "", _accused(counted)]
     caught = f"{counted.caught} of {counted.tries}" + (f", {counted.undecided} undecided" if counted.undecided else "")
     until = counted.row()["until_caught"] if unit else None
     return [
