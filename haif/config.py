@@ -82,7 +82,7 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings(Common):
-    """`haif node`: a DHT node and nothing else."""
+    """`haif node`: a node of the DHT that others can find and shake hands with, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,23 @@ class GatewaySettings(Common):
     """`haif gateway`."""
 
     orchestrators: tuple[str, ...] = _setting((), "peer id of an orchestrator to submit jobs to")
+    http_host: str = _setting(
+        "127.0.0.1", "address on which the API listens, whatever --host is; anything but loopback needs --tls-cert"
+    )
     http_port: int = _setting(8080, "TCP port of the OpenAI-compatible API; 0 picks a free one")
+    tls_cert: Path | None = _setting(
+        None, "PEM file with the API's certificate and its chain: TLS 1.3 only; read again when it changes"
+    )
+    tls_key: Path | None = _setting(None, "PEM file with its private key")
+    client_ca: Path | None = _setting(
+        None, "PEM file with authorities: whoever shows no certificate of theirs is not answered (mutual TLS)"
+    )
+    insecure_plain_http: bool = _setting(
+        False, "listen without TLS on other than loopback: keys, prompts and answers can be read on the way"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "origin whose web pages may call the API from a browser, such as https://app.example; none given: none may"
+    )
     first_token_ms: int = _setting(
         int(limits.FIRST_TOKEN_SECONDS * 1000), "milliseconds after which another worker takes over from a silent one"
     )
@@ -180,6 +196,20 @@ class GatewaySettings(Common):
         super().__post_init__()
         if not (self.first_token_ms and self.token_ms):
             raise Misuse("--first-token-ms and --token-ms: a worker needs more than 0 milliseconds for a token")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise Misuse("--tls-cert and --tls-key belong together: give both or neither")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise Misuse("--client-ca asks for certificates of clients, which takes TLS: give --tls-cert and --tls-key")
+        if self.tls_cert is not None and self.insecure_plain_http:
+            raise Misuse("--insecure-plain-http and --tls-cert contradict each other: leave one out")
+        if self.tls_cert is None and not self.insecure_plain_http and not is_loopback(self.http_host):
+            raise Misuse(
+                f"--http-host {self.http_host} can be reached by others, who could read keys and prompts on the way: "
+                "give --tls-cert and --tls-key, or leave the API on loopback behind a TLS proxy"
+            )
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise Misuse(f"--cors-origin: wanted SCHEME://HOST or SCHEME://HOST:PORT, got {origin[:80]!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +253,7 @@ SECTIONS: dict[type[Common], str] = {
     RelaySettings: "relay",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # as browsers write it: RFC 6454, 6.1
 _COMMON = {each.name for each in dataclasses.fields(Common)}
 
 

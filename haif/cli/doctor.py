@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,39 @@ def _admitted(what: str, book: Book, peer: PeerId, evidence: bytes, now: WallTim
     return Finding(what, "ok" if days >= _DAYS_LEFT_MIN else "note", f"{', '.join(sorted(roles))}; {days} more days")
 
 
+def _edge(settings: config.WorkerSettings) -> Iterator[Finding]:
+    """What stands between tenants and the gateway that starts here, by file and environment."""
+    from haif.base.errors import HaifError
+    from haif.gateway.service import Tls, TlsFiles
+
+    try:
+        gateway = config.load(config.GatewaySettings, {"state": settings.state})
+        if gateway.tls_cert is None or gateway.tls_key is None:
+            if gateway.insecure_plain_http:
+                text = f"none at {gateway.http_host}: keys, prompts and answers can be read on the way"
+                yield Finding("gateway TLS", "note", text)
+            return
+        Tls(TlsFiles(certificate=gateway.tls_cert, key=gateway.tls_key, client_ca=gateway.client_ca))
+    except HaifError as error:
+        yield Finding("gateway TLS", "wrong", error.message)
+        return
+    for path in filter(None, (gateway.tls_cert, gateway.client_ca)):
+        yield _expiry(path)
+
+
+def _expiry(path: Path) -> Finding:
+    from datetime import datetime
+
+    from haif.gateway.service import expires
+
+    left = expires(path) - datetime.now(UTC)
+    if left.total_seconds() <= 0:
+        return Finding("certificate", "wrong", f"{path} has expired: put a newer one there; a gateway takes it at once")
+    return Finding(
+        "certificate", "ok" if left.days >= _DAYS_LEFT_MIN else "note", f"{path}: TLS 1.3; {left.days} more days"
+    )
+
+
 def _models(settings: config.WorkerSettings) -> Iterator[Finding]:
     from haif.artifacts.service import hash_file
     from haif.node.settings import model_store
@@ -225,5 +259,5 @@ def _reach(settings: config.WorkerSettings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[config.WorkerSettings], Iterator[Finding]], ...] = (
-    _python, _machine, _state_folder, _keys, _network, _models, _quarantine, _engine, _offload, _reach,
+    _python, _machine, _state_folder, _keys, _network, _edge, _models, _quarantine, _engine, _offload, _reach,
 )  # fmt: skip

@@ -68,6 +68,9 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
         raise Misuse(f"--http-port: a port is 0 to 65535, not {http_port}")
     if arguments.threads < 0:
         raise Misuse("--threads must be 0 or more")
+    if config.load(config.GatewaySettings, {"state": arguments.state}).tls_cert is not None:
+        raise Misuse("your settings name a certificate for the gateway, and this mesh is for this machine only: "
+                     "start its roles one by one (`haif gateway --help`), or leave tls_cert out")  # fmt: skip
     settings = config.load(config.NodeSettings, vars(arguments))
     started = time.monotonic()
 

@@ -77,7 +77,7 @@ def document() -> dict[str, Any]:
 
 def _described(operation: Operation) -> dict[str, Any]:
     error = "AnthropicError" if operation.endpoint == "messages" else "Error"
-    content: dict[str, Any] = {operation.answer: {"schema": _anything(operation.answer)}}
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if operation.streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     told: dict[str, Any] = {
@@ -101,10 +101,6 @@ def _described(operation: Operation) -> dict[str, Any]:
         schema = _reference(operation.body)
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return told
-
-
-def _anything(kind: str) -> dict[str, str]:
-    return {"type": "object" if kind == "application/json" else "string"}
 
 
 # --- what requests may hold -------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ class Operation:
     apart: Mapping[str, tuple[type[msgspec.Struct], ...]] = field(default_factory=dict)
     streams: bool = False
     key: bool = True  # whether it is for tenants only
-    answer: str = "application/json"
 
 
 OPERATIONS: Final = (
@@ -68,10 +67,6 @@ OPERATIONS: Final = (
     Operation(
         method="GET", path="/readyz", endpoint="health", key=False,
         summary="Whether a model can be asked for; 503 until then",
-    ),
-    Operation(
-        method="GET", path="/metrics", endpoint="metrics", key=False, answer="text/plain",
-        summary="Metrics for Prometheus, for callers on this machine",
     ),
 )  # fmt: skip
 

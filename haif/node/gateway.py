@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from haif import config
 from haif.base.errors import Misuse
 from haif.base.execution import ANY, VERIFIABLE
-from haif.gateway.service import LETTERS_SCHEMA, REQUESTS_SCHEMA, TENANTS_SCHEMA, Gateway, GatewaySettings
+from haif.gateway.service import (
+    LETTERS_SCHEMA,
+    REQUESTS_SCHEMA,
+    TENANTS_SCHEMA,
+    Gateway,
+    GatewaySettings,
+    Tls,
+    TlsFiles,
+)
 from haif.node.ground import open_ground
 from haif.node.settings import address_text, peers
 from haif.runtime import disk
@@ -26,14 +36,16 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
     orchestrators = tuple(peers(settings.orchestrators, "orchestrator"))
     if not orchestrators:
         raise Misuse("a gateway uses only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
+    tls = _tls(settings)
     async with (
-        open_ground(settings, listen=False) as ground,
+        open_ground(settings) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Database(ground.folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True) as requests,
         Database(ground.folder / "letters.sqlite", LETTERS_SCHEMA) as letters,
         Gateway(
             settings=GatewaySettings(
-                host=settings.host, port=settings.http_port, orchestrators=orchestrators,
+                host=settings.http_host, port=settings.http_port, orchestrators=orchestrators, tls=tls,
+                cors_origins=settings.cors_origins,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
                 validators=tuple(peers(settings.validators, "validator")),
                 execution=ANY if settings.allow_unverifiable else VERIFIABLE,
@@ -42,8 +54,32 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
             requests=requests, letters=letters, secret=_secret(ground.folder / "requests.key"),
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
+        ground.announced("gateway"),
     ):  # fmt: skip
-        yield ground.ready | {"http": f"http://{address_text(gateway.address)}"}
+        scheme = "http" if tls is None else "https"
+        with _reloading(tls):
+            yield ground.ready | {"http": f"{scheme}://{address_text(gateway.address)}"}
+
+
+def _tls(settings: config.GatewaySettings) -> Tls | None:
+    """What the settings say of TLS. Raises `Misuse` for files that will not do."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Tls(TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_ca=settings.client_ca))
+
+
+@contextmanager
+def _reloading(tls: Tls | None) -> Iterator[None]:
+    """Read the certificate again at SIGHUP, too, as those who renew certificates expect."""
+    if tls is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, tls.reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _secret(path: Path) -> bytes:

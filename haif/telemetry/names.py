@@ -87,7 +87,7 @@ ENDPOINT: Final = Label(
     "what was asked for",
     (
         "chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "models", "health",
-        "metrics", "other",
+        "other",
     ),
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
@@ -222,6 +222,7 @@ JOURNAL_APPEND = Histogram(
 )
 SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
 TAKEOVERS = Counter("haif_job_takeovers_total", "Jobs taken over from orchestrators that were gone.", (ORCHESTRATOR,))
+REJOINS = Counter("haif_orchestrator_rejoins_total", "Times that the lease was lost and claimed anew.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
 

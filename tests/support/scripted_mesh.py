@@ -40,8 +40,11 @@ RANKS = ModelCard(name="ranks", digest=MODEL, context_tokens=512, workers=1, pub
 ASLEEP = ModelCard(name="asleep", digest=ModelDigest(b"a" * 32), context_tokens=512, workers=0, published=0)
 
 
+@dataclass(frozen=True)
 class Hang:
-    """The worker says nothing more."""
+    """The worker says nothing more, or nothing until something happens."""
+
+    until: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 Step = str | Hang | HaifError | Answer | list[Aside]
@@ -170,7 +173,7 @@ class ScriptedMesh:
             yield Answer(chunk=attempt.retold(given))
         for step in attempt.steps:
             if isinstance(step, Hang):
-                await asyncio.Event().wait()
+                await step.until.wait()
             elif isinstance(step, HaifError):
                 raise step
             elif isinstance(step, Answer):

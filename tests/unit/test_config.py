@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,19 @@ def test_a_setting_that_is_on_can_be_put_off_by_a_flag() -> None:
 )  # fmt: skip
 def test_nobody_looks_for_neighbours_from_where_there_are_none(host: str, lan: bool, looks: bool) -> None:
     assert looks_nearby(config.NodeSettings(host=host, lan=lan)) is looks
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tls_cert": Path("c")}, "belong together"),
+        ({"tls_key": Path("k")}, "belong together"),
+        ({"client_ca": Path("a")}, "takes TLS"),
+        ({"tls_cert": Path("c"), "tls_key": Path("k"), "insecure_plain_http": True}, "contradict"),
+        ({"cors_origins": ("*",)}, "wanted SCHEME://HOST"),
+        ({"cors_origins": ("https://app.example/",)}, "wanted SCHEME://HOST"),
+    ],
+)
+def test_an_edge_that_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misuse, match=said):
+        config.GatewaySettings(**settings)

@@ -19,6 +19,7 @@ from haif.base.ids import PeerId
 from haif.base.machine import Address
 from haif.dht.service import Dht
 from haif.gateway.service.asgi import App
+from haif.gateway.service.cors import CrossOrigin
 from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import LETTERS_SCHEMA, Letters, open_letters
 from haif.gateway.service.mesh import Mesh, PeerMesh
@@ -26,6 +27,7 @@ from haif.gateway.service.redrive import Redriver
 from haif.gateway.service.requests import REQUESTS_SCHEMA, Requests
 from haif.gateway.service.server import HttpServer
 from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
+from haif.gateway.service.tls import Tls, TlsFiles, expires
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.reach.service import Reach
@@ -41,12 +43,14 @@ class GatewaySettings:
 
     A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
     of workers for requests that demand nothing (`base.execution`). `validators` may see requests that they drew, but
-    for those whose tenants said no.
+    for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it.
     """
 
     host: str
     port: int
     orchestrators: tuple[PeerId, ...]
+    tls: Tls | None = None
+    cors_origins: tuple[str, ...] = ()
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
     execution: str = VERIFIABLE
@@ -70,9 +74,10 @@ class Front:
         letters: Letters, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
         keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
-        execution: str = VERIFIABLE,
+        execution: str = VERIFIABLE, tls: Tls | None = None, cors_origins: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self._execution = execution
+        self._tls, self._cors_origins = tls, cors_origins
         self._where = (host, port)
         self._mesh = mesh
         self._peer = peer
@@ -94,20 +99,25 @@ class Front:
             execution=self._execution,
         )  # fmt: skip
         self.app = App(means=means, tenants=self.tenants, requests=self._requests, letters=self._letters)
-        self._server = HttpServer(self.app, *self._where)
+        app = CrossOrigin(self.app, self._cors_origins) if self._cors_origins else self.app
+        self._server = HttpServer(app, *self._where, self._tls)
         self.address = self._server.address
         await self._server.start()
-        self._refreshing = asyncio.create_task(self._refresh(), name="gateway: tenants")
         redriver = Redriver(self.app, self._letters, self._requests.secret, self._telemetry)
-        self._redriving = asyncio.create_task(redriver.run(), name="gateway: letters")
+        self._chores = [
+            asyncio.create_task(self._refresh(), name="gateway: tenants"),
+            asyncio.create_task(redriver.run(), name="gateway: letters"),
+        ]
+        if self._tls is not None:
+            self._chores.append(asyncio.create_task(self._tls.watch(), name="gateway: certificate"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._refreshing.cancel()
-        self._redriving.cancel()
-        await asyncio.gather(self._refreshing, self._redriving, return_exceptions=True)
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         await self.app.drain()
         await self._server.stop()
 
@@ -143,7 +153,8 @@ class Gateway:
             host=settings.host, port=settings.port, mesh=self._mesh, peer=identity.peer, tenants=tenants,
             requests=Requests(requests, secret, clock), letters=Letters(letters, clock),
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
-            token_seconds=settings.token_seconds, execution=settings.execution,
+            token_seconds=settings.token_seconds, execution=settings.execution, tls=settings.tls,
+            cors_origins=settings.cors_origins,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 
@@ -172,5 +183,5 @@ class Gateway:
 
 __all__ = [
     "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics",
-    "Letters", "Requests", "TenantStore", "open_letters", "open_store", "tenant_key",
+    "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "expires", "open_letters", "open_store", "tenant_key",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -32,7 +31,6 @@ from haif.gateway.service.tenants import LiveDirectory
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
-_TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_CLOSED: Final = 499  # nginx's code for a client that hung up: for metrics only
 _TIMED: Final = frozenset({"chat.completions", "completions", "responses", "messages", "embeddings", "rerank"})
 _MESSAGES: Final = "/v1/messages"
@@ -63,7 +61,6 @@ class App:
             "/v1/models": self._models, f"{_MODEL_PREFIX}{{model}}": self._model,
             f"{_JOB_PREFIX}{{job}}": self._job,
             "/openapi.json": self._document, "/healthz": self._health, "/readyz": self._ready,
-            "/metrics": self._metrics,
         }  # fmt: skip
         routes = {each.path.partition("{")[0]: (each, handlers[each.path]) for each in OPERATIONS}
         self._routes = {path: route for path, route in routes.items() if not path.endswith("/")}
@@ -171,12 +168,6 @@ class App:
             exchange.out.append((b"retry-after", b"%d" % RETRY_SECONDS))
         body = msgspec.json.encode({"status": state, "models": ready})
         await exchange.reply(body, status=200 if state == "ready" else 503)
-
-    async def _metrics(self, exchange: Exchange) -> None:
-        """Metrics say nothing of any tenant, yet are for this machine only; scrape `--metrics-port` from elsewhere."""
-        if exchange.client is None or not ipaddress.ip_address(exchange.client[0]).is_loopback:
-            raise _unknown_path(exchange)
-        await exchange.reply(self._means.telemetry.exposition(), kind=_TEXT)
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """uvicorn on our terms: no signal handlers, no logs of its own, headers bounded in size and time.
 
-The attacks this answers: slow headers and idle connections (slowloris), endless headers, floods of connections. Bodies
-are bounded where they are read (`exchange.Exchange.body`); llhttp refuses ambiguous framing (request smuggling).
+The attacks this answers: slow headers and idle connections (slowloris), endless headers. Floods of connections meet
+`doorkeeper`; bodies are bounded where they are read (`exchange.Exchange.body`); llhttp refuses ambiguous framing
+(request smuggling).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -20,6 +21,14 @@ from haif.base import limits
 from haif.base.errors import Misuse
 from haif.base.machine import Address
 from haif.gateway.errors import Problem
+from haif.gateway.service.doorkeeper import Doorkeeper
+from haif.gateway.service.tls import Tls
+
+SAFE_HEADERS: Final = [  # of every answer: none of them is a page, and none may be taken for one or shown inside one
+    ("x-content-type-options", "nosniff"), ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"), ("cross-origin-resource-policy", "same-origin"),
+]  # fmt: skip
+ONLY_TLS: Final = ("strict-transport-security", "max-age=31536000")
 
 
 class _TooMuch(Exception):
@@ -29,8 +38,10 @@ class _TooMuch(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit on the size of headers and the time they may take."""
 
+    on_lost: Callable[[], None]  # called once, when the connection is gone
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, if there is room; small writes leave at once."""
+        """Take the connection; its first headers have this long."""
         super().connection_made(transport)
         self._cycles: deque[RequestResponseCycle] = deque()  # requests not answered yet, the oldest first
         self._header_bytes = 0
@@ -39,19 +50,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._ended_headers = False  # during the read that is being parsed
         self._timer = self.loop.call_later(limits.HTTP_HEADER_SECONDS, self._too_slow)
-        opened = transport.get_extra_info("socket")
-        if opened is not None:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) > limits.HTTP_CONNECTIONS_MAX:
-            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it, and tell every request that came over it; uvicorn tells only the newest of a pipeline."""
         self._timer.cancel()
+        self.on_lost()
         super().connection_lost(exc)
         for cycle in self._cycles:
             cycle.disconnected = True
             cycle.message_event.set()
+            gone: asyncio.Future[None] = cycle.scope["haif.gone"]  # type: ignore[typeddict-item]
+            if not gone.done():
+                gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
@@ -67,6 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: its headers have this long and this much."""
         super().on_message_begin()
+        self.scope["haif.gone"] = self.loop.create_future()  # type: ignore[typeddict-unknown-key]  # ours
         self._header_bytes = 0
         self._in_headers = True
         self._timer.cancel()
@@ -128,8 +139,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()  # in the middle of another answer, this one would be taken for a part of it
             return
         body = problem.body("")
-        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[problem.status] + head + body)
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
+        safe = b"".join(b"%s: %s\r\n" % each for each in self.server_state.default_headers)
+        self.transport.write(STATUS_LINE[problem.status] + head + safe + b"\r\n" + body)
         self.transport.close()
 
 
@@ -141,33 +153,48 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """An ASGI application on a socket. Raises `Misuse` when the address cannot be had."""
+    """An ASGI application on a socket, with TLS if any. Raises `Misuse` when the address cannot be had."""
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    def __init__(self, app: Any, host: str, port: int, tls: Tls | None = None) -> None:
         self._socket = _listen(host, port)
         self.address: Address = self._socket.getsockname()[:2]
+        self._tls = tls
         config = uvicorn.Config(
             app, http=BoundedProtocol, loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
             log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+            headers=[*SAFE_HEADERS, *([ONLY_TLS] if tls else [])],
             timeout_keep_alive=limits.HTTP_KEEPALIVE_SECONDS, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = _Server(config)
-        self._serving: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Serve from now on."""
         config = self._server.config
         config.load()
         self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup(sockets=[self._socket])
-        self._serving = asyncio.create_task(self._server.main_loop(), name="gateway: http")
+        self._server.servers = []  # connections are taken here, not by a server of asyncio's
+        self._socket.listen(config.backlog)
+        doorkeeper = Doorkeeper(self._socket, self._protocol, self._tls)
+        await self._server.on_tick(0)  # the headers of the first answer
+        self._tasks = [
+            asyncio.create_task(self._server.main_loop(), name="gateway: http"),
+            asyncio.create_task(doorkeeper.run(), name="gateway: connections"),
+        ]
 
     async def stop(self) -> None:
         """Stop listening, close idle connections, and wait a moment for the others."""
-        assert self._serving is not None
-        self._serving.cancel()
-        await asyncio.gather(self._serving, return_exceptions=True)
-        await self._server.shutdown(sockets=[self._socket])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._socket.close()
+        await self._server.shutdown()
+
+    def _protocol(self, on_lost: Callable[[], None]) -> BoundedProtocol:
+        server = self._server
+        made = BoundedProtocol(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
+        made.on_lost = on_lost
+        return made
 
 
 def _listen(host: str, port: int) -> socket.socket:

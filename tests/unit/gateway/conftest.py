@@ -56,7 +56,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, mesh: ScriptedMesh, *, rpm: int = 60_000, burst: int = 10_000, **settings: float
+    folder: Path, mesh: ScriptedMesh, *, rpm: int = 60_000, burst: int = 10_000, **settings: Any
 ) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(

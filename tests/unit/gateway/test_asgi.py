@@ -190,11 +190,15 @@ async def test_health_is_told_to_anyone_and_readiness_needs_a_worker(house: Any,
     assert (waiting.status_code, waiting.json()["status"]) == (503, "waiting for a worker")
 
 
+async def test_metrics_are_not_told_where_tenants_ask(house: Any) -> None:
+    assert (await house.http.get("/metrics")).status_code == 404
+
+
 async def test_metrics_count_requests_by_endpoint_model_and_code(house: Any) -> None:
     await house.chat()
     with pytest.raises(openai.NotFoundError):
         await house.chat(model="made-up-name")
-    text = (await house.http.get("/metrics")).text
+    text = house.metrics()
     assert 'haif_gateway_requests_total{code="200",endpoint="chat.completions",model="tiny"} 1.0' in text
     assert 'haif_gateway_requests_total{code="404",endpoint="chat.completions",model="unknown"} 1.0' in text
     assert 'haif_gateway_tokens_out_total{model="tiny"} 2.0' in text
