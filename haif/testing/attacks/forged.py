@@ -104,7 +104,10 @@ def in_part() -> Iterator[Case]:
     """Most of an answer is honest; its end is a small model's."""
     for last in (32, 8, 1):
         yield contest(
-            f"the last {last} tokens", _ending(last), others=parrot, asked=lambda random: ask(random, tokens_max=64)
+            f"the last {last} {'token' if last == 1 else 'tokens'}",
+            _ending(last),
+            others=parrot,
+            asked=lambda random: ask(random, tokens_max=64),
         )
 
 
