@@ -119,7 +119,7 @@ class LyingMesh:
     async def _lying(self, name: str, lie: Lie) -> AsyncIterator[dict[str, str]]:
         settings = self._settings(config.WorkerSettings, name, **self._honours())
         claimed = model_store(settings).find(DEMO_NAME)
-        async with open_ground(settings, listen=True) as ground:
+        async with open_ground(settings) as ground:
             path = lie.serves(Siblings(claimed.path, ground.folder))
             async with (
                 Pool([_served(claimed, path, lie.engine)], memory_bytes=1 << 40, clock=ground.clock) as pool,
@@ -128,6 +128,7 @@ class LyingMesh:
                     identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
                     voice=ground.voice, pool=pool, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
                 ),
+                ground.announced("worker"),
             ):  # fmt: skip
                 yield ground.ready
 
