@@ -26,6 +26,7 @@ from haif.testing.attacks.tally import Finding, Outcome, Trial
 VALIDATORS: Final = 9
 PANELS: Final = 300
 _SILENT: Final = 0.1  # the share of the others that is not heard in time
+_NOBODY: Final = Identity(b"?" * 32)  # who has no seat
 _NOW: Final = WallTime(1_000_000)
 
 
@@ -146,6 +147,5 @@ def _late(panel: Panel, members: list[Identity], seen: Verified[Verdict]) -> Non
     panel.commit(members[-1].peer, _verdict(members[-1], seen.payload.receipt, CONVICTED).digest, panel.since)
 
 
-def _stranger(panel: Panel, members: list[Identity], seen: Verified[Verdict]) -> None:
-    stranger = Identity(members[-1].seed()[::-1])
-    panel.commit(stranger.peer, _verdict(stranger, seen.payload.receipt, CONVICTED).digest, _NOW)
+def _stranger(panel: Panel, _: list[Identity], seen: Verified[Verdict]) -> None:
+    panel.commit(_NOBODY.peer, _verdict(_NOBODY, seen.payload.receipt, CONVICTED).digest, _NOW)
