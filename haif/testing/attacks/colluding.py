@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
@@ -84,11 +84,13 @@ def _decided(votes: Sequence[tuple[Identity, str]], receipt: Digest, seats: Sequ
 
 
 def _verdict(validator: Identity, receipt: Digest, finding: str) -> Verified[Verdict]:
-    said = Verdict(
-        orchestrator=ORCHESTRATOR.peer, job=JobId(bytes(16)), receipt=receipt, worker=WORKER.peer,
-        model=ModelDigest(bytes(32)), finding=finding, cause="tokens" if finding == CONVICTED else "", place=0,
-        engine="an engine", transcript=digest("haif v1 root", receipt, finding.encode()), epoch=7, judged=_NOW,
-    )  # fmt: skip
+    root = digest("haif v1 root", receipt, finding.encode())
+    told: dict[str, Any] = {
+        "orchestrator": ORCHESTRATOR.peer, "job": JobId(bytes(16)), "receipt": receipt, "worker": WORKER.peer,
+        "model": ModelDigest(bytes(32)), "finding": finding, "cause": "tokens" if finding == CONVICTED else "",
+        "place": 0, "engine": "an engine", "transcript": root, "work": root, "epoch": 7, "judged": _NOW,
+    }  # fmt: skip
+    said = Verdict(**{name: told[name] for name in Verdict.__struct_fields__})
     return open_verdict(seal(validator, Domain.VERDICT, said))
 
 
