@@ -49,7 +49,12 @@ ROWS: Final = (
     Row(14, "model or recipe forged", forged.labels),
     Row(15, "signature or encoding forged", written.rewritten),
     Row(16, "tree forged", written.trees),
-    Row(17, "text, end or count forged", forged.bills),
+    Row(
+        17,
+        "text, end or count forged",
+        forged.bills,
+        "when an answer was computed, and in which jail, is the worker's word",
+    ),
     Row(18, "lies in a part", lambda: chain(forged.in_part(), drawn.now_and_then())),
     Row(19, "lies where no audit is foreseen", drawn.foreseen),
     Row(20, "receipts tried until one is lucky", drawn.ground),
@@ -82,7 +87,7 @@ class Played:
     def broken(self) -> Iterator[str]:
         """What must not be, in words."""
         name, counted = self.case.name, self.tally
-        if counted.passed:
+        if counted.passed and self.case.must is not Outcome.PASSED:
             yield f"{name}: {counted.passed} of {counted.tries} got through"
         if self.case.must is Outcome.CAUGHT and counted.undecided:
             yield f"{name}: {counted.undecided} of {counted.tries} were left undecided ({', '.join(counted.by)})"

@@ -61,8 +61,8 @@ def table(results: Sequence[Result], *, cases: bool = False) -> list[list[str]]:
 def notes(results: Sequence[Result]) -> list[str]:
     """What a table does not say: what is open, what was no lie in the end, and which rows are to come."""
     said = [
-        f"open: row {each.row.number}, {played.case.name}: {played.tally.undecided} of {played.tally.tries} undecided; "
-        f"{played.case.open}"
+        f"open: row {each.row.number}, {played.case.name}: {played.tally.tries} tried, "
+        f"{played.tally.undecided} undecided, {played.tally.passed} passed; {played.case.open}"
         for each in results for played in each.cases if played.case.open
     ]  # fmt: skip
     said += [
@@ -121,7 +121,9 @@ def _case(played: Played) -> dict[str, Any]:
 def _figures(counted: Tally, unit: str) -> list[str]:
     if not counted.tries:
         return ["", "", "", "", _accused(counted)]
-    caught = f"{counted.caught} of {counted.tries}" + (f", {counted.undecided} undecided" if counted.undecided else "")
+    caught = f"{counted.caught} of {counted.tries}"
+    caught += f", {counted.undecided} undecided" if counted.undecided else ""
+    caught += f", {counted.passed} passed" if counted.passed else ""
     until = counted.row()["until_caught"] if unit else None
     return [
         caught, _percent(interval(counted.caught, counted.tries)), ", ".join(sorted(counted.by)) or "none",

@@ -78,7 +78,7 @@ def test_how_long_it_took_is_told_by_mean_median_99th_percentile_and_most() -> N
 
 def test_what_is_open_and_what_is_to_come_is_said_beside_the_table() -> None:
     said = "\n".join(report.notes([result(counted(Outcome.UNDECIDED), Outcome.UNDECIDED, open_="so it is")]))
-    assert "open: row 1, a case: 1 of 1 undecided; so it is" in said
+    assert "open: row 1, a case: 1 tried, 1 undecided, 0 passed; so it is" in said
     assert all(f"row {number}" in said for number in NOT_YET)
 
 
