@@ -120,7 +120,9 @@ def test_a_row_prints_its_counts_and_ends_well(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "flags", [["--row", "25"], ["--row", "0"], ["--tries", "0"], ["--model", "/nowhere/model.gguf"]], ids=" ".join
+    "flags",
+    [["--row", "25"], ["--row", "0"], ["--tries", "0"], ["--model", "/nowhere/model.gguf"], ["--quick", "demo"]],
+    ids=" ".join,
 )
 def test_what_cannot_be_played_is_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", *flags]) == 2
