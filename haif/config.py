@@ -31,6 +31,7 @@ T = TypeVar("T", bound="Common")
 
 RELAYS = "PEER@HOST:PORT of a relay to be reached through, where nobody can dial this machine; up to 3"
 AUDITED = ("exact", "exact-native")  # profiles in which bits can be compared
+CONVICT = ("panel", "one")  # who takes a worker out of placement
 DHT_MODES = ("auto", "persistent", "ephemeral")
 
 
@@ -108,12 +109,20 @@ class OrchestratorSettings(Common):
         "none", "none, reduced or full: jobs go only to workers who sign that their engine's jail has this level"
     )
     validators: tuple[str, ...] = _setting(
-        (), "peer id of a validator that is believed: whom it convicts gets no work here"
+        (), "peer id of a validator that is believed; PEER*3 for one that is drawn for panels three times as often"
+    )
+    convict: str = _setting(
+        "panel", "panel: validators convict a worker together, which takes six or more; one: each of them alone"
+    )
+    owners: tuple[str, ...] = _setting(
+        (), "NAME=PEER: whose a validator or worker is; nobody judges the workers of its owner"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_level(self.sandbox_min, LEVELS)
+        if self.convict not in CONVICT:
+            raise Misuse(f"--convict: wanted one of {', '.join(CONVICT)}, got {self.convict!r}")
         if self.store:
             _check_store(self.store)
 

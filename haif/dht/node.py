@@ -23,11 +23,12 @@ from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
 from haif.dht.attention import Attention
+from haif.dht.candidates import Answer
 from haif.dht.contact import Contact, node_id, pack_address
 from haif.dht.counters import Counters, LookupEnded
 from haif.dht.crossing import Carriers, Carry, Elsewhere
 from haif.dht.diversity import Scope, networks
-from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup, Pace
 from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
 from haif.dht.publishing import Publishing
@@ -135,7 +136,7 @@ class Node:
 
     def gather(self, topic: Digest, now: Instant) -> int:
         """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True, prompt=True)
+        lookup = self._lookup(topic, now, thorough=True, pace=Pace.PROMPT)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
@@ -276,7 +277,7 @@ class Node:
             self.store.forget_expired(self._wall())
             self._answerer.watchers.forget_lapsed(now)
             for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
-                self._refresh(prefix, now)
+                self._refresh(prefix, now, gauging=self.size.needs_samples(now))
             if self.size.is_doubtful(self._shown_around(), now):
                 self.gauge(now)
 
@@ -335,7 +336,14 @@ class Node:
     # --- operations ---------------------------------------------------------------------------------------------------
 
     def _lookup(
-        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+        self,
+        target: Digest,
+        now: Instant,
+        *,
+        thorough: bool = False,
+        broad: bool = False,
+        pace: Pace = Pace.STEADY,
+        enough: int = limits.LOOKUP_QUERIES_MAX,
     ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
@@ -345,8 +353,9 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
-        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
+        barred = partial(self._asker.spares if pace is Pace.PATIENT else self._asker.bars, now=now)
+        salt = self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=barred, salt=salt, pace=pace, enough=enough)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         operation.began = now
@@ -373,9 +382,9 @@ class Node:
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
         if isinstance(operation, Join) and operation.enters:
-            self._meet_siblings(now)
-            for prefix in self.table.unfilled():
-                self._refresh(prefix, now)
+            self._meet_siblings(operation.lookup.nearest(), now)
+            for number, prefix in enumerate(self.table.unfilled()):
+                self._refresh(prefix, now, gauging=number == 0)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 
@@ -408,22 +417,30 @@ class Node:
     def _join(self, purpose: Purpose, now: Instant) -> Join:
         """Look up our own id. Who knows nobody asks everybody it ever knew; who does, a few whom it has lost."""
         enters, lost = purpose is Purpose.OWNER or not len(self.table), self._asker.lost
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=enters)
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, pace=Pace.STEADY if enters else Pace.PATIENT)
         for contact in lost.everybody(now) if enters else ():
             lookup.add(contact)
         greeted = [] if enters else lost.some(now, self._entropy)
         return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
 
-    def _meet_siblings(self, now: Instant) -> None:
-        """Let everybody in our own region know that we are here, and learn who else is."""
+    def _meet_siblings(self, met: Iterable[Answer], now: Instant) -> None:
+        """Let everybody in our own region know that we are here, and learn who else is; those we have met, know it."""
         if not self._agenda.is_busy:
             lookup = self._lookup(self.id, now, thorough=True, broad=True)
+            lookup.recall(met)
             self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
-    def _refresh(self, prefix: int, now: Instant) -> None:
-        self._sample(self.table.target_in(prefix, self._entropy), now)
+    def _refresh(self, prefix: int, now: Instant, *, gauging: bool) -> None:
+        """Hear some of a bucket: as many as fill its elder half; with `gauging`, all around a point in it."""
+        target = self.table.target_in(prefix, self._entropy)
+        if gauging:
+            self._sample(target, now)
+        elif not self._agenda.is_busy:
+            enough = max(limits.DHT_GUIDES, limits.DHT_K // 2 - self.table.count(prefix))
+            lookup = self._lookup(target, now, pace=Pace.PATIENT, enough=enough)
+            self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
     def _sample(self, target: Digest, now: Instant) -> None:
         """Look up a target that nobody else could foresee: for the table, and for the size of the network."""
         if not self._agenda.is_busy:
-            self._begin(Find(self._agenda.number(), self._lookup(target, now), Purpose.SAMPLE), now)
+            self._begin(Find(self._agenda.number(), self._lookup(target, now, pace=Pace.PATIENT), Purpose.SAMPLE), now)

@@ -91,6 +91,7 @@ ENDPOINT: Final = Label(
     ),
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
+SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
@@ -177,6 +178,10 @@ GATEWAY_TIME_TO_FIRST_TOKEN = Histogram(
     TIME_TO_FIRST_TOKEN,
     (MODEL,),
 )
+GATEWAY_QUEUE_SECONDS = Histogram(
+    "haif_gateway_queue_seconds", "In the gateway's line for a slot of the model.", (GATEWAY,), TIME_TO_FIRST_TOKEN,
+    (MODEL, SERVICE),
+)  # fmt: skip
 GATEWAY_TIME_PER_OUTPUT_TOKEN = Histogram(
     "gen_ai_server_time_per_output_token_seconds",
     "Mean time per token after the first, one value per answer.",
@@ -230,6 +235,20 @@ HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified
 
 VERDICTS = Counter("haif_verdicts_total", "Verdicts that were taken.", (ORCHESTRATOR,), (FINDING, CAUSE))
 WORKERS_CONVICTED = Gauge("haif_workers_convicted", "Workers that get no work since a conviction.", (ORCHESTRATOR,))
+WORKERS_ASIDE = Gauge(
+    "haif_workers_aside", "Workers that get no work while a panel looks at an accusation.", (ORCHESTRATOR,)
+)
+WORKERS_INCOMPARABLE = Gauge(
+    "haif_workers_incomparable", "Workers that compute by a recipe that no validator has.", (ORCHESTRATOR,)
+)
+PANELS = Counter("haif_panels_total", "Panels that are over, by what they found.", (ORCHESTRATOR,), (FINDING,))
+PANEL_ABSENCES = Counter(
+    "haif_panel_absences_total", "Seats in panels whose members showed nothing in time.", (ORCHESTRATOR,)
+)
+PANELS_OPEN = Gauge("haif_panels_open", "Panels that sit.", (ORCHESTRATOR,))
+VALIDATORS_REFUTED = Gauge(
+    "haif_validators_refuted", "Validators whose word counts for nothing since a panel refuted it.", (ORCHESTRATOR,)
+)
 AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )

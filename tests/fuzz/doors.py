@@ -39,7 +39,7 @@ from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
-from haif.protocol.audits import Verdict
+from haif.protocol.audits import Ruling, Verdict
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
@@ -93,7 +93,7 @@ DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
     Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
-    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting, Domain.VERDICT: Verdict,
+    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting, Domain.VERDICT: Verdict, Domain.RULING: Ruling,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
     RecordKind.OFFER: Offer,

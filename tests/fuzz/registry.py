@@ -62,6 +62,7 @@ _ENVELOPE = "tests/unit/dht/test_envelope.py::"
 _ROUTER = "tests/unit/reach/test_natpmp.py::test_what_is_no_answer_to_our_request_is_refused"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
 _VALIDATOR = "tests/threats/test_validator.py::"
+_PANELS = "tests/unit/orchestrator/test_panels.py::"
 _DOCKET = "tests/unit/validator/test_docket.py::"
 _SEALED = "tests/fuzz/test_hostile.py::test_no_bit_of_evidence_can_change"
 _SIGNED = "tests/fuzz/test_hostile.py::test_no_bit_of_a_live_message_can_change"
@@ -88,13 +89,17 @@ HOSTILE: dict[str, str] = {
     "opening puzzle": "tests/unit/wire/test_gate.py::test_nobody_works_for_more_than_the_limit",
     "handshake Introduction": _HANDSHAKE + "test_h_t2_any_byte_of_an_ik_handshake_changed_ends_it",
     "handshake Hello": _WIRE + "test_h_s1_a_peer_cannot_answer_for_another_with_its_own_certificate",
-    **dict.fromkeys((f"live {number}" for number in range(1, 6)), _SIGNED),
+    **dict.fromkeys((f"live {number}" for number in range(1, 5)), _SIGNED),
     "rpc inference.run": "tests/unit/worker/test_ticket.py::test_a_ticket_that_does_not_hold_is_refused",
     "rpc inference.embed": "tests/unit/worker/test_ticket.py::test_a_ticket_for_text_is_none_for_vectors",
     "rpc audits.ended": _VALIDATOR + "test_x_6_a_stranger_is_told_nothing_and_believed_nothing",
     "rpc audits.wanted": _DOCKET + "test_a_gateway_hears_only_of_what_it_countersigned",
     "rpc audits.give": _DOCKET + "test_x_8_a_payload_of_another_answer_is_refused",
     "rpc audits.judge": "tests/unit/orchestrator/test_audits.py::test_x_6_a_verdict_about_another_receipt_is_refused",
+    "rpc audits.panels": _VALIDATOR + "test_x_6_a_stranger_is_told_nothing_and_believed_nothing",
+    "rpc audits.commit": "tests/unit/proof/test_panel.py::test_who_saw_what_the_others_found_is_bound_to_its_own",
+    "rpc audits.show": "tests/unit/proof/test_panel.py::test_a_commitment_that_was_copied_is_of_no_use",
+    "rpc audits.share": _PANELS + "test_x_6_a_ruling_that_too_few_of_ours_signed_is_not_believed",
     "rpc audits.reveal": "tests/unit/orchestrator/test_audits.py::test_a_draw_that_is_false_or_too_early_is_refused",
     "rpc jobs.fail": "tests/unit/orchestrator/test_service.py::test_only_its_own_gateways_may_submit_and_see",
     "rpc jobs.finalise": _ORCHESTRATOR + "test_h_r1_a_receipt_with_a_changed_bit_is_refused",

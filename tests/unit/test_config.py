@@ -115,6 +115,13 @@ def test_the_level_of_a_jail_is_one_there_is_and_nobody_contradicts_himself(file
             demanded(kind, **flags)
 
 
+def test_who_convicts_is_a_panel_or_one_and_nothing_else(file: Path) -> None:
+    assert "panel" == config.load(config.OrchestratorSettings, {}, environment(file)).convict
+    assert "one" == config.load(config.OrchestratorSettings, {"convict": "one"}, environment(file)).convict
+    with pytest.raises(Misuse, match="--convict: wanted one of panel, one"):
+        config.load(config.OrchestratorSettings, {"convict": "any"}, environment(file))
+
+
 def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
     with pytest.raises(Misuse, match="HAIF_WORKER_SLOTS"):
         config.load(config.WorkerSettings, {}, environment(file, HAIF_WORKER_SLOTS="many"))

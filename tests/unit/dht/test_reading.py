@@ -8,7 +8,7 @@ from haif.base.clock import WallTime
 from haif.base.errors import Dropped, Reason
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id, pack_contacts
-from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup, Pace
 from haif.dht.messages import Command, Reply, short
 from haif.dht.reading import Gather
 from haif.identity import keys
@@ -35,7 +35,7 @@ def read(topic: Digest, held: Sequence[bytes]) -> tuple[Gather, list[Ask], list[
     """A read that has just heard from thirty nodes: those that say they hold something are asked for it."""
     dropped: list[Dropped] = []
     gather = Gather(
-        1, Lookup(topic, HOLDERS, PeerId(bytes(32)), prompt=True), (), net=NET, wall=lambda: WALL,
+        1, Lookup(topic, HOLDERS, PeerId(bytes(32)), pace=Pace.PROMPT), (), net=NET, wall=lambda: WALL,
         report=dropped.append, verify=keys.verify,
     )  # fmt: skip
     gets: list[Ask] = []
@@ -118,7 +118,7 @@ def is_over_with(late: int) -> bool:
     """Whether a read ends in which all thirty hold something, and so many are late with it."""
     everywhere = Extent(region=1 << 256, thorough=True)
     gather = Gather(
-        1, Lookup(TOPIC, HOLDERS, PeerId(bytes(32)), everywhere, prompt=True), (), net=NET, wall=lambda: WALL,
+        1, Lookup(TOPIC, HOLDERS, PeerId(bytes(32)), everywhere, pace=Pace.PROMPT), (), net=NET, wall=lambda: WALL,
         report=print, verify=keys.verify,
     )  # fmt: skip
     while asks := gather.asks():
