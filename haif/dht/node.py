@@ -80,7 +80,7 @@ class Node:
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
-        self._carriers, self._is_of_both = Carriers(self._on_carrier), False
+        self._carriers, self._is_of_both = Carriers(entropy, self._on_carrier), False
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, sightings=self.sightings, carriers=self._carriers, verify=verify,

@@ -130,7 +130,10 @@ async def test_both_sockets_have_one_port_and_one_family_twice_is_a_mistake() ->
         await dht(host="127.0.0.1", beside="127.0.0.1").__aenter__()
 
 
-async def test_a_restarted_node_finds_both_directories_by_the_contacts_it_kept(tmp_path: Path) -> None:
+async def test_a_restarted_node_finds_both_directories_by_the_contacts_it_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DHT_CONTACTS_KEPT_MAX", 2)  # fewer than there are of one family
     async with town(both=2) as (_, _, (first, *_)):
         async with dht(first.address, first.sides[1].address, beside="::1", contacts_file=tmp_path / "kept"):
             pass
