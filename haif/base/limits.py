@@ -529,6 +529,7 @@ AUDITS_WAITING_MAX: Final = (
 AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
 AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
 AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+DRAWS_WITHHELD_MAX: Final = 3  # epochs in a row whose draw a validator does not show before it is said to withhold them
 RECIPE_UNDECIDED_MAX: Final = 8  # answers in a row that a validator could not compare; then others are asked for work
 RECIPE_AGAIN_SECONDS: Final = 3600  # until a worker whose recipe nobody had is tried again
 PANEL_SEATS_MIN: Final = 5  # validators of one panel: four decide; more where more could lie

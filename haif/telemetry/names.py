@@ -247,6 +247,9 @@ AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )
 AUDITS_MISSED = Counter("haif_audits_missed_total", "Of these, those without a verdict.", (ORCHESTRATOR,))
+VALIDATORS_WITHHOLDING = Gauge(
+    "haif_validators_withholding", "Validators that showed none of the latest draws they had to show.", (ORCHESTRATOR,)
+)
 AUDITS_UNDRAWN = Counter("haif_audits_undrawn_total", "Verdicts on receipts that were not drawn.", (ORCHESTRATOR,))
 
 # --- validator --------------------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("due", f"sum(rate(haif_audits_due_total{RATE}))"),
             ("missed", f"sum(rate(haif_audits_missed_total{RATE}))"),
             ("not drawn", f"sum(rate(haif_audits_undrawn_total{RATE}))"),
+            ("validators that show no draw", "sum(haif_validators_withholding)"),
         )),
         Panel("Receipts", "ops", "Seen, drawn and judged by validators; payloads that gateways gave.", (
             ("seen", f"sum(rate(haif_audits_seen_total{RATE}))"),
