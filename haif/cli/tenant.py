@@ -36,6 +36,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--sandbox-min", choices=LEVELS, default="none",
         help="level that the jail of every worker must have that answers this tenant (default: none)",
     )  # fmt: skip
+    create.add_argument(
+        "--service", choices=("interactive", "batch"), default="interactive",
+        help="class of its requests: interactive ones go before a batch's, as 8 to 1 while both wait "
+        "(default: interactive)",
+    )  # fmt: skip
+    create.add_argument(
+        "--weight", type=int, default=1, help="its share among the tenants of its class while they wait (default: 1)"
+    )
     listing = verbs.add_parser("ls", help="list tenants and the ids of their keys; keys themselves are not kept")
     revoke = verbs.add_parser("revoke", help="end a key, or all keys of a tenant, within 5 seconds")
     revoke.add_argument("tenant", metavar="NAME|KEYID")
@@ -50,7 +58,12 @@ def _create(arguments: argparse.Namespace) -> int:
     from haif.gateway.tenants import Tenant, check_tenant
 
     try:
-        tenant = check_tenant(Tenant(arguments.tenant, arguments.rpm, arguments.burst, arguments.sandbox_min))
+        tenant = check_tenant(
+            Tenant(
+                arguments.tenant, arguments.rpm, arguments.burst, arguments.sandbox_min, arguments.service,
+                arguments.weight,
+            )
+        )  # fmt: skip
     except InvalidRequest as error:
         raise Misuse(error.message) from None
     key, text = _with_store(arguments, lambda store: store.create(tenant))
@@ -69,7 +82,8 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     for key in keys:
         tenant, state = key.tenant, "revoked" if key.revoked else "live"
-        terms = f"{tenant.rpm}/min, burst {tenant.burst}, sandbox {tenant.sandbox_min}"
+        rate = f"{tenant.rpm}/min, burst {tenant.burst}"
+        terms = f"{rate}, sandbox {tenant.sandbox_min}, {tenant.service}, weight {tenant.weight}"
         print(f"{tenant.name:<24} {key.id}  {state:<7}  {terms}")
     if not keys:
         print("no tenants yet; `haif tenant create NAME` makes one", file=sys.stderr)
@@ -104,5 +118,6 @@ def _with_store(arguments: argparse.Namespace, work: Callable[[TenantStore], Awa
 def _view(key: Key) -> dict[str, Any]:
     return {
         "tenant": key.tenant.name, "id": key.id, "rpm": key.tenant.rpm, "burst": key.tenant.burst,
-        "sandbox_min": key.tenant.sandbox_min, "created": key.created, "revoked": key.revoked,
+        "sandbox_min": key.tenant.sandbox_min, "service": key.tenant.service, "weight": key.tenant.weight,
+        "created": key.created, "revoked": key.revoked,
     }  # fmt: skip

@@ -20,6 +20,7 @@ from haif.base.errors import InvalidRequest, OverQuota, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest
 from haif.gateway.errors import KeyRevoked
+from haif.gateway.line import SERVICES, Service
 from haif.policy.bucket import Answer, Bucket
 
 KEY_PREFIX: Final = "haif-"
@@ -30,12 +31,17 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limits.TENANT_NAME_CH
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who may ask, how often: `rpm` requests per minute, `burst` at once; and the least level of jail that will do."""
+    """Who may ask, how often: `rpm` requests per minute, `burst` at once; and the least level of jail that will do.
+
+    `service` is its class (`gateway.line`), `weight` its share of what there is among the tenants of that class.
+    """
 
     name: str
     rpm: int
     burst: int
     sandbox_min: str = "none"
+    service: str = Service.INTERACTIVE.word
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,10 @@ def check_tenant(tenant: Tenant) -> Tenant:
         raise InvalidRequest("--rpm and --burst must be between 1 and 1,000,000")
     if tenant.sandbox_min not in LEVELS:
         raise InvalidRequest(f"--sandbox-min must be one of {', '.join(LEVELS)}")
+    if tenant.service not in SERVICES:
+        raise InvalidRequest(f"--service must be one of {', '.join(SERVICES)}")
+    if not 1 <= tenant.weight <= limits.TENANT_WEIGHT_MAX:
+        raise InvalidRequest(f"--weight must be between 1 and {limits.TENANT_WEIGHT_MAX}")
     return tenant
 
 

@@ -21,7 +21,7 @@ so a burst placed between two heartbeats counts at once, and is not counted twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
 from haif.orchestrator.brakes import Brakes
-from haif.orchestrator.state import Post
+from haif.orchestrator.state import Job, Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
 from haif.protocol.prefixes import are_tags
@@ -138,6 +138,16 @@ def choose(
     least = min(costs.values())
     near = [view for view in sound if costs[view.worker] <= least + 1 / view.slots]
     return min(_two(near, entropy), key=lambda view: costs[view.worker])
+
+
+def part_of(views: Sequence[WorkerView], model: ModelDigest, jobs: Iterable[Job], gateway: PeerId) -> int:
+    """How many slots of a model's workers a gateway may take for its own.
+
+    All, or an equal part where other gateways have jobs of that model open.
+    """
+    sharing = {job.gateway for job in jobs if job.model_digest == model} | {gateway}
+    slots = sum(view.slots for view in views if not view.ejected)
+    return max(1, slots // len(sharing)) if slots else 0
 
 
 def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:

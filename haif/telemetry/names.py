@@ -91,6 +91,7 @@ ENDPOINT: Final = Label(
     ),
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
+SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
@@ -176,6 +177,10 @@ GATEWAY_TIME_TO_FIRST_TOKEN = Histogram(
     TIME_TO_FIRST_TOKEN,
     (MODEL,),
 )
+GATEWAY_QUEUE_SECONDS = Histogram(
+    "haif_gateway_queue_seconds", "In the gateway's line for a slot of the model.", (GATEWAY,), TIME_TO_FIRST_TOKEN,
+    (MODEL, SERVICE),
+)  # fmt: skip
 GATEWAY_TIME_PER_OUTPUT_TOKEN = Histogram(
     "gen_ai_server_time_per_output_token_seconds",
     "Mean time per token after the first, one value per answer.",

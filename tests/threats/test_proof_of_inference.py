@@ -37,6 +37,7 @@ from haif.validator.verdict import Answered, signed
 from tests.support.templates import HERMES, THINKING
 from tests.support.tiny_model import build_tiny_model
 
+HONEST = 26  # the row without an attack
 ASKED = Request(Nonce(bytes(16)), None, "The river runs slowly through the", 40, Sampling(1.0), [])
 
 
@@ -49,9 +50,10 @@ async def test_every_row_of_the_attack_matrix_is_caught_and_no_honest_answer_is_
         cases = matrix.chosen([row.number], quick=True)
         (result,) = await matrix.play(arena, cases, tries=matrix.TRIES, quick=True, seed=1, tell=lambda row, case: None)
     assert result.broken() == []
-    assert result.tally.caught == result.tally.tries > 0
+    assert result.tally.caught > 0 or row.number == HONEST
+    assert result.tally.caught == result.tally.tries
     for played in result.cases:
-        assert played.tally.same or played.tally.tries > 0, played.case.name
+        assert played.tally.controls or played.tally.tries, played.case.name
         assert played.case.must is not Outcome.UNDECIDED or played.tally.undecided > 0, played.case.name
 
 

@@ -23,7 +23,8 @@ _CLOCK: Final = SystemClock()
 TENANTS_SCHEMA: Final = (
     """
     CREATE TABLE tenants (
-        name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL, sandbox_min TEXT NOT NULL
+        name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL, sandbox_min TEXT NOT NULL,
+        service TEXT NOT NULL, weight INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE keys (
         hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL REFERENCES tenants (name),
@@ -36,7 +37,7 @@ TENANTS_SCHEMA: Final = (
 )
 _KEYS: Final = """
     SELECT keys.hash, keys.id, keys.created, keys.revoked, tenants.name, tenants.rpm, tenants.burst,
-        tenants.sandbox_min
+        tenants.sandbox_min, tenants.service, tenants.weight
     FROM keys JOIN tenants ON tenants.name = keys.tenant ORDER BY keys.created DESC, keys.id LIMIT ?
 """
 _TOUCH: Final = "UPDATE revision SET number = number + 1"
@@ -157,9 +158,10 @@ def _insert(connection: sqlite3.Connection, key: Key) -> None:
         raise Overloaded(f"there are {tenants} tenants and {keys} keys, as many as one gateway keeps")
     tenant = key.tenant
     connection.execute(
-        "INSERT INTO tenants VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rpm = excluded.rpm, burst = excluded.burst, "
-        "sandbox_min = excluded.sandbox_min",
-        (tenant.name, tenant.rpm, tenant.burst, tenant.sandbox_min),
+        "INSERT INTO tenants VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rpm = excluded.rpm, "
+        "burst = excluded.burst, sandbox_min = excluded.sandbox_min, service = excluded.service, "
+        "weight = excluded.weight",
+        (tenant.name, tenant.rpm, tenant.burst, tenant.sandbox_min, tenant.service, tenant.weight),
     )
     connection.execute(
         "INSERT INTO keys VALUES (?, ?, ?, ?, NULL)", (bytes(key.hash), key.id, tenant.name, key.created)

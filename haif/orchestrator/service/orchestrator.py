@@ -45,7 +45,7 @@ from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
 from haif.orchestrator.events import Event
 from haif.orchestrator.panels import Panels
-from haif.orchestrator.placement import Fleet
+from haif.orchestrator.placement import Fleet, part_of
 from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.service.record import Record
@@ -318,16 +318,16 @@ class Orchestrator:
 
     async def _models(self, call: Call) -> Message:
         codec.decode(ListModels, call.argument)
-        return Models([self._card(entry) for entry in self._settings.catalogue])
+        return Models([self._card(entry, call.peer) for entry in self._settings.catalogue])
 
-    def _card(self, entry: CatalogueEntry) -> ModelCard:
+    def _card(self, entry: CatalogueEntry, asking: PeerId) -> ModelCard:
         live = self._fleet.live(entry.digest, self._record.state.busy, self._clock.now())
         context = entry.context_tokens or min((view.context_tokens for view in live), default=0)
         tasks = frozenset[Task]().union(*(view.tasks for view in live))
         dimensions = max((view.dimensions for view in live), default=0)
         return ModelCard(
             entry.name, entry.digest, context, len(live), entry.published, [task for task in Task if task in tasks],
-            dimensions,
+            dimensions, part_of(live, entry.digest, self._record.state.open.values(), asking),
         )  # fmt: skip
 
     # --- tasks --------------------------------------------------------------------------------------------------------

@@ -34,9 +34,11 @@ def test_a_key_is_printed_alone_and_the_warning_beside_it(haif: Any) -> None:
 
 
 def test_json_has_what_a_machine_needs(haif: Any) -> None:
-    made = json.loads(haif("create", "acme", "--rpm", "5", "--burst", "2", "--sandbox-min", "full", "--json")[1])
+    line = ("--service", "batch", "--weight", "3")
+    made = json.loads(haif("create", "acme", "--rpm", "5", "--burst", "2", "--sandbox-min", "full", *line, "--json")[1])
     (listed,) = json.loads(haif("ls", "--json")[1])
     assert (made["tenant"], made["rpm"], made["burst"], made["sandbox_min"]) == ("acme", 5, 2, "full")
+    assert (made["service"], made["weight"]) == ("batch", 3)
     assert listed == {name: value for name, value in made.items() if name != "key"}
     assert json.loads(haif("revoke", made["id"], "--json")[1]) == {"revoked": [made["id"]]}
     assert json.loads(haif("ls", "--json")[1])[0]["revoked"] is True

@@ -80,7 +80,8 @@ def test_tenants_do_not_share_a_bucket_and_keep_theirs_when_keys_change() -> Non
 @pytest.mark.parametrize(
     "tenant", [Tenant("", 1, 1), Tenant("-x", 1, 1), Tenant("a b", 1, 1), Tenant("a" * 65, 1, 1), Tenant("a", 0, 1),
                Tenant("a", 1, 0), Tenant("a", 10**9, 1), Tenant("a\n", 1, 1),
-               Tenant("a", 1, 1, "padded")],
+               Tenant("a", 1, 1, "padded"), Tenant("a", 1, 1, service="first"), Tenant("a", 1, 1, weight=0),
+               Tenant("a", 1, 1, weight=101)],
 )  # fmt: skip
 def test_a_tenant_that_cannot_be_is_refused(tenant: Tenant) -> None:
     with pytest.raises(InvalidRequest):
@@ -99,8 +100,8 @@ async def test_keys_are_kept_as_hashes_only(tmp_path: Path) -> None:
 async def test_a_tenant_may_have_several_keys_and_lose_one_or_all(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         first, _ = await store.create(ACME)
-        second, _ = await store.create(Tenant("acme", 5, 5, "full"))
-        assert {key.tenant for key in await store.keys()} == {Tenant("acme", 5, 5, "full")}
+        second, _ = await store.create(Tenant("acme", 5, 5, "full", "batch", 7))
+        assert {key.tenant for key in await store.keys()} == {Tenant("acme", 5, 5, "full", "batch", 7)}
         assert await store.revoke(first.id) == [first.id]
         assert await store.revoke("acme") == [second.id]
         assert await store.revoke("acme") == []
