@@ -63,6 +63,7 @@ class WorkerView:
     verifiable: bool = True
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
+    comparable: bool = True  # some validator computes by its recipe, as far as we know
 
     @property
     def depth(self) -> float:
@@ -75,6 +76,10 @@ class WorkerView:
     def is_full(self) -> bool:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
+
+    def meets(self, execution: str) -> bool:
+        """Whether its answers can be checked as is demanded."""
+        return meets(self.verifiable, execution) and (self.comparable or execution != VERIFIABLE)
 
     def wait(self, job_seconds: float) -> float:
         """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
@@ -106,9 +111,10 @@ def choose(
 
     Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
     """
-    untried = [view for view in views if view.worker not in tried and meets(view.verifiable, execution)]
-    if views and not any(meets(view.verifiable, execution) for view in views):
-        raise NoWorker(_OTHER_EXECUTION[execution], retry_after=limits.HEARTBEAT_SECONDS)
+    untried = [view for view in views if view.worker not in tried and view.meets(execution)]
+    if views and not any(view.meets(execution) for view in views):
+        strange = any(meets(view.verifiable, execution) for view in views)
+        raise NoWorker(_INCOMPARABLE if strange else _OTHER_EXECUTION[execution], retry_after=limits.HEARTBEAT_SECONDS)
     confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
     if untried and not confined:
         raise NoWorker(
@@ -165,6 +171,12 @@ _OTHER_EXECUTION: Final = {
 }
 
 
+_INCOMPARABLE: Final = (
+    "every live worker of this model computes by a recipe that no validator here has, so that nobody can check it: a "
+    'tenant who wants that says "haif": {"execution": "any"}'
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Share:
     slots: int
@@ -184,11 +196,13 @@ class _Pulse:
 class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds.
 
-    `out`: those that were convicted (`proof.standing`); they are as good as dead.
+    `out`: those that were convicted (`proof.standing`); they are as good as dead. `strange`: those whose answers no
+    validator can compare; they get only what need not be checked.
     """
 
     workers_max: int = limits.WORKERS_MAX
     out: frozenset[PeerId] = frozenset()
+    strange: frozenset[PeerId] = frozenset()
     pauses: Pauses = field(default_factory=Pauses)
     paused: frozenset[PeerId] = frozenset()
     brakes: Brakes = field(default_factory=Brakes)
@@ -254,7 +268,7 @@ class Fleet:
                     worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
                     ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
                     ready_seconds=share.ready_seconds, verifiable=offer.verifiable,
-                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions,
+                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions, comparable=worker not in self.strange,
                 )
             )  # fmt: skip
         return views

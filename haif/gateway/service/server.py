@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -101,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer.cancel()
         super().on_headers_complete()
         self._cycles.append(self.cycle)
+        self.scope["haif.write"] = partial(self._write, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def on_response_complete(self) -> None:
         """A request was answered: the next of the pipeline begins."""
@@ -122,6 +124,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(431, "invalid_request_error", "headers_too_large", text))
         else:
             self._refuse(Problem(400, "invalid_request_error", "invalid_value", msg))
+
+    def _write(self, cycle: RequestResponseCycle, data: bytes) -> bool:
+        """Send a piece of a chunked answer without a detour, if the socket takes it now; whether it was sent."""
+        if self.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding or cycle.response_complete:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
     def _grow(self, count: int) -> None:
         self._header_bytes += count

@@ -15,9 +15,9 @@ stops, and what is on disk is what was. One that was silent for so long that ano
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -45,12 +45,14 @@ from haif.identity.voice import Voice
 from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
 from haif.orchestrator.events import Event
+from haif.orchestrator.panels import Panels
 from haif.orchestrator.placement import Fleet, part_of
 from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.service.pauses import Switch
 from haif.orchestrator.service.record import Record
 from haif.orchestrator.state import Job
+from haif.proof.committee import Elector
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
@@ -71,7 +73,8 @@ class OrchestratorSettings:
 
     `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
     `sandbox_min` is the level that the jail of every worker's engine must have. `validators` are believed what they
-    say of workers.
+    say of workers; together where there is a `roster` to draw panels of (`proof.committee.check_roster`), else each
+    alone. `owners` says whose workers are, as far as it is known.
     """
 
     gateways: frozenset[PeerId] | None
@@ -79,6 +82,8 @@ class OrchestratorSettings:
     catalogue: tuple[CatalogueEntry, ...]
     sandbox_min: str = "none"
     validators: frozenset[PeerId] = frozenset()
+    roster: tuple[Elector, ...] = ()
+    owners: Mapping[PeerId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Orchestrator:
         self._switch = Switch(journal, folder, telemetry, clock, self._fleet.pause)
         self._audits = Audits(
             settings.validators, me=identity.peer, record=self._record, fleet=self._fleet, telemetry=telemetry,
-            clock=clock,
+            panels=Panels(identity, settings.roster, settings.owners) if settings.roster else None, clock=clock,
         )  # fmt: skip
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
@@ -129,7 +134,7 @@ class Orchestrator:
     async def __aenter__(self) -> Self:
         await self._record.remember()
         await self._switch.refresh()
-        self._audits.refresh()
+        self._audits.resume()
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._running = [
@@ -184,6 +189,10 @@ class Orchestrator:
             (methods.AUDITS_ENDED, self._audits.ended),
             (methods.AUDITS_JUDGE, self._audits.judge),
             (methods.AUDITS_REVEAL, self._audits.reveal),
+            (methods.AUDITS_PANELS, self._audits.panels),
+            (methods.AUDITS_COMMIT, self._audits.commit),
+            (methods.AUDITS_SHOW, self._audits.show),
+            (methods.AUDITS_SHARE, self._audits.share),
         ):
             self._wire.serve(method.name, self._answering(handler), method.terms)
 
@@ -252,12 +261,13 @@ class Orchestrator:
                 return await self._record.carry_out(request.job, decision, span)
 
     async def _finalise(self, call: Call) -> Message:
-        request = self._hear_gateway(FinaliseJob, jobs.FINAL, call)
+        self._check_gateway(call.peer)
+        request = codec.decode(FinaliseJob, call.argument)  # what it says is signed by the gateway, and so is enough
         with self._span(names.SPAN_JOB_FINAL, call, request.job) as span:
             past = await self._record.recall(request.job)
             decision = decide.finalise(
                 self._record.state, request, call.peer, past=past, now=self._clock.wall(),
-                validators=self._settings.validators,
+                validators=self._audits.believed,
             )  # fmt: skip
             return await self._record.carry_out(request.job, decision, span)
 
@@ -282,7 +292,7 @@ class Orchestrator:
         for load in live.body.loads:
             if load.model in self._offers:
                 self._offers[load.model].heard(call.peer, restarted=restarted)
-        return Acknowledged(live.header.nonce)
+        return Acknowledged(live.header.nonce, self._audits.repute(call.peer))
 
     def _watch_session(self, call: Call) -> None:
         """A worker that is killed says nothing, but its session ends: that is told at once."""
@@ -300,7 +310,7 @@ class Orchestrator:
             self._fleet.lost(session.peer)
 
     def _learn(self, event: Event, job: Job) -> None:
-        self._audits.learn(event)
+        self._audits.learn(event, job)
         self._fleet.brakes.learn(event, job, self._clock.now())
 
     async def _show(self, call: Call) -> Message:
