@@ -407,6 +407,10 @@ PREFIX_TAGS_MAX: Final = 8  # beginnings of one request that are named when it i
 PREFIX_TAG_BYTES_MIN: Final = 256  # a shorter beginning is computed in no time anywhere
 HOT_PREFIXES_MAX: Final = 64  # beginnings one worker says it computed for a model; eight requests
 PREFIX_DEPTH: Final = 0.5  # a worker that has the whole beginning may be this much busier, in slots taken per slot
+PAUSE_REASON_CHARS_MAX: Final = 200  # of an operator's order: a sentence
+PAUSE_ORDERS_AT_ONCE: Final = 64  # orders carried out between two looks at the clock
+PAUSE_ORDERS_READ: Final = 10_000  # the latest in all journals of a store; pauses ordered before those are forgotten
+PAUSE_SECONDS: Final = 5.0  # by then an order holds: a tick, and another until other orchestrators have heard
 ORCHESTRATOR_TICK_SECONDS: Final = 1.0  # how often jobs out of time and silent workers are looked for
 
 UPSTREAM_EVENT_BYTES_MAX: Final = 64 << 10  # one event of an upstream server; a token's takes about 300

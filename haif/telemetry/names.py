@@ -215,6 +215,7 @@ DLQ_REDRIVEN = Counter(
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+PAUSES = Gauge("haif_pauses", "Orders of the operator that pause something now.", (ORCHESTRATOR,))
 BREAKERS_OPEN = Gauge(
     "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
     (ORCHESTRATOR,),
