@@ -108,6 +108,7 @@ MAPPING: Final = Label(
     "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
 )
 FAMILY: Final = Label("family", "of the addresses of a directory this node stands in: `ipv4` or `ipv6`")
+WHOSE: Final = Label("whose", "`ours`, carried by others; or of `others`, by us", ("ours", "others"))
 WAY: Final = Label(
     "way",
     "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
@@ -326,6 +327,9 @@ DHT_STORE_BYTES = Gauge("haif_dht_store_bytes", "What they take, with the store'
 DHT_TICKETS = Counter("haif_dht_tickets_total", "Tickets to wait for a place in our store.", ROLES, (TICKET,))
 DHT_WAITING = Gauge("haif_dht_waiting", "Places at other nodes that our records wait for.", ROLES)
 DHT_ADMITTED = Counter("haif_dht_admitted_total", "Our records that got such a place.", ROLES)
+DHT_CARRIED = Counter(
+    "haif_dht_carried_total", "Records carried into the other family's directory, IPv4 or IPv6.", ROLES, (WHOSE,)
+)
 DHT_WATCHES = Gauge("haif_dht_watches", "Topics that are watched here.", ROLES)
 DHT_WATCHERS = Gauge("haif_dht_watchers", "Registrations of others who are told what is stored here.", ROLES)
 DHT_WATCHED = Counter("haif_dht_watched_records_total", "Records of watched topics, by how we learnt.", ROLES, (NEWS,))

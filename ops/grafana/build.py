@@ -213,9 +213,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("MB {{job}}", "sum by (job) (haif_dht_store_bytes) / 1e6"),
             *named("waiting", level("haif_dht_waiting", "job")),
         )),
-        Panel("DHT tickets", "ops", "Given, shown again in time or in vain; records of ours that were let in.", (
+        Panel("DHT tickets", "ops", "Given, shown again in time or in vain; records of ours let in; records carried to the other family.", (
             *named("tickets", rate("haif_dht_tickets_total", "outcome")),
             *named("let in", rate("haif_dht_admitted_total", "job")),
+            *named("carried over,", rate("haif_dht_carried_total", "whose")),
         )),
         Panel("DHT watching", "short", "Topics watched, registrations of others, and how changes were learnt.", (
             *named("watched", level("haif_dht_watches", "job")),
