@@ -17,6 +17,7 @@ from haif.base import limits
 from haif.base.errors import Misuse, Reason
 from haif.config import GatewaySettings
 from haif.gateway.service import Tls, TlsFiles, doorkeeper
+from haif.gateway.tenants import Scope, Tenant
 from haif.wire.crowd import origin
 from tests.support.certificates import Authority
 from tests.support.scripted_mesh import Attempt, Hang, ScriptedMesh
@@ -334,3 +335,22 @@ async def test_h_d1_a_client_that_reads_nothing_of_its_answer_is_let_go(
                 await asyncio.sleep(0.05)
         deaf.close()
         assert (await house.http.get("/healthz")).status_code == 200
+
+
+async def test_h_e3_a_model_that_is_not_the_tenants_or_not_the_keys_is_denied_at_the_gateway(
+    a_house: Any, mesh: ScriptedMesh
+) -> None:
+    async with a_house(None) as house:
+        _, of_tenant = await house.store.create(Tenant("narrow", 600, 60, models=("asleep",)))
+        _, of_key = await house.store.add_key("acme", Scope(models=("asleep",)))
+        for key in (of_tenant, of_key):
+            client = house.client.with_options(api_key=key)
+            assert [model.id async for model in client.models.list()] == ["asleep"]
+            for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
+                body = ASKED if "chat" in path else {"model": "tiny", "input": "hi"}
+                body = body if "messages" not in path else ASKED | {"max_tokens": 5}
+                sent = {"authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
+                assert (await house.http.post(path, json=body, headers=sent)).status_code == 403
+            with pytest.raises(openai.PermissionDeniedError):
+                await client.models.retrieve("tiny")
+        assert mesh.requests == []

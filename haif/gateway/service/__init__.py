@@ -22,12 +22,14 @@ from haif.gateway.service.asgi import App
 from haif.gateway.service.cors import CrossOrigin
 from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import LETTERS_SCHEMA, Letters, open_letters
+from haif.gateway.service.live import LiveDirectory
 from haif.gateway.service.mesh import Mesh, PeerMesh
 from haif.gateway.service.redrive import Redriver
 from haif.gateway.service.requests import REQUESTS_SCHEMA, Requests
 from haif.gateway.service.server import HttpServer
-from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
+from haif.gateway.service.tenants import TENANTS_SCHEMA, TenantStore, Usage, open_store, tenant_key
 from haif.gateway.service.tls import Tls, TlsFiles, expires
+from haif.gateway.service.treasury import Treasury
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.reach.service import Reach
@@ -86,7 +88,7 @@ class Front:
         self._entropy = entropy
         self._keepalive_seconds = keepalive_seconds
         self._first_token_seconds, self._token_seconds = first_token_seconds, token_seconds
-        self.tenants = LiveDirectory(tenants, clock)
+        self.tenants, self._treasury = LiveDirectory(tenants, clock), Treasury(tenants, clock)
         self._requests, self._letters = requests, letters
         self.address: Address = self._where
 
@@ -98,7 +100,9 @@ class Front:
             first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
             execution=self._execution,
         )  # fmt: skip
-        self.app = App(means=means, tenants=self.tenants, requests=self._requests, letters=self._letters)
+        self.app = App(
+            means=means, tenants=self.tenants, treasury=self._treasury, requests=self._requests, letters=self._letters
+        )
         app = CrossOrigin(self.app, self._cors_origins) if self._cors_origins else self.app
         self._server = HttpServer(app, *self._where, self._tls)
         self.address = self._server.address
@@ -120,15 +124,20 @@ class Front:
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self.app.drain()
         await self._server.stop()
+        await self._treasury.close(self.tenants.directory.allowances.values())
 
     async def _refresh(self) -> None:
-        """Hear of new and revoked keys. A failure is reported; requests then ask for themselves, and are refused."""
+        """Hear of new and revoked keys, and write what was used.
+
+        A failure is reported; requests then ask for themselves, and are refused, and what was used is written later.
+        """
         while True:
             await asyncio.sleep(limits.TENANT_REFRESH_SECONDS)
             try:
                 await self.tenants.refresh()
+                await self._treasury.write()
             except (HaifError, sqlite3.Error) as error:
-                _log.warning("the tenants' keys could not be read: %s", error)
+                _log.warning("the tenants' database could not be read or written: %s", error)
                 self._telemetry.dropped(Dropped(getattr(error, "reason", Reason.MISUSE), detail="tenants"))
 
 
@@ -183,5 +192,6 @@ class Gateway:
 
 __all__ = [
     "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics",
-    "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "expires", "open_letters", "open_store", "tenant_key",
+    "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "Usage", "expires", "open_letters",
+    "open_store", "tenant_key",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from haif.gateway.session import Journey
 from haif.gateway.told import Choice, Settled
 from haif.gateway.voices import reply_to
 from haif.protocol.inference import Chunk, encode_request
+from haif.protocol.receipts import Receipt
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
@@ -72,6 +73,7 @@ class Inference:
         self._reply = reply_to(self._journeys[0].job, ask, means.clock.wall() // 1000)
         self._streams = [self._reply.stream(choice, each.job) for choice, each in enumerate(self._journeys)]
         exchange.broken = self._streams[0].broken
+        self._settled: list[Settled] = []  # in the order in which they came
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
         self._listener_matters = True
@@ -80,6 +82,17 @@ class Inference:
     def jobs(self) -> tuple[JobId, ...]:
         """As which jobs it is answered: one for each choice."""
         return tuple(journey.job for journey in self._journeys)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """Of the choices whose answers are whole."""
+        return [each.receipt for each in self._settled]
+
+    @property
+    def taken(self) -> int:
+        """How many tokens came beyond those that receipts tell of."""
+        whole = sum(each.completion_tokens for each in self.receipts)
+        return max(0, sum(journey.tokens for journey in self._journeys) - whole)
 
     @property
     def history(self) -> list[Try]:
@@ -148,6 +161,7 @@ class Inference:
 
             journey = self._journeys[choice]
             settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take, self._means.entropy)
+            self._settled.append(settled)
             ahead.set()
             await ended(choice, settled)
             return settled
