@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup native demo up test test-slow sim-night fuzz mutants soak soak-engine check bench bench-peers lock clean
+.PHONY: help setup native demo up test test-slow sim-night fuzz mutants attack soak soak-engine check bench bench-peers lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ fuzz: setup ## ten million hostile inputs, other ones each time; prints the seed
 
 mutants: setup ## a thousand hostile model files through the reader and the jailed engine; fails where an end has no cause or anything grows
 	@$(PY) -m benchmarks.mutants --write
+
+attack: setup ## every lie we know before the checks of answers; fails where one gets through or an honest answer is accused
+	@$(PY) -m benchmarks.attacks --write
 
 soak: setup ## an hour of strangers, churn, floods and nonsense on real sockets; fails where anything grows
 	@$(PY) -m benchmarks.soak

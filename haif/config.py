@@ -82,7 +82,7 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings(Common):
-    """`haif node`: a DHT node and nothing else."""
+    """`haif node`: a node of the DHT that others can find and shake hands with, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)

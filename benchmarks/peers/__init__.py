@@ -23,8 +23,8 @@ def aioquic() -> dict[str, float] | str:
     """Calls and bulk over QUIC, streams as calls, both ends in one process; or why not."""
     python = BUILD / "python" / "bin" / "python"
     return (
-        _made(python, [sys.executable, "-m", "venv", str(BUILD / "python")], BUILD)
-        or _made(python.parent.parent / "aioquic.txt", [str(python), "-m", "pip", "install", "-q", "aioquic"], BUILD)
+        made(python, [sys.executable, "-m", "venv", str(BUILD / "python")], BUILD)
+        or made(python.parent.parent / "aioquic.txt", [str(python), "-m", "pip", "install", "-q", "aioquic"], BUILD)
         or _run([str(python), str(HERE / "aioquic_peer.py")])
     )
 
@@ -57,8 +57,8 @@ def hyperdht_lookups(nodes: int, lookups: int) -> dict[str, float] | str:
 def _kademlia(script: str, *numbers: int) -> dict[str, float] | str:
     python = BUILD / "kademlia" / "bin" / "python"
     return (
-        _made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
-        or _made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
+        made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
+        or made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
         or _run([str(python), str(HERE / script), *map(str, numbers)], seconds=1800)
     )
 
@@ -69,12 +69,12 @@ def _node(script: str, *arguments: str, seconds: float = 120) -> dict[str, float
         return "Node.js is not here"
     folder = BUILD / "node"
     install = [npm, "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
-    return _made(folder / "node_modules", [*install, "hyperdht"], BUILD) or _run(
+    return made(folder / "node_modules", [*install, "hyperdht"], BUILD) or _run(
         [node, str(HERE / script), *arguments], cwd=folder, seconds=seconds
     )
 
 
-def _made(what: Path, command: Sequence[str], folder: Path) -> str:
+def made(what: Path, command: Sequence[str], folder: Path) -> str:
     """Make `what` unless it is there; why that failed, or nothing."""
     if what.exists():
         return ""

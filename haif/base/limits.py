@@ -239,6 +239,7 @@ NETWORK_NODES_UNCLAMPED: Final = 64  # a network may seem to grow to this at onc
 
 # --- reach ------------------------------------------------------------------------------------------------------------
 STAGGER_SECONDS: Final = 0.25  # between two addresses of one peer that are dialled (RFC 8305, section 5)
+PRESENCE_LOOK_SECONDS: Final = 1.0  # how often a peer looks whether what it says of itself is still true
 PLACE_BYTES_MAX: Final = 160  # of one announcement: two addresses and two relays of IPv4, or one of each of IPv6
 CANDIDATES_MAX: Final = 4  # addresses of one peer that are dialled
 REACH_BYTES_MAX: Final = 1024  # an argument of `reach.*`; a sealed sighting takes about 250 bytes
@@ -473,7 +474,6 @@ ANSWER_BYTES_PER_TOKEN_MAX: Final = 512  # text one token may stand for; vocabul
 SPANS_STORED_MAX: Final = 200_000  # the local span store forgets the oldest beyond this
 SPAN_QUEUE_MAX: Final = 4096  # spans ended and not yet written; more are counted as lost, nobody waits
 SPAN_WRITE_SECONDS: Final = 0.25  # a finished span is written within this
-SPAN_ATTRIBUTES_MAX: Final = 32  # per span; ours set about ten
 ATTRIBUTE_CHARS_MAX: Final = 256  # of one attribute's text; longer is cut
 METRIC_SERIES_MAX: Final = 256  # series of one metric with open labels; beyond it their values become "other"
 TRACES_PER_JOB_MAX: Final = 64  # traces read for one job: its own and those of its retries
@@ -503,6 +503,7 @@ STORE_FAREWELL_SECONDS: Final = 5.0  # how long a stop waits for what is queued 
 LEASE_SECONDS: Final = 3.0  # an orchestrator silent for this long has lost its jobs to the others
 LEASE_RENEW_SECONDS: Final = 0.75  # four times in that time, so that two may fail
 LEASE_WATCH_SECONDS: Final = 0.5  # how often others are looked after: with the lease, takeover within 5 s
+REJOIN_SECONDS: Final = 30.0  # how long one that lost its lease waits until the heir has moved what it had
 ESTATE_MOVES_MAX: Final = 256  # jobs moved in one transaction: our own writes wait for it
 
 # --- proof ------------------------------------------------------------------------------------------------------------
@@ -524,6 +525,12 @@ AUDITS_WAITING_MAX: Final = (
 AUDIT_PAYLOAD_SECONDS: Final = 60.0  # a gateway gives the payload by then, or the answer cannot be audited
 AUDIT_SECONDS: Final = 600.0  # computing one answer again; a busy engine, not a slow one, takes longer
 AUDIT_VERDICTS_WAITING_MAX: Final = 1024  # verdicts that no orchestrator has taken yet
+PANEL_SEATS_MIN: Final = 5  # validators of one panel: four decide; more where more could lie
+PANEL_ROSTER_MAX: Final = 64  # validators that panels are drawn of: half of them sit in the largest panel
+PANEL_WEIGHT_MAX: Final = 1000  # of one validator: what another has a thousandth of is nothing
+PANEL_COMMIT_MS: Final = 300_000  # members get the payload and compute in this time, or have no vote
+PANEL_GRACE_MS: Final = 30_000  # how long the slower ones are waited for once as many committed as decide
+PANEL_SHOW_MS: Final = 60_000  # verdicts that were committed to are shown by then
 PAYLOADS_BYTES_MAX: Final = 64 << 20  # requests and tokens a gateway keeps for validators; the oldest leave first
 PAYLOAD_SECONDS: Final = 600.0  # and for how long
 CONVICTIONS_KEPT_MAX: Final = 1000  # files of evidence a validator keeps, each with a tenant's request

@@ -28,6 +28,7 @@ from haif.base.errors import (
     UnknownModel,
 )
 from haif.cli import (
+    attack,
     audit,
     chat,
     demo,
@@ -119,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
         dht,
         net,
         sim,
+        attack,
         doctor,
     ):
         group.add(commands)

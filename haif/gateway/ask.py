@@ -51,17 +51,15 @@ class Ask:
             return Task.CHAT
         return Task.TEXT if self.request.suffix is None else Task.INFILL
 
-    def within(self, scope: bytes) -> Ask:
-        """The same, where only requests of `scope` may share what a worker computed."""
-        return replace(self, request=structs.replace(self.request, scope=scope))
+    def under(self, *, scope: bytes, execution: str, sandbox_min: str) -> Ask:
+        """The same, where only requests of `scope` may share what a worker computed, under the house's rules.
 
-    def executed(self, otherwise: str) -> Ask:
-        """The same, with the operator's rule for who demands nothing."""
-        return replace(self, execution=self.execution or otherwise)
-
-    def confined(self, level: str) -> Ask:
-        """The same, in a jail of at least this level."""
-        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
+        These are the `execution` that the operator demands for who demands nothing, and the least level of jail that
+        will do for the tenant.
+        """
+        request = structs.replace(self.request, scope=scope)
+        level = stricter(self.sandbox_min, sandbox_min)
+        return replace(self, request=request, execution=self.execution or execution, sandbox_min=level)
 
 
 def demands(haif: Haif | None) -> dict[str, Any]:

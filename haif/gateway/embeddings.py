@@ -113,17 +113,14 @@ class VectorAsk:
         """The bytes whose digest the reservation names."""
         return codec.encode(self.request)
 
-    def within(self, scope: bytes) -> VectorAsk:
-        """The same, where requests of `scope` share one turn at a worker."""
-        return replace(self, request=structs.replace(self.request, scope=scope))
+    def under(self, *, scope: bytes, execution: str, sandbox_min: str) -> VectorAsk:
+        """The same, where requests of `scope` share one turn at a worker, in a jail of at least this level.
 
-    def executed(self, _: str) -> VectorAsk:
-        """The same: vectors are computed by engines of ours alone, which can be verified."""
-        return self
-
-    def confined(self, level: str) -> VectorAsk:
-        """The same, in a jail of at least this level."""
-        return replace(self, sandbox_min=stricter(self.sandbox_min, level))
+        Any demand on the `execution` is met: vectors are computed by engines of ours alone, which can be verified.
+        """
+        del execution
+        request = structs.replace(self.request, scope=scope)
+        return replace(self, request=request, sandbox_min=stricter(self.sandbox_min, sandbox_min))
 
 
 _TOKEN_BYTES: Final = 4

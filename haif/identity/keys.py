@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from nacl.bindings import crypto_sign
+from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from haif.base.errors import BadSignature
 from haif.base.ids import NoisePublicKey, PeerId
@@ -47,9 +47,11 @@ class Identity:
 def verify(peer: PeerId, data: bytes, signature: bytes) -> None:
     """Return if `signature` is the peer's over `data`; raise `BadSignature` otherwise."""
     try:
-        VerifyKey(bytes(peer)).verify(data, signature)
+        good = len(signature) == SIGNATURE_BYTES and crypto_sign_open(signature + data, peer) is not None
     except (BadSignatureError, ValueError, TypeError):
-        raise BadSignature(f"the signature is not {peer.short}…'s over these bytes", peer) from None
+        good = False
+    if not good:
+        raise BadSignature(f"the signature is not {peer.short}…'s over these bytes", peer)
 
 
 class NoiseKey:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final, Generic, NoReturn, TypeVar
 
 from haif.base import codec, limits
@@ -74,14 +75,18 @@ def evidence_digest(evidence: bytes) -> Digest:
 
 _COSE_SIGN1_TAG: Final = b"\xd2"  # tag 18, RFC 9052 §4.2
 _ALGORITHM, _CONTENT_TYPE, _KEY_ID, _EDDSA = 1, 3, 4, -8
+_SEALED: Final = _COSE_SIGN1_TAG + b"\x84"  # an array of protected header, unprotected header, payload, signature
+_NO_HEADER: Final = b"\xa0"
+_SIGNATURE: Final = b"\x58\x40"
+_SIG_STRUCTURE: Final = b"\x84\x6aSignature1"  # RFC 9052 §4.4, up to the protected header
 
 
 def seal(identity: Identity, domain: Domain, payload: Message) -> bytes:
     """The payload as COSE_Sign1, signed by `identity`."""
-    protected = codec.cbor({_ALGORITHM: _EDDSA, _CONTENT_TYPE: domain.value, _KEY_ID: bytes(identity.peer)})
+    protected = _protected(domain) + identity.peer
     body = codec.encode_evidence(payload)
     signature = identity.sign(_to_be_signed(protected, body))
-    return _COSE_SIGN1_TAG + codec.cbor([protected, {}, body, signature])
+    return b"".join((_SEALED, _text(protected), _NO_HEADER, _text(body), _text(signature)))
 
 
 def open_sealed(kind: type[T], domain: Domain, evidence: bytes, signer: PeerId | None = None) -> Verified[T]:
@@ -90,6 +95,38 @@ def open_sealed(kind: type[T], domain: Domain, evidence: bytes, signer: PeerId |
     The signature is checked before the payload is parsed. `signer`, when given, is who must have signed.
     Times inside the payload are the caller's to check. Raises `Malformed`, `Oversize` or `BadSignature`.
     """
+    if len(evidence) > limits.EVIDENCE_BYTES_MAX:
+        raise Oversize(f"evidence of {len(evidence)} bytes is over the limit of {limits.EVIDENCE_BYTES_MAX}", signer)
+    claimed, protected, body, signature = _parts(domain, evidence) or _parts_told(domain, evidence, signer)
+    if signer is not None and claimed != signer:
+        raise BadSignature(f"signed by {claimed.short}…, wanted {signer.short}…", claimed)
+    keys.verify(claimed, _to_be_signed(protected, body), signature)
+    return Verified(codec.decode_evidence(kind, body), claimed, evidence)
+
+
+_Parts = tuple[PeerId, bytes, bytes, bytes]
+"""Of a piece of evidence: who says to have signed it, protected header, payload, signature."""
+
+
+def _parts(domain: Domain, evidence: bytes) -> _Parts | None:
+    """The parts of what `seal` makes for this domain; there is one byte string for each, and for others None."""
+    header = _protected(domain)
+    size = len(header) + PeerId.size
+    opening = _SEALED + _text(bytes(size))[:-size] + header
+    body_at = len(opening) + PeerId.size + len(_NO_HEADER)
+    signature_at = len(evidence) - SIGNATURE_BYTES
+    if not evidence.startswith(opening) or signature_at < body_at:
+        return None
+    for head in (3, 2, 1):  # bytes that say how long the payload is: below 64 KiB, as evidence is
+        body = evidence[body_at + head : signature_at - len(_SIGNATURE)]
+        if evidence[body_at - len(_NO_HEADER) : signature_at] == b"".join((_NO_HEADER, _text(body), _SIGNATURE)):
+            claimed = PeerId(evidence[len(opening) : len(opening) + PeerId.size])
+            return claimed, header + claimed, body, evidence[signature_at:]
+    return None
+
+
+def _parts_told(domain: Domain, evidence: bytes, signer: PeerId | None) -> _Parts:
+    """The same the long way, for whatever is COSE; it says what is wrong. Raises as `open_sealed`."""
     if not evidence.startswith(_COSE_SIGN1_TAG):
         raise Malformed("not a COSE_Sign1 (tag 18)", signer)
     outer = codec.decode_cbor(evidence[1:])
@@ -107,15 +144,28 @@ def open_sealed(kind: type[T], domain: Domain, evidence: bytes, signer: PeerId |
         raise BadSignature(f"signed as {header[_CONTENT_TYPE]!r}, wanted {domain.value!r}", signer)
     if not isinstance(header[_KEY_ID], bytes) or len(header[_KEY_ID]) != PeerId.size:
         raise Malformed("the key id must be the signer's 32-byte public key", signer)
-    claimed = PeerId(header[_KEY_ID])
-    if signer is not None and claimed != signer:
-        raise BadSignature(f"signed by {claimed.short}…, wanted {signer.short}…", claimed)
-    keys.verify(claimed, _to_be_signed(protected, body), signature)
-    return Verified(codec.decode_evidence(kind, body), claimed, evidence)
+    return PeerId(header[_KEY_ID]), protected, body, signature
 
 
 def _to_be_signed(protected: bytes, body: bytes) -> bytes:
-    return codec.cbor(["Signature1", protected, b"", body])
+    return b"".join((_SIG_STRUCTURE, _text(protected), b"\x40", _text(body)))
+
+
+@cache
+def _protected(domain: Domain) -> bytes:
+    """The protected header of evidence of this domain, but for the key id that ends it."""
+    whole = codec.cbor({_ALGORITHM: _EDDSA, _CONTENT_TYPE: domain.value, _KEY_ID: bytes(PeerId.size)})
+    return whole[: -PeerId.size]
+
+
+def _text(data: bytes) -> bytes:
+    """A CBOR byte string (RFC 8949 §3.1, major type 2) with the shortest head."""
+    size = len(data)
+    if size < 24:
+        return bytes((0x40 | size,)) + data
+    if size < 1 << 16:
+        return (b"\x58" + size.to_bytes(1, "big") if size < 256 else b"\x59" + size.to_bytes(2, "big")) + data
+    return b"\x5a" + size.to_bytes(4, "big") + data
 
 
 # --- live messages ----------------------------------------------------------------------------------------------------

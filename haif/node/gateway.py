@@ -38,7 +38,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         raise Misuse("a gateway uses only orchestrators it knows: give --orchestrator PEER (see `haif keys show`)")
     tls = _tls(settings)
     async with (
-        open_ground(settings, listen=False) as ground,
+        open_ground(settings) as ground,
         Database(ground.folder / "tenants.sqlite", TENANTS_SCHEMA) as tenants,
         Database(ground.folder / "requests.sqlite", REQUESTS_SCHEMA, exclusive=True) as requests,
         Database(ground.folder / "letters.sqlite", LETTERS_SCHEMA) as letters,
@@ -54,6 +54,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
             requests=requests, letters=letters, secret=_secret(ground.folder / "requests.key"),
             telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as gateway,
+        ground.announced("gateway"),
     ):  # fmt: skip
         scheme = "http" if tls is None else "https"
         with _reloading(tls):

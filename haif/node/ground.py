@@ -21,7 +21,7 @@ from haif.membership.service import Membership
 from haif.node.reached import reached
 from haif.node.settings import address_text, begins_persistent, looks_nearby
 from haif.node.watch import watch_dht, watch_network, watch_reach, watch_wire
-from haif.reach.service import Reach
+from haif.reach.service import Announced, Reach
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry.service import Telemetry
@@ -47,9 +47,16 @@ class Ground:
     voice: Voice
     ready: dict[str, str]
 
+    def announced(self, role: str) -> Announced:
+        """To be entered last, when the role answers whoever finds it."""
+        return Announced(
+            role, peer=self.identity.peer, net=self.net, dht=self.dht, reach=self.reach,
+            on_dropped=self.telemetry.dropped,
+        )  # fmt: skip
+
 
 @asynccontextmanager
-async def open_ground(settings: config.Common, *, listen: bool) -> AsyncIterator[Ground]:
+async def open_ground(settings: config.Common) -> AsyncIterator[Ground]:
     """Key, clock, telemetry, DHT and wire of one instance; the wire drains when the role above it is done."""
     role = config.SECTIONS[type(settings)]
     name = settings.name or role
@@ -71,8 +78,7 @@ async def open_ground(settings: config.Common, *, listen: bool) -> AsyncIterator
         )  # fmt: skip
         wire = Wire(
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
-            on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port if listen else None,
-            book=book,
+            on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port, book=book,
         )  # fmt: skip
         memory = Memory(folder / "voice")
         voice = Voice(identity, net, clock, entropy, memory.take())
@@ -82,7 +88,7 @@ async def open_ground(settings: config.Common, *, listen: bool) -> AsyncIterator
         )  # fmt: skip
         async with (
             telemetry, dht, wire, membership if network.roots else contextlib.nullcontext(),
-            reached(settings, identity, net, clock, telemetry, dht, wire, listen=listen) as reach,
+            reached(settings, identity, net, clock, telemetry, dht, wire) as reach,
         ):  # fmt: skip
             watch_wire(telemetry, wire)
             watch_dht(telemetry, dht)
@@ -94,9 +100,8 @@ async def open_ground(settings: config.Common, *, listen: bool) -> AsyncIterator
                 "network": f"{network.name} ({'closed' if network.closed else 'open'})",
                 "dht": address_text(dht.address),
                 "metrics": f"http://{address_text(metrics)}/metrics",
+                "wire": address_text(wire.address),
             }
-            if listen:
-                ready["wire"] = address_text(wire.address)
             yield Ground(
                 name=name, folder=folder, identity=identity, net=net, closed=network.closed, clock=clock,
                 telemetry=telemetry, dht=dht, wire=wire, reach=reach, voice=voice, ready=ready,

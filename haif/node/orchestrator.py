@@ -37,14 +37,14 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
         validators=frozenset(peers(settings.validators, "validator")),
     )
     async with (
-        open_ground(settings, listen=True) as ground,
+        open_ground(settings) as ground,
         _journal(settings, ground) as journal,
         Orchestrator(
             settings=_usable(chosen, closed=ground.closed),
-            identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
-            voice=ground.voice, journal=journal, telemetry=ground.telemetry, clock=ground.clock,
-            entropy=entropy,
+            identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht, voice=ground.voice,
+            journal=journal, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as orchestrator,
+        ground.announced("orchestrator"),
     ):  # fmt: skip
         for refused in orchestrator.refused_snapshots:
             print(f"haif: {refused}", file=sys.stderr)

@@ -28,7 +28,7 @@ from haif.wire.service import Wire
 @asynccontextmanager
 async def reached(
     settings: config.Common, identity: Identity, net: NetId, clock: SystemClock, telemetry: Telemetry, dht: Dht,
-    wire: Wire, *, listen: bool,
+    wire: Wire,
 ) -> AsyncIterator[Reach]:  # fmt: skip
     """How this node reaches others and is reached: its relays, the router's ports, and how peers see it."""
     relays = [await relay_at(text) for text in getattr(settings, "relays", ())]
@@ -48,7 +48,7 @@ async def reached(
             await stack.enter_async_context(places)
             _say_missing(relays, places)
         if settings.port_mapping:
-            await stack.enter_async_context(_port_mapper(settings, telemetry, dht, wire, reach, listen=listen))
+            await stack.enter_async_context(_port_mapper(settings, telemetry, dht, wire, reach))
         yield reach
 
 
@@ -81,14 +81,12 @@ async def _outlook(
         yield
 
 
-def _port_mapper(
-    settings: config.Common, telemetry: Telemetry, dht: Dht, wire: Wire, reach: Reach, *, listen: bool
-) -> PortMapper:
+def _port_mapper(settings: config.Common, telemetry: Telemetry, dht: Dht, wire: Wire, reach: Reach) -> PortMapper:
     if config.is_loopback(settings.host):
         raise Misuse("--port-mapping asks a router for ports, but this node listens on loopback only: give --host")
 
     def mapped(mappings: tuple[PortMapping, ...]) -> None:
         reach.learn(mapped=tuple(mapping.outside for mapping in mappings if mapping.opcode is Opcode.TCP))
 
-    ports = ((Opcode.UDP, dht.address[1]), *([(Opcode.TCP, wire.address[1])] if listen else []))
+    ports = (Opcode.UDP, dht.address[1]), (Opcode.TCP, wire.address[1])
     return PortMapper(ports, on_mapped=mapped, on_dropped=telemetry.dropped)

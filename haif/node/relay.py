@@ -21,11 +21,12 @@ async def open_relay(settings: config.RelaySettings) -> AsyncIterator[dict[str, 
         circuit_bytes=settings.circuit_bytes, circuit_seconds=settings.circuit_seconds,
     )  # fmt: skip
     async with (
-        open_ground(settings, listen=True) as ground,
+        open_ground(settings) as ground,
         Relay(
             identity=ground.identity, net=ground.net, wire=ground.wire, clock=ground.clock, entropy=entropy,
             on_dropped=ground.telemetry.dropped, allowance=allowance,
         ) as relay,
+        ground.announced("relay"),
     ):  # fmt: skip
         watch_relay(ground.telemetry, relay)
         yield ground.ready | {"relay": f"{ground.identity.peer}@{ground.ready['wire']}"}

@@ -76,7 +76,7 @@ def _role(settings: config.Common) -> AbstractAsyncContextManager[dict[str, str]
 
 @asynccontextmanager
 async def _node(settings: config.NodeSettings) -> AsyncIterator[dict[str, str]]:
-    async with open_ground(settings, listen=False) as ground:
+    async with open_ground(settings) as ground, ground.announced("node"):
         yield ground.ready
 
 

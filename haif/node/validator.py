@@ -33,14 +33,15 @@ async def open_validator(settings: config.ValidatorSettings) -> AsyncIterator[di
     orchestrators = tuple(dict.fromkeys(peers(settings.orchestrators, "orchestrator")))
     if not orchestrators:
         raise Misuse("a validator audits the jobs of orchestrators it knows: give --orchestrator PEER")
-    async with open_ground(settings, listen=True) as ground, Bench(settings) as bench:
+    async with open_ground(settings) as ground, Bench(settings) as bench:
         engine = await bench.recipe()  # a machine without a jail says so now, and not in every verdict
-        async with Validator(
+        validator = Validator(
             orchestrators=orchestrators, identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach,
             dht=ground.dht, recompute=lambda bundle, fresh: _answer(bench, bundle, fresh=fresh),
             on_convicted=lambda verdict, file, words: _keep(ground.folder / CONVICTIONS, verdict, file, words),
             telemetry=ground.telemetry, clock=ground.clock,
-        ):  # fmt: skip
+        )  # fmt: skip
+        async with validator, ground.announced("validator"):
             yield ground.ready | {"engine": engine}
 
 

@@ -47,7 +47,7 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
     memory = memory_bytes(settings)
     models = _models(settings, memory, SystemClock())
     async with (
-        open_ground(settings, listen=True) as ground,
+        open_ground(settings) as ground,
         _pool(models, memory, ground) as pool,
         Worker(
             settings=WorkerSettings(orchestrators=honoured),
@@ -55,6 +55,7 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
             voice=ground.voice, pool=pool, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as worker,
         controlled(pool, ground.folder),
+        ground.announced("worker"),
     ):  # fmt: skip
         watch_pool(ground.telemetry, pool)
         if not worker.heard_by:

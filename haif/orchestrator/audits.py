@@ -21,7 +21,7 @@ from haif.orchestrator.decide import Decision
 from haif.orchestrator.events import LotteryRevealed, VerdictGiven
 from haif.orchestrator.state import Job, JobState, State
 from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
-from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, open_verdict
+from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, gist, open_verdict
 
 
 def ended(state: State, after: int, validator: PeerId) -> Ended:
@@ -55,7 +55,7 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
     known = job.verdicts.get(validator)
     _check_subject(job, verdict, orchestrator)
     if known is not None:
-        if _gist(open_verdict(known).payload) == _gist(said):
+        if gist(open_verdict(known).payload) == gist(said):
             return Decision((), Taken())
         raise Equivocated("a validator says one thing about a receipt, and then another", validator)
     if not job.ended - limits.CLOCK_SKEW_MS <= said.judged <= now + limits.CLOCK_SKEW_MS:
@@ -65,10 +65,6 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
         verdict=request.verdict, at=now,
     )  # fmt: skip
     return Decision((event,), Taken())
-
-
-def _gist(said: Verdict) -> tuple[object, ...]:
-    return said.finding, said.cause, said.place, said.engine, said.transcript
 
 
 def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:

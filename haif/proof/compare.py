@@ -1,8 +1,8 @@
 """Where an answer that was computed again parts from the one that a worker signed for: the first thing that differs.
 
-What is compared, in this order: the tokens one by one; where and why the answer ends; what its text is; how long its
-prompt is; the logits behind the tokens. All of it follows from the request, the seed and the model's file, to the last
-bit, so that a difference is somebody's doing and no rounding.
+What is compared, in this order: the tokens one by one; how many there are said to be; where and why the answer ends;
+what its text is; how long its prompt is; the logits behind the tokens. All of it follows from the request, the seed and
+the model's file, to the last bit, so that a difference is somebody's doing and no rounding.
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ def difference(said: Receipt, request: Request, claimed: Sequence[int], ours: Co
             return Difference(
                 Cause.TOKENS, place, f"token {place} of the answer is {theirs}, and the model gives {own}"
             )
+    if said.completion_tokens != len(claimed):
+        return Difference(
+            Cause.END,
+            len(claimed),
+            f"the answer has {len(claimed)} tokens, and the worker counts {said.completion_tokens}",
+        )
     if said.finish_reason == "length" and len(claimed) < request.tokens_max and not request.fit:
         return Difference(
             Cause.END,

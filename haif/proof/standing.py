@@ -44,7 +44,9 @@ class Standing:
         return self.convicted > 0 and now < self.convicted + limits.CONVICTION_DAYS * _DAY_MS
 
     def per_mille(self, now: int) -> int:
-        """The chance, in 1000, that one of its receipts is drawn."""
+        """The chance, in 1000, that one of its receipts is drawn: all, where it was accused lately."""
+        if self.is_out(now):
+            return 1000
         share = limits.AUDIT_NEWCOMER_PASSES / max(limits.AUDIT_NEWCOMER_PASSES, self.known(now))
         return max(limits.AUDIT_PER_MILLE_MIN, round(1000 * share * share))
 

@@ -128,6 +128,11 @@ class Taken(Message, frozen=True):
     """What was said is durable, or was known."""
 
 
+def gist(said: Verdict) -> tuple[object, ...]:
+    """What two validators that computed the same answer say alike."""
+    return said.finding, said.cause, said.place, said.engine, said.transcript
+
+
 def check_payload(payload: Payload, checked: CheckedBundle) -> CheckedBundle:
     """The bundle with its request and tokens. Raises `BadSignature` for those of another answer, `Malformed`."""
     said = checked.receipt.payload

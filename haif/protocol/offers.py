@@ -32,7 +32,7 @@ class Offer(Message, frozen=True):
 
 
 class Presence(Message, frozen=True):
-    """Where a peer is reached, as what ("orchestrator" or "validator"), and its key's certificate."""
+    """Where a peer is reached, as what ("orchestrator", "worker", "relay", …), and its key's certificate."""
 
     role: str
     place: Place
@@ -40,7 +40,7 @@ class Presence(Message, frozen=True):
 
 
 def whereabouts(records: Iterable[Verified[Record]], peer: PeerId) -> tuple[Place, bytes]:
-    """Where an orchestrator's or validator's own record at its presence topic puts it, and its key's certificate.
+    """Where a peer's own record at its presence topic puts it, and its key's certificate.
 
     Raises `ConnectionLost` or `Malformed`.
     """

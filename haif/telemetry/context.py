@@ -17,18 +17,18 @@ _FORM: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The span, perhaps of another process, that a new span belongs under."""
+    """The span, perhaps of another process, that a new span belongs under. Ids in hex."""
 
-    trace: int
-    span: int
+    trace: str
+    span: str
 
 
 def parse_traceparent(text: str | None) -> Parent | None:
     """The parent that a header names, or None where it names none."""
     found = _FORM.fullmatch(text or "")
-    return Parent(int(found[1], 16), int(found[2], 16)) if found else None
+    return Parent(found[1], found[2]) if found else None
 
 
-def write_traceparent(trace: int, span: int) -> str:
-    """The header for a span. It always says "sampled": what is refused or slow is what one wants to see."""
-    return f"00-{trace:032x}-{span:016x}-01"
+def write_traceparent(trace: str, span: str) -> str:
+    """The header for a span, ids in hex. It always says "sampled": what is refused or slow is what one wants to see."""
+    return f"00-{trace}-{span}-01"

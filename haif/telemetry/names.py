@@ -222,6 +222,7 @@ JOURNAL_APPEND = Histogram(
 )
 SNAPSHOTS = Counter("haif_journal_snapshots_total", "Snapshots of the journal that were kept.", (ORCHESTRATOR,))
 TAKEOVERS = Counter("haif_job_takeovers_total", "Jobs taken over from orchestrators that were gone.", (ORCHESTRATOR,))
+REJOINS = Counter("haif_orchestrator_rejoins_total", "Times that the lease was lost and claimed anew.", (ORCHESTRATOR,))
 JOURNAL_ENTRIES = Counter("haif_journal_entries_total", "Entries made durable in the journal.", (ORCHESTRATOR,))
 HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified.", (ORCHESTRATOR,))
 

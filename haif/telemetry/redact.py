@@ -33,7 +33,8 @@ def attribute(key: str, value: Value) -> Value:
 
 def line(text: str) -> str:
     """Text for one line of a terminal: at most `limits.ATTRIBUTE_CHARS_MAX` characters, no control characters."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text[: limits.ATTRIBUTE_CHARS_MAX])
+    text = text[: limits.ATTRIBUTE_CHARS_MAX]
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def code(reason: str) -> str:

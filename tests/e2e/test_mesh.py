@@ -80,11 +80,11 @@ def test_every_query_of_the_dashboard_has_its_series(mesh: Mesh) -> None:
     assert [each for each in missing if not any(name in each for name in elsewhere)] == []
 
 
-def test_a_stranger_with_one_address_finds_orchestrator_and_workers(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_stranger_with_one_address_finds_every_role(mesh: Mesh, tmp_path: Path) -> None:
     bootstrap = ["--bootstrap", mesh.card["roles"][0]["dht"], "--json"]
     found = {row["peer"]: row["role"] for row in json.loads(haif("peers", *bootstrap, state=tmp_path).stdout)}
-    assert {found[role["peer"]] for role in mesh.roles("worker")} == {"worker"}
-    assert {found[role["peer"]] for role in mesh.roles("orchestrator")} == {"orchestrator"}
+    for kind in ("worker", "orchestrator", "gateway"):
+        assert {found[role["peer"]] for role in mesh.roles(kind)} == {kind}
     for role in mesh.roles("worker"):
         told = json.loads(haif("net", "ping", role["peer"], *bootstrap, state=tmp_path).stdout)
         assert told["wire"] == role["wire"]

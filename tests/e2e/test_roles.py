@@ -6,7 +6,10 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from haif.orchestrator.service import MIGRATIONS, snapshots
 from haif.runtime import disk
@@ -35,6 +38,30 @@ def test_an_orchestrator_that_nobody_may_ask_says_so_and_ends(tmp_path: Path) ->
     told = haif("orchestrator", state=tmp_path)
     assert told.returncode == 2
     assert "give --gateway PEER" in told.stderr
+
+
+def test_node_and_relay_and_gateway_are_found_and_met_by_one_address(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        node = stack.enter_context(role("node", tmp_path / "node"))
+        one = ("--bootstrap", node["dht"])
+        relay = stack.enter_context(role("relay", tmp_path / "relay", *one))
+        asks = ("--orchestrator", "ab" * 32, "--http-port", "0")
+        gateway = stack.enter_context(role("gateway", tmp_path / "gateway", *one, *asks))
+        found = {row["peer"]: row for row in json.loads(haif("peers", *one, "--json", state=tmp_path).stdout)}
+        for kind, ready in (("node", node), ("relay", relay), ("gateway", gateway)):
+            assert (kind, ready["wire"]) == (found[ready["peer"]]["role"], found[ready["peer"]]["wire"])
+            told = json.loads(haif("net", "ping", ready["peer"], *one, "--json", state=tmp_path).stdout)
+            assert ready["wire"] == told["wire"]
+
+
+@contextmanager
+def role(kind: str, state: Path, *flags: str) -> Iterator[dict[str, Any]]:
+    """A role in a process of its own, once it is up."""
+    words = [*HAIF, kind, "--json", "--until-eof", "--state", str(state), *flags]
+    with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.communicate()
 
 
 def test_a_worker_whose_relay_is_not_there_says_so(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class AuditedMesh:
         lie = replace(served(claimed.path), model=claimed.digest, name=DEMO_NAME, open=opened)
         honoured = frozenset(peers((str(self.identity("orchestrator").peer),), "orchestrator"))
         async with (
-            open_ground(settings, listen=True) as ground,
+            open_ground(settings) as ground,
             pool_of(lie) as pool,
             Worker(
                 settings=WorkerSettings(orchestrators=honoured), identity=ground.identity, net=ground.net,

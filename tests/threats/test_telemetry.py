@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.resources import Resource
 
 from haif.base.errors import Dropped, EngineDied, InvalidRequest, Misuse, Reason
 from haif.telemetry import names
 from haif.telemetry.rows import tree
 from haif.telemetry.service import Telemetry, read_trace
+from haif.telemetry.service.otlp import readable
 from haif.telemetry.service.pump import Pump
+from haif.telemetry.spans import Ended
 
 CANARY = "the canary sings at midnight"
 JOB = "0123456789abcdef0123456789abcdef"
@@ -42,7 +44,7 @@ async def test_h_i2_no_way_into_telemetry_lets_content_through(
     exported = Wire()
     async with Telemetry(role=names.WORKER, instance="w", spans=tmp_path / "spans.sqlite") as telemetry:
         pump = Pump("a collector", exported, gather_seconds=0)
-        telemetry._provider.add_span_processor(pump)
+        telemetry.carry(pump)
         for error in (EngineDied(CANARY), InvalidRequest(CANARY, param=CANARY), RuntimeError(CANARY), KeyError(CANARY)):
             with pytest.raises(type(error)), telemetry.span("worker.run", attributes={names.JOB: JOB}):
                 raise error
@@ -70,8 +72,8 @@ class Wire:
 
     data = b""
 
-    def write(self, spans: Sequence[ReadableSpan]) -> None:
-        self.data += encode_spans(spans).SerializeToString()
+    def write(self, spans: Sequence[Ended]) -> None:
+        self.data += encode_spans([readable(span, Resource({})) for span in spans]).SerializeToString()
 
     def close(self) -> None:
         pass

@@ -113,8 +113,10 @@ class Asking:
             check_choices(admitted, ask.choices)
             self._door.charge(exchange, admitted.grant, ask.choices - 1)
         tenant = admitted.tenant.name
-        ask = ask.within(digest("haif v1 tenant scope", self._secret, tenant.encode()))
-        ask = ask.confined(admitted.tenant.sandbox_min).executed(self._means.execution)
+        ask = ask.under(
+            scope=digest("haif v1 tenant scope", self._secret, tenant.encode()), execution=self._means.execution,
+            sandbox_min=admitted.tenant.sandbox_min,
+        )  # fmt: skip
         for card in self._means.mesh.models:
             if card.name == ask.model:
                 exchange.model = ask.model

@@ -9,14 +9,14 @@ from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Deadline
-from haif.base.errors import Overloaded, Timeout
+from haif.base.errors import Overloaded
 from haif.base.ids import JobId
 from haif.base.tasks import Task
 from haif.gateway.admission import seconds_allowed
 from haif.gateway.embeddings import VectorAsk
 from haif.gateway.gathering import Gathering
 from haif.gateway.service.exchange import Exchange
-from haif.gateway.service.inference import BACKSTOP_SECONDS, Means
+from haif.gateway.service.inference import Means
 from haif.gateway.service.mesh import Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
@@ -81,13 +81,10 @@ class Embedding:
             deadline, patience = Deadline.after(seconds, self._begun), means.first_token_seconds
             trip = Trip(deadline, span.traceparent, patience, patience)  # the next vector may take as long as the first
             with self._room.held(self._gathering.bytes_of_all * (_IN_BASE64 if self._ask.base64 else _IN_FIGURES)):
-                try:
-                    async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
-                        settled = await while_wanted(
-                            self._whole(trip), self._exchange, _idle, means.keepalive_seconds, means.stopping
-                        )
-                except TimeoutError:
-                    raise Timeout(f"no whole answer within {seconds:.0f} seconds") from None
+                settled = await while_wanted(
+                    self._whole(trip), self._exchange, _idle, means.keepalive_seconds, means.stopping,
+                    seconds=seconds,
+                )  # fmt: skip
             span.set(names.INPUT_TOKENS, settled.receipt.prompt_tokens)
             means.telemetry.count(names.GATEWAY_TOKENS_IN, settled.receipt.prompt_tokens, model=self._model)
 

@@ -32,6 +32,7 @@ class Exchange:
         self.client: tuple[str, int] | None = scope.get("client")
         self.headers: Headers = dict(scope["headers"])
         self.letter: Letter | None = scope.get("haif.letter")  # it is a dead letter that is run again
+        self.gone: asyncio.Future[None] | None = scope.get("haif.gone")  # done when the tenant has hung up
         self.request_id = request_id
         self.out: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.model = "unknown"  # as metrics may name it
@@ -67,18 +68,6 @@ class Exchange:
         except TimeoutError:
             raise Rejected("the body did not arrive in time", code="request_body_timeout", status=408) from None
         return b"".join(parts)
-
-    async def watch(self, idle: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Call `idle` every `seconds` until the tenant hangs up; then raise `Disconnected`."""
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    message = await self._receive()
-            except TimeoutError:
-                await idle()
-                continue
-            if message["type"] == "http.disconnect":
-                raise Disconnected
 
     async def reply(self, body: bytes, *, status: int = 200, kind: bytes = JSON) -> None:
         """The whole answer at once."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
-from haif.base.errors import Refusal, Timeout
+from haif.base.errors import Refusal
 from haif.base.execution import VERIFIABLE
 from haif.base.ids import JobId, PeerId
 from haif.gateway.admission import seconds_allowed
@@ -23,7 +23,7 @@ from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
 from haif.gateway.session import Journey
-from haif.gateway.told import Choice, Settled
+from haif.gateway.told import Choice, Settled, Stream
 from haif.gateway.voices import reply_to
 from haif.protocol.inference import Chunk, encode_request
 from haif.protocol.receipts import Receipt
@@ -32,8 +32,6 @@ from haif.telemetry.service import Span, Telemetry
 
 Deliver = Callable[[int, Chunk], Awaitable[None]]
 Ended = Callable[[int, Settled], Awaitable[None]]
-
-BACKSTOP_SECONDS = 1.0  # every step has the deadline itself; this ends what waits for a tenant that does not read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,10 @@ class Inference:
             for choice in range(ask.choices)
         ]  # fmt: skip
         self._reply = reply_to(self._journeys[0].job, ask, means.clock.wall() // 1000)
-        self._streams = [self._reply.stream(choice, each.job) for choice, each in enumerate(self._journeys)]
-        exchange.broken = self._streams[0].broken
+        self._streams: list[Stream] = []
+        if ask.stream:
+            self._streams = [self._reply.stream(choice, each.job) for choice, each in enumerate(self._journeys)]
+            exchange.broken = self._streams[0].broken
         self._settled: list[Settled] = []  # in the order in which they came
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
@@ -116,14 +116,11 @@ class Inference:
                 Deadline.after(seconds, self._begun), span.traceparent, means.first_token_seconds, means.token_seconds
             )
             try:
-                async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
-                    settled = await while_wanted(
-                        self._whole(trip) if not self._ask.stream else self._streamed(trip), self._exchange, self._idle,
-                        means.keepalive_seconds, means.stopping, listener_matters=self._listener_matters,
-                    )  # fmt: skip
-                    self._record(settled, span)
-            except TimeoutError:
-                raise Timeout(f"no whole answer within {seconds:.0f} seconds") from None
+                settled = await while_wanted(
+                    self._whole(trip) if not self._ask.stream else self._streamed(trip), self._exchange, self._idle,
+                    means.keepalive_seconds, means.stopping, seconds=seconds, listener_matters=self._listener_matters,
+                )  # fmt: skip
+                self._record(settled, span)
             except Refusal as refusal:
                 in_words_of(self._ask.dialect, refusal)
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from haif.base import codec, limits
-from haif.base.clock import Clock, Deadline
+from haif.base.clock import Clock, Deadline, Instant
 from haif.base.codec import Message
 from haif.base.errors import (
     ConnectionLost,
@@ -23,6 +23,7 @@ from haif.base.errors import (
     PeerFault,
     Reason,
     Refusal,
+    Timeout,
     Unavailable,
     UnknownModel,
 )
@@ -31,7 +32,7 @@ from haif.dht.service import Dht
 from haif.gateway.errand import Errand, Ticket
 from haif.gateway.payloads import size_of
 from haif.gateway.service.audits import Audits
-from haif.gateway.service.turns import in_turn
+from haif.gateway.service.turns import in_turn, patiently
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.identity.voice import Voice
@@ -133,14 +134,20 @@ class PeerMesh:
         self._voice = voice
         self._telemetry = telemetry
         self._clock = clock
-        self._places: dict[PeerId, Place] = {}  # of orchestrators only: bounded by the settings
+        # of orchestrators only: bounded by the settings
+        self._places: dict[PeerId, Place] = {}
+        self._looks: dict[PeerId, asyncio.Task[tuple[Place, bytes]]] = {}
         self._catalogues: dict[PeerId, tuple[ModelCard, ...]] = {}
+        self._models: tuple[ModelCard, ...] = ()
+        self._heard_at: dict[PeerId, Instant] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._audits = Audits(validators, net=net, reach=reach, dht=dht, telemetry=telemetry, clock=clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._hear_models(), name="gateway: models")]
+        self._tasks = [
+            asyncio.create_task(self._hear_models(peer), name="gateway: models") for peer in self._orchestrators
+        ]
         if self._audits.possible:
             self._tasks.append(asyncio.create_task(self._audits.run(), name="gateway: audits"))
         return self
@@ -153,22 +160,22 @@ class PeerMesh:
         _, late = await asyncio.wait([*self._tasks, *self._reports], timeout=limits.GATEWAY_DRAIN_SECONDS)
         for task in late:
             task.cancel()
-        await asyncio.gather(*self._tasks, *late, return_exceptions=True)
+        looks = [*self._looks.values()]
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*self._tasks, *late, *looks, return_exceptions=True)
 
     # --- what can be asked for ----------------------------------------------------------------------------------------
 
     @property
     def models(self) -> tuple[ModelCard, ...]:
         """One card per name; where orchestrators differ, the one with more workers."""
-        best: dict[str, ModelCard] = {}
-        for card in (card for cards in self._catalogues.values() for card in cards):
-            if card.name not in best or card.workers > best[card.name].workers:
-                best[card.name] = card
-        return tuple(best.values())
+        return self._models
 
-    async def _hear_models(self) -> None:
+    async def _hear_models(self, peer: PeerId) -> None:
+        """Each by itself: nobody is heard later because another cannot be found."""
         while True:
-            await asyncio.gather(*(self._hear_from(peer) for peer in self._orchestrators))
+            await self._hear_from(peer)
             await asyncio.sleep(limits.MODELS_REFRESH_SECONDS if self._catalogues else 0.1)
 
     async def _hear_from(self, peer: PeerId) -> None:
@@ -178,34 +185,47 @@ class PeerMesh:
                 methods.MODELS.name, codec.encode(ListModels()), timeout=limits.CONTROL_CALL_SECONDS
             )
             self._catalogues[peer] = tuple(codec.decode(Models, reply).models)
+            self._heard_at[peer] = self._clock.now()
         except HaifError as error:
             self._catalogues.pop(peer, None)
             self._telemetry.dropped(Dropped(error.reason, peer, "models.list"))
+        self._models = _best(card for cards in self._catalogues.values() for card in cards)
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
     async def submit(self, journey: Errand, trip: Trip) -> Ticket:
-        """Ask the orchestrators in order, those we hear first. What they say when all refuse: busy before unknown.
+        """Ask the orchestrators in order, those we hear first.
 
-        One that died may have taken the job on: then the others say so, and it is theirs in a moment.
+        When all refuse, what one says that we reached counts before that another is gone, and both before that a model
+        is unknown. One that died may have taken the job on: then the others say so, and it is theirs in a moment. Where
+        one was heard until a moment ago, and there is nobody else who has workers, they are asked again: another may be
+        about to take its place.
         """
+        lost_lately = False
 
-        async def ask_all(_: PeerId) -> Ticket:
-            refusal: HaifError | None = None
+        async def ask_all() -> Ticket:
+            nonlocal lost_lately
+            lost_lately = False
+            refusals: list[HaifError] = []
             for peer in sorted(self._orchestrators, key=lambda each: each not in self._catalogues):
                 message = journey.submission(trip.deadline.remaining(self._clock.now()))
                 try:
                     placed = await self._say(peer, methods.SUBMIT, message, trip)
                     return journey.placed(placed, self._orchestrators, self._clock.wall())
-                except Elsewhere as error:
-                    refusal = error
                 except (Unavailable, Refusal) as error:
-                    if refusal is None or isinstance(refusal, UnknownModel):
-                        refusal = _as_seen_by_tenant(error)
-            assert refusal is not None
-            raise refusal
+                    refusals.append(error)
+                    lost_lately = lost_lately or (isinstance(error, ConnectionLost | Timeout) and self._heard(peer))
+            raise _as_seen_by_tenant(max(refusals, key=_weight))
 
-        return await in_turn(self._orchestrators[:1], ask_all, lambda: trip.deadline.remaining(self._clock.now()))
+        def again(error: HaifError) -> bool:
+            return isinstance(error, Elsewhere) or (lost_lately and isinstance(error, NoWorker | Timeout))
+
+        return await patiently(ask_all, again, lambda: trip.deadline.remaining(self._clock.now()))
+
+    def _heard(self, peer: PeerId) -> bool:
+        """Whether an orchestrator was there so lately that another one may yet take its place."""
+        heard = self._heard_at.get(peer)
+        return heard is not None and self._clock.now() - heard < limits.TAKEOVER_PATIENCE_SECONDS
 
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         """Ask the orchestrator that placed the failed attempt, or who took the job over from it."""
@@ -347,14 +367,51 @@ class PeerMesh:
             except HaifError:
                 if self._places.get(peer) == known:  # else others, who waited with us, have looked again already
                     del self._places[peer]
-        place, certificate = whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+        place, certificate = await asyncio.shield(self._look(peer))
         self._places[peer] = place
         return await self._way.connect(peer, place, timeout=self._control_seconds(trip), certificate=certificate)
+
+    def _look(self, peer: PeerId) -> asyncio.Task[tuple[Place, bytes]]:
+        """A look into the directory that all share who want this orchestrator now.
+
+        Each for itself would use up what nodes answer a subnet (`limits.DHT_SIGNATURES_PER_SECOND`) just when a
+        successor is to be found.
+        """
+
+        async def look() -> tuple[Place, bytes]:
+            return whereabouts(await self._dht.lookup(presence_topic(self._net, peer)), peer)
+
+        def looked(done: asyncio.Task[tuple[Place, bytes]]) -> None:
+            del self._looks[peer]
+            if not done.cancelled():
+                done.exception()  # those who waited have it; if all of them left, nobody minds
+
+        if peer not in self._looks:
+            self._looks[peer] = asyncio.create_task(look(), name="gateway: look")
+            self._looks[peer].add_done_callback(looked)
+        return self._looks[peer]
 
 
 async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:
     async for message in messages:
         yield codec.decode(kind, message)
+
+
+def _best(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:
+    best: dict[str, ModelCard] = {}
+    for card in cards:
+        if card.name not in best or card.workers > best[card.name].workers:
+            best[card.name] = card
+    return tuple(best.values())
+
+
+def _weight(refusal: HaifError) -> int:
+    """Which of several refusals is told."""
+    if isinstance(refusal, Elsewhere):
+        return 3
+    if isinstance(refusal, UnknownModel):
+        return 0
+    return 1 if isinstance(refusal, ConnectionLost | Timeout) else 2
 
 
 def _as_seen_by_tenant(error: HaifError) -> HaifError:

@@ -59,6 +59,9 @@ class BoundedProtocol(HttpToolsProtocol):
         for cycle in self._cycles:
             cycle.disconnected = True
             cycle.message_event.set()
+            gone: asyncio.Future[None] = cycle.scope["haif.gone"]  # type: ignore[typeddict-item]
+            if not gone.done():
+                gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless a single header grows without end (the parser shows it only when it is whole)."""
@@ -74,6 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: its headers have this long and this much."""
         super().on_message_begin()
+        self.scope["haif.gone"] = self.loop.create_future()  # type: ignore[typeddict-unknown-key]  # ours
         self._header_bytes = 0
         self._in_headers = True
         self._timer.cancel()

@@ -9,7 +9,7 @@ Every request goes the same way:
 5. answer
 
 Steps 3 to 5 are `record.Record`'s. If the journal cannot be written, memory is ahead of the disk: the orchestrator
-stops, and what is on disk is what was.
+stops, and what is on disk is what was. One that was silent for so long that another took its jobs over goes on without.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ from haif.base.errors import (
     NoWorker,
     Overloaded,
     PeerFault,
-    Reason,
     Refusal,
-    Unavailable,
 )
 from haif.base.ids import Digest, JobId, ModelDigest, NetId, PeerId
 from haif.base.tasks import Task
@@ -54,10 +52,7 @@ from haif.orchestrator.state import Job
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
-from haif.protocol.offers import Presence
-from haif.protocol.records import RecordKind, presence_topic
-from haif.reach.service import Reach
-from haif.storage.service import JOURNAL_SCHEMA, Store
+from haif.storage.service import JOURNAL_SCHEMA, Fenced, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 from haif.wire.service import Call, Session, Wire
@@ -66,8 +61,6 @@ T = TypeVar("T", bound=Message)
 
 MIGRATIONS: Final = (JOURNAL_SCHEMA,)
 """What the journal's database is opened with."""
-
-_FAREWELL_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,20 +94,19 @@ class Orchestrator:
     """Places jobs while the block is entered, over a wire, DHT, database and telemetry that others opened.
 
     Entering reads the journal from its newest snapshot on (raising `JournalBroken` if it does not hold) and returns
-    once gateways and workers can find this orchestrator. What stands before the snapshot is looked at meanwhile; if it
-    does not hold, the block ends with `JournalBroken`. Leaving withdraws the orchestrator, lets running requests become
-    durable, and stops.
+    once gateways and workers are answered. What stands before the snapshot is looked at meanwhile; if it does not hold,
+    the block ends with `JournalBroken`. Leaving lets running requests become durable, and stops.
     """
 
     def __init__(
-        self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, reach: Reach, dht: Dht,
-        voice: Voice, journal: Store, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
+        journal: Store, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
         self._settings = settings
         self._catalogue = {entry.name: entry for entry in settings.catalogue}
         self._identity = identity
         self._net = net
-        self._wire, self._reach = wire, reach
+        self._wire = wire
         self._dht = dht
         self._voice = voice
         self._record = Record(journal, telemetry, clock, self._learn)
@@ -128,7 +120,6 @@ class Orchestrator:
         )  # fmt: skip
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
-        self._announced: Presence | None = None
         self._watched: dict[PeerId, tuple[Digest, asyncio.Task[None]]] = {}  # the session of each worker's heartbeats
 
     async def __aenter__(self) -> Self:
@@ -150,7 +141,6 @@ class Orchestrator:
             self._tasks = tasks
             stack.push_async_callback(self._retire)
             self._serve()
-            await self._announce()
             self._stack = stack.pop_all()
         return self
 
@@ -192,26 +182,12 @@ class Orchestrator:
         ):
             self._wire.serve(method.name, self._answering(handler), method.terms)
 
-    async def _announce(self) -> None:
-        self._announced = self._presence()
-        presence = codec.encode(self._announced)
-        topic = presence_topic(self._net, self._identity.peer)
-        await self._dht.publish(RecordKind.PRESENCE, topic, presence, ttl_ms=limits.RECORD_TTL_MS_MAX)
-
-    def _presence(self) -> Presence:
-        return Presence("orchestrator", self._reach.place(), self._wire.certificate)
-
     async def _retire(self) -> None:
-        """Take nothing new, let what was decided become durable, say goodbye, stop the tasks."""
+        """Take nothing new, let what was decided become durable, stop the tasks."""
         self._serving = False
         try:
             if not self._record.is_broken:
                 await self._record.settled()
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                await self._dht.withdraw(presence_topic(self._net, self._identity.peer))
-        except (Unavailable, TimeoutError):
-            # Nobody could be told; the record expires by itself.
-            self._telemetry.dropped(Dropped(Reason.TIMEOUT, detail="withdrawing the presence record"))
         finally:
             for task in [*self._running, *(task for _, task in self._watched.values())]:
                 task.cancel()
@@ -347,12 +323,9 @@ class Orchestrator:
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
-        """End the jobs that ran out of time, forget silent workers, keep the gauges and what we announced."""
+        """End the jobs that ran out of time, forget silent workers, keep the gauges."""
         while True:
-            if self._announced not in {None, self._presence()}:  # we are reached elsewhere, or the certificate is new
-                with suppress(Unavailable):  # the directory goes on announcing it
-                    await self._announce()
-            with suppress(Overloaded):  # then the next round comes back to the rest
+            with suppress(Overloaded, Fenced):  # then the next round comes back to the rest, if it is still ours
                 for failed in decide.decide(self._record.state, self._clock.wall()):
                     self._record.apply(failed.job, [failed])
             self._fleet.forget_silent(self._clock.now())

@@ -1,7 +1,8 @@
 """What was decided, in memory at once and on disk before anyone knows of it: the state and its journal.
 
 If the journal cannot be written, memory is ahead of the disk: then `stop_when_broken` raises, and what is on disk is
-what was.
+what was. If another orchestrator took over what was alive in it, this one forgets what it believed, reads its journal
+anew and goes on with an empty desk (`inherit`).
 
 A start reads the newest snapshot and the entries after it. The entries before it are looked at while work goes on: that
 they hold is evidence for others and nothing that the state depends on.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -38,7 +40,7 @@ from haif.orchestrator.events import (
 from haif.orchestrator.keeping import kept
 from haif.orchestrator.service.snapshots import follow, restore, write
 from haif.orchestrator.state import Job, State
-from haif.storage.service import Estate, Move, Store
+from haif.storage.service import Estate, Fenced, Move, Store
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
@@ -74,11 +76,15 @@ class Record:
     async def remember(self) -> None:
         """Rebuild the state from the journal, before anything else. Raises `JournalBroken` if it does not hold."""
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        found = await restore(self._journal)
-        self.state, self.refused, self._past = found.state, found.refused, found.sequence
-        await follow(self._journal, found)
-        self._new = found.sequence - self._past
         self._due = asyncio.Event()
+        await self._read()
+
+    async def _read(self) -> None:
+        found = await restore(self._journal)
+        refused, past = found.refused, found.sequence
+        await follow(self._journal, found)
+        self.state, self.refused, self._past = found.state, refused, past
+        self._new = found.sequence - past
         self._count(0)
 
     async def check_past(self) -> None:
@@ -98,7 +104,7 @@ class Record:
             try:
                 await write(self._journal, self._clock)
                 self._telemetry.count(names.SNAPSHOTS)
-            except Overloaded as error:  # the journal goes on without; the next one is due after as many entries
+            except (Overloaded, Fenced) as error:  # it goes on without; the next one is due after as many entries
                 self._telemetry.dropped(Dropped(error.reason, None, "snapshot"))
 
     async def recall(self, job: JobId) -> Job | None:
@@ -117,13 +123,36 @@ class Record:
     async def inherit(self, own: PeerId) -> None:
         """Take over the open jobs of orchestrators that died, until cancelled or until there can be none.
 
-        Raises `ConnectionLost` when others took over ours.
+        When others took over ours, forget them and go on. Whatever was decided on what is forgotten here was refused by
+        the journal, or is in it. Raises `Misuse` when somebody else goes by our name now.
         """
-        async for estate in self._journal.estates():
+        lost = True
+        while lost:
+            lost = False
             try:
-                await self._take_over(estate, own)
-            except (JournalBroken, Conflict, Overloaded) as error:  # somebody else's damage or luck, and no end of ours
-                self._telemetry.dropped(Dropped(error.reason, PeerId(estate.chain), "takeover"))
+                await self._inherit_while_ours(own)
+            except Fenced as error:
+                lost = True
+                self._telemetry.dropped(Dropped(error.reason, own, "lease"))
+                await self._rejoin(own)
+
+    async def _inherit_while_ours(self, own: PeerId) -> None:
+        async with aclosing(self._journal.estates()) as estates:
+            async for estate in estates:
+                try:
+                    await self._take_over(estate, own)
+                except (JournalBroken, Conflict, Overloaded) as error:  # somebody else's damage or luck: no end of ours
+                    self._telemetry.dropped(Dropped(error.reason, PeerId(estate.chain), "takeover"))
+
+    async def _rejoin(self, own: PeerId) -> None:
+        away = True
+        while away:
+            try:
+                await self._journal.rejoin(self._read)
+                away = False
+            except (Fenced, Overloaded) as error:  # lost again, or the server does not answer
+                self._telemetry.dropped(Dropped(error.reason, own, "rejoining"))
+        self._telemetry.count(names.REJOINS)
 
     async def _take_over(self, estate: Estate, own: PeerId) -> None:
         found = await restore(estate.past)
@@ -205,7 +234,7 @@ class Record:
         error = None if done.cancelled() else done.exception()
         if error is None:
             self._tell(happened)
-        elif not isinstance(error, Conflict) and not self._broken.done():
+        elif not isinstance(error, Conflict | Fenced) and not self._broken.done():
             self._broken.set_exception(error)
 
     def _count(self, entries: int) -> None:

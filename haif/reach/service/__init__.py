@@ -1,8 +1,19 @@
-"""The door of reach: dialling peers by every way there is, meeting them directly, and knowing how we are seen."""
+"""The door of reach: dialling peers by every way, meeting them directly, how we are seen, and being found."""
 
 from haif.reach.service.meeting import Meetings
 from haif.reach.service.outlook import Outlook, judge, judge_wire
 from haif.reach.service.portmap import PortMapper, PortMapping
+from haif.reach.service.presence import Announced
 from haif.reach.service.reach import Reach, own_addresses
 
-__all__ = ["Meetings", "Outlook", "PortMapper", "PortMapping", "Reach", "judge", "judge_wire", "own_addresses"]
+__all__ = [
+    "Announced",
+    "Meetings",
+    "Outlook",
+    "PortMapper",
+    "PortMapping",
+    "Reach",
+    "judge",
+    "judge_wire",
+    "own_addresses",
+]

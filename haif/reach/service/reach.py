@@ -23,6 +23,7 @@ from haif.base.errors import ConnectionLost, Dropped, HaifError, Overloaded, Pee
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity
+from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
 from haif.protocol.relay import RelayAt
 from haif.reach.candidates import is_somebodys, order
@@ -92,6 +93,10 @@ class Reach:
     def place(self) -> Place:
         """Where we are reached, as far as we know now. Raises `Misuse` if the wire does not listen."""
         return replace(self._facts, listening=self._wire.address).place()
+
+    def presence(self, role: str) -> Presence:
+        """What to say of ourselves in the directory: as what we are there, and where, with our key's certificate."""
+        return Presence(role, self.place(), self._wire.certificate)
 
     def learn(self, **facts: Any) -> None:
         """Something of our `Facts` is known now, or has changed."""

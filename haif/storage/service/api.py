@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from haif.base.errors import ConnectionLost, Misuse
 from haif.storage.journal import Head
+
+
+class Fenced(ConnectionLost):
+    """We were silent for longer than our lease, and another took over what is alive in our journal."""
+
+
+def still_ours() -> Misuse:
+    """Why nothing is rejoined."""
+    return Misuse("this journal was not lost: its owner is this process")
+
 
 Refused = Callable[[], None]
 """Called when what was appended is not kept, before anything else happens."""
@@ -57,7 +68,7 @@ class Estate(Protocol):
         """End these subjects there and begin them in our own journal: both is durable, or neither.
 
         After the `last` the journal has no owner until its own comes back. Raises `Conflict` when that happened already
-        or somebody else moves them, and `ConnectionLost` when our own journal is not ours any more.
+        or somebody else moves them, and `Fenced` when our own journal is not ours any more.
         """
 
 
@@ -76,7 +87,7 @@ class Store(Past, Protocol):
         """Put entries about one subject at the end. They are durable, all or none, when this returns.
 
         With no entries it returns once everything appended before is durable. Raises `Oversize`, `JournalBroken` when
-        head and entries disagree, `ConnectionLost` when this process is not the owner any more, and `Overloaded`.
+        head and entries disagree, `Fenced` when this process is not the owner any more, and `Overloaded`.
         """
 
     def append_nowait(
@@ -106,8 +117,16 @@ class Store(Past, Protocol):
     async def discard(self, *, but: Collection[int]) -> None:
         """Forget all parts that are not of the snapshots after these entries."""
 
-    def estates(self) -> AsyncIterator[Estate]:
+    def estates(self) -> AsyncGenerator[Estate]:
         """The journals whose owners died, each as it is found; without end where there may be any.
 
-        Raises `ConnectionLost` when our own journal is not ours any more.
+        Raises `Fenced` when our own journal is not ours any more. Close the generator when done (`aclosing`).
+        """
+
+    async def rejoin(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Be the owner again, under a new token, after `Fenced`: once the heir has what was alive here.
+
+        Nothing is taken on until `prepare`, which may read, is done; then at once, before anybody else has a turn.
+        Raises `Misuse` when this process is the owner, or when another of its name has become it, and `Fenced` when it
+        was lost again meanwhile.
         """

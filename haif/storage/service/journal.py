@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from haif.base import limits
 from haif.base.errors import DigestMismatch, JournalBroken, Misuse, Overloaded, Oversize
 from haif.base.ids import Digest
 from haif.storage.journal import EMPTY, WHAT_NOW, Head, Row, check_end, extend, follow
-from haif.storage.service.api import Estate, Refused
+from haif.storage.service.api import Estate, Refused, still_ours
 from haif.storage.service.database import Database
 
 JOURNAL_SCHEMA: Final = """
@@ -127,10 +127,14 @@ class Journal:
             raise JournalBroken(f"journal entry {sequence} is missing: a snapshot was made after it. {WHAT_NOW}")
         return _head(rows[0])
 
-    async def estates(self) -> AsyncIterator[Estate]:
+    async def estates(self) -> AsyncGenerator[Estate]:
         """None: there are no other journals here."""
         for estate in _NONE:
             yield estate
+
+    async def rejoin(self, prepare: Callable[[], Awaitable[None]]) -> None:  # noqa: ARG002
+        """Raises `Misuse`: a journal in a file has one owner until that closes it."""
+        raise still_ours()
 
     # --- snapshots: bytes kept beside the chain, which only an entry in it makes good --------------------------------
 

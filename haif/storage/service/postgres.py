@@ -5,7 +5,8 @@ Each orchestrator has a chain of its own, named by its key, and is its one owner
 1. claim    the chain is nobody's, or its lease ran out: the token goes up by one, and the lease begins
 2. hold     the lease is renewed before it ends, and by every write
 3. write    one statement moves the head and adds the entries, on condition that the token is still ours: who was
-            silent for too long and lost the chain (paused, cut off) cannot write to it any more
+            silent for too long and lost the chain (paused, cut off) cannot write to it any more, until it forgot what
+            it believed, claimed the chain anew and read it
 4. inherit  a lease that ran out is claimed by whoever sees it first; what is still alive in that chain ends there and
             begins in the heir's in one transaction, under both tokens
 
@@ -16,7 +17,7 @@ nobody knows whether it took place; the head tells, because it names the digest 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -27,7 +28,7 @@ import asyncpg
 from haif.base import limits
 from haif.base.errors import ConnectionLost, Misuse, Overloaded, Oversize
 from haif.storage.journal import EMPTY, Head, Row, extend
-from haif.storage.service.api import Move, Refused
+from haif.storage.service.api import Move, Refused, still_ours
 from haif.storage.service.chain import Chain, head_of
 from haif.storage.service.database import DatabaseStatistics
 from haif.storage.service.line import LOST, Connection, Line, check_server
@@ -56,27 +57,21 @@ class PostgresJournal(Chain):
         await check_server(self._url)
         try:
             await self._writing.read(migrate)
-            token, head = await self._claim_own()
+            token, head = await self._claim_own(2 * limits.LEASE_SECONDS)
         except BaseException:
             await self._writing.close()
             raise
-        self.writer = Writer(self._writing, self.name, token, head)
-        self._tasks = [asyncio.create_task(work, name=f"journal {name}") for name, work in (
-            ("writer", self.writer.run()), ("lease", self._hold()),
-        )]  # fmt: skip
+        self._begin(self._claimed(token, head))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.writer.close()
-        writing, holding = self._tasks
         try:
-            await asyncio.wait([writing], timeout=limits.STORE_FAREWELL_SECONDS)
+            await asyncio.wait([self._run], timeout=limits.STORE_FAREWELL_SECONDS)
         finally:
-            writing.cancel()
-            holding.cancel()
-            await asyncio.gather(writing, holding, return_exceptions=True)
+            await self._stop()
             self.writer.lose(ConnectionLost("the journal was closed"))
             with suppress(*LOST):
                 await self._lease.once(self._release)
@@ -89,8 +84,8 @@ class PostgresJournal(Chain):
         """Put entries about one subject at the end. They are durable, all or none, when this returns.
 
         With no entries it returns once everything appended before is durable and this process is still the owner.
-        Raises `Oversize`, `JournalBroken` when head and entries disagree, `ConnectionLost` when this process is not the
-        owner any more, and `Overloaded`.
+        Raises `Oversize`, `JournalBroken` when head and entries disagree, `Fenced` when this process is not the owner
+        any more, and `Overloaded`.
         """
         await asyncio.shield(self.append_nowait(entries, subject=subject))
 
@@ -141,9 +136,39 @@ class PostgresJournal(Chain):
 
     # --- own ----------------------------------------------------------------------------------------------------------
 
-    async def _claim_own(self) -> tuple[int, Head]:
+    async def rejoin(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Be the owner again, under a new token, after `Fenced`: once the heir has what was alive here.
+
+        Nothing is taken on until `prepare`, which may read, is done; then at once, before anybody else has a turn.
+        Raises `Misuse` when this process is the owner, or when another of its name has become it, and `Fenced` when it
+        was lost again meanwhile.
+        """
+        if not self.writer.lost.done():
+            raise still_ours()
+        await self._stop()
+        fresh = self._claimed(*await self._claim_own(limits.REJOIN_SECONDS))
+        await prepare()
+        fresh.check_room()
+        self._begin(fresh)
+
+    def _claimed(self, token: int, head: Head) -> Writer:
+        """A writer whose lease is kept from now on, and that does not run yet."""
+        writer = Writer(self._writing, self.name, token, head)
+        self._lease_of = asyncio.create_task(self._hold(writer), name="journal lease")
+        return writer
+
+    def _begin(self, writer: Writer) -> None:
+        self.writer = writer
+        self._run = asyncio.create_task(writer.run(), name="journal writer")
+
+    async def _stop(self) -> None:
+        for task in (self._run, self._lease_of):
+            task.cancel()
+        await asyncio.gather(self._run, self._lease_of, return_exceptions=True)
+
+    async def _claim_own(self, patience: float) -> tuple[int, Head]:
         """Our token and head, once no other has our chain."""
-        end = asyncio.get_running_loop().time() + 2 * limits.LEASE_SECONDS
+        end = asyncio.get_running_loop().time() + patience
         while True:
             found = await self._writing.read(
                 lambda connection: connection.fetchrow(_CLAIM, self.name, EMPTY.digest, limits.LEASE_SECONDS)
@@ -154,20 +179,20 @@ class PostgresJournal(Chain):
                 raise Misuse("an orchestrator with this key is up already: stop it, or start this one under a --name")
             await asyncio.sleep(limits.LEASE_WATCH_SECONDS)
 
-    async def _hold(self) -> None:
+    async def _hold(self, writer: Writer) -> None:
         """Renew our lease, and that of the chain we are moving jobs out of."""
         while True:
             await asyncio.sleep(limits.LEASE_RENEW_SECONDS)
             try:
-                if not await self._lease.once(partial(_renew, self.name, self.writer.token)):
-                    self.writer.lose(fenced())
+                if not await self._lease.once(partial(_renew, self.name, writer.token)):
+                    writer.lose(fenced())
                     return
                 if self._estate is not None:
                     await self._lease.once(partial(_renew, self._estate.chain, self._estate.token))
             except LOST:
                 self._away = asyncio.get_running_loop().time()
             except asyncpg.PostgresError as error:
-                self.writer.lose(error)
+                writer.lose(error)
                 return
 
     async def _release(self, connection: Connection) -> None:
@@ -179,11 +204,11 @@ class PostgresJournal(Chain):
 
     # --- inherit ------------------------------------------------------------------------------------------------------
 
-    async def estates(self) -> AsyncIterator[Inheritance]:
+    async def estates(self) -> AsyncGenerator[Inheritance]:
         """The chains whose owners died, each as it is found, without end.
 
-        After the server itself was away nobody is taken for dead until they had time to come back. Raises
-        `ConnectionLost` when our own chain is not ours any more.
+        After the server itself was away nobody is taken for dead until they had time to come back. Raises `Fenced` when
+        our own chain is not ours any more.
         """
         while True:
             await asyncio.wait([self.writer.lost], timeout=limits.LEASE_WATCH_SECONDS)
@@ -191,13 +216,17 @@ class PostgresJournal(Chain):
                 self.writer.lost.result()
             if asyncio.get_running_loop().time() - self._away < limits.LEASE_SECONDS:
                 continue
-            with suppress(*LOST):
-                if (found := await self._lease.once(self._seize)) is not None:
-                    self._estate = found
-                    try:
-                        yield found
-                    finally:
-                        self._estate = None
+            try:
+                found = await self._lease.once(self._seize)
+            except LOST:
+                self._away = asyncio.get_running_loop().time()
+                continue
+            if found is not None:
+                self._estate = found
+                try:
+                    yield found
+                finally:
+                    self._estate = None
 
     async def _seize(self, connection: Connection) -> Inheritance | None:
         found = await connection.fetchrow(_SEIZE, self.name, limits.LEASE_SECONDS)
@@ -218,7 +247,7 @@ class Inheritance:
         """End these subjects there and begin them in our own journal: both is durable, or neither.
 
         After the `last` the chain has no owner until its own comes back. Raises `Conflict` when that happened already
-        or somebody else moves them, and `ConnectionLost` when our own journal is not ours any more.
+        or somebody else moves them, and `Fenced` when our own journal is not ours any more.
         """
         rows: list[Row] = []
         for each in moves:

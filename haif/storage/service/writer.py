@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 import asyncpg
 
 from haif.base import limits
-from haif.base.errors import Conflict, ConnectionLost, HaifError, JournalBroken, Misuse, Overloaded
+from haif.base.errors import Conflict, HaifError, JournalBroken, Misuse, Overloaded
 from haif.storage.journal import Head, Row, extend
-from haif.storage.service.api import Refused
+from haif.storage.service.api import Fenced, Refused
 from haif.storage.service.chain import head_of
 from haif.storage.service.database import DatabaseStatistics
 from haif.storage.service.line import LOST, Connection, Line
@@ -241,6 +241,8 @@ class Writer:
                 await asyncio.sleep(limits.STORE_AGAIN_SECONDS)
 
     def _settle(self, batch: list[Write], error: Exception | None) -> None:
+        if self.lost.done():  # while the last batch was on its way: all have been told
+            return
         for write in batch:
             self._waiting.popleft()
             self._writes += 1
@@ -248,10 +250,10 @@ class Writer:
             _tell(write.done, error)
 
 
-def fenced() -> ConnectionLost:
+def fenced() -> Fenced:
     """Why a chain is lost that others have taken over."""
-    return ConnectionLost(
-        f"this orchestrator was silent for {limits.LEASE_SECONDS:g} s, and another took over its jobs: start it again",
+    return Fenced(
+        f"this orchestrator was silent for {limits.LEASE_SECONDS:g} s, and another took over its jobs: ask that one",
         retry_after=1.0,
     )
 

@@ -17,6 +17,7 @@ from haif.telemetry.redact import line
 
 Family = prometheus.Counter | prometheus.Gauge | prometheus.Histogram
 OTHER = "other"
+_KNOWN_MAX = 8 * limits.METRIC_SERIES_MAX  # of all metrics; what is beyond is looked up the longer way
 
 
 class Meters:
@@ -31,6 +32,7 @@ class Meters:
         self._registry = prometheus.CollectorRegistry()
         self._families: dict[str, Family] = {}
         self._series: dict[tuple[str, tuple[str, ...]], Family] = {}
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], Family] = {}  # the same by labels as they were given
         self._totals: dict[tuple[str, tuple[str, ...]], float] = {}
         self._watches: list[Callable[[], None]] = []
         ProcessCollector(registry=self._registry)
@@ -75,9 +77,14 @@ class Meters:
         return family
 
     def _at(self, metric: Metric, labels: Mapping[str, str]) -> Family:
-        values = self._values(metric, labels)
-        series = self._series.get((metric.name, values))
-        return series if series is not None else self._new(metric, values)
+        key = (metric.name, (*labels.items(),))
+        series = self._known.get(key)
+        if series is None:
+            values = self._values(metric, labels)
+            series = self._series.get((metric.name, values)) or self._new(metric, values)
+            if len(self._known) < _KNOWN_MAX:
+                self._known[key] = series
+        return series
 
     def _new(self, metric: Metric, values: tuple[str, ...]) -> Family:
         family = self._families.get(metric.name) or self._begin(metric)

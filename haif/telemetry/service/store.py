@@ -12,12 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
-from opentelemetry.sdk.trace import ReadableSpan
+import msgspec
 
 from haif.base import limits
 from haif.base.errors import Misuse
 from haif.telemetry import names
 from haif.telemetry.rows import SpanRow, in_order
+from haif.telemetry.spans import Ended
 
 _log = logging.getLogger(__name__)
 _VERSION: Final = 1
@@ -66,7 +67,7 @@ class SpanStore:
             _log.warning("%s; it was moved to %s, and a new one begun", damage, _move_aside(path))
             self._database = _opened_for_writing(path)
 
-    def write(self, spans: Sequence[ReadableSpan]) -> None:
+    def write(self, spans: Sequence[Ended]) -> None:
         """Make the spans readable. Raises `sqlite3.Error`."""
         rows = [_row(span, self._origin) for span in spans]
         with self._lock, self._database:
@@ -127,22 +128,12 @@ class _Reader:
             ) from None
 
 
-def _row(span: ReadableSpan, origin: tuple[str, str]) -> tuple[str | int | None, ...]:
-    context, attributes = span.context, dict(span.attributes or {})
-    assert context is not None, "a span that ended has ids"
-    job, reason = attributes.get(names.JOB), attributes.get(names.ERROR_TYPE, "")
+def _row(span: Ended, origin: tuple[str, str]) -> tuple[str | int | None, ...]:
+    job = span.attributes.get(names.JOB)
     return (
-        f"{context.trace_id:032x}",
-        f"{context.span_id:016x}",
-        f"{span.parent.span_id:016x}" if span.parent else "",
-        *origin,
-        span.name,
-        span.start_time or 0,
-        span.end_time or 0,
-        str(reason),
-        None if job is None else str(job),
-        json.dumps(attributes),
-    )
+        span.trace, span.span, span.parent, *origin, span.name, span.start_ns, span.end_ns, span.reason,
+        None if job is None else str(job), msgspec.json.encode(span.attributes).decode(),
+    )  # fmt: skip
 
 
 def _move_aside(path: Path) -> Path:

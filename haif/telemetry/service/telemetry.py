@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import random
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 
 import haif
 from haif.base import limits
@@ -28,25 +22,56 @@ from haif.telemetry.service.meters import Meters
 from haif.telemetry.service.pump import Pump, Sink
 from haif.telemetry.service.scrape import MetricsServer
 from haif.telemetry.service.store import SpanStore
+from haif.telemetry.spans import Ended
 
 
 class Span:
-    """A span that is still open. `traceparent` goes into the metadata of the calls made inside it."""
+    """A span around a block of code: `with telemetry.span(…) as span`.
 
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
-        context = span.get_span_context()
-        self.traceparent = write_traceparent(context.trace_id, context.span_id)
+    `traceparent` goes into the metadata of the calls made inside it. An exception that leaves the block marks the span
+    failed with its `Reason`, or with the name of its class; what it says is not recorded.
+    """
+
+    __slots__ = ("_attributes", "_end", "_id", "_name", "_parent", "_start_ns", "_trace", "traceparent")
+
+    def __init__(
+        self, name: str, parent: str | None, attributes: dict[str, Value], end: Callable[[Ended], None]
+    ) -> None:
+        self._name, self._attributes, self._end = name, attributes, end
+        above = parse_traceparent(parent)
+        self._trace, self._parent = (above.trace, above.span) if above else (f"{_draw(128):032x}", "")
+        self._id = f"{_draw(64):016x}"
+        self.traceparent = write_traceparent(self._trace, self._id)
+        self._start_ns = time.time_ns()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
+            self.fail(redact.CANCELLED if cancelled else redact.error_code(error))
+        self.end(time.time_ns())
 
     def set(self, key: str, value: Value) -> None:
         """Set an attribute. Raises `Misuse` if `names.ATTRIBUTES` does not declare it."""
-        self._span.set_attribute(key, redact.attribute(key, value))
+        self._attributes[key] = redact.attribute(key, value)
 
     def fail(self, reason: str) -> None:
         """Mark the span failed for `reason`, a `Reason` or another single word; sentences become "_OTHER"."""
-        code = redact.code(reason)
-        self._span.set_attribute(names.ERROR_TYPE, code)
-        self._span.set_status(Status(StatusCode.ERROR, code))
+        self._attributes[names.ERROR_TYPE] = redact.code(reason)
+
+    def end(self, end_ns: int, start_ns: int | None = None) -> None:
+        """It is over. `start_ns`, where it began at another time than it was made."""
+        start = self._start_ns if start_ns is None else start_ns
+        self._end(Ended(self._name, self._trace, self._id, self._parent, start, end_ns, self._attributes))
+
+
+def _draw(bits: int) -> int:
+    """A random id that is not zero, which would mean none (W3C Trace Context, section 3.2.2)."""
+    return random.getrandbits(bits) or 1
 
 
 class Telemetry:
@@ -59,8 +84,6 @@ class Telemetry:
 
     def __init__(self, *, role: str, instance: str, spans: Path | None = None, otlp: str | None = None) -> None:
         self._role, self._instance, self._spans, self._otlp = role, instance, spans, otlp
-        self._provider = _provider(role, instance)
-        self._tracer = self._provider.get_tracer("haif", haif.__version__)
         self._meters = Meters(role)
         self._pumps: list[Pump] = []
         self._servers: list[MetricsServer] = []
@@ -84,14 +107,17 @@ class Telemetry:
         if self._otlp is not None:
             from haif.telemetry.service.otlp import Collector  # noqa: PLC0415 -- 60 ms that few need
 
-            sinks.append(("the OTLP collector", Collector(self._otlp)))
+            collector = Collector(self._otlp, role=self._role, instance=self._instance)
+            sinks.append(("the OTLP collector", collector))
         if self._spans is not None:
             store = SpanStore(self._spans, role=self._role, instance=self._instance)
             sinks.append(("the span store", store))
         for name, sink in sinks:
-            pump = Pump(name, sink)
-            self._pumps.append(pump)
-            self._provider.add_span_processor(pump)
+            self.carry(Pump(name, sink))
+
+    def carry(self, pump: Pump) -> None:
+        """Have this pump carry every span that ends from now on."""
+        self._pumps.append(pump)
 
     def close(self) -> None:
         """Write what is queued and close. Blocks, at most about a second; leaving the block does it on a thread."""
@@ -100,34 +126,16 @@ class Telemetry:
 
     def flush(self) -> bool:
         """Wait, on this thread, until every span that has ended is written; False if time ran out."""
-        milliseconds = int(limits.OTLP_SECONDS * 1000)
-        return all(pump.force_flush(milliseconds) for pump in self._pumps)
+        return all(pump.flush(limits.OTLP_SECONDS) for pump in self._pumps)
 
     # --- spans --------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def span(
-        self, name: str, *, parent: str | None = None, attributes: Mapping[str, Value] | None = None
-    ) -> Iterator[Span]:
+    def span(self, name: str, *, parent: str | None = None, attributes: Mapping[str, Value] | None = None) -> Span:
         """A span around a block of code. `parent` is a traceparent; without a valid one a new trace begins.
 
-        An exception that leaves the block marks the span failed with its `Reason`, or with the name of its class; what
-        it says is not recorded. Raises `Misuse` for an attribute that is not declared.
+        Raises `Misuse` for an attribute that is not declared.
         """
-        opened = self._tracer.start_span(
-            redact.line(name), _under(parent), attributes=redact.attributes(attributes or {}), record_exception=False
-        )
-        span = Span(opened)
-        try:
-            yield span
-        except (asyncio.CancelledError, GeneratorExit):
-            span.fail(redact.CANCELLED)
-            raise
-        except BaseException as error:
-            span.fail(redact.error_code(error))
-            raise
-        finally:
-            opened.end()
+        return Span(redact.line(name), parent, redact.attributes(attributes or {}), self._ended)
 
     def record_span(
         self, name: str, *, parent: str, start_ns: int, end_ns: int, attributes: Mapping[str, Value] | None = None
@@ -135,9 +143,11 @@ class Telemetry:
         """A span that is already over, with its times in ns since the epoch. Raises `Misuse` if it ends too early."""
         if end_ns < start_ns:
             raise Misuse(f"the span {redact.line(name)!r} ends {start_ns - end_ns} ns before it starts")
-        allowed = redact.attributes(attributes or {})
-        span = self._tracer.start_span(redact.line(name), _under(parent), attributes=allowed, start_time=start_ns)
-        span.end(end_ns)
+        self.span(name, parent=parent, attributes=attributes).end(end_ns, start_ns)
+
+    def _ended(self, span: Ended) -> None:
+        for pump in self._pumps:
+            pump.put(span)
 
     # --- metrics ------------------------------------------------------------------------------------------------------
 
@@ -178,22 +188,3 @@ class Telemetry:
         address = await server.start(host, port)
         self._servers.append(server)
         return address
-
-
-def _provider(role: str, instance: str) -> TracerProvider:
-    resource = {"service.name": f"haif-{role}", "service.instance.id": instance, "service.version": haif.__version__}
-    return TracerProvider(
-        sampler=ALWAYS_ON,
-        resource=Resource(resource),
-        shutdown_on_exit=False,
-        span_limits=SpanLimits(max_span_attributes=limits.SPAN_ATTRIBUTES_MAX, max_events=0, max_links=0),
-    )
-
-
-def _under(parent: str | None) -> Context:
-    """The context of a remote parent; always explicit, so that nothing ambient decides where a span belongs."""
-    found = parse_traceparent(parent)
-    if found is None:
-        return Context()
-    remote = SpanContext(found.trace, found.span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    return trace.set_span_in_context(NonRecordingSpan(remote), Context())

@@ -21,7 +21,7 @@ from typing import Self
 from haif.base import codec, limits
 from haif.base.clock import Clock
 from haif.base.codec import Message
-from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, Unavailable, WrongState
+from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
@@ -45,9 +45,9 @@ from haif.protocol.audits import (
     Wanted,
     conviction,
 )
-from haif.protocol.offers import Presence, whereabouts
+from haif.protocol.offers import whereabouts
 from haif.protocol.receipts import CheckedBundle, check_evidence
-from haif.protocol.records import RecordKind, presence_topic
+from haif.protocol.records import presence_topic
 from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
@@ -60,8 +60,6 @@ Recompute = Callable[[CheckedBundle, bool], Awaitable[Answered]]
 
 Convicted = Callable[[Verified[Verdict], dict[str, str], str], None]
 """Told of a conviction: the verdict, the file that lets others check it, and what differs, in words."""
-
-_FAREWELL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class ValidatorStatistics:
 
 
 class Validator:
-    """Audits the jobs of its orchestrators while the block is entered. Entering announces it: gateways find it then.
+    """Audits the jobs of its orchestrators while the block is entered.
 
     What it holds of requests is in memory alone, but for what `on_convicted` keeps.
     """
@@ -102,7 +100,6 @@ class Validator:
         self._entered: OrderedDict[Digest, None] = OrderedDict()  # what was drawn lately
         self._out: dict[tuple[PeerId, PeerId], Standing] = {}  # whom we convicted, where
         self._revealed: dict[PeerId, int] = {}
-        self._announced: Presence | None = None
         self._work = asyncio.Event()
         self._news = asyncio.Event()
         self._seen = self._drawn = self._judged = 0
@@ -111,7 +108,6 @@ class Validator:
     async def __aenter__(self) -> Self:
         for method, handler in ((methods.AUDITS_WANTED, self._wanted), (methods.AUDITS_GIVE, self._given)):
             self._wire.serve(method.name, self._answering(handler), method.terms)
-        await self._announce()
         group = await self._scope.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(self._follow(peer)) for peer in self._orchestrators]
         tasks += [group.create_task(self._audit()), group.create_task(self._keep_time())]
@@ -121,9 +117,6 @@ class Validator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(HaifError, TimeoutError):  # the record expires by itself
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                await self._dht.withdraw(presence_topic(self._net, self._identity.peer))
         await self._scope.aclose()
 
     def statistics(self) -> ValidatorStatistics:
@@ -317,21 +310,9 @@ class Validator:
     # --- time ---------------------------------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
-        """Give up payloads that do not come; keep the announcement true."""
+        """Give up payloads that do not come."""
         while True:
             for case in self._docket.late(self._clock.now()):
                 self._judge(case, Undecided(PAYLOAD))
             self._telemetry.gauge(names.AUDITS_WAITING, len(self._docket))
-            if self._announced != self._presence():
-                with suppress(Unavailable):  # the directory goes on with what it has
-                    await self._announce()
             await asyncio.sleep(limits.AUDITS_POLL_SECONDS)
-
-    def _presence(self) -> Presence:
-        return Presence("validator", self._way.place(), self._wire.certificate)
-
-    async def _announce(self) -> None:
-        presence = self._presence()
-        topic = presence_topic(self._net, self._identity.peer)
-        await self._dht.publish(RecordKind.PRESENCE, topic, codec.encode(presence), ttl_ms=limits.RECORD_TTL_MS_MAX)
-        self._announced = presence

@@ -33,7 +33,7 @@ from haif.protocol import heartbeats, methods
 from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
 from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
-from haif.protocol.offers import Offer, Presence, whereabouts
+from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.prefixes import prefix_tags
 from haif.protocol.records import RecordKind, offer_topic, presence_topic
 from haif.reach.service import Reach
@@ -95,7 +95,6 @@ class Worker:
         self._clock = clock
         self._entropy = entropy
         self._offered: dict[ModelDigest, Offer] = {}
-        self._presence: Presence | None = None
         self._news = asyncio.Event()
         self._redeemed = Redeemed()
         self._hot = {model: Hot() for model in pool.models}
@@ -131,8 +130,7 @@ class Worker:
         try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await asyncio.gather(*(self._beat(session) for session in self._heard_by.values()))
-                topics = [presence_topic(self._net, self._identity.peer), *map(self._topic, self._offered)]
-                await asyncio.gather(*map(self._dht.withdraw, topics))
+                await asyncio.gather(*(self._dht.withdraw(self._topic(model)) for model in self._offered))
         except (HaifError, TimeoutError) as failed:
             # Nobody could be told; the offer expires and the silence is noticed within 3 s.
             self._telemetry.dropped(Dropped(getattr(failed, "reason", Reason.TIMEOUT), detail="farewell"))
@@ -149,12 +147,7 @@ class Worker:
         return offer_topic(self._net, model)
 
     async def _announce(self) -> None:
-        """Bring the directory up to where we are and what can be offered now."""
-        presence = Presence("worker", self._way.place(), self._wire.certificate)
-        if self._presence != presence:
-            self._presence = presence
-            topic = presence_topic(self._net, self._identity.peer)
-            await self._dht.publish(RecordKind.PRESENCE, topic, codec.encode(presence), ttl_ms=limits.RECORD_TTL_MS_MAX)
+        """Bring the directory up to what can be offered now."""
         offers = {
             each.model: offer_of(each, self._way.place(), self._wire.certificate)
             for each in self._pool.standings()

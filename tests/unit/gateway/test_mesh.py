@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from haif.base import codec
+from haif.base import codec, limits
 from haif.base.clock import Deadline, Instant
 from haif.base.conversation import Turn
 from haif.base.errors import (
     BadSignature,
     ConnectionLost,
+    ContextTooLong,
     EngineDied,
     Expired,
     HaifError,
     Misuse,
     NoWorker,
+    Overloaded,
     Reason,
     Timeout,
     UnknownModel,
@@ -374,6 +376,63 @@ async def test_no_orchestrator_at_all_is_a_mesh_without_workers() -> None:
         net.directory.presences.clear()
         with pytest.raises(NoWorker, match="no orchestrator can be reached"):
             await net.travel()
+
+
+@asynccontextmanager
+async def open_after_a_death(monkeypatch: pytest.MonkeyPatch):
+    """A gateway that heard two orchestrators, of which the first was killed just now; nobody announces it any more."""
+    monkeypatch.setattr(limits, "TAKEOVER_AGAIN_SECONDS", 0.0)
+    async with open_net(orchestrators=(STRANGER.peer, ORCHESTRATOR.peer)) as net:
+        async with make_wire(STRANGER) as first:
+            first.serve(jobs.MODELS_METHOD, net.peers._models)
+            net.directory.presences[STRANGER.peer] = first.address
+            await asyncio.gather(*(net.mesh._hear_from(peer) for peer in (STRANGER.peer, ORCHESTRATOR.peer)))
+        del net.directory.presences[STRANGER.peer]
+        yield net
+
+
+async def test_while_one_takes_the_place_of_another_that_was_just_killed_requests_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_after_a_death(monkeypatch) as net:
+        net.peers.refusals = [NoWorker("no live worker offers this model"), Timeout("busy"), NoWorker("none")]
+        assert (await net.travel())[0] == "Hello world"
+        assert len(net.heard(SubmitJob)) == 4
+
+
+async def test_nobody_waits_for_the_place_of_one_that_is_gone_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_after_a_death(monkeypatch) as net:
+        clock = _Running()
+        monkeypatch.setattr(net.mesh, "_clock", clock)
+        clock.ahead = limits.TAKEOVER_PATIENCE_SECONDS
+        net.peers.refusals = [NoWorker("no live worker offers this model"), NoWorker("never asked for")]
+        with pytest.raises(NoWorker, match="no live worker"):
+            await net.mesh.submit(net.journey, Trip(Deadline.after(10.0, clock.now()), TRACE))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (Overloaded("the queues are full"), Overloaded),
+        (ContextTooLong("too long"), ContextTooLong),
+        (UnknownModel("no such model"), NoWorker),  # the other one may know it
+    ],
+)
+async def test_what_an_orchestrator_says_counts_before_that_another_is_gone(said, told) -> None:
+    async with open_net(orchestrators=(STRANGER.peer, ORCHESTRATOR.peer)) as net:
+        net.peers.refusals = [said]
+        with pytest.raises(told):
+            await net.travel()
+
+
+async def test_all_who_look_for_an_orchestrator_look_into_the_directory_together() -> None:
+    async with open_net() as net:
+        net.directory.presences.clear()
+        outcomes = await asyncio.gather(
+            *(net.mesh.submit(net.journey, trip()) for _ in range(50)), return_exceptions=True
+        )
+        assert {NoWorker} == {type(outcome) for outcome in outcomes}
+        assert 1 == net.directory.lookups
 
 
 async def test_an_orchestrator_that_moved_is_found_again() -> None:

@@ -24,7 +24,6 @@ from haif.runtime.clock import SystemClock, entropy
 from haif.storage.service import Database, Journal
 from haif.telemetry.service import Telemetry
 from haif.wire.service import Session, Wire
-from tests.support.reach_peers import reach_of
 from tests.unit.orchestrator.scene import CATALOGUE, GATEWAY, MODEL, ORCHESTRATOR, load, offer
 
 NET = NetId(b"n" * 32)
@@ -103,8 +102,8 @@ async def house(
         journal = Journal(database)
         orchestrator = Orchestrator(
             settings=settings, identity=ORCHESTRATOR, net=NET, wire=wire, dht=dht,
-            reach=reach_of(ORCHESTRATOR, wire, NET), voice=Voice(ORCHESTRATOR, NET, clock, entropy), journal=journal,
-            telemetry=telemetry, clock=clock, entropy=entropy,
+            voice=Voice(ORCHESTRATOR, NET, clock, entropy), journal=journal, telemetry=telemetry, clock=clock,
+            entropy=entropy,
         )  # fmt: skip
         await stack.enter_async_context(orchestrator)
         yield House(orchestrator, wire, dht, telemetry, journal, clock)

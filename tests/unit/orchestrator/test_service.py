@@ -22,9 +22,8 @@ from haif.identity.signing import evidence_digest
 from haif.orchestrator import events
 from haif.protocol import jobs
 from haif.protocol.jobs import FailJob, ListModels, Models, RetryJob
-from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
-from haif.protocol.records import RecordKind, offer_topic, presence_topic
+from haif.protocol.records import RecordKind, offer_topic
 from haif.telemetry import names
 from haif.telemetry.service import read_trace
 from tests.unit.orchestrator.live import NET, House, house, peer, working
@@ -32,7 +31,6 @@ from tests.unit.orchestrator.scene import (
     CATALOGUE,
     GATEWAY,
     MODEL,
-    ORCHESTRATOR,
     OTHER_GATEWAY,
     WORKERS,
     ending,
@@ -79,16 +77,9 @@ async def test_a_job_from_submission_to_its_receipt(tmp_path: Path) -> None:
         assert home.metric("haif_jobs_open") == 0
 
 
-async def test_it_is_found_in_the_directory_until_it_leaves(tmp_path: Path) -> None:
-    topic = presence_topic(NET, ORCHESTRATOR.peer)
-    async with house(tmp_path) as home, peer(home, ANNA, with_dht=True) as worker:
-        assert worker.dht is not None
-        (record,) = await worker.dht.lookup(topic)
-        assert codec.decode(Presence, record.payload.body) == Presence(
-            "orchestrator", Place((home.wire.address,)), home.wire.certificate
-        )
+async def test_it_answers_nobody_once_it_leaves(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, peer(home, ANNA) as worker:
         await home.orchestrator.__aexit__(None, None, None)
-        assert await worker.dht.lookup(topic) == ()
         with pytest.raises(ConnectionLost, match="stopping"):
             await worker.call(jobs.MODELS_METHOD, codec.encode(ListModels()))
 

@@ -1,13 +1,15 @@
 """An orchestrator dies: its jobs go on with another, each once, with the seed and the tickets they had."""
 
 import asyncio
+import itertools
 from contextlib import suppress
 
 import asyncpg
 import pytest
 
 from haif.base import limits
-from haif.base.errors import Elsewhere, HaifError, Reason, WrongState
+from haif.base.errors import ConnectionLost, Elsewhere, HaifError, Reason, WrongState
+from haif.base.ids import JobId
 from haif.identity.keys import Identity
 from haif.identity.signing import Domain, open_sealed
 from haif.orchestrator import decide
@@ -150,6 +152,91 @@ async def test_a_job_taken_over_ends_at_its_deadline_like_any_other(url: str) ->
         for failed in decide.decide(bob.state, bob.wall):
             await bob.record.apply(failed.job, [failed])
         assert JobState.FAILED is bob.state.ended[submission(1).job].state
+
+
+async def seized(url: str, who: Identity, heir: Node, job: JobId) -> None:
+    """Its lease runs out, before it can renew it, until the heir has its job."""
+    connection = await asyncpg.connect(url)
+    token = await connection.fetchval("SELECT token FROM chains WHERE chain = $1", bytes(who.peer))
+    while heir.record.state.find(job) is None:
+        await connection.execute(
+            "UPDATE chains SET expires = clock_timestamp() WHERE chain = $1 AND token = $2", bytes(who.peer), token
+        )
+    await connection.close()
+
+
+async def until_rejoined(node: Node, times: int = 1) -> None:
+    while f"haif_orchestrator_rejoins_total {times}".encode() not in node.telemetry.exposition():
+        await asyncio.sleep(0)
+
+
+async def test_one_that_lost_its_lease_forgets_what_it_had_and_goes_on(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEASE_WATCH_SECONDS", 0.01)
+    async with node(ANNE, shared(url, ANNE)) as anne, node(BOB, shared(url, BOB)) as bob:
+        over, alive = [await anne.submit_durably(submission(number)) for number in (1, 2)]
+        await anne.finalise_durably(ending(over))
+        believed = anne.record.state
+        inheriting = [asyncio.create_task(each.record.inherit(each.identity.peer)) for each in (anne, bob)]
+        await seized(url, ANNE, bob, submission(2).job)
+        await until_rejoined(anne)
+        anne.state = anne.record.state
+        assert [submission(2).job] == list(believed.open)
+        assert {} == anne.state.open == anne.state.busy
+        assert [submission(1).job] == list(anne.state.ended)
+        with pytest.raises(Elsewhere):
+            await anne.finalise_durably(ending(alive))
+        await bob.finalise_durably(ending(alive))
+        assert Finalised(submission(2).job) == await anne.finalise_durably(ending(alive)), "it can be read from here"
+        await anne.submit_durably(submission(3))
+        for each in inheriting:
+            assert not each.done()
+            each.cancel()
+        state = anne.state
+    assert state == await replayed(ANNE, url)
+
+
+async def test_leases_lost_amid_requests_lose_no_job_and_double_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LEASE_WATCH_SECONDS", 0.01)
+    async with node(ANNE, shared(url, ANNE)) as anne, node(BOB, shared(url, BOB)) as bob:
+        nodes = (anne, bob)
+        inheriting = [asyncio.create_task(each.record.inherit(each.identity.peer)) for each in nodes]
+        told: dict[int, set[bytes]] = {}
+
+        async def ask(number: int) -> None:
+            """As a gateway does: whoever it is with, until it ended."""
+            placed = None
+            for turn in itertools.count():
+                each = nodes[turn % 2]
+                each.state = each.record.state
+                with suppress(ConnectionLost, Elsewhere):
+                    if placed is None:
+                        placed = await each.submit_durably(submission(number))
+                    await each.finalise_durably(ending(placed))
+                    told.setdefault(number, set()).add(placed.reservation)
+                    return
+                await asyncio.sleep(0)
+
+        for round_number in range(4):
+            who, heir = nodes[round_number % 2], nodes[1 - round_number % 2]
+            held = await who.submit_durably(submission(1000 + round_number))
+            asking = [asyncio.create_task(ask(20 * round_number + number)) for number in range(1, 21)]
+            await seized(url, who.identity, heir, submission(1000 + round_number).job)
+            await asyncio.gather(*asking)
+            await until_rejoined(who, round_number // 2 + 1)
+            for each in nodes:
+                each.state = each.record.state
+            assert Finalised(submission(1000 + round_number).job) == await heir.finalise_durably(ending(held))
+        assert {} == anne.state.open == bob.state.open
+        assert 80 == len(told)
+        for each in inheriting:
+            assert not each.done()
+            each.cancel()
+    connection = await asyncpg.connect(url)
+    ends = [bytes(job) for (job,) in await connection.fetch("SELECT subject FROM journal WHERE get_byte(entry, 0) = 4")]
+    await connection.close()
+    assert 84 == len(ends) == len(set(ends)), "each job ended once"
 
 
 async def test_both_may_come_and_go_and_no_job_is_lost(url: str) -> None:

@@ -44,6 +44,14 @@ def test_the_first_difference_is_named(ours: Computed, cause: Cause, place: int)
     assert (cause, place) == (found.cause, found.place)
 
 
+def test_a_worker_that_counts_more_tokens_than_there_are_is_found_out() -> None:
+    """Who pays is billed by this number; a gateway in league with the worker would not mind."""
+    found = difference(structs.replace(SAID, completion_tokens=80), ASKED, TOKENS, OURS)
+    assert found is not None
+    assert (Cause.END, 40) == (found.cause, found.place)
+    assert "and the worker counts 80" in found.words
+
+
 def test_an_answer_ends_for_its_length_only_where_that_was_asked_for_or_left_to_the_context() -> None:
     short = replace(OURS, tokens=TOKENS[:33], rows=ROWS)
     said = structs.replace(SAID, transcript=short.transcript(0), completion_tokens=33)

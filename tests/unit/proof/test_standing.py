@@ -47,3 +47,9 @@ def test_what_two_validators_say_counts_together_and_either_can_convict() -> Non
 
 def test_time_that_goes_backwards_makes_nobody_better() -> None:
     assert after(3).known(NOW - DAY) == 3
+
+
+def test_who_was_accused_lately_is_audited_always_whatever_it_passed_before() -> None:
+    known = Standing(1600.0)
+    assert 50 == known.per_mille(1)
+    assert 1000 == known.guilty(1).per_mille(1) == (known + Standing().guilty(1)).per_mille(1)

@@ -10,7 +10,7 @@ import pytest
 
 from haif.base import limits
 from haif.base.errors import Conflict, ConnectionLost, Misuse, Overloaded, Reason
-from haif.storage.service import Move
+from haif.storage.service import Fenced, Move
 from haif.storage.service.migrations import migrate
 from haif.storage.service.postgres import Inheritance, PostgresJournal
 from haif.storage.service.writer import Writer
@@ -136,6 +136,67 @@ async def test_the_queue_is_bounded(url: str, monkeypatch: pytest.MonkeyPatch) -
         outcomes = await asyncio.gather(*(anne.append([b"x"]) for _ in range(3)), return_exceptions=True)
         assert [None, None] == outcomes[:2]
         assert isinstance(outcomes[2], Overloaded)
+
+
+async def nothing() -> None:
+    """There is nothing to prepare."""
+
+
+async def test_an_owner_that_lost_its_lease_rejoins_under_a_new_token_once_the_heir_has_what_was_alive(
+    url: str,
+) -> None:
+    async with PostgresJournal(url, ANNE) as anne, PostgresJournal(url, BOB) as bob:
+        await begin(anne, b"alive")
+        await sql(url, "UPDATE chains SET token = token + 1, expires = clock_timestamp() WHERE chain = $1", ANNE)
+        late = anne.append_nowait([b"late"], subject=b"alive")
+        with pytest.raises(Fenced):
+            await late
+        estate = await next_estate(bob)
+        read: list[bytes] = []
+
+        async def prepare() -> None:
+            read.extend(await entries(anne))
+            with pytest.raises(Fenced):
+                anne.check_room()
+
+        rejoining = asyncio.create_task(anne.rejoin(prepare))
+        await estate.move([move(b"alive")], last=True)
+        await rejoining
+        assert [b"begun alive", b"left alive"] == read
+        await begin(anne, b"new")
+        assert [b"begun alive", b"left alive", b"begun new"] == await entries(anne)
+        assert [b"arrived alive"] == await anne.about(b"alive") == await entries(bob)
+
+
+async def test_who_loses_its_lease_again_while_it_rejoins_may_try_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEASE_RENEW_SECONDS", 0.01)
+
+    async with PostgresJournal(url, ANNE) as anne:
+
+        async def lose() -> None:
+            await sql(url, "UPDATE chains SET token = token + 1, held = false")
+            await asyncio.wait([anne._lease_of])
+
+        await lose()
+        with pytest.raises(Fenced):
+            await anne.rejoin(lose)
+        await anne.rejoin(nothing)
+        await anne.append([b"on"])
+        assert [b"on"] == await entries(anne)
+
+
+async def test_who_finds_another_under_its_name_does_not_rejoin(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REJOIN_SECONDS", 0.0)
+    async with PostgresJournal(url, ANNE) as anne:
+        await sql(url, "UPDATE chains SET held = false")
+        async with PostgresJournal(url, ANNE) as successor:
+            with pytest.raises(Fenced):
+                await anne.append([b"late"])
+            with pytest.raises(Misuse, match="an orchestrator with this key is up already"):
+                await anne.rejoin(nothing)
+            await successor.append([b"on"])
 
 
 # --- a job is in one journal ------------------------------------------------------------------------------------------
@@ -326,6 +387,7 @@ async def test_nobody_is_taken_for_dead_because_the_server_was_away(own: Server)
     url = await own.database()
     async with PostgresJournal(url, ANNE) as anne, PostgresJournal(url, BOB) as bob:
         looking = asyncio.create_task(next_estate(bob))
+        await bob._lease.once(lambda connection: connection.fetchval("SELECT 1"))  # else it would not miss the server
         await asyncio.to_thread(own.stop)
         await asyncio.to_thread(own.start)
         await sql(url, "UPDATE chains SET expires = clock_timestamp() - interval '1 hour'")  # as after a long absence

@@ -64,6 +64,15 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(lambda: opened(where), change, where)
 
 
+async def test_what_was_not_lost_is_not_rejoined(place: Place) -> None:
+    async def prepare() -> None:
+        raise AssertionError("nothing is prepared for that")
+
+    async with place.open() as store:
+        with pytest.raises(Misuse, match="was not lost"):
+            await store.rejoin(prepare)
+
+
 async def replayed(store: Store, **options: object) -> list[tuple[int, bytes]]:
     return [entry async for entry in store.replay(**options)]  # type: ignore[arg-type]
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 
 from haif.base import limits
 from haif.base.errors import EngineDied, Misuse, Reason
-from haif.telemetry import names
+from haif.telemetry import names, spans
 from haif.telemetry.context import parse_traceparent
 from haif.telemetry.service import Telemetry, read_trace
 from haif.telemetry.service.pump import Pump
@@ -198,7 +197,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         Telemetry(role=names.GATEWAY, instance="g", spans=tmp_path / "missing" / "spans.sqlite").start()
 
 
-class Ended:
+class Names:
     """A sink that keeps names, and can be made to wait or to fail."""
 
     def __init__(self) -> None:
@@ -206,7 +205,7 @@ class Ended:
         self.entered, self.open, self.closed = threading.Event(), threading.Event(), False
         self.error: Exception | None = None
 
-    def write(self, spans: Sequence[ReadableSpan]) -> None:
+    def write(self, spans: Sequence[spans.Ended]) -> None:
         self.entered.set()
         assert self.open.wait(30)
         if self.error:
@@ -220,21 +219,21 @@ class Ended:
 def test_the_store_forgets_the_oldest_beyond_its_bound(file: Path) -> None:
     store = SpanStore(file, role="worker", instance="w", stored_max=10)
     pump = Pump("the span store", store)
-    for span in spans(25):
-        pump.on_end(span)
-        assert pump.force_flush()
+    for span in ended(25):
+        pump.put(span)
+        assert pump.flush()
     pump.close(5)
     assert sqlite3.connect(file).execute("SELECT name FROM span").fetchall() == [(f"s{n}",) for n in range(15, 25)]
 
 
 def test_a_full_queue_loses_the_newest_counts_them_and_never_waits() -> None:
-    sink = Ended()
+    sink = Names()
     pump = Pump("a sink that is stuck", sink, queue_max=4, gather_seconds=0)
-    first, *others = spans(10)
-    pump.on_end(first)
+    first, *others = ended(10)
+    pump.put(first)
     assert sink.entered.wait(30)
     for span in others:
-        pump.on_end(span)
+        pump.put(span)
     assert pump.lost == 5
     sink.open.set()
     pump.close(30)
@@ -243,27 +242,27 @@ def test_a_full_queue_loses_the_newest_counts_them_and_never_waits() -> None:
 
 
 def test_a_sink_that_fails_costs_its_batch_and_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    sink = Ended()
+    sink = Names()
     sink.open.set()
     pump = Pump("a sink", sink, gather_seconds=0)
     sink.error = OSError("disk full")
-    a, b = spans(2)
-    pump.on_end(a)
-    assert pump.force_flush()
+    a, b = ended(2)
+    pump.put(a)
+    assert pump.flush()
     sink.error = None
-    pump.on_end(b)
-    assert pump.force_flush()
+    pump.put(b)
+    assert pump.flush()
     pump.close(30)
     assert (sink.names, pump.lost) == (["s1"], 1)
     assert "1 spans could not be written to a sink: disk full" in caplog.text
 
 
 def test_after_closing_spans_are_lost_and_counted() -> None:
-    sink = Ended()
+    sink = Names()
     sink.open.set()
     pump = Pump("a sink", sink)
     pump.close(30)
-    pump.on_end(spans(1)[0])
+    pump.put(ended(1)[0])
     pump.close(30)
     assert (pump.lost, sink.names) == (1, [])
 
@@ -313,20 +312,6 @@ def modes(file: Path) -> set[int]:
     return {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()}
 
 
-def spans(count: int) -> list[ReadableSpan]:
-    """Real ended spans s0, s1, …"""
-    kept: list[ReadableSpan] = []
-    telemetry = Telemetry(role=names.WORKER, instance="w")
-    telemetry._provider.add_span_processor(_Keep(kept))
-    for number in range(count):
-        with telemetry.span(f"s{number}"):
-            pass
-    return kept
-
-
-class _Keep(Pump):
-    def __init__(self, kept: list[ReadableSpan]) -> None:
-        self._kept = kept
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self._kept.append(span)
+def ended(count: int) -> list[spans.Ended]:
+    """Spans s0, s1, …"""
+    return [spans.Ended(f"s{number}", "1" * 32, f"{number + 1:016x}", "", 1, 2, {}) for number in range(count)]

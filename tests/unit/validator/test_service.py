@@ -61,12 +61,6 @@ class Directory:
             for peer, at in self.at.items()
         )  # fmt: skip
 
-    async def publish(self, *_: object, **__: object) -> None:
-        """Nobody looks."""
-
-    async def withdraw(self, _: object) -> None:
-        """Nobody looks."""
-
 
 @dataclass
 class Scene:

@@ -27,7 +27,7 @@ from haif.protocol.embeddings import EmbedAnswer, EmbedRequest, embed_digest, ve
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
-from haif.protocol.offers import Offer, Presence, whereabouts
+from haif.protocol.offers import Offer, Presence
 from haif.protocol.prefixes import prefix_tags
 from haif.protocol.reach import Place
 from haif.protocol.receipts import Receipt, check_receipt
@@ -142,7 +142,6 @@ async def scene(
         assert heard[-1] == Heartbeat([])  # it says goodbye
         for each in (model, *more):
             assert await directory.lookup(offer_topic(NET, digest_of(each))) == ()
-        assert await directory.lookup(presence_topic(NET, WORKER.peer)) == ()
 
 
 def asked(**changes: Any) -> Request:
@@ -162,13 +161,6 @@ async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model
         assert len(record.payload.body) <= limits.RECORD_BODY_BYTES_MAX
         await at.gateway.connect(offer.place.addresses[0], WORKER.peer, timeout=10, certificate=offer.certificate)
         assert len(at.wire._machines.times) == 1
-
-
-async def test_a_worker_says_where_it_is_under_its_own_name(model: Path) -> None:
-    async with scene(model) as at:
-        place, certificate = whereabouts(await at.dht.lookup(presence_topic(NET, WORKER.peer)), WORKER.peer)
-        assert place.addresses == (at.wire.address,)
-        await at.gateway.connect(place.addresses[0], WORKER.peer, timeout=10, certificate=certificate)
 
 
 async def test_a_worker_offers_the_key_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
