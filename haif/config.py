@@ -178,6 +178,10 @@ class GatewaySettings(Common):
     insecure_plain_http: bool = _setting(
         False, "listen without TLS on other than loopback: keys, prompts and answers can be read on the way"
     )
+    address_rpm: int = _setting(
+        limits.ADDRESS_REQUESTS_PER_MINUTE,
+        "requests of inference in any minute from one address; this machine's own have no limit; 0: nobody's has",
+    )
     cors_origins: tuple[str, ...] = _setting(
         (), "origin whose web pages may call the API from a browser, such as https://app.example; none given: none may"
     )

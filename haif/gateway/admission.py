@@ -1,6 +1,7 @@
 """Whether a request comes in, in the order that refuses cheapest first.
 
 1. is there room at all               Overloaded, 503
+   and has the address requests left  OverAddress, 429 with Retry-After
 2. whose key is it, is it for this    Unauthenticated, 401; EndpointDenied, 403
 3. has the tenant requests left       OverQuota, 429 with Retry-After
 4. is the body of a kind and size     Rejected, 415 and 413
@@ -85,10 +86,15 @@ def check_choices(admitted: Admitted, choices: int) -> None:
 
 def quota_headers(admitted: Admitted) -> list[tuple[bytes, bytes]]:
     """What is left, in OpenAI's headers: how many may come at once, how many are left, when all are back."""
+    return request_headers(admitted.tenant.burst, admitted.quota)
+
+
+def request_headers(most: int, quota: Answer) -> list[tuple[bytes, bytes]]:
+    """The same of whatever counts requests."""
     return [
-        (b"x-ratelimit-limit-requests", b"%d" % admitted.tenant.burst),
-        (b"x-ratelimit-remaining-requests", b"%d" % admitted.quota.remaining),
-        (b"x-ratelimit-reset-requests", seconds_text(admitted.quota.full_in).encode()),
+        (b"x-ratelimit-limit-requests", b"%d" % most),
+        (b"x-ratelimit-remaining-requests", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset-requests", seconds_text(quota.full_in).encode()),
     ]
 
 

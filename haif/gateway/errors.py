@@ -57,6 +57,10 @@ class EndpointDenied(Forbidden):
     """The key is good, but not for that."""
 
 
+class OverAddress(OverQuota):
+    """As many requests came from that address as may in a minute, whoever asked."""
+
+
 class OverTokens(OverQuota):
     """The tenant's tokens of this minute are used up."""
 
@@ -143,6 +147,7 @@ _SPECIFIC: Final[dict[type[HaifError], tuple[int, str, str]]] = {
     KeyExpired: (401, _INVALID, "expired_api_key"),
     AddressRefused: (401, _INVALID, "ip_not_authorized"),
     EndpointDenied: (403, "permission_error", "policy_denied"),
+    OverAddress: (429, "rate_limit_error", "rate_limit_exceeded"),
     OverTokens: (429, "rate_limit_error", "rate_limit_exceeded"),
     TooManyAtOnce: (429, "rate_limit_error", "concurrency_limit_exceeded"),
     BudgetSpent: (429, "insufficient_quota", "insufficient_quota"),

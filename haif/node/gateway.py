@@ -45,7 +45,7 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         Gateway(
             settings=GatewaySettings(
                 host=settings.http_host, port=settings.http_port, orchestrators=orchestrators, tls=tls,
-                cors_origins=settings.cors_origins,
+                cors_origins=settings.cors_origins, address_rpm=settings.address_rpm,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
                 validators=tuple(peers(settings.validators, "validator")),
                 execution=ANY if settings.allow_unverifiable else VERIFIABLE,

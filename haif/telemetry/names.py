@@ -92,7 +92,9 @@ ENDPOINT: Final = Label(
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 CODE: Final = Label("code", "HTTP status")
-DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget"))
+DIMENSION: Final = Label(
+    "dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget", "address")
+)
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))

@@ -16,7 +16,7 @@ import pytest
 from haif.base import limits
 from haif.base.errors import Misuse, Reason
 from haif.config import GatewaySettings
-from haif.gateway.service import Tls, TlsFiles, doorkeeper
+from haif.gateway.service import Tls, TlsFiles, door, doorkeeper
 from haif.gateway.tenants import Scope, Tenant
 from haif.wire.crowd import origin
 from tests.support.certificates import Authority
@@ -242,7 +242,8 @@ async def test_pages_of_a_named_origin_are_let_in_and_no_others(a_house: Any) ->
 @pytest.fixture
 def from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are counted as if they did not come from this machine, whose addresses have every place."""
-    monkeypatch.setattr(doorkeeper, "origin", lambda source: replace(origin(source), here=False))
+    for room in (doorkeeper, door):
+        monkeypatch.setattr(room, "origin", lambda source: replace(origin(source), here=False))
 
 
 class Caller:
@@ -354,3 +355,43 @@ async def test_h_e3_a_model_that_is_not_the_tenants_or_not_the_keys_is_denied_at
             with pytest.raises(openai.PermissionDeniedError):
                 await client.models.retrieve("tiny")
         assert mesh.requests == []
+
+
+async def asked_from(house: House, source: str, **sent: str) -> httpx.Response:
+    transport = httpx.AsyncHTTPTransport(local_address=source)
+    async with httpx.AsyncClient(base_url=house.url, transport=transport) as client:
+        return await client.post("/v1/chat/completions", json=ASKED, headers=sent)
+
+
+@pytest.mark.usefixtures("from_elsewhere")
+async def test_n_8_an_address_sends_a_hundred_requests_in_any_minute_and_not_one_more(a_house: Any) -> None:
+    async with a_house(None) as house:
+        right = {"authorization": f"Bearer {house.key}"}
+        async with httpx.AsyncClient(
+            base_url=house.url, transport=httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        ) as client:
+            for number in range(limits.ADDRESS_REQUESTS_PER_MINUTE):  # wrong keys count, too: nobody guesses for free
+                sent = right if number % 10 == 0 else {"authorization": "Bearer wrong"}
+                answer = await client.post("/v1/chat/completions", json=ASKED, headers=sent)
+                assert answer.status_code == (200 if number % 10 == 0 else 401)
+            refused = await client.post("/v1/chat/completions", json=ASKED, headers=right)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert refused.headers["x-ratelimit-limit-requests"] == "100"
+            assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert (await client.get("/v1/models", headers=right)).status_code == 200  # which computes nothing
+        assert (await asked_from(house, "127.0.0.3", **right)).status_code == 200
+        await house.counted('haif_gateway_rate_limited_total{dimension="address"} 1.0')
+        assert f'haif_dropped_total{{reason="{Reason.OVER_QUOTA}"}} 1.0' in house.metrics()
+
+
+async def test_n_8_this_machines_own_requests_are_not_counted_nor_anybodys_where_the_operator_says_so(
+    a_house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_house(None, address_rpm=1) as house:
+        assert {(await house.post(ASKED)).status_code for _ in range(3)} == {200}
+        for room in (doorkeeper, door):
+            monkeypatch.setattr(room, "origin", lambda source: replace(origin(source), here=False))
+        assert [(await house.post(ASKED)).status_code for _ in range(2)] == [200, 429]
+    async with a_house(None, address_rpm=0) as house:
+        assert {(await house.post(ASKED)).status_code for _ in range(3)} == {200}

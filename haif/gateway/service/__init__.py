@@ -45,7 +45,8 @@ class GatewaySettings:
 
     A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
     of workers for requests that demand nothing (`base.execution`). `validators` may see requests that they drew, but
-    for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it.
+    for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it. An
+    address may send `address_rpm` requests of inference in any minute, 0 for as many as it likes.
     """
 
     host: str
@@ -53,6 +54,7 @@ class GatewaySettings:
     orchestrators: tuple[PeerId, ...]
     tls: Tls | None = None
     cors_origins: tuple[str, ...] = ()
+    address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
     execution: str = VERIFIABLE
@@ -77,7 +79,9 @@ class Front:
         keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
         execution: str = VERIFIABLE, tls: Tls | None = None, cors_origins: tuple[str, ...] = (),
+        address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE,
     ) -> None:  # fmt: skip
+        self._address_rpm = address_rpm
         self._execution = execution
         self._tls, self._cors_origins = tls, cors_origins
         self._where = (host, port)
@@ -101,8 +105,9 @@ class Front:
             execution=self._execution,
         )  # fmt: skip
         self.app = App(
-            means=means, tenants=self.tenants, treasury=self._treasury, requests=self._requests, letters=self._letters
-        )
+            means=means, tenants=self.tenants, treasury=self._treasury, requests=self._requests, letters=self._letters,
+            address_rpm=self._address_rpm, origins=self._cors_origins,
+        )  # fmt: skip
         app = CrossOrigin(self.app, self._cors_origins) if self._cors_origins else self.app
         self._server = HttpServer(app, *self._where, self._tls)
         self.address = self._server.address
@@ -163,7 +168,7 @@ class Gateway:
             requests=Requests(requests, secret, clock), letters=Letters(letters, clock),
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
             token_seconds=settings.token_seconds, execution=settings.execution, tls=settings.tls,
-            cors_origins=settings.cors_origins,
+            cors_origins=settings.cors_origins, address_rpm=settings.address_rpm,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 

@@ -18,6 +18,7 @@ from haif.gateway.errors import (
     INTERNAL,
     RETRY_SECONDS,
     BudgetSpent,
+    OverAddress,
     OverTokens,
     Rejected,
     TooManyAtOnce,
@@ -36,6 +37,7 @@ from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import Letters
 from haif.gateway.service.live import LiveDirectory
 from haif.gateway.service.requests import Requests
+from haif.gateway.service.sockets import Sockets
 from haif.gateway.service.treasury import Treasury
 from haif.telemetry import names
 
@@ -47,7 +49,9 @@ _NOT_HERE: Final = {
     "/v1/messages/count_tokens": "tokens are not counted here: only workers have the model's tokenizer, "
     "and an answer's usage says what its prompt had",
 }
-_DIMENSION: Final[dict[type[HaifError], str]] = {OverTokens: "tokens", TooManyAtOnce: "streams", BudgetSpent: "budget"}
+_DIMENSION: Final[dict[type[HaifError], str]] = {
+    OverAddress: "address", OverTokens: "tokens", TooManyAtOnce: "streams", BudgetSpent: "budget",
+}  # fmt: skip
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -58,10 +62,12 @@ class App:
     """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
 
     def __init__(
-        self, *, means: Means, tenants: LiveDirectory, treasury: Treasury, requests: Requests, letters: Letters
-    ) -> None:
+        self, *, means: Means, tenants: LiveDirectory, treasury: Treasury, requests: Requests, letters: Letters,
+        address_rpm: int, origins: tuple[str, ...],
+    ) -> None:  # fmt: skip
         self._means = means
-        self._door = Door(means, tenants, treasury)
+        self._door = Door(means, tenants, treasury, address_rpm)
+        self._sockets = Sockets(self, tenants, origins)
         self.asking = asking = Asking(means, self._door, requests, letters)
         handlers: dict[str, Handler] = {
             "/v1/chat/completions": partial(asking.infer, parse=parse_chat),
@@ -79,7 +85,10 @@ class App:
         self._prefixes = {path: route for path, route in routes.items() if path.endswith("/")}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
+        """Answer one request, whatever happens; or serve a WebSocket until it ends."""
+        if scope["type"] == "websocket":
+            await self._sockets(scope, receive, send)
+            return
         exchange = Exchange(scope, receive, send, f"req_{self._means.entropy(12).hex()}")
         begun = self._means.clock.now()
         self._door.count(+1)
