@@ -28,6 +28,7 @@ from haif.base.errors import (
     UnknownModel,
 )
 from haif.cli import (
+    admin,
     attack,
     audit,
     chat,
@@ -111,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
         model,
         tenant,
         key,
+        admin,
         dlq,
         receipt,
         verdict,

@@ -84,9 +84,9 @@ class Key:
         return "live" if self.expires is None or now < self.expires else "expired"
 
 
-def new_key(entropy: Callable[[int], bytes]) -> str:
+def new_key(entropy: Callable[[int], bytes], prefix: str = KEY_PREFIX) -> str:
     """A key nobody can guess. It is shown once, to whoever asked for it, and never kept."""
-    return KEY_PREFIX + base64.urlsafe_b64encode(entropy(_KEY_BYTES)).rstrip(b"=").decode()
+    return prefix + base64.urlsafe_b64encode(entropy(_KEY_BYTES)).rstrip(b"=").decode()
 
 
 def hash_of(key: str) -> Digest:
@@ -99,14 +99,19 @@ def id_of(key_hash: Digest) -> str:
     return f"key-{key_hash[:6].hex()}"
 
 
-def check_tenant(tenant: Tenant) -> Tenant:
-    """The tenant, if it is one that can be. Raises `InvalidRequest` with what to change."""
-    if not _NAME.fullmatch(tenant.name):
+def check_name(name: str) -> None:
+    """Return if a tenant, or an operator, may be called so. Raises `InvalidRequest`."""
+    if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{tenant.name!r} cannot be a tenant's name: use letters, digits, dots, dashes and underscores, "
+            f"{name[:80]!r} cannot be a name: use letters, digits, dots, dashes and underscores, "
             f"at most {limits.TENANT_NAME_CHARS_MAX}, beginning with a letter or digit",
             param="name",
         )
+
+
+def check_tenant(tenant: Tenant) -> Tenant:
+    """The tenant, if it is one that can be. Raises `InvalidRequest` with what to change."""
+    check_name(tenant.name)
     if not 1 <= tenant.rpm <= 1_000_000 or not 1 <= tenant.burst <= 1_000_000:
         raise InvalidRequest("--rpm and --burst must be between 1 and 1,000,000")
     if tenant.sandbox_min not in LEVELS:

@@ -18,6 +18,8 @@ from haif.base.execution import VERIFIABLE
 from haif.base.ids import PeerId
 from haif.base.machine import Address
 from haif.dht.service import Dht
+from haif.gateway.service.admin import AdminApp
+from haif.gateway.service.admins import AdminStore, open_admins
 from haif.gateway.service.asgi import App
 from haif.gateway.service.cors import CrossOrigin
 from haif.gateway.service.inference import Means
@@ -46,7 +48,8 @@ class GatewaySettings:
     A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
     of workers for requests that demand nothing (`base.execution`). `validators` may see requests that they drew, but
     for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it. An
-    address may send `address_rpm` requests of inference in any minute, 0 for as many as it likes.
+    address may send `address_rpm` requests of inference in any minute, 0 for as many as it likes. `admin`: where the
+    admin API listens, if it does.
     """
 
     host: str
@@ -55,6 +58,7 @@ class GatewaySettings:
     tls: Tls | None = None
     cors_origins: tuple[str, ...] = ()
     address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE
+    admin: Address | None = None
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
     execution: str = VERIFIABLE
@@ -79,8 +83,9 @@ class Front:
         keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
         execution: str = VERIFIABLE, tls: Tls | None = None, cors_origins: tuple[str, ...] = (),
-        address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE,
+        address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE, admin: Address | None = None,
     ) -> None:  # fmt: skip
+        self._admin_where, self._tenants_database = admin, tenants
         self._address_rpm = address_rpm
         self._execution = execution
         self._tls, self._cors_origins = tls, cors_origins
@@ -112,6 +117,7 @@ class Front:
         self._server = HttpServer(app, *self._where, self._tls)
         self.address = self._server.address
         await self._server.start()
+        self._admin_server = await self._open_admin()
         redriver = Redriver(self.app, self._letters, self._requests.secret, self._telemetry)
         self._chores = [
             asyncio.create_task(self._refresh(), name="gateway: tenants"),
@@ -127,9 +133,29 @@ class Front:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._admin_server is not None:
+            await self._admin_server.stop()
         await self.app.drain()
         await self._server.stop()
         await self._treasury.close(self.tenants.directory.allowances.values())
+
+    @property
+    def admin_address(self) -> Address | None:
+        """Where the admin API listens, if it does."""
+        return None if self._admin_server is None else self._admin_server.address
+
+    async def _open_admin(self) -> HttpServer | None:
+        if self._admin_where is None:
+            return None
+        database, clock, entropy = self._tenants_database, self._clock, self._entropy
+        app = AdminApp(
+            store=TenantStore(database, clock=clock, entropy=entropy),
+            admins=AdminStore(database, clock=clock, entropy=entropy),
+            telemetry=self._telemetry, clock=clock, entropy=entropy,
+        )  # fmt: skip
+        server = HttpServer(app, *self._admin_where, self._tls)
+        await server.start()
+        return server
 
     async def _refresh(self) -> None:
         """Hear of new and revoked keys, and write what was used.
@@ -168,7 +194,7 @@ class Gateway:
             requests=Requests(requests, secret, clock), letters=Letters(letters, clock),
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
             token_seconds=settings.token_seconds, execution=settings.execution, tls=settings.tls,
-            cors_origins=settings.cors_origins, address_rpm=settings.address_rpm,
+            cors_origins=settings.cors_origins, address_rpm=settings.address_rpm, admin=settings.admin,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 
@@ -189,6 +215,11 @@ class Gateway:
         """Where HTTP listens."""
         return self._front.address
 
+    @property
+    def admin_address(self) -> Address | None:
+        """Where the admin API listens, if it does."""
+        return self._front.admin_address
+
     def statistics(self) -> GatewayStatistics:
         """A snapshot."""
         keys = len(self._front.tenants.directory)
@@ -196,7 +227,7 @@ class Gateway:
 
 
 __all__ = [
-    "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics",
-    "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "Usage", "expires", "open_letters",
-    "open_store", "tenant_key",
+    "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "AdminStore", "Front", "Gateway", "GatewaySettings",
+    "GatewayStatistics", "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "Usage", "expires", "open_admins",
+    "open_letters", "open_store", "tenant_key",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from haif.base import limits
 from haif.base.clock import Clock, WallTime
-from haif.base.errors import InvalidRequest, Overloaded
+from haif.base.errors import Conflict, InvalidRequest, Overloaded
 from haif.base.ids import Digest
 from haif.gateway.tenants import (
     ANYTHING,
@@ -47,6 +47,10 @@ TENANTS_SCHEMA: Final = (
     INSERT INTO revision VALUES (1, 0);
     CREATE TABLE budgets (
         tenant TEXT NOT NULL, month TEXT NOT NULL, drawn INTEGER NOT NULL, PRIMARY KEY (tenant, month)
+    ) STRICT;
+    CREATE TABLE admins (
+        hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, read_only INTEGER NOT NULL, created INTEGER NOT NULL,
+        expires INTEGER, revoked INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE usage (
         day TEXT NOT NULL, tenant TEXT NOT NULL, model TEXT NOT NULL, answers INTEGER NOT NULL,
@@ -130,10 +134,13 @@ class TenantStore:
         await self._database.write(work)
         return key, text
 
-    async def change(self, tenant: Tenant) -> None:
-        """The tenant of this name has these limits from now on. Raises `InvalidRequest`, or `Absent` if it is none."""
+    async def change(self, tenant: Tenant, before: Tenant | None = None) -> None:
+        """The tenant of this name has these limits from now on. Raises `InvalidRequest`, or `Absent` if it is none.
+
+        Raises `Conflict` if it is not any more what it was `before`, where that is given.
+        """
         check_tenant(tenant)
-        await self._database.write(lambda connection: _change(connection, tenant))
+        await self._database.write(lambda connection: _change(connection, tenant, before))
 
     async def tenants(self) -> list[Tenant]:
         """Every tenant, by name."""
@@ -248,8 +255,12 @@ def _insert_key(connection: sqlite3.Connection, key: Key) -> None:
     connection.execute(_TOUCH)
 
 
-def _change(connection: sqlite3.Connection, tenant: Tenant) -> None:
+def _change(connection: sqlite3.Connection, tenant: Tenant, before: Tenant | None) -> None:
     name, *limits_of_it = _row(tenant)
+    if before is not None:
+        found = connection.execute("SELECT * FROM tenants WHERE name = ?", (name,)).fetchone()
+        if found is not None and found != _row(before):
+            raise Conflict(f"{name} was changed meanwhile")
     changed = connection.execute(
         "UPDATE tenants SET rpm = ?, burst = ?, sandbox_min = ?, tpm = ?, concurrency = ?, budget = ?, models = ? "
         "WHERE name = ?", (*limits_of_it, name),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from haif.base.errors import Misuse
-from haif.cli import key, tenant
+from haif.cli import admin, key, tenant
 from haif.gateway.service import TENANTS_SCHEMA
 from haif.gateway.service.treasury import Treasury
 from haif.runtime.clock import SystemClock
@@ -29,7 +29,8 @@ def haif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         commands = tree.add_subparsers()
         tenant.add(commands)
         key.add(commands)
-        words = words if words[0] in ("tenant", "key") else ("tenant", *words)
+        admin.add(commands)
+        words = words if words[0] in ("tenant", "key", "admin") else ("tenant", *words)
         arguments = tree.parse_args([*words, "--state", str(tmp_path / "state")])
         code = arguments.handler(arguments)
         told = capsys.readouterr()
@@ -159,3 +160,18 @@ def test_what_was_used_is_told_to_people_and_to_programs(haif: Any, tmp_path: Pa
     for words in (("usage", "--month", "2026"), ("usage", "--json", "--csv")):
         with pytest.raises(Misuse):
             haif(*words)
+
+
+def test_operators_get_keys_of_their_own(haif: Any) -> None:
+    assert "haif admin create" in haif("admin", "ls")[2]
+    code, text, err = haif("admin", "create", "ann", "--read-only")
+    assert (code, text.startswith("haif-admin-"), "only time" in err) == (0, True, True)
+    made = json.loads(haif("admin", "create", "ben", "--expires", "90d", "--json")[1])
+    assert (made["name"], made["read_only"], made["key"].startswith("haif-admin-")) == ("ben", False, True)
+    assert [each["name"] for each in json.loads(haif("admin", "ls", "--json")[1])] == ["ann", "ben"]
+    assert haif("admin", "revoke", "ann")[1].strip() == "ann"
+    assert "revoked" in haif("admin", "ls")[1]
+    with pytest.raises(Misuse, match="already"):
+        haif("admin", "create", "ben")
+    with pytest.raises(SystemExit):
+        haif("admin", "revoke", "nobody")

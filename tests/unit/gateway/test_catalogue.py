@@ -195,6 +195,9 @@ ERRORS: list[tuple[str, type[openai.APIError], int, str, Provoke]] = [
 ELSEWHERE = {
     "request_header_timeout",  # no client sends half of its headers: `test_server.py`
     "worker_lost",  # in a stream: below
+    "read_only",
+    "version_changed",
+    "version_required",  # told to operators alone: `test_admin.py`
 }
 
 
