@@ -20,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from haif.runtime.clock import entropy
 
 WORKERS = 8  # of the stub mesh: a session carries 256 streams
 CONNECTIONS = 32  # that ask for whole answers
+AT_ONCE = 64  # streams that begin together
 START_SECONDS = 60.0
 
 
@@ -211,10 +212,7 @@ async def latency(target: Target, rate: int, seconds: float) -> tuple[float, flo
 async def streamed(running: Running, streams: int, seconds: float) -> tuple[float, float]:
     """CPU microseconds of a token while all streams are open at 50 tokens/s; which share of those arrived."""
     request = running.target.request(milliseconds=20, tokens=int((seconds + 4) * 50))
-    async with connections(running.target, streams) as opened:
-        for each in opened:
-            each.ask(request)
-        await _until_all_speak(running, opened)
+    async with speaking(running, streams, request) as opened:
         tokens, before, begun = sum(each.tokens for each in opened), running.cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         used, took = running.cpu() - before, time.monotonic() - begun
@@ -223,25 +221,31 @@ async def streamed(running: Running, streams: int, seconds: float) -> tuple[floa
 
 
 async def held_open(running: Running, streams: int) -> float:
-    """Kilobytes of resident memory that a stream takes which is open and says a token every two seconds."""
+    """Kilobytes of resident memory that a stream takes which is open and says two tokens a second."""
     before = running.resident()
-    request = running.target.request(milliseconds=2000, tokens=30)
-    async with connections(running.target, streams) as opened:
-        for each in opened:
-            each.ask(request)
-        await _until_all_speak(running, opened)
+    request = running.target.request(milliseconds=500, tokens=120)
+    async with speaking(running, streams, request):
         return (running.resident() - before) / streams * 1e3
 
 
-async def _until_all_speak(running: Running, opened: Sequence[Connection]) -> None:
+@asynccontextmanager
+async def speaking(running: Running, streams: int, request: bytes) -> AsyncIterator[list[Connection]]:
+    """So many streams, begun some at a time; inside the block every one of them has said a token."""
+    opened: list[Connection] = []
     until = time.monotonic() + START_SECONDS
-    while not all(each.tokens for each in opened):
-        await asyncio.sleep(0.05)
-        for each in opened:
-            each.check()
-        if running.process.poll() is not None or time.monotonic() > until:
-            silent = sum(not each.tokens for each in opened)
-            raise RuntimeError(f"of {len(opened)} streams {silent} never began")
+    async with AsyncExitStack() as stack:
+        while len(opened) < streams:
+            few = min(AT_ONCE, streams - len(opened))
+            opened += await stack.enter_async_context(connections(running.target, few))
+            for each in opened[-few:]:
+                each.ask(request)
+            while not all(each.tokens for each in opened[-few:]):
+                await asyncio.sleep(0.01)
+                for each in opened:
+                    each.check()
+                if running.process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"of {streams} streams {sum(not each.tokens for each in opened)} never began")
+        yield opened
 
 
 async def run(names: list[str], load: Load) -> list[Row]:

@@ -37,7 +37,7 @@ class Beat:
         if beat is None:
             loop = asyncio.get_running_loop()
             beat = self._next[seconds] = loop.create_future()
-            at = (loop.time() // seconds + 1) * seconds
+            at = ((loop.time() + seconds / 2) // seconds + 1) * seconds  # timers may go off a little early
             loop.call_at(at, self._strike, seconds, beat)
         await asyncio.shield(beat)
 

@@ -110,7 +110,7 @@ class StubOrchestrator:
         return Placed(sealed, Place((worker.wire.address,)), worker.wire.certificate)
 
     async def _finalise(self, call: Call) -> bytes:
-        ended = codec.decode(FinaliseJob, call.argument[_SAID:])
+        ended = codec.decode(FinaliseJob, call.argument)
         return codec.encode(Finalised(ended.job))
 
     async def _fail(self, call: Call) -> bytes:

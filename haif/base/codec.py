@@ -9,7 +9,7 @@ order) without floats or tags: exactly one byte string means one value.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import cbor2
 import msgpack
@@ -145,11 +145,24 @@ def encode_evidence(message: Message) -> bytes:
 
 
 def decode_evidence(kind: type[T], data: bytes) -> T:
-    """A message from untrusted deterministic CBOR. Raises `Oversize` or `Malformed`."""
-    value = decode_cbor(data)
-    if not isinstance(value, dict) or [*value] != [*range(1, len(value) + 1)]:
+    """A message from untrusted deterministic CBOR. Raises `Oversize` or `Malformed`.
+
+    Of a flat kind its type bounds depth and elements, as in `decode_flat`, and nothing else is looked at.
+    """
+    value = _loaded(data) if _flat(cast("Any", kind)) and len(data) <= limits.MESSAGE_ITEMS_MAX else decode_cbor(data)
+    if not isinstance(value, dict) or not _counts(value):
         raise Malformed("evidence must be a CBOR map with the keys 1, 2, 3… in order")
-    return _typed(kind, list(value.values()))
+    message = _typed(kind, [*value.values()])
+    if _cbor(value, ordered=True) != data:  # a flat kind has no other map than this one, whose keys are in order
+        raise Malformed(_NOT_DETERMINISTIC)
+    return message
+
+
+def _loaded(data: bytes) -> Any:
+    try:
+        return cbor2.loads(data)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as error:
+        raise Malformed(f"not valid CBOR: {error}") from None
 
 
 def decode_cbor(data: bytes) -> Any:
@@ -163,8 +176,11 @@ def decode_cbor(data: bytes) -> Any:
     except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, ValueError, TypeError, RecursionError) as error:
         raise Malformed(f"not valid CBOR: {error}") from None
     if again != data:
-        raise Malformed("not the deterministic encoding of its value (RFC 8949 §4.2.1)")
+        raise Malformed(_NOT_DETERMINISTIC)
     return value
+
+
+_NOT_DETERMINISTIC: Final = "not the deterministic encoding of its value (RFC 8949 §4.2.1)"
 
 
 def cbor(value: Any) -> bytes:
@@ -180,9 +196,12 @@ def _cbor(value: Any, *, ordered: bool = False) -> bytes:
 
 def _is_numbered(value: Any) -> bool:
     """Whether it is one map with the keys 1, 2, 3… in order, and no map in it: what evidence is."""
-    return (
-        isinstance(value, dict) and [*value] == [*range(1, len(value) + 1)] and not any(map(_has_map, value.values()))
-    )
+    return isinstance(value, dict) and _counts(value) and not any(map(_has_map, value.values()))
+
+
+def _counts(value: dict[Any, Any]) -> bool:
+    """Whether the keys are 1, 2, 3… in order; true and 1.0, which are equal to 1 here, are other keys."""
+    return [*value] == [*range(1, len(value) + 1)] and {*map(type, value)} <= {int}
 
 
 def _has_map(value: Any) -> bool:

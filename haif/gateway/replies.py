@@ -155,6 +155,8 @@ class Stream:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """The events of what came: first what stands beside the text, if it is reasoning, last if it is calls."""
+        if not chunk.asides:
+            return self.text(chunk.text, chunk.scores) if chunk.text or chunk.scores else b""
         reasoning = b"".join(map(self._aside, (aside for aside in chunk.asides if aside.kind == REASONING)))
         text = self.text(chunk.text, chunk.scores) if chunk.text or chunk.scores else b""
         return reasoning + text + b"".join(map(self._aside, (each for each in chunk.asides if each.kind != REASONING)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from math import isnan
+from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
@@ -48,6 +49,8 @@ from haif.protocol.jobs import Placed
 from haif.protocol.prefixes import prefix_tags
 from haif.protocol.receipts import Receipt, check_receipt, transcript
 
+_TOKEN_MAX: Final = (1 << 32) - 1
+
 
 class Journey(Errand):
     """What is known of one request between its parsing and its answer."""
@@ -66,6 +69,7 @@ class Journey(Errand):
         encoded = encode_request(ask.request) if encoded is None else encoded
         super().__init__(order, encoded, request_digest(encoded))
         self.history: list[Try] = []
+        self._allowed = ask.request.tokens_max
         self.restart()
 
     def restart(self) -> None:
@@ -122,24 +126,29 @@ class Journey(Errand):
         self._untold = False
 
     def _add(self, chunk: Chunk) -> None:
-        allowed = self.ask.request.tokens_max
+        allowed = self._allowed
         try:
             self._output.add(chunk)
         except ValueError as error:
             raise Malformed(f"the worker's answer is out of order: {error}", self.worker) from None
-        if any(not 0 <= token < 1 << 32 for token in chunk.tokens):
-            raise Malformed("a token id does not fit in 32 bits", self.worker)
+        for token in chunk.tokens:
+            if not 0 <= token <= _TOKEN_MAX:
+                raise Malformed("a token id does not fit in 32 bits", self.worker)
         self._chunks += 1
-        self._bytes += len(chunk.text) + sum(len(aside.text) for aside in chunk.asides)
+        self._bytes += len(chunk.text)
+        if chunk.asides:
+            self._bytes += sum(len(aside.text) for aside in chunk.asides)
         if (
             self._output.tokens > allowed
             or self._bytes > allowed * limits.ANSWER_BYTES_PER_TOKEN_MAX
             or self._chunks > 2 * allowed + 16
         ):
             raise Oversize("the worker sends more than was asked for", self.worker)
-        self._check_scores(chunk)
-        check_asides(chunk.asides, self.ask.request, self.said, self.worker)
-        self.scores += chunk.scores
+        if chunk.scores or self.ask.request.logprobs is not None:
+            self._check_scores(chunk)
+            self.scores += chunk.scores
+        if chunk.asides:
+            check_asides(chunk.asides, self.ask.request, self.said, self.worker)
 
     def _check_scores(self, chunk: Chunk) -> None:
         alternatives = self.ask.request.logprobs

@@ -2,7 +2,7 @@
 
     jobs.submit    live-signed SubmitJob (SUBMIT)   -> Placed      place a new job on a worker
     jobs.retry     live-signed RetryJob (RETRY)     -> Placed      an attempt failed; place the next one elsewhere
-    jobs.finalise  live-signed FinaliseJob (FINAL)  -> Finalised   here is the receipt, and my signature under it
+    jobs.finalise  FinaliseJob                      -> Finalised   here is the receipt, and my signature under it
     jobs.fail      live-signed FailJob (FAIL)       -> Finalised   it is over without an answer
     jobs.show      ShowJob                          -> JobView     what became of it (only to the gateway that sent it)
     models.list    ListModels                       -> Models      what can be asked for now
@@ -31,8 +31,7 @@ MODELS_METHOD: Final = "models.list"
 
 SUBMIT: Final = 2  # live message types; 1 is the heartbeat
 RETRY: Final = 3
-FINAL: Final = 4
-FAIL: Final = 5
+FAIL: Final = 4
 
 
 class SubmitJob(Message, frozen=True):
@@ -107,7 +106,7 @@ class Placed(Message, frozen=True):
 
 
 class FinaliseJob(Message, frozen=True):
-    """The worker's sealed `Receipt`, and the gateway's sealed `Countersignature` under it."""
+    """The worker's sealed `Receipt`, and the gateway's sealed `Countersignature` under it, which signs for both."""
 
     job: JobId
     receipt: bytes

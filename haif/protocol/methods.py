@@ -65,7 +65,7 @@ RETRY: Final = Method(
 )  # fmt: skip
 FINALISE: Final = Method(
     name=jobs.FINALISE_METHOD, summary="here is the receipt, and my signature under it", argument=jobs.FinaliseJob,
-    reply=jobs.Finalised, terms=_ENDS, served_by=Role.ORCHESTRATOR, live=jobs.FINAL, retriable=True,
+    reply=jobs.Finalised, terms=_ENDS, served_by=Role.ORCHESTRATOR, retriable=True,
 )  # fmt: skip
 FAIL: Final = Method(
     name=jobs.FAIL_METHOD, summary="it is over without an answer", argument=jobs.FailJob, reply=jobs.Finalised,

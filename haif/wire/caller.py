@@ -13,7 +13,7 @@ from haif.base.traffic import Traffic
 from haif.wire.calls import Made, Shared, check_empty
 from haif.wire.events import Answered, Ended, Failed, Received
 from haif.wire.frames import Kind, read_failure, request_head
-from haif.wire.intake import Partial
+from haif.wire.intake import OVERHEAD, Partial
 
 _STREAM_MAX: Final = 2**32 - 1
 
@@ -128,14 +128,17 @@ class Caller:
         if made.partial is not None:
             self._continue(stream, made, made.partial, data[start:end])
             return
-        if made.window is None:
+        window = made.window
+        if window is None:
             raise WrongState("a stream's message came for a call")
         size, piece = self._intake.begin(data, start, end)
-        made.window.take(size + limits.MESSAGE_OVERHEAD_BYTES)
-        if len(piece) == size:
-            self._deliver(stream, made, piece)
-        else:
+        window.take(size + OVERHEAD)
+        if len(piece) != size:
             made.partial = Partial(size, piece)
+        elif made.cancelled:
+            self._intake.free(size)
+        else:
+            self._events.append(Received(stream, piece))
 
     def on_end(self, stream: int, _data: bytes, start: int, end: int) -> None:
         """FIN: the stream ends well."""

@@ -17,6 +17,7 @@ from haif.wire.rpc import Rpc
 
 _REKEY: Final = frame(Kind.REKEY, 0)
 _KINDS: Final = frozenset(Kind)
+_DATA: Final = int(Kind.DATA)  # nearly every frame is one
 
 
 class Channel:
@@ -113,7 +114,9 @@ class Channel:
     def _frames(self, plaintext: bytes, now: Instant) -> None:
         receive = self._rpc.receive
         for kind, stream, start, end in parse(plaintext):
-            if kind in SESSION_KINDS and kind != Kind.GOAWAY:
+            if kind == _DATA:
+                receive(kind, stream, plaintext, start, end, now)
+            elif kind in SESSION_KINDS and kind != Kind.GOAWAY:
                 self._session_frame(kind, stream, plaintext[start:end], last=end == len(plaintext))
             elif kind in _KINDS:
                 receive(kind, stream, plaintext, start, end, now)

@@ -13,6 +13,7 @@ from haif.base.errors import Malformed, Oversize, WrongState
 from haif.wire.frames import SIZE, Kind, Outbox
 
 OVERHEAD: Final = limits.MESSAGE_OVERHEAD_BYTES
+_SIZE_BYTES: Final = SIZE.size
 
 
 class Window:
@@ -83,10 +84,11 @@ class Intake:
 
     def begin(self, data: bytes, start: int, end: int) -> tuple[int, bytes]:
         """The size and first piece of the message that begins in `data[start:end]`. Raises as `expect` does."""
-        if end - start < SIZE.size:
+        begin = start + _SIZE_BYTES
+        if end < begin:
             raise Malformed("a message begins without its size")
         (size,) = SIZE.unpack_from(data, start)
-        piece = data[start + SIZE.size : end]
+        piece = data[begin:end]
         self.expect(size, piece)
         return size, piece
 

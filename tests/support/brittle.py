@@ -38,6 +38,7 @@ from haif.telemetry.service import Telemetry
 from haif.worker.answer import seal_receipt
 from haif.worker.service import generate
 from haif.worker.ticket import Redeemed, check_ticket
+from tests.support.poured import Poured
 from tests.unit.orchestrator.scene import GATEWAY, MODEL, ORCHESTRATOR, WORKERS, Desk
 
 _CHARACTERS = "etaoin shrdlu,.é水🌍"
@@ -184,11 +185,11 @@ class BrittleMesh:
         return journey.placed(self.desk.retry(asked), {ORCHESTRATOR.peer}, self.desk.wall)
 
     @asynccontextmanager
-    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
+    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[Poured[Answer]]:
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         broken = self._left.pop(0) if self._left else None
         async with aclosing(self._heard(ticket.worker, argument, broken)) as answers:
-            yield answers
+            yield Poured(answers)
 
     async def _heard(self, worker: PeerId, argument: bytes, broken: Break | None) -> AsyncIterator[Answer]:
         count = 0

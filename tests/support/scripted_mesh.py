@@ -26,6 +26,7 @@ from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.sandbox import Sandbox
 from haif.protocol.seeds import given_seed
 from haif.runtime.clock import SystemClock
+from tests.support.poured import Poured
 
 GATEWAY, ORCHESTRATOR, WORKER, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 5))
 T = TypeVar("T")
@@ -141,7 +142,7 @@ class ScriptedMesh:
         )
 
     @asynccontextmanager
-    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[Answer]]:
+    async def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[Poured[Answer]]:
         self.requests.append(msgspec.msgpack.decode(request, type=Request, dec_hook=lambda kind, raw: kind(raw)))
         choice = self.jobs_of[ticket.reservation.payload.job]
         attempt = self.of_choice.get(choice, self.attempts[ticket.attempt - 1])
@@ -149,10 +150,10 @@ class ScriptedMesh:
             yield answers
 
     @asynccontextmanager
-    async def _open(self, answers: AsyncGenerator[T, None]) -> AsyncIterator[AsyncIterator[T]]:
+    async def _open(self, answers: AsyncGenerator[T, None]) -> AsyncIterator[Poured[T]]:
         """A stream of answers that notes when whoever reads it is cancelled or raises."""
         try:
-            yield answers
+            yield Poured(answers)
         except BaseException:
             self.cancelled.set()
             raise
@@ -214,7 +215,7 @@ class ScriptedMesh:
         return End(attempt.finish_reason, 5, 3, output.tokens, seal(attempt.signer, Domain.RECEIPT, receipt))
 
     @asynccontextmanager
-    async def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[AsyncIterator[EmbedAnswer]]:
+    async def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AsyncIterator[Poured[EmbedAnswer]]:
         self.embeds.append(msgspec.msgpack.decode(request, type=EmbedRequest, dec_hook=lambda kind, raw: kind(raw)))
         async with self._open(self._vectors(ticket, self.attempts[ticket.attempt - 1])) as answers:
             yield answers

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from haif.base import limits
+from haif.base import codec, limits
 from haif.base.errors import (
     BadSignature,
     Expired,
@@ -128,10 +128,10 @@ async def test_a_worker_cannot_end_a_job_that_was_given_to_another(tmp_path: Pat
         placed = await gateway.submit(submission())
         other = BEN if ticket(placed).worker == ANNA.peer else ANNA
         forged = ending(placed, receipt(placed, by=other))
-        await refused(home, gateway, jobs.FINALISE_METHOD, gateway.signed(jobs.FINAL, forged), BadSignature)
+        await refused(home, gateway, jobs.FINALISE_METHOD, codec.encode(forged), BadSignature)
         retried = await gateway.retry(RetryJob(submission().job, 1, "timeout"))
         late = ending(placed)  # the first worker comes back with its receipt after it was given up
-        await refused(home, gateway, jobs.FINALISE_METHOD, gateway.signed(jobs.FINAL, late), BadSignature)
+        await refused(home, gateway, jobs.FINALISE_METHOD, codec.encode(late), BadSignature)
         await gateway.finalise(ending(retried))
 
 

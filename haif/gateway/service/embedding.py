@@ -89,7 +89,7 @@ class Embedding:
             means.telemetry.count(names.GATEWAY_TOKENS_IN, settled.receipt.prompt_tokens, model=self._model)
 
     async def _whole(self, trip: Trip) -> Settled:
-        async def keep(_: Vectors) -> None:
+        def keep(_: Vectors) -> None:
             """Nothing: the gathering keeps them, and nothing is shown before all are there."""
 
         means = self._means

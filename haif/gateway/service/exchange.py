@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from haif.base import limits
@@ -13,7 +13,7 @@ from haif.gateway.letters import Letter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[Message], Coroutine[Any, Any, None]]
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -45,6 +45,7 @@ class Exchange:
         self._keep: Callable[[bytes], Awaitable[None]] | None = None
         self._kept: list[bytes] = []
         self.kind = JSON
+        self._write: Callable[[bytes], bool] | None = scope.get("haif.write")  # says a piece of a stream at once
         self._receive = receive
         self._send = send
         self._starting = asyncio.Lock()
@@ -102,11 +103,13 @@ class Exchange:
                 await self._start(200, [*kind, *self.out])
                 self.streaming = True
 
-    async def event(self, data: bytes) -> None:
-        """Some events, or a comment."""
+    def event(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        """Some events, or a comment; what it returns is awaited before the next, unless all is said."""
         if self._keep is not None:
             self._kept.append(data)
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if self._write is not None and self._write(data):
+            return None
+        return self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self, data: bytes) -> None:
         """The last events."""

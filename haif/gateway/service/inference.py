@@ -7,8 +7,10 @@ prompt was computed, and the others, where they come to the same worker, take th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from haif.base import limits
 from haif.base.clock import Clock, Deadline, Instant
@@ -30,7 +32,8 @@ from haif.protocol.receipts import Receipt
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
-Deliver = Callable[[int, Chunk], Awaitable[None]]
+Deliver = Callable[[int, Chunk], Coroutine[Any, Any, None] | None]
+Take = Callable[[Chunk], Coroutine[Any, Any, None] | None]
 Ended = Callable[[int, Settled], Awaitable[None]]
 
 
@@ -128,7 +131,7 @@ class Inference:
     # --- the two kinds of answer --------------------------------------------------------------------------------------
 
     async def _whole(self, trip: Trip) -> list[Settled]:
-        async def keep(_: int, __: Chunk) -> None:
+        def keep(_: int, __: Chunk) -> None:
             """Nothing: the journey keeps the text, and nothing is shown before it is whole."""
 
         settled = await self._travel_all(trip, keep, self._bring)
@@ -146,25 +149,25 @@ class Inference:
 
     async def _travel_all(self, trip: Trip, deliver: Deliver, ended: Ended) -> list[Settled]:
         """Bring back every choice, or raise what ended the first that failed; then none goes on."""
+        if self._ask.choices == 1:
+            settled = await self._travel(0, trip, partial(deliver, 0))
+            await ended(0, settled)
+            return [settled]
         ahead = asyncio.Event()
 
         async def one(choice: int) -> Settled:
             if choice:
                 await ahead.wait()
 
-            async def take(chunk: Chunk) -> None:
+            def take(chunk: Chunk) -> Coroutine[Any, Any, None] | None:
                 ahead.set()
-                await deliver(choice, chunk)
+                return deliver(choice, chunk)
 
-            journey = self._journeys[choice]
-            settled = await travel(journey, self._means.mesh, trip, self._means.telemetry, take, self._means.entropy)
-            self._settled.append(settled)
+            settled = await self._travel(choice, trip, take)
             ahead.set()
             await ended(choice, settled)
             return settled
 
-        if self._ask.choices == 1:
-            return [await one(0)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(choice)) for choice in range(self._ask.choices)]
@@ -172,19 +175,38 @@ class Inference:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
+    async def _travel(
+        self, choice: int, trip: Trip, take: Callable[[Chunk], Coroutine[Any, Any, None] | None]
+    ) -> Settled:
+        means = self._means
+        settled = await travel(self._journeys[choice], means.mesh, trip, means.telemetry, take, means.entropy)
+        self._settled.append(settled)
+        return settled
+
     async def _bring(self, _: int, __: Settled) -> None:
         """Nothing: what there is to show of a choice's end is shown with the others'."""
 
     async def _show_end(self, choice: int, settled: Settled) -> None:
-        await self._exchange.event(await self._end_of(choice, settled))
+        await self._say(await self._end_of(choice, settled))
 
     async def _end_of(self, choice: int, settled: Settled) -> bytes:
         return await self._open(choice) + self._streams[choice].last(settled)
 
-    async def _deliver(self, choice: int, chunk: Chunk) -> None:
-        if chunk.text or chunk.scores or chunk.asides:
-            opening = await self._open(choice, text=bool(chunk.text))
-            await self._exchange.event(opening + self._streams[choice].chunk(chunk))
+    def _deliver(self, choice: int, chunk: Chunk) -> Coroutine[Any, Any, None] | None:
+        if not (chunk.text or chunk.scores or chunk.asides):
+            return None
+        if choice in self._opened:
+            return self._exchange.event(self._streams[choice].chunk(chunk))
+        return self._begin_with(choice, chunk)
+
+    async def _begin_with(self, choice: int, chunk: Chunk) -> None:
+        opening = await self._open(choice, text=bool(chunk.text))
+        await self._say(opening + self._streams[choice].chunk(chunk))
+
+    async def _say(self, data: bytes) -> None:
+        waiting = self._exchange.event(data)
+        if waiting is not None:
+            await waiting
 
     async def _open(self, choice: int, *, text: bool = True) -> bytes:
         """The event that goes before a choice's first; with the very first the stream begins."""
@@ -201,7 +223,7 @@ class Inference:
         """Nothing came for a while: show the tenant, and every proxy between us, that somebody is here."""
         if self._ask.stream and not self._exchange.finished:
             await self._exchange.begin_stream()
-            await self._exchange.event(self._reply.keepalive)
+            await self._say(self._reply.keepalive)
 
     # --- what is said and recorded about it ---------------------------------------------------------------------------
 

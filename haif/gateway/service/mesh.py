@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from haif.base import codec, limits
 from haif.base.clock import Clock, Deadline, Instant
@@ -57,9 +57,10 @@ from haif.protocol.receipts import Countersignature, Receipt
 from haif.protocol.records import presence_topic
 from haif.reach.service import Reach
 from haif.telemetry.service import Telemetry
-from haif.wire.service import Session
+from haif.wire.service import Session, Stream, Taking
 
 T = TypeVar("T", bound=Message)
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,13 @@ class Trip:
     traceparent: str
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
+
+
+class Answers(Protocol[T_co]):
+    """What a worker says, as it says it."""
+
+    async def pour(self, take: Callable[[T_co], Taking | None]) -> None:
+        """Give every answer to `take` until the worker has ended; what takes its time is awaited before the next."""
 
 
 class Mesh(Protocol):
@@ -85,12 +93,10 @@ class Mesh(Protocol):
     async def retry(self, journey: Errand, reason: Reason, trip: Trip) -> Ticket:
         """Have the job placed again, elsewhere, to go on after the tokens the journey has."""
 
-    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[Answer]]:
         """Redeem the ticket. Leaving early cancels the worker's work."""
 
-    def embed(
-        self, ticket: Ticket, request: bytes, trip: Trip
-    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+    def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[EmbedAnswer]]:
         """The same for vectors."""
 
     async def finalise(
@@ -235,20 +241,18 @@ class PeerMesh:
         placed = await self._tell(failed.orchestrator, methods.RETRY, message, trip)
         return journey.placed(placed, self._orchestrators, self._clock.wall())
 
-    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Answer]]:
+    def run(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[Answer]]:
         """Open a stream straight to the worker, with the reservation as its ticket."""
         return self._redeem(methods.RUN, ticket, request, trip)
 
-    def embed(
-        self, ticket: Ticket, request: bytes, trip: Trip
-    ) -> AbstractAsyncContextManager[AsyncIterator[EmbedAnswer]]:
+    def embed(self, ticket: Ticket, request: bytes, trip: Trip) -> AbstractAsyncContextManager[Answers[EmbedAnswer]]:
         """The same for vectors."""
         return self._redeem(methods.EMBED, ticket, request, trip)
 
     @asynccontextmanager
     async def _redeem(
         self, method: Method[Run, R], ticket: Ticket, request: bytes, trip: Trip
-    ) -> AsyncIterator[AsyncIterator[R]]:
+    ) -> AsyncIterator[Answers[R]]:
         terms = ticket.reservation.payload
         session = await self._way.connect(
             ticket.worker, ticket.place, timeout=self._control_seconds(trip), certificate=ticket.certificate
@@ -256,11 +260,8 @@ class PeerMesh:
         seconds = trip.deadline.remaining(self._clock.now())
         argument = codec.encode(Run(ticket.reservation.evidence, request, list(ticket.resumed)))
         metadata = {"traceparent": trip.traceparent, "correlation": run_correlation(terms.job, terms.attempt)}
-        async with (
-            session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages,
-            aclosing(_decoded(method.reply, messages)) as answers,
-        ):
-            yield answers
+        async with session.stream(method.name, argument, timeout=seconds, metadata=metadata) as messages:
+            yield _Decoded(method.reply, messages)
 
     async def finalise(
         self, ticket: Ticket, receipt: Verified[Receipt], trip: Trip, payload: Payload | None = None
@@ -334,7 +335,7 @@ class PeerMesh:
         return await in_turn((owner, *others), lambda peer: self._say(peer, method, body, trip), remaining)
 
     async def _say(self, peer: PeerId, method: Method[A, R], body: A, trip: Trip | None) -> R:
-        """One live-signed call: dialled, said and answered within the trip's deadline.
+        """One call, live-signed where its method is: dialled, said and answered within the trip's deadline.
 
         Once more over a new session, where the first is lost and the method is declared to bear that.
         """
@@ -347,11 +348,13 @@ class PeerMesh:
         return await self._say_in(await self._reach(peer, trip), method, body, trip)
 
     async def _say_in(self, session: Session, method: Method[A, R], body: A, trip: Trip | None) -> R:
-        assert method.live is not None, "what is said is signed"
         metadata: Mapping[str, str] = {} if trip is None else {"traceparent": trip.traceparent}
-        signed, _ = self._voice.say(session.peer, session.scope, method.live, body)
+        if method.live is None:
+            said = codec.encode(body)
+        else:
+            said, _ = self._voice.say(session.peer, session.scope, method.live, body)
         timeout = self._control_seconds(trip)
-        return codec.decode(method.reply, await session.call(method.name, signed, timeout=timeout, metadata=metadata))
+        return codec.decode(method.reply, await session.call(method.name, said, timeout=timeout, metadata=metadata))
 
     def _control_seconds(self, trip: Trip | None) -> float:
         """What the next step of a call may take: whatever came before it has used up of the trip's deadline."""
@@ -392,9 +395,13 @@ class PeerMesh:
         return self._looks[peer]
 
 
-async def _decoded(kind: type[R], messages: AsyncIterator[bytes]) -> AsyncGenerator[R, None]:
-    async for message in messages:
-        yield codec.decode(kind, message)
+class _Decoded(Generic[R]):
+    def __init__(self, kind: type[R], messages: Stream) -> None:
+        self._kind, self._messages = kind, messages
+
+    async def pour(self, take: Callable[[R], Taking | None]) -> None:
+        kind, decode = self._kind, codec.decode
+        await self._messages.pour(lambda message: take(decode(kind, message)))
 
 
 def _best(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:

@@ -1,7 +1,7 @@
 """Waiting for a worker's next word, but not for ever: a dead one is silent, and so is one that was stopped.
 
-The clock runs only while something is waited for, not while the tenant reads. A word costs two assignments: the timer
-is set anew only when it goes off.
+The clock runs only while something is waited for, not while the tenant reads. A word costs an assignment: the timer is
+set anew only when it goes off.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Patience:
             raise Timeout(f"the worker said nothing for {self.seconds:g} seconds") from None
 
     def wait(self) -> None:
-        """From now on the next word is waited for."""
+        """From now on the next word is waited for, whether there was one before or not."""
         self._since = self._loop.time()
 
     def heard(self) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -103,6 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if not (self.parser.should_upgrade() and self._should_upgrade()):
             self._cycles.append(self.cycle)
+            self.scope["haif.write"] = partial(self._write, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def handle_websocket_upgrade(self) -> None:
         """From here on it is a WebSocket, and the place of this connection is given back when that ends."""
@@ -134,6 +136,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(431, "invalid_request_error", "headers_too_large", text))
         else:
             self._refuse(Problem(400, "invalid_request_error", "invalid_value", msg))
+
+    def _write(self, cycle: RequestResponseCycle, data: bytes) -> bool:
+        """Send a piece of a chunked answer without a detour, if the socket takes it now; whether it was sent."""
+        if self.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding or cycle.response_complete:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
     def _grow(self, count: int) -> None:
         self._header_bytes += count

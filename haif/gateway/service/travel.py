@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from haif.base import limits
 from haif.base.errors import (
@@ -21,7 +21,7 @@ from haif.base.errors import (
     PeerFault,
 )
 from haif.gateway.errand import Errand, Ticket
-from haif.gateway.service.mesh import Mesh, Trip
+from haif.gateway.service.mesh import Answers, Mesh, Trip
 from haif.gateway.service.patience import Patience
 from haif.gateway.session import Journey, blames_worker
 from haif.gateway.told import Settled
@@ -31,8 +31,12 @@ from haif.protocol.inference import End
 from haif.protocol.receipts import bundle
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
+from haif.wire.service import Taking
 
-Deliver = Callable[[Any], Awaitable[None]]  # of a chunk or of vectors, as the journey's worker sends
+Deliver = Callable[[Any], Taking | None]
+"""Hands on a chunk, or vectors, as the journey's worker sends; what it returns is awaited before the next."""
+
+_ENDS: Final = (End, Embedded)
 
 
 async def travel(
@@ -110,35 +114,63 @@ async def _attempt(
         inner = replace(trip, traceparent=span.traceparent)
         try:
             async with _redeem(journey, mesh, ticket, inner) as answers:
-                return await _hear_out(journey, answers, trip, deliver)
+                return await _Hearing(journey, trip, deliver).out(answers)
         except HaifError as error:
             raise blames_worker(error, ticket) from error
 
 
-def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+def _redeem(journey: Errand, mesh: Mesh, ticket: Ticket, trip: Trip) -> AbstractAsyncContextManager[Answers[Any]]:
     run = mesh.run if isinstance(journey, Journey) else mesh.embed
     return run(ticket, journey.encoded, trip)
 
 
-async def _hear_out(journey: Errand, answers: AsyncIterator[Any], trip: Trip, deliver: Deliver) -> End | Embedded:
-    """Hear the stream to its end, so that the worker is never cancelled between its last word and its goodbye."""
-    end: End | Embedded | None = None
-    async with Patience(trip.first_token_seconds) as patience:
-        patience.wait()
-        async for answer in answers:
-            patience.heard()
-            if end is not None:
-                raise Malformed("the worker goes on after the end of its answer")
-            taken = journey.take(answer)
-            if isinstance(taken, End | Embedded):
-                end = taken
-            elif taken is not None:
-                patience.seconds = trip.token_seconds
-                await deliver(taken)
+class _Hearing:
+    """Hears an attempt's stream to its end, so that no worker is cancelled between its last word and its goodbye."""
+
+    def __init__(self, journey: Errand, trip: Trip, deliver: Deliver) -> None:
+        self._journey, self._deliver = journey, deliver
+        self._patience = Patience(trip.first_token_seconds)
+        self._token_seconds = trip.token_seconds
+        self._end: End | Embedded | None = None
+
+    async def out(self, answers: Answers[Any]) -> End | Embedded:
+        """The stream's end. Raises `Timeout` where the worker is silent for too long, and what is wrong with it."""
+        async with self._patience as patience:
             patience.wait()
-    if end is None:
-        raise ConnectionLost("the worker ended its answer without a receipt")
-    return end
+            await answers.pour(self._take)
+        if self._end is None:
+            raise ConnectionLost("the worker ended its answer without a receipt")
+        return self._end
+
+    def _take(self, answer: Any) -> Taking | None:
+        if self._end is not None:
+            raise Malformed("the worker goes on after the end of its answer")
+        taken, patience = self._journey.take(answer), self._patience
+        if isinstance(taken, _ENDS):
+            self._end = taken
+        elif taken is not None:
+            patience.seconds = self._token_seconds
+            delivering = self._deliver(taken)
+            if delivering is not None:
+                patience.heard()
+                return _Delivering(delivering, patience)
+        patience.wait()
+        return None
+
+
+class _Delivering:
+    """The tenant reads as fast as it likes: meanwhile nothing is waited for."""
+
+    def __init__(self, delivering: Taking, patience: Patience) -> None:
+        self._delivering, self._patience = delivering, patience
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._delivering.__await__()
+        self._patience.wait()
+
+    def close(self) -> None:
+        """The tenant will not have it."""
+        self._delivering.close()
 
 
 def _note(error: HaifError, ticket: Ticket, telemetry: Telemetry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -150,6 +150,17 @@ class Session:
         return Stream(self._caller, (method, argument, timeout, metadata, traffic))
 
 
+class Taking(Awaitable[None], Protocol):
+    """Somebody takes their time with a message: a coroutine, or what is like one."""
+
+    def close(self) -> None:
+        """It will not be awaited."""
+
+
+Take = Callable[[bytes], Taking | None]
+"""Takes a message, at once or by when what it returns is done."""
+
+
 class Stream:
     """A stream of messages from a peer. Credit goes back as they are taken, so a slow reader slows the sender."""
 
@@ -160,6 +171,8 @@ class Stream:
         self._messages: deque[bytes] = deque()
         self._end: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Take | None = None  # where messages go at once, while nothing is in their way
+        self._taking: Taking | None = None
 
     async def __aenter__(self) -> Self:
         if self._id:
@@ -190,10 +203,60 @@ class Stream:
         self._caller.consumed(self._id, message)
         return message
 
+    async def pour(self, take: Take) -> None:
+        """Give every message to `take`, at the very moment it comes, until the stream has ended well.
+
+        What takes its time is awaited before the next. Raises what the stream ended with, or what `take` raises.
+        """
+        while True:
+            while self._messages:
+                message = self._messages.popleft()
+                self._caller.consumed(self._id, message)
+                taking = take(message)
+                if taking is not None:
+                    await taking
+            if self._end is not None:
+                if isinstance(self._end, StopAsyncIteration):
+                    return
+                raise self._end
+            await self._be_idle(take)
+
+    async def _be_idle(self, take: Take) -> None:
+        """Until something is to be done that `take` alone cannot do."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._take = take
+        try:
+            await self._waiter
+        except BaseException:
+            if self._taking is not None:
+                self._taking.close()
+            raise
+        finally:
+            self._take, taking, self._taking = None, self._taking, None
+        if taking is not None:
+            await taking
+
     def feed(self, message: bytes) -> None:
         """A message came."""
-        self._messages.append(message)
-        self._rouse()
+        if self._take is None:
+            self._messages.append(message)
+            self._rouse()
+            return
+        self._caller.consumed(self._id, message)
+        try:
+            self._taking = self._take(message)
+        except Exception as error:  # noqa: BLE001 -- it is raised where the stream is read
+            self._take = None
+            self._fail(error)
+        else:
+            if self._taking is not None:
+                self._take = None
+                self._rouse()
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
 
     def end(self, end: Exception) -> None:
         """Nothing comes after what was fed; `end` is raised then."""

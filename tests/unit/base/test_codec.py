@@ -140,7 +140,7 @@ def test_cbor_is_accepted_only_in_its_deterministic_form(data: bytes) -> None:
 
 
 def test_evidence_has_the_keys_one_two_three() -> None:
-    for keys in ((0, 1, 2), (1, 2, 4), (2, 1, 3)):
+    for keys in ((0, 1, 2), (1, 2, 4), (2, 1, 3), (True, 2, 3), (1.0, 2, 3), (1, 2.0, 3)):
         with pytest.raises(Malformed):
             codec.decode_evidence(Sample, cbor2.dumps(dict(zip(keys, (bytes(32), 7, []), strict=True))))
 
@@ -204,6 +204,27 @@ def test_in_one_pass_too_many_bytes_are_oversize_and_text_is_not_bytes() -> None
 def test_only_a_kind_without_maps_and_free_fields_is_decoded_in_one_pass(kind: type[codec.Message]) -> None:
     with pytest.raises(AssertionError):
         codec.decode_flat(kind, b"\x91\x80", size_max=1200)
+
+
+_EVIDENCE = codec.encode_evidence(SAMPLE)
+
+
+@given(st.integers(0, len(_EVIDENCE) - 1), st.binary(max_size=6), st.integers(0, 6))
+def test_evidence_is_accepted_in_one_encoding_only(at: int, put: bytes, cut: int) -> None:
+    data = _EVIDENCE[:at] + put + _EVIDENCE[at + cut :]
+    try:
+        decoded = codec.decode_evidence(Sample, data)
+    except (Malformed, Oversize):
+        return
+    fields = dict(enumerate((bytes(decoded.peer), decoded.count, decoded.words), start=1))
+    assert cbor2.dumps(fields, canonical=True) == data
+
+
+@pytest.mark.parametrize("key", [True, 1.0])
+def test_what_is_equal_to_one_is_no_other_way_to_say_one(key: object) -> None:
+    data = cbor2.dumps({key: [], 2: b""})
+    with pytest.raises(Malformed):
+        codec.decode_cbor(data)
 
 
 @given(st.binary(max_size=200))

@@ -118,7 +118,7 @@ class Peers:
         for method, kind, live_type, answer in (
             (jobs.SUBMIT_METHOD, SubmitJob, jobs.SUBMIT, self._place),
             (jobs.RETRY_METHOD, RetryJob, jobs.RETRY, self._replace),
-            (jobs.FINALISE_METHOD, FinaliseJob, jobs.FINAL, self._end),
+            (jobs.FINALISE_METHOD, FinaliseJob, None, self._end),
             (jobs.FAIL_METHOD, FailJob, jobs.FAIL, self._end),
         ):
             orchestrator.serve(method, self._hearing(orchestrator, kind, live_type, answer))
@@ -131,7 +131,10 @@ class Peers:
             if self.cuts:
                 self.cuts -= 1
                 wire.session(call.scope).close()
-            body = self.voice.hear(kind, live_type, call.argument, call.scope).body
+            if live_type is None:
+                body = codec.decode(kind, call.argument)
+            else:
+                body = self.voice.hear(kind, live_type, call.argument, call.scope).body
             self.heard.append(body)
             self.metadata.append(dict(call.metadata))
             if self.refusals:

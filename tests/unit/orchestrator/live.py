@@ -145,7 +145,7 @@ class Peer:
         return codec.decode(Placed, await self.call(jobs.RETRY_METHOD, self.signed(jobs.RETRY, request)))
 
     async def finalise(self, request: jobs.FinaliseJob) -> None:
-        await self.call(jobs.FINALISE_METHOD, self.signed(jobs.FINAL, request))
+        await self.call(jobs.FINALISE_METHOD, codec.encode(request))
 
     async def fail(self, request: jobs.FailJob) -> None:
         await self.call(jobs.FAIL_METHOD, self.signed(jobs.FAIL, request))

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -30,7 +31,7 @@ from haif.base.traffic import Terms, Traffic
 from haif.identity.keys import Identity, NoiseKey
 from haif.runtime.clock import SystemClock, entropy
 from haif.wire.opening import read_control
-from haif.wire.service import Call, Session, Wire
+from haif.wire.service import Call, Session, Taking, Wire
 
 NET = NetId(b"n" * 32)
 SERVER = Identity(b"s" * 32)
@@ -148,6 +149,67 @@ async def test_many_calls_at_once_are_each_answered_with_their_own_answer(sessio
 async def test_a_stream_delivers_everything_in_order(session: Session) -> None:
     async with session.stream("count", b"20000", timeout=20) as messages:
         assert [int(message) async for message in messages] == list(range(20_000))
+
+
+async def test_a_stream_is_poured_in_order_whether_what_takes_it_is_quick_or_takes_its_time(session: Session) -> None:
+    taken: list[int] = []
+
+    async def slowly(number: int) -> None:
+        await asyncio.sleep(0)
+        taken.append(number)
+
+    def take(message: bytes) -> Taking | None:
+        number = int(message)
+        if number % 3 == 0:
+            return slowly(number)
+        taken.append(number)
+        return None
+
+    async with session.stream("count", b"5000", timeout=20) as messages:
+        await messages.pour(take)
+    assert taken == [*range(5000)]
+
+
+async def test_what_a_stream_is_poured_into_raises_where_it_is_poured(server: Wire, session: Session) -> None:
+    held = Held()
+    server.serve_stream("held", held.stream)
+
+    def refuse(message: bytes) -> None:
+        raise Misuse(message.decode())
+
+    with pytest.raises(Misuse, match="first"):
+        async with session.stream("held", b"", timeout=60) as messages:
+            await messages.pour(refuse)
+    await held.stopped.wait()
+
+
+async def test_pouring_ends_as_the_stream_does_or_with_whoever_pours(server: Wire, session: Session) -> None:
+    held, closed = Held(), asyncio.Event()
+    server.serve_stream("held", held.stream)
+
+    class Never:
+        def __await__(self) -> Generator[Any, None, None]:
+            return asyncio.Event().wait().__await__()
+
+        def close(self) -> None:
+            closed.set()
+
+    async def pour(take: Callable[[bytes], Taking | None]) -> None:
+        async with session.stream("held", b"", timeout=60) as messages:
+            await messages.pour(take)
+
+    def end_it(_: bytes) -> Taking:
+        pouring.cancel()
+        return Never()
+
+    pouring = asyncio.create_task(pour(end_it))
+    with pytest.raises(asyncio.CancelledError):
+        await pouring
+    await held.stopped.wait()
+    assert closed.is_set()
+    with pytest.raises(Timeout):
+        async with session.stream("held", b"", timeout=0.05) as messages:
+            await messages.pour(lambda _: None)
 
 
 async def test_a_slow_reader_slows_the_sender_down(server: Wire, session: Session) -> None:
