@@ -163,6 +163,11 @@ GATEWAY_REQUESTS = Counter(
     "haif_gateway_requests_total", "HTTP requests answered.", (GATEWAY,), (ENDPOINT, MODEL, CODE)
 )
 GATEWAY_INFLIGHT = Gauge("haif_gateway_inflight", "HTTP requests being answered now.", (GATEWAY,))
+GATEWAY_CERTIFICATE_EXPIRES = Gauge(
+    "haif_gateway_certificate_expires_timestamp_seconds",
+    "When the API's certificate, or an authority of its clients, expires, in Unix time; 0 without TLS.",
+    (GATEWAY,),
+)
 GATEWAY_REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
     "From the first byte of a request to the last byte of its answer.",

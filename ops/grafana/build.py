@@ -63,6 +63,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("{{endpoint}} {{code}}", f"sum by (endpoint, code) (rate(haif_gateway_requests_total{RATE}))"),
         )),
         Panel("Share of server errors", "percentunit", "5xx among all answers.", (("errors", ERRORS),)),
+        Panel("Certificate", "s", "Until the API's certificate expires.", (
+            ("{{instance}}", "(haif_gateway_certificate_expires_timestamp_seconds > 0) - time()"),
+        )),
         Panel("In flight", "short", "Requests being answered.", level("haif_gateway_inflight")),
         Panel("Time to first token", "s", "From a whole request to its first token.",
               quantiles("gen_ai_server_time_to_first_token_seconds", "model")),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -132,6 +133,21 @@ async def test_n_7_a_new_certificate_is_used_while_an_old_stream_goes_on(
         text = "".join(chunk.choices[0].delta.content or "" for chunk in said if chunk.choices)
         assert text == "Hello world"
         assert await serial(house, trusting(authority)) == after
+
+
+async def test_when_the_certificate_in_use_expires_is_a_metric(a_house: Any, authority: Authority) -> None:
+    tls = Tls(authority.issue("gateway", days=5))
+    async with a_house(tls) as house:
+
+        def days() -> float:
+            name = "haif_gateway_certificate_expires_timestamp_seconds "
+            (line,) = (line for line in house.metrics().splitlines() if line.startswith(name))
+            return (float(line.removeprefix(name)) - time.time()) / 86_400
+
+        assert 4.9 < days() < 5.1
+        authority.issue("gateway", days=90)
+        assert tls.look()
+        assert 89.9 < days() < 90.1
 
 
 @pytest.mark.parametrize("broken", ["half", "other key", "gone", "empty authorities", "for all to read"])
@@ -302,7 +318,7 @@ async def test_h_d1_a_client_that_sends_a_header_now_and_then_is_let_go_and_othe
     a_house: Any, dial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slow-loris: what counts is when the headers began, not when something came last."""
-    monkeypatch.setattr(limits, "HTTP_HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HTTP_HEADER_SECONDS", 0.5)
     async with a_house(None) as house:
         slow = [await dial(house) for _ in range(50)]
 

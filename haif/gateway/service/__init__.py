@@ -36,6 +36,7 @@ from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.reach.service import Reach
 from haif.storage.service import Database
+from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -123,8 +124,9 @@ class Front:
             asyncio.create_task(self._refresh(), name="gateway: tenants"),
             asyncio.create_task(redriver.run(), name="gateway: letters"),
         ]
-        if self._tls is not None:
-            self._chores.append(asyncio.create_task(self._tls.watch(), name="gateway: certificate"))
+        if (tls := self._tls) is not None:
+            self._telemetry.watch(lambda: self._telemetry.gauge(names.GATEWAY_CERTIFICATE_EXPIRES, tls.not_after))
+            self._chores.append(asyncio.create_task(tls.watch(), name="gateway: certificate"))
         return self
 
     async def __aexit__(
