@@ -12,6 +12,7 @@ the last datagram. Peers sign with a keyed hash (`haif/testing/signatures.py`).
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import subprocess
@@ -34,6 +35,7 @@ HEAD = (
     "| µs a datagram | seed | trace |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 _BAR = 40
+_COLLECTED = (100_000, 50, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ def played(night: Night, *, rehearsing: bool = False) -> tuple[Outcome, Notes]:
     began = time.process_time()
 
     def story(stage: Stage) -> None:
+        gc.freeze()
+        gc.set_threshold(*_COLLECTED)  # a real node does not share its garbage collector with a thousand others
         dawn = stage.world.now()
         lives = troubles.exponential(night.life_hours)
         for share in periods_of_churn(stage, lives, hours=night.hours, readings=READINGS):

@@ -4,7 +4,8 @@
 network and time are simulated: each member takes a few seconds to compute, each of its calls is lost with a chance of
 one in ten and made again a second later, and one in twenty never answers. Everything follows from the seed.
 
-It fails if a third of the validators or fewer ever convicted the honest or acquitted a liar, or if lying pays.
+It fails if a third of the validators or fewer ever convicted the honest or acquitted a liar, if lying pays, or if who
+signs without looking is not found within three looks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.mesh import machine
+from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
 from haif.base.ids import Digest, JobId, ModelDigest, PeerId
@@ -55,12 +57,13 @@ class Member:
     ready: int
 
 
-def statement(peer: PeerId, receipt: Digest, finding: str) -> Verified[Verdict]:
+def statement(peer: PeerId, receipt: Digest, finding: str, work: bytes = b"") -> Verified[Verdict]:
     """A verdict of a simulated validator. Nobody forges signatures here, so that none is made."""
     said = Verdict(
         orchestrator=ORCHESTRATOR.peer, job=JobId(bytes(16)), receipt=receipt, worker=WORKER,
         model=ModelDigest(bytes(32)), finding=finding, cause="tokens" if finding == CONVICTED else "", place=0,
-        engine="an engine", transcript=digest("benchmark root", finding.encode()), epoch=0, judged=0,
+        engine="an engine", transcript=digest("benchmark root", finding.encode()),
+        work=digest("benchmark work", finding.encode(), work), epoch=0, judged=0,
     )  # fmt: skip
     return Verified(said, peer, finding.encode() + peer)
 
@@ -209,6 +212,38 @@ def packing(tries: int) -> Attempt:
 ATTEMPTS: tuple[Callable[[int], Attempt], ...] = (predicting, grinding, choosing, packing)
 
 
+# --- who signs without looking ----------------------------------------------------------------------------------------
+
+
+class Laziness(StrEnum):
+    """What a validator does that says "honest" and computed nothing."""
+
+    INVENT = "names logits that it invented"
+    FRIEND = "calls the lies of a friend honest, with the friend's logits"
+
+
+def looks(rng: Random, validators: int, liars: int, how: Laziness) -> int:
+    """How often a panel looks at what such a validator says, until it is refuted. The liars among the others agree."""
+    for number in range(1, 1000):
+        peers = [PeerId(rng.randbytes(32)) for _ in range(validators)]
+        receipt = Digest(rng.randbytes(32))
+        _, output = committee.draw(ORCHESTRATOR, receipt)
+        pool = [Elector(peer) for peer in peers[1:]]
+        truth = HONEST if how is Laziness.INVENT else CONVICTED
+
+        def member(peer: PeerId, *, of: list[PeerId] = peers, about: Digest = receipt, truth: str = truth) -> Member:
+            false = peer in of[1 : 1 + liars]
+            verdict = statement(peer, about, HONEST if false else truth, work=b"invented" if false else b"")
+            return Member(verdict, shows=True, ready=0 if false else int(rng.expovariate(1 / COMPUTE_MS)))
+
+        seats = committee.seats([Elector(peer) for peer in peers])
+        for count in (seats, len(pool)):
+            found, _ = sit(rng, map(member, committee.members(output, pool, count)))
+            if found == truth:
+                return number
+    return number
+
+
 # --- whether lying pays -----------------------------------------------------------------------------------------------
 
 
@@ -260,14 +295,45 @@ def main() -> int:
         living(share, options.trials, known=known, convicts=convicts)
         for known in (True, False) for share in (1.0, 0.2, 0.05, 0.01)
     ]  # fmt: skip
-    text = tables(found, attempts, lives, options.trials, convicts)
+    lazy = [(how, liars, laziness(how, liars, options.trials)) for how in Laziness for liars in (0, 2)]
+    text = tables(found, attempts, lives, options.trials, convicts) + lazy_table(lazy, options.trials)
     print(text)
     if options.write:
         head = f"# panels\n\n`python -m benchmarks.panels` on {machine()}.\n\n"
         (Path(__file__).parent / "results" / "panels.md").write_text(head + text)
     wrong = [each for each in found if each.wrong and not _over(each)]
     foreseen = [each for each in attempts if abs(each.sigmas) >= 3]
-    return int(bool(wrong or foreseen or any(each.mean >= 0 for each in lives)))
+    late = [each for _, liars, each in lazy if not liars and each[3] < 0.999 * options.trials]
+    return int(bool(wrong or foreseen or late or any(each.mean >= 0 for each in lives)))
+
+
+def laziness(how: Laziness, liars: int, trials: int) -> dict[int, int]:
+    """Of so many lazy validators among nine, how many were found after one, two and three looks."""
+    rng = Random(f"{how} {liars}")
+    found = [looks(rng, 9, liars, how) for _ in range(trials)]
+    return {most: sum(number <= most for number in found) for most in (1, 2, 3)}
+
+
+_LOOKS = """\
+Of what a validator says, {looks:.0%} is looked at again; of nine validators each audits {share:.1%} of a known worker's
+answers: one look in {known:,.0f} answers of known workers, or in {new:.0f} of newcomers."""
+
+
+def lazy_table(lazy: list[tuple[Laziness, int, dict[int, int]]], trials: int) -> str:
+    """The same as Markdown."""
+    share = lottery.each(limits.AUDIT_PER_MILLE_MIN, 9)
+    lines = [
+        "",
+        _LOOKS.format(
+            looks=limits.PANEL_LOOK_PER_MILLE / 1000, share=share / 1000,
+            known=1e6 / (share * limits.PANEL_LOOK_PER_MILLE), new=1000 / limits.PANEL_LOOK_PER_MILLE,
+        ),
+        "",
+        f"| a validator of nine that | others that lie | found at the 1st look | by the 2nd | 3rd, of {trials} |",
+        "|---|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    lines += [f"| {how} | {liars} | {seen[1]} | {seen[2]} | {seen[3]} |" for how, liars, seen in lazy]
+    return "\n".join(lines) + "\n"
 
 
 _ASSUMED = """\

@@ -12,7 +12,7 @@ from benchmarks.mesh import machine
 RESULTS = Path(__file__).parent / "results"
 ALL = (
     "mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "failover",
-    "nat", "strangers", "audit", "panels",
+    "nat", "strangers", "audit", "panels", "isolation",
 )  # fmt: skip
 LONG = ("engines", "invariance")  # these build llama.cpp's own programs first, and are run when named
 RENAMED = {"invariance": "batch_invariance"}  # in benchmarks/results/

@@ -267,6 +267,8 @@ def print_peers() -> None:
     """The same work by others, in this run."""
     for name, figures in (
         ("aioquic, a stream a call", peers.aioquic()),
+        ("iroh's Python binding, a stream a call", peers.iroh()),
+        ("py-libp2p, echoes on 64 open streams", peers.libp2p()),
         ("secret-stream on TCP (Node.js), bare echoes", peers.secret_stream()),
         ("hyperdht, its stream on UDX (Node.js), echoes", peers.hyperdht()),
     ):

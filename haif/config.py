@@ -31,6 +31,7 @@ T = TypeVar("T", bound="Common")
 
 RELAYS = "PEER@HOST:PORT of a relay to be reached through, where nobody can dial this machine; up to 3"
 AUDITED = ("exact", "exact-native")  # profiles in which bits can be compared
+CONVICT = ("panel", "one")  # who takes a worker out of placement
 DHT_MODES = ("auto", "persistent", "ephemeral")
 
 
@@ -48,6 +49,9 @@ class Common:
         "local", "name of the network, or the file its owner gave you; networks do not hear each other"
     )
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback is reachable by others")
+    host6: str = _setting(
+        "", "an IPv6 address to listen on beside an IPv4 --host (`::` for all): a node of both, at the same ports"
+    )
     wire_port: int = _setting(0, "TCP port for calls between peers; 0 picks a free one")
     dht_port: int = _setting(0, "UDP port for the DHT; 0 picks a free one")
     metrics_port: int = _setting(0, "loopback TCP port for /metrics; 0 picks a free one")
@@ -68,6 +72,8 @@ class Common:
     def __post_init__(self) -> None:
         if self.dht_mode not in DHT_MODES:
             raise Misuse(f"--dht-mode: wanted one of {', '.join(DHT_MODES)}, got {self.dht_mode!r}")
+        if self.host6 and (_version(self.host), _version(self.host6)) != (4, 6):
+            raise Misuse("--host6 is an IPv6 address that goes with an IPv4 --host; for IPv6 alone, give it as --host")
 
     @property
     def folder(self) -> Path:
@@ -103,12 +109,20 @@ class OrchestratorSettings(Common):
         "none", "none, reduced or full: jobs go only to workers who sign that their engine's jail has this level"
     )
     validators: tuple[str, ...] = _setting(
-        (), "peer id of a validator that is believed: whom it convicts gets no work here"
+        (), "peer id of a validator that is believed; PEER*3 for one that is drawn for panels three times as often"
+    )
+    convict: str = _setting(
+        "panel", "panel: validators convict a worker together, which takes six or more; one: each of them alone"
+    )
+    owners: tuple[str, ...] = _setting(
+        (), "NAME=PEER: whose a validator or worker is; nobody judges the workers of its owner"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_level(self.sandbox_min, LEVELS)
+        if self.convict not in CONVICT:
+            raise Misuse(f"--convict: wanted one of {', '.join(CONVICT)}, got {self.convict!r}")
         if self.store:
             _check_store(self.store)
 
@@ -304,6 +318,14 @@ def parse_address(text: str) -> Address:
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise Misuse(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _version(host: str) -> int:
+    """4 or 6; 0 for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 def is_loopback(host: str) -> bool:

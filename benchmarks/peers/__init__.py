@@ -21,12 +21,17 @@ BUILD = Path(os.environ.get("HAIF_PEERS") or HERE.parents[1] / ".build" / "peers
 
 def aioquic() -> dict[str, float] | str:
     """Calls and bulk over QUIC, streams as calls, both ends in one process; or why not."""
-    python = BUILD / "python" / "bin" / "python"
-    return (
-        made(python, [sys.executable, "-m", "venv", str(BUILD / "python")], BUILD)
-        or made(python.parent.parent / "aioquic.txt", [str(python), "-m", "pip", "install", "-q", "aioquic"], BUILD)
-        or _run([str(python), str(HERE / "aioquic_peer.py")])
-    )
+    return _python("aioquic", "aioquic_peer.py")
+
+
+def iroh() -> dict[str, float] | str:
+    """The same over QUIC in Rust, by iroh's Python binding; or why not."""
+    return _python("iroh", "iroh_peer.py")
+
+
+def libp2p() -> dict[str, float] | str:
+    """Messages echoed on as many streams of py-libp2p (Noise, yamux, TCP), both ends in one process; or why not."""
+    return _python("libp2p", "libp2p_peer.py")
 
 
 def secret_stream() -> dict[str, float] | str:
@@ -41,12 +46,12 @@ def hyperdht() -> dict[str, float] | str:
 
 def kademlia_lookups(nodes: int, lookups: int, seed: int) -> dict[str, float] | str:
     """What find_node costs PyPI's kademlia, all nodes in one process; or why that is not known."""
-    return _kademlia("kademlia_lookups.py", nodes, lookups, seed)
+    return _python("kademlia", "kademlia_lookups.py", nodes, lookups, seed, seconds=1800)
 
 
 def kademlia_strangers(count: int, seed: int) -> dict[str, float] | str:
     """What strangers do to a node of PyPI's kademlia; or why that is not known."""
-    return _kademlia("kademlia_strangers.py", count, seed)
+    return _python("kademlia", "kademlia_strangers.py", count, seed, seconds=1800)
 
 
 def hyperdht_lookups(nodes: int, lookups: int) -> dict[str, float] | str:
@@ -54,12 +59,14 @@ def hyperdht_lookups(nodes: int, lookups: int) -> dict[str, float] | str:
     return _node("hyperdht_lookups.js", str(nodes), str(lookups), seconds=1800)
 
 
-def _kademlia(script: str, *numbers: int) -> dict[str, float] | str:
-    python = BUILD / "kademlia" / "bin" / "python"
+def _python(package: str, script: str, *numbers: int, seconds: float = 120) -> dict[str, float] | str:
+    """A package of PyPI in an environment of its own."""
+    folder = BUILD / package
+    python = folder / "bin" / "python"
     return (
-        made(python, [sys.executable, "-m", "venv", str(BUILD / "kademlia")], BUILD)
-        or made(python.parent.parent / "installed", [str(python), "-m", "pip", "install", "-q", "kademlia"], BUILD)
-        or _run([str(python), str(HERE / script), *map(str, numbers)], seconds=1800)
+        made(python, [sys.executable, "-m", "venv", str(folder)], BUILD)
+        or made(folder / "installed", [str(python), "-m", "pip", "install", "-q", package], BUILD)
+        or _run([str(python), str(HERE / script), *map(str, numbers)], seconds=seconds)
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BAR: Final = 24
 _TRIES_MAX: Final = 100_000
+_OF_ROWS: Final = {"rows": "--row"} | {name: f"--{name}" for name in ("quick", "tries", "model", "cases", "json")}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,9 +66,12 @@ def _attack(arguments: argparse.Namespace) -> int:
     return 6 if broken else 0
 
 
-def _demo(_: argparse.Namespace) -> int:
+def _demo(arguments: argparse.Namespace) -> int:
     from haif.testing.attacks.demo import show
 
+    for name, flag in _OF_ROWS.items():
+        if getattr(arguments, name):
+            raise Misuse(f"{flag} is for the rows of the matrix: `haif attack demo` takes no flags")
     with tempfile.TemporaryDirectory(prefix="haif-attack-") as folder:
         well = asyncio.run(show(Path(folder), lambda text: print(text, flush=True)))
     if not well:

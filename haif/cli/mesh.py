@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from haif.base import limits
 from haif.base.errors import HaifError, Misuse, Unavailable
 from haif.base.roles import Role as NetworkRole
 from haif.cli.household import admit_household
@@ -91,10 +92,11 @@ class Mesh:
         honours = ["--orchestrator", str(orchestrator)]
         judges = [f"validator-{number}" for number in range(1, validators + 1)]
         trusts = [text for name in judges for text in ("--validator", str(ring.load_or_create(name, entropy).peer))]
+        alone = ["--convict", "one"] if validators <= limits.PANEL_SEATS_MIN else []
         models = [text for model in self._models for text in ("--model", model)]
         serves = (*models, *honours, "--threads", str(threads), *(("--memory", self._memory) if self._memory else ()))
         return [
-            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), *models, *trusts]),
+            Role("orchestrator", "orchestrator", ["--gateway", str(gateway), *models, *trusts, *alone]),
             Role("gateway", "gateway", ["--http-port", str(http_port), *honours, *trusts]),
             *([Role("relay", "relay", [])] if relay else []),
             *(Role(f"worker-{number}", "worker", [*serves]) for number in range(1, workers + 1)),

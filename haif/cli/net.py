@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from haif import config
@@ -14,8 +14,9 @@ from haif.base.errors import HaifError, Misuse, Unavailable, Unsupported
 from haif.cli import visit
 
 if TYPE_CHECKING:
-    from haif.base.ids import PeerId
+    from haif.base.ids import NetId, PeerId
     from haif.base.machine import Address
+    from haif.dht.service import Dht
     from haif.protocol.reach import Place
     from haif.reach.classify import Verdict
     from haif.reach.service import Reach
@@ -91,10 +92,10 @@ async def _wire_status(arguments: argparse.Namespace, observers: list[tuple[Peer
 
 
 @asynccontextmanager
-async def _visiting(settings: config.Common, *, site: bool = False) -> AsyncIterator[Reach]:
-    """A wire that only dials, and what finds ways for it."""
+async def _visiting(settings: config.Common, *, site: bool = False, dht: Dht | None = None) -> AsyncIterator[Reach]:
+    """A wire that only dials, and what finds ways for it; with `dht`, through relays of the other family, too."""
     from haif.identity.keys import NoiseKey
-    from haif.reach.service import Reach
+    from haif.reach.service import Reach, Relayed
     from haif.relay.service import Carrier
     from haif.runtime.clock import SystemClock, entropy
     from haif.wire.service import Wire
@@ -104,9 +105,10 @@ async def _visiting(settings: config.Common, *, site: bool = False) -> AsyncIter
         identity=identity, noise_key=NoiseKey(entropy(32)), net=book.net, clock=SystemClock(),
         entropy=entropy, on_dropped=lambda _: None, host=settings.host, port=None, book=book,
     )  # fmt: skip
+    site = site or settings.allow_private
     reach = Reach(
-        identity=identity, net=book.net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None,
-        site=site or settings.allow_private, carry=Carrier(wire),
+        identity=identity, net=book.net, wire=wire, clock=SystemClock(), on_dropped=lambda _: None, site=site,
+        carry=Carrier(wire) if dht is None else Relayed(Carrier(wire), dht, book.net, site=site),
     )  # fmt: skip
     async with wire, reach:
         yield reach
@@ -120,8 +122,13 @@ async def _ping(arguments: argparse.Namespace) -> int:
     text, _, where = arguments.peer.partition("@")
     peer = visit.parse_peer(text)
     settings = config.load(config.NodeSettings, vars(arguments))
-    place = Place((config.parse_address(where),)) if where else await _place_of(peer, arguments)
-    async with _visiting(settings, site=bool(where)) as reach:
+    async with AsyncExitStack() as stack:
+        dht: Dht | None = None
+        place = Place((config.parse_address(where),)) if where else _carded(peer, settings)
+        if place is None:
+            joined, net = await stack.enter_async_context(visit.joined(arguments))
+            dht, place = joined, await _announced(peer, joined, net)
+        reach = await stack.enter_async_context(_visiting(settings, site=bool(where), dht=dht))
         began = time.perf_counter()
         session = await reach.connect(peer, place, timeout=_CONNECT_SECONDS)
         handshake_ms = (time.perf_counter() - began) * 1000
@@ -154,23 +161,24 @@ async def _trip(session: Any) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _place_of(peer: PeerId, arguments: argparse.Namespace) -> Place:
-    """Where a peer is reached: from the card of `haif up`, or what the peer itself announced in the visit."""
-    from haif.base import codec, limits
-    from haif.protocol.offers import Presence
+def _carded(peer: PeerId, settings: config.Common) -> Place | None:
+    """Where a peer of the running `haif up` is reached; None for others."""
     from haif.protocol.reach import Place
-    from haif.protocol.records import presence_topic
 
-    settings = config.load(config.NodeSettings, vars(arguments))
     for role in visit.roles(settings.folder):
         if role.get("peer") == str(peer) and "wire" in role:
             return Place((config.parse_address(role["wire"]),))
-    async with visit.joined(arguments) as (dht, net):
-        for record in await dht.lookup(presence_topic(net, peer)):
-            if record.signer == peer:
-                try:
-                    body = codec.decode(Presence, record.payload.body, size_max=limits.RECORD_BODY_BYTES_MAX)
-                except HaifError:
-                    continue
-                return body.place
-    raise Unavailable(f"{peer.short} has announced no address; if you know it, ask for {str(peer)[:8]}…@HOST:PORT")
+    return None
+
+
+async def _announced(peer: PeerId, dht: Dht, net: NetId) -> Place:
+    """Where a peer itself says that it is reached."""
+    from haif.protocol.offers import whereabouts
+    from haif.protocol.records import presence_topic
+
+    try:
+        place, _ = whereabouts(await dht.lookup(presence_topic(net, peer)), peer)
+    except HaifError:
+        known = f"{str(peer)[:8]}…@HOST:PORT"
+        raise Unavailable(f"{peer.short} has announced no address; if you know it, ask for {known}") from None
+    return place

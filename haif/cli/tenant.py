@@ -26,6 +26,7 @@ NOT_FOUND = 3
 _NUMBERS = (
     ("--rpm", limits.TENANT_REQUESTS_PER_MINUTE, "requests per minute"),
     ("--burst", limits.TENANT_BURST_REQUESTS, "requests at once"),
+    ("--weight", 1, "its share among the tenants of its class while they wait"),
     ("--tpm", 0, "tokens per minute, prompt and answer; 0: no limit"),
     ("--concurrency", 0, "requests being answered at a time; 0: no limit"),
     ("--budget", 0, "tokens per calendar month (UTC); 0: no limit"),
@@ -49,6 +50,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         verb.add_argument(
             "--sandbox-min", choices=LEVELS, default="none" if default else None,
             help="level that the jail of every worker must have that answers this tenant",
+        )  # fmt: skip
+        verb.add_argument(
+            "--service", choices=("interactive", "batch"), default="interactive" if default else None,
+            help="class of its requests: interactive ones go before a batch's, as 8 to 1 while both wait",
         )  # fmt: skip
         verb.add_argument(
             "--model", action="append", dest="models", metavar="NAME",
@@ -79,8 +84,8 @@ def _create(arguments: argparse.Namespace) -> int:
     from haif.gateway.tenants import Tenant
 
     tenant = Tenant(
-        arguments.tenant, arguments.rpm, arguments.burst, arguments.sandbox_min, arguments.tpm, arguments.concurrency,
-        arguments.budget, tuple(arguments.models or ()),
+        arguments.tenant, arguments.rpm, arguments.burst, arguments.sandbox_min, arguments.service, arguments.weight,
+        arguments.tpm, arguments.concurrency, arguments.budget, tuple(arguments.models or ()),
     )  # fmt: skip
     return show_key(arguments, *with_store(arguments, lambda store: store.create(tenant)))
 
@@ -90,7 +95,7 @@ def _change(arguments: argparse.Namespace) -> int:
         raise Misuse("--any-model and --model contradict each other: leave one out")
 
     async def work(store: TenantStore) -> Tenant:
-        names = ("rpm", "burst", "sandbox_min", "tpm", "concurrency", "budget")
+        names = ("rpm", "burst", "sandbox_min", "service", "weight", "tpm", "concurrency", "budget")
         given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
         if arguments.models or arguments.any_model:
             given["models"] = tuple(arguments.models or ())
@@ -135,10 +140,11 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     rows = (
         [each.name, live[each.name], each.rpm, each.burst, each.tpm or "-", each.concurrency or "-", each.budget or "-",
-         each.sandbox_min, ", ".join(each.models) or "all"]
+         each.service, each.weight, each.sandbox_min, ", ".join(each.models) or "all"]
         for each in tenants
     )  # fmt: skip
-    head = ["TENANT", "KEYS", "REQ/MIN", "BURST", "TOKENS/MIN", "AT A TIME", "TOKENS/MONTH", "JAIL", "MODELS"]
+    head = ["TENANT", "KEYS", "REQ/MIN", "BURST", "TOKENS/MIN", "AT A TIME", "TOKENS/MONTH", "CLASS", "WEIGHT", "JAIL",
+            "MODELS"]  # fmt: skip
     print(table(head, rows) if tenants else "", end="\n" if tenants else "")
     if not tenants:
         print("no tenants yet; `haif tenant create NAME` makes one", file=sys.stderr)
@@ -267,4 +273,5 @@ def _told(tenant: Tenant) -> str:
     )  # fmt: skip
     return f"""{tenant.name}: {tenant.rpm} requests per minute, {tenant.burst} at once
   {"; ".join(numbers)}
-  models: {", ".join(tenant.models) or "all"}; jail of workers: {tenant.sandbox_min} or better"""
+  models: {", ".join(tenant.models) or "all"}; jail of workers: {tenant.sandbox_min} or better
+  in line: {tenant.service}, weight {tenant.weight}"""

@@ -41,7 +41,11 @@ def add_mesh_flags(verb: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="INT", help="engine threads a worker; 0 shares the cores"
     )
     verb.add_argument(
-        "--validators", type=int, default=0, metavar="INT", help="processes that audit the workers (default: 0)"
+        "--validators",
+        type=int,
+        default=0,
+        metavar="INT",
+        help="processes that audit the workers; six and more convict by panels (default: 0)",
     )
     verb.add_argument("--state", metavar="PATH", help="folder for keys, databases and models")
     verb.add_argument("--network", metavar="STR", help="name of the network (default: local)")
@@ -62,8 +66,8 @@ def run_mesh(arguments: argparse.Namespace, http_port: int, inside: Callable[[Me
 
     if not 1 <= arguments.workers <= 16:
         raise Misuse("--workers must be between 1 and 16")
-    if not 0 <= arguments.validators <= 4:
-        raise Misuse("--validators must be between 0 and 4")
+    if not 0 <= arguments.validators <= 8:
+        raise Misuse("--validators must be between 0 and 8")
     if not 0 <= http_port <= 65535:
         raise Misuse(f"--http-port: a port is 0 to 65535, not {http_port}")
     if arguments.threads < 0:

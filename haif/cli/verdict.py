@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from haif.cli.receipt import add_engine_flags, engine_settings, read_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from haif.identity.signing import Verified
     from haif.protocol.audits import Verdict
 
@@ -28,6 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = verbs.add_parser("verify", help="check the file of a conviction; exit code 6 when it does not hold")
     verify.add_argument("file", type=Path, help=f"{_FILE}; - for standard input")
     verify.add_argument("--validator", metavar="PEER", help="demand that this validator signed")
+    verify.add_argument("--panel", action="store_true", help="demand that a panel of validators convicted")
     verify.add_argument(
         "--replay", action="store_true", help="believe nobody: compute the answer again here, to the last bit"
     )
@@ -61,7 +64,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     from haif.node.replay import Bench
     from haif.protocol.audits import check_conviction
 
-    checked, verdict = check_conviction(read_object(arguments.file, _FILE))
+    file = read_object(arguments.file, _FILE)
+    checked, verdict = check_conviction(file)
+    ruled = _ruling(file, verdict)
+    if arguments.panel and not ruled:
+        raise BadProof("no panel's ruling is in this file: it is one validator's word", verdict.signer)
     if arguments.validator is not None and arguments.validator != str(verdict.signer):
         raise BadSignature(f"the validator that signed is {verdict.signer}, not {arguments.validator}")
     words = ""
@@ -76,21 +83,42 @@ def _verify(arguments: argparse.Namespace) -> int:
             return found.words
 
         words = asyncio.run(again())
-    rows = describe(verdict)
+    rows = describe(verdict) + ruled
     if arguments.json:
-        print(json.dumps(dict(rows) | {"replayed": arguments.replay}))
+        signers = [value for name, value in rows if name == "signed by"]
+        print(json.dumps(dict(rows) | {"signed by": signers, "replayed": arguments.replay}))
         return 0
     print("\n".join(f"{name:<14} {value}" for name, value in rows))
     if arguments.replay:
         print(f"\nproved    computed again here: {words}")
         print("so        the worker signed for what this model does not give for this request; no validator is needed")
     else:
-        print(
-            "\nproved    this validator signed that the worker's receipt is not what the model gives for the request,"
-        )
+        who = "so many validators, drawn by the orchestrator's VRF," if ruled else "this validator"
+        print(f"\nproved    {who} signed that the worker's receipt is not what the model gives for the request,")
         print("          and request, tokens, receipt and verdict belong together")
-        print("not shown that the validator is right: that takes --replay, with the model on this machine")
+        print("not shown that they are right: that takes --replay, with the model on this machine; nor who they are")
     return 0
+
+
+def _ruling(file: Mapping[str, object], verdict: Verified[Verdict]) -> list[tuple[str, str | int]]:
+    """What a panel said of the same receipt, as rows; none where the file has no ruling. Raises `BadProof`."""
+    from haif.base.errors import BadProof
+    from haif.proof.panel import contradicts
+    from haif.proof.ruling import check_ruling
+    from haif.protocol.audits import open_verdict
+    from haif.protocol.receipts import evidence_of
+
+    if "ruling" not in file:
+        return []
+    ruling, signers = check_ruling(evidence_of(str(file["ruling"])), verdict.payload.orchestrator)
+    said = open_verdict(ruling.payload.verdicts[0]).payload
+    if said.receipt != verdict.payload.receipt or contradicts(verdict.payload, said):
+        raise BadProof("the panel's ruling is about another receipt, or finds something else", verdict.signer)
+    return [
+        ("panel", f"{len(signers)} of {ruling.payload.seats} agree"),
+        ("drawn from", len(ruling.payload.pool)),
+        *(("signed by", str(signer)) for signer in signers),
+    ]
 
 
 def describe(verdict: Verified[Verdict]) -> list[tuple[str, str | int]]:

@@ -30,6 +30,7 @@ def add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--bootstrap", action="append", metavar="HOST:PORT", help="a DHT node (default: `haif up`'s)")
     verb.add_argument("--network", help="name of the network, or the file its owner gave you (default: local)")
     verb.add_argument("--host", help="own address; loopback reaches only loopback (default: 127.0.0.1)")
+    verb.add_argument("--host6", help="an IPv6 address of ours beside an IPv4 --host, to ask in both directories")
     verb.add_argument("--state", metavar="DIR", help="the state folder of `haif up`")
     verb.add_argument("--json", action="store_true", help="as JSON")
 
@@ -52,7 +53,8 @@ async def joined(arguments: argparse.Namespace) -> AsyncIterator[tuple[Dht, NetI
         )
     node = Dht(
         identity=Identity(entropy(32)), net=charter.network.net, clock=SystemClock(), entropy=entropy,
-        bootstrap=addresses, host=settings.host, on_dropped=lambda _: None, ephemeral=True, key=charter.key,
+        bootstrap=addresses, host=settings.host, beside=settings.host6, on_dropped=lambda _: None, ephemeral=True,
+        key=charter.key,
     )  # fmt: skip
     async with node as dht:
         yield dht, charter.network.net

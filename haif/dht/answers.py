@@ -1,7 +1,8 @@
 """How a query is answered: by us as a stranger's server, with nothing but the query, our table and our store.
 
 1. the query parses; an unknown command is answered with ERROR
-2. PUT, WATCH, DIALBACK and whatever would be answered with more than three times its length need a token; else RETRY
+2. PUT, WATCH, CARRY, DIALBACK and whatever would be answered with more than three times its length need a token; else
+   RETRY
 3. there is budget left for a signature, or a record to check; without: ERROR, or RETRY where the address is unproven,
    because for those who prove theirs there may be some
 4. the answer is made, measured against rule 2, and signed over this very query
@@ -25,8 +26,9 @@ from haif.base.machine import Address
 from haif.dht import messages
 from haif.dht.budget import SigningBudget
 from haif.dht.contact import pack_address, pack_contacts
+from haif.dht.crossing import Carry, Freight
 from haif.dht.diversity import Scope, networks
-from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Query, Reply
+from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Put, Query, Reply
 from haif.dht.notices import Watchers
 from haif.dht.store import RecordStore
 from haif.dht.table import RoutingTable
@@ -38,16 +40,20 @@ from haif.protocol.records import Record, open_record
 
 _RECORD_OVERHEAD = 3  # msgpack head of a byte string
 _COMMANDS = frozenset(Command)
-_FOR_THE_PROVEN = frozenset({Command.PUT, Command.WATCH, Command.DIALBACK})
+_FOR_THE_PROVEN = frozenset({Command.PUT, Command.WATCH, Command.CARRY, Command.DIALBACK})
 
 
 class Answered(NamedTuple):
-    """What to send back, what was refused on the way, and what was stored. `aside` goes to another port of theirs."""
+    """What to send back, what was refused on the way, and what was stored. `aside` goes to another port of theirs.
+
+    `carry` is what was taken to be carried over.
+    """
 
     data: bytes
     fault: HaifError | None = None
     stored: Verified[Record] | None = None
     aside: tuple[bytes, Address] | None = None
+    carry: Carry | None = None
 
 
 class _Asked(NamedTuple):
@@ -82,6 +88,8 @@ class Answerer:
         self._exempt = exempt
         self.tickets = TicketOffice(entropy)
         self.watchers = Watchers(exempt)
+        self.elsewhere = b""  # where we stand in the other family's directory, packed; empty: we do not
+        self._freight = Freight(now, exempt)
 
     def answer(self, datagram: Datagram, query: Query, source: Address, now: Instant, wall: WallTime) -> Answered:
         """The datagram that answers this query."""
@@ -100,13 +108,17 @@ class Answerer:
             port, nonce = messages.read_dialback(query)
             aside = messages.write(Kind.DIALBACK, datagram.tid, nonce), (source[0], port)
         asked = _Asked(query, source, datagram.tid, now, wall, Reply(pack_address(source), token))
+        fault: HaifError | None = None
+        stored, carry = None, None
         if query.command == Command.PUT:
             reply, fault, stored = self._keep(asked)
+        elif query.command == Command.CARRY:
+            reply, fault, carry = self._carry(asked)
         else:
-            reply, fault, stored = self._reply(asked), None, None
+            reply = self._reply(asked)
         if not proven and messages.reply_bytes(reply) > limits.DHT_AMPLIFICATION_MAX * len(datagram.raw):
             return _retry(datagram, token)
-        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored, aside)
+        return Answered(messages.sign_reply(self._identity, self._net, datagram, reply), fault, stored, aside, carry)
 
     def notices(self, record: Verified[Record], now: Instant) -> Iterator[tuple[bytes, Address]]:
         """What to send to whom now that a record was stored."""
@@ -132,9 +144,10 @@ class Answerer:
         count = limits.DHT_K + (query.sender is not None and query.sender in self._table)
         near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), count, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
-        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16 - len(self.elsewhere)
         held = len(self._store.get(query.target, asked.wall))
-        return Reply(bare.observed, bare.token, contacts=pack_contacts(others, room), held=held)
+        contacts = pack_contacts(others, room)
+        return Reply(bare.observed, bare.token, contacts=contacts, held=held, elsewhere=self.elsewhere)
 
     def _records(self, asked: _Asked, known: bytes) -> Reply:
         """Records the reader has not, as many as fit, in an order drawn by the reader's tid: we cannot choose it."""
@@ -166,10 +179,7 @@ class Answerer:
         """Store what was put. Whoever must wait gets a ticket that says since when it does."""
         bare = asked.bare
         try:
-            put = messages.read_put(asked.query)
-            record = open_record(put.record, net=self._net, now=asked.wall, verify=self._verify)
-            if record.payload.topic != asked.query.target:
-                raise Malformed("a record of another topic than its token is for", record.signer)
+            put, record = self._opened(asked)
         except HaifError as fault:
             return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
         claim = Claim(record.payload.topic, record.signer, asked.source)
@@ -181,6 +191,25 @@ class Answerer:
         except HaifError as fault:
             return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
         return bare, None, record if changed else None
+
+    def _carry(self, asked: _Asked) -> tuple[Reply, HaifError | None, Carry | None]:
+        """Take what is to be carried over to the other family's directory."""
+        try:
+            put, _ = self._opened(asked)
+            if not self.elsewhere:
+                raise Unsupported("this node stands in one directory and carries nothing over")
+            fresh = self._freight.take(put.record, asked.source, asked.now)
+        except HaifError as fault:
+            return Reply(asked.bare.observed, asked.bare.token, refused=fault.reason.value), fault, None
+        return asked.bare, None, Carry(put.record, put.replaces) if fresh else None
+
+    def _opened(self, asked: _Asked) -> tuple[Put, Verified[Record]]:
+        """A record that was sent to be kept or carried. Raises what `open_record` does, and `Malformed`."""
+        put = messages.read_put(asked.query)
+        record = open_record(put.record, net=self._net, now=asked.wall, verify=self._verify)
+        if record.payload.topic != asked.query.target:
+            raise Malformed("a record of another topic than its token is for", record.signer)
+        return put, record
 
     def _store_after(self, wait: Wait | None, record: Verified[Record], asked: _Asked, replaces: int | None) -> bool:
         early = wait is not None and asked.now < wait.due

@@ -22,8 +22,9 @@ from haif.dht import messages
 from haif.dht.agenda import Agenda
 from haif.dht.contact import Contact, node_id
 from haif.dht.counters import Counters
+from haif.dht.crossing import Carriers
 from haif.dht.lookup import Ask
-from haif.dht.lost import Lost
+from haif.dht.lost import Lost, Silence
 from haif.dht.messages import Command, Datagram, ErrorCode, Kind, Reply
 from haif.dht.operations import Find
 from haif.dht.penalties import Penalties
@@ -49,6 +50,7 @@ class Asker:
         *,
         ephemeral: bool,
         sightings: Sightings,
+        carriers: Carriers,
         verify: Verify,
         advance: Callable[[Find, Instant], None],
         report: Callable[[Dropped], None],
@@ -57,14 +59,20 @@ class Asker:
         self._agenda, self._table, self._counters, self._upkeep = agenda, table, counters, upkeep
         self._id = Digest(node_id(own).to_bytes(Digest.size, "big"))
         self.appear(ephemeral=ephemeral)
-        self._sightings = sightings
+        self._sightings, self._carriers = sightings, carriers
         self._verify, self._advance, self._report = verify, advance, report
         self._requests = Requests(entropy)
         self._penalties = Penalties()
         self.bars = self._penalties.bars  # whether a contact is to be left alone
+        self._silence = Silence()
         self._challenged: set[PeerId] = set()
+        self._heard = Instant(float("-inf"))  # when somebody last answered
         self.lost = Lost()
         self.outgoing: deque[tuple[bytes, Address]] = deque()
+
+    def spares(self, contact: Contact, now: Instant) -> bool:
+        """Whether not to ask a contact where nobody waits for the answer: it is barred, or has just not answered."""
+        return self.bars(contact, now) or self._silence.holds(contact, now)
 
     def appear(self, *, ephemeral: bool) -> None:
         """From now on say who asks; or, `ephemeral`, do not: then we enter nobody's table."""
@@ -137,9 +145,13 @@ class Asker:
         self._upkeep.answered()
         self.lost.found(responder)
         self._challenged.discard(responder)
+        self._heard = now
         self._counters.replies_accepted += 1
         contact = Contact(responder, query.ask.address)
+        self._silence.forget(contact)
         self._sightings.note(responder, query.ask.address, reply.observed, now)
+        if query.ask.command is Command.FIND:
+            self._carriers.heard(contact, reply.elsewhere)
         if not self.bars(contact, now) and (silent := self._table.heard(contact, now)) is not None:
             self.challenge(silent, now)
         if (operation := self._running(query)) is not None:
@@ -193,6 +205,9 @@ class Asker:
         self._counters.queries_failed += 1
         if query.ask.peer is not None:
             contact = Contact(query.ask.peer, query.ask.address)
+            if self._heard > query.sent:  # it was not our own connection
+                self._silence.add(contact, now)
+            self._carriers.failed(contact)
             if contact not in self.lost:  # else it is no news
                 self._upkeep.unanswered()
             if self._table.failed(contact):

@@ -66,10 +66,10 @@ class Attention:
         if watch is not None:
             del self._handles[watch.handle]
 
-    def live(self, topic: Digest) -> dict[PeerId, Verified[Record]]:
-        """What is there now, as far as we know."""
+    def held(self, topic: Digest) -> dict[PeerId, Verified[Record]]:
+        """The newest word of each owner, as far as we know, that it withdrew what it said included."""
         watch = self._topics.get(topic)
-        return watch.live(self._wall()) if watch else {}
+        return watch.held(self._wall()) if watch else {}
 
     def hurry(self, topic: Digest, now: Instant) -> None:
         """Somebody has reason to believe that we miss something there."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from haif.base import limits
@@ -54,8 +55,19 @@ class Extent:
     exempt: Scope = Scope.LOOPBACK
 
 
+class Pace(Enum):
+    """How much may be asked in vain for the sake of time."""
+
+    PATIENT = auto()  # nobody waits: `limits.DHT_ALPHA_PATIENT` in flight
+    STEADY = auto()
+    PROMPT = auto()  # a reader waits: where many are silent, so many more at once as it takes to hear k
+
+
 class Lookup:
-    """The state of one lookup. It is told what happened and asked what to do next."""
+    """The state of one lookup. It is told what happened and asked what to do next.
+
+    It ends early once `enough` have answered: who only wants some contacts near the target needs not all of them.
+    """
 
     def __init__(
         self,
@@ -66,20 +78,21 @@ class Lookup:
         *,
         barred: Callable[[Contact], bool] = lambda _: False,
         salt: bytes = b"",
-        prompt: bool = False,
+        pace: Pace = Pace.STEADY,
+        enough: int = limits.LOOKUP_QUERIES_MAX,
     ) -> None:
         self.target = target
         self.queries = 0
         self.suspected = False  # an eclipse
         self._extent = extent
         self._key = int.from_bytes(target, "big")
-        self._own, self._barred, self._prompt = own, barred, prompt
+        self._own, self._barred, self._pace, self._enough = own, barred, pace, enough
         self._crowd = Crowd(salt, everybody=extent.broad, possible=extent.thorough and extent.region <= _CROWDED_MAX)
         self._witnesses = Witnesses()
         self._region = extent.region if extent.thorough else 0
         self._watchful = extent.thorough or extent.broad  # whether it matters who has named whom
         self._verdict: bool | None = None  # whether the closest set has answered; None: to be looked at again
-        self._candidates = Candidates(self._region, extent.exempt, hurries=prompt)
+        self._candidates = Candidates(self._region, extent.exempt, hurries=pace is Pace.PROMPT)
         self._known, self._answers = self._candidates.known, self._candidates.answers
         self._spent: Iterable[Candidate] = ()  # a closest set with nobody left to ask
         self._in_flight = 0
@@ -133,7 +146,7 @@ class Lookup:
     def _asks(self) -> list[Ask]:
         asks: list[Ask] = []
         window = self._window
-        if self._in_flight >= window:
+        if self._in_flight >= window or self._has_enough:
             return asks
         wanted = self._wanted()
         if wanted is self._spent:
@@ -144,9 +157,7 @@ class Lookup:
             contact = candidate.contact
             if candidate.state is State.NEW and contact.peer not in self._answers:
                 candidate.state = State.ASKED
-                if self._watchful:
-                    self._crowd.asked(contact)
-                    self._witnesses.met(contact, self._crowd.lot(contact))
+                self._note_asked(contact)
                 self._in_flight += 1
                 self._waiting += 1
                 self.queries += 1
@@ -154,6 +165,15 @@ class Lookup:
         else:
             self._spent = wanted
         return asks
+
+    def _note_asked(self, contact: Contact) -> None:
+        if self._watchful:
+            self._crowd.asked(contact)
+            self._witnesses.met(contact, self._crowd.lot(contact))
+
+    def believes(self, contact: Contact) -> bool:
+        """Whether it matters whom this contact would name: in a crowd, nobody inside is believed about others."""
+        return not (self._crowd.is_there and self._distance(contact) < self._region)
 
     def answered(self, contact: Contact, reply: Reply) -> None:
         """A peer answered. Raises `Malformed` if its contacts do not parse; then it counts as failed."""
@@ -182,6 +202,16 @@ class Lookup:
             self._waiting += 1
             self.answered(contact, reply)
 
+    def recall(self, answers: Iterable[Answer]) -> None:
+        """These have just answered another lookup of ours for this target: they need not be asked again."""
+        for answer in answers:
+            self.add(answer.contact)
+            candidate = self._known.get(answer.contact)
+            if candidate is not None and candidate.state is State.NEW:
+                self._note_asked(answer.contact)
+                self._candidates.answered(candidate, answer)
+                self._verdict = None
+
     def slow(self, contact: Contact) -> None:
         """A peer is past its timeout: its slot is free."""
         candidate = self._known[contact]
@@ -190,7 +220,7 @@ class Lookup:
             self._verdict = None
             if self._watchful:
                 self._crowd.silent(contact)
-            if self._prompt:
+            if self._pace is Pace.PROMPT:
                 self._witnesses.slow(contact)
             self._in_flight -= 1
 
@@ -205,8 +235,8 @@ class Lookup:
 
     @property
     def done(self) -> bool:
-        """Whether the closest set has answered, or the queries are spent and nothing is on its way."""
-        return self._complete or (self.queries >= limits.LOOKUP_QUERIES_MAX and not self._waiting)
+        """Whether enough or the closest set have answered, or the queries are spent and nothing is on its way."""
+        return self._has_enough or self._complete or (self.queries >= limits.LOOKUP_QUERIES_MAX and not self._waiting)
 
     def nearest(self) -> list[Answer]:
         """The k closest that answered, one of each narrow network, nearest first."""
@@ -238,7 +268,13 @@ class Lookup:
         return found
 
     @property
+    def _has_enough(self) -> bool:
+        return len(self._answers) >= self._enough
+
+    @property
     def _window(self) -> int:
+        if self._pace is Pace.PATIENT:
+            return limits.DHT_ALPHA_PATIENT
         return limits.DHT_ALPHA if len(self._answers) < limits.DHT_GUIDES else self._candidates.parallel
 
     @property
@@ -257,7 +293,7 @@ class Lookup:
                 late = True
             else:
                 return False
-        return not late or (self._prompt and answered >= limits.DHT_K)
+        return not late or (self._pace is Pace.PROMPT and answered >= limits.DHT_K)
 
     def _density(self) -> float:
         """How many times denser than expected the k closest are, those considered whom the sample left out."""

@@ -1,5 +1,6 @@
-"""Whom we knew and lost: a few of them are asked again from time to time, for perhaps it was the network that failed.
+"""Who is silent: for the moment (`Silence`), or for so long that it left the table (`Lost`).
 
+Of those that we knew and lost, a few are asked again from time to time, for perhaps it was the network that failed.
 When a network has been cut in two for longer than contacts are kept, nobody on one side knows anybody on the other, and
 only a bootstrap address, if that is reachable again, would bring them together. One answer from a peer that was lost is
 enough: it names the peers on its side that are closest to us.
@@ -53,3 +54,29 @@ class Lost:
 
     def __len__(self) -> int:
         return len(self._contacts)
+
+
+class Silence:
+    """Who has not answered while others did: not asked again for `limits.DHT_SILENT_SECONDS` where nobody waits for it.
+
+    At most `limits.DHT_SILENT_MAX` contacts; the latest stay.
+    """
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[Contact, Instant] = OrderedDict()
+
+    def add(self, contact: Contact, now: Instant) -> None:
+        """A contact has not answered."""
+        self._since.pop(contact, None)
+        self._since[contact] = now
+        if len(self._since) > limits.DHT_SILENT_MAX:
+            self._since.popitem(last=False)
+
+    def forget(self, contact: Contact) -> None:
+        """A contact has answered after all."""
+        self._since.pop(contact, None)
+
+    def holds(self, contact: Contact, now: Instant) -> bool:
+        """Whether a contact is to be left alone."""
+        since = self._since.get(contact)
+        return since is not None and now - since < limits.DHT_SILENT_SECONDS

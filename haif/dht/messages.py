@@ -70,6 +70,7 @@ class Command(IntEnum):
     PUT = 3  # keep this record; needs a token; the argument is a `Put`
     WATCH = 4  # as GET, and send me a NOTICE of what changes; needs a token; the argument is a handle, then the list
     DIALBACK = 5  # send this nonce to that port of the address you see me at; needs a token
+    CARRY = 6  # publish this record in the directory of the other family, too (`crossing`); as PUT
 
 
 _ANSWERED_AT_LENGTH: Final = frozenset({Command.FIND, Command.GET})
@@ -94,9 +95,9 @@ class Query(Message, frozen=True):
 
 
 class Put(Message, frozen=True):
-    """The argument of PUT. `ticket` is what this node gave us to wait with; `replaces` the sequence to follow, if any.
+    """The argument of PUT and CARRY. `ticket` is what this node gave us to wait with.
 
-    `replaces` 0: there should be no record of this owner yet.
+    `replaces` is the sequence to follow, if any; 0: there should be no record of this owner yet.
     """
 
     record: bytes
@@ -107,7 +108,8 @@ class Put(Message, frozen=True):
 class Reply(Message, frozen=True):
     """An answer. `observed` is the asker's packed address; `refused` the public code of a refused PUT, else empty.
 
-    Where a place must be waited for, `ticket` is to be shown in `wait_ms`.
+    Where a place must be waited for, `ticket` is to be shown in `wait_ms`. `elsewhere` is where the responder stands in
+    the directory of the other family, packed; empty if it does not.
     """
 
     observed: bytes
@@ -119,6 +121,7 @@ class Reply(Message, frozen=True):
     refused: str = ""
     ticket: bytes = b""
     wait_ms: int = 0
+    elsewhere: bytes = b""
 
 
 class Datagram(NamedTuple):
@@ -175,7 +178,7 @@ def read_query(datagram: Datagram) -> Query:
 
 
 def read_put(query: Query) -> Put:
-    """The argument of a PUT. Raises `Malformed` or `Oversize`."""
+    """The argument of a PUT or CARRY. Raises `Malformed` or `Oversize`."""
     put = codec.decode_flat(Put, query.argument, size_max=BYTES_MAX)
     if len(put.ticket) not in {0, TICKET_BYTES}:
         raise Malformed(f"a ticket has {TICKET_BYTES} bytes", query.sender)

@@ -1,22 +1,21 @@
 """A node of the directory as a machine: datagrams and time come in; datagrams, events and a wish to be woken come out.
 
 It answers strangers (`answers`), asks (`asking`) for its owner's operations (`operations`), keeps watched topics known
-(`attention`), comes back where its records wait for a place (`waiting`), and keeps its table true: whoever asks us
-something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are looked up from time
-to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise: what is refused
-becomes a `Dropped`.
+(`attention`), publishes and comes back where its records wait for a place (`publishing`), and keeps its table true:
+whoever asks us something and would fit is pinged before it is believed; idle buckets and our own neighbourhood are
+looked up from time to time; a node that knows nobody greets its bootstrap addresses again. Nothing received can raise:
+what is refused becomes a `Dropped`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 from haif.base import limits
 from haif.base.clock import Instant, WallTime
-from haif.base.errors import Conflict, Dropped, MustWait, OverQuota, PeerFault, Reason, Refusal, WrongState
+from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.base.machine import Address
 from haif.dht import crowd, messages
@@ -24,25 +23,27 @@ from haif.dht.agenda import Agenda
 from haif.dht.answers import Answerer
 from haif.dht.asking import Asker
 from haif.dht.attention import Attention
-from haif.dht.contact import Contact, node_id
+from haif.dht.candidates import Answer
+from haif.dht.contact import Contact, node_id, pack_address
 from haif.dht.counters import Counters, LookupEnded
+from haif.dht.crossing import Carriers, Carry, Elsewhere
 from haif.dht.diversity import Scope, networks
-from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup, Pace
 from haif.dht.messages import Command, Datagram, Kind
 from haif.dht.operations import Changed, Event, Find, Join, Purpose
+from haif.dht.publishing import Publishing
 from haif.dht.reading import Gather, Observe, Renew
 from haif.dht.sightings import Sightings
 from haif.dht.size import NetworkSize, region
 from haif.dht.store import RecordStore
 from haif.dht.table import NEAR_MAX, RoutingTable
 from haif.dht.upkeep import Upkeep
-from haif.dht.waiting import Told, WaitingRoom
 from haif.dht.watch import Watch
-from haif.dht.writing import Publish, Return
+from haif.dht.writing import Publish
 from haif.identity import keys
 from haif.identity.keys import Identity, Verify
 from haif.identity.signing import Verified
-from haif.protocol.records import Record, open_record
+from haif.protocol.records import Record
 
 
 class Node:
@@ -79,15 +80,20 @@ class Node:
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
+        self._carriers = Carriers(self._on_carrier)
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
-            ephemeral=ephemeral, sightings=self.sightings, verify=verify, advance=self._advance, report=self._report,
+            ephemeral=ephemeral, sightings=self.sightings, carriers=self._carriers, verify=verify,
+            advance=self._advance, report=self._report,
         )  # fmt: skip
         self._heard = now  # when the last datagram came
         self._was_alone = False  # when somebody was said to be there
         self._bootstrap: tuple[Address, ...] = ()
         self.attention = Attention(net, entropy, wall, verify=verify, begin=self._observe, changed=self._on_change)
-        self._waiting = WaitingRoom()
+        self._publishing = Publishing(
+            self.peer, net, wall, verify, self._agenda, self.table, self.store, self._carriers, self.counters,
+            look=partial(self._lookup, thorough=True, broad=True), begin=self._begin, stored=self._stored,
+        )  # fmt: skip
 
     # --- what the owner may ask for: each returns the number its event will carry -------------------------------------
 
@@ -117,32 +123,20 @@ class Node:
         """Find the peers closest to a target; ends in `Found`."""
         return self._begin(Find(self._agenda.number(), self._lookup(target, now)), now)
 
-    def publish(self, record: bytes, now: Instant, *, replaces: int | None = None) -> int:
+    def publish(self, record: bytes, now: Instant, *, replaces: int | None = None, carry: bool = True) -> int:
         """Have the k closest peers, and us, keep our record; ends in `Stored`.
+
+        Unless we stand in the other family's directory ourselves, others are to `carry` it over (`crossing`).
 
         Where there is no place yet, we come back for it by ourselves. With `replaces`, it is kept only where the
         record of this sequence is held (0: none). Raises what `open_record` raises, and `Replayed` or `Equivocated` if
         we know better ourselves.
         """
-        opened = open_record(record, net=self._net, now=self._wall(), verify=self._verify)
-        topic, number = opened.payload.topic, self._agenda.number()
-        place = topic, opened.signer
-        with suppress(OverQuota, MustWait, Conflict):  # the others decide
-            if self.store.put(opened, self._wall(), replaces=replaces):
-                self._stored(opened, now)
-        if opened.payload.tombstone:
-            self._waiting.forget(place)
-        self._waiting.replace(place, record)
-        lookup = self._lookup(topic, now, thorough=True, broad=True)
-        publication = Publish(
-            number, lookup, record, opened.signer, lambda peer: self._waiting.ticket(place, peer),
-            replaces=replaces, comes_back=not opened.payload.tombstone,
-        )  # fmt: skip
-        return self._begin(publication, now)
+        return self._publishing.publish(record, now, replaces=replaces, carry=carry)
 
     def gather(self, topic: Digest, now: Instant) -> int:
         """Read the newest record of every owner at a topic (`reading`); ends in `Gathered`."""
-        lookup = self._lookup(topic, now, thorough=True, prompt=True)
+        lookup = self._lookup(topic, now, thorough=True, pace=Pace.PROMPT)
         held = self.store.get(topic, self._wall())
         number = self._agenda.number()
         operation = Gather(
@@ -169,14 +163,33 @@ class Node:
         self.ephemeral = ephemeral
         self._asker.appear(ephemeral=ephemeral)
 
+    def stand(self, elsewhere: Address | None) -> None:
+        """From now on say that we stand in the other family's directory, too, and carry over what we are asked to."""
+        self._answerer.elsewhere = b"" if elsewhere is None else pack_address(elsewhere)
+
+    def crossed(self, came: Carry | Elsewhere, now: Instant) -> None:
+        """Our other node, in the other family's directory, was asked to bring us this."""
+        if isinstance(came, Elsewhere):
+            if len(self.table) < limits.DHT_K:
+                self.meet(came.contact, now)
+            return
+        try:
+            self._publishing.carry_over(came, now)
+        except HaifError as error:
+            self._report(Dropped(error.reason, detail=f"a record to be carried over: {error.message}"))
+
     def watch(self, topic: Digest, now: Instant) -> None:
         """Keep a topic known; each change is told as a `Changed`. Raises `Overloaded` for too many."""
         self.attention.watch(topic, now)
 
     def live(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
         """What is there now at a watched topic, of owners who were not excluded."""
-        live = self.attention.live(topic)
-        return {owner: record for owner, record in live.items() if owner not in self._excluded}
+        return {owner: record for owner, record in self.held(topic).items() if not record.payload.tombstone}
+
+    def held(self, topic: Digest) -> Mapping[PeerId, Verified[Record]]:
+        """The same, with what was withdrawn."""
+        held = self.attention.held(topic)
+        return {owner: record for owner, record in held.items() if owner not in self._excluded}
 
     @property
     def answerer(self) -> Answerer:
@@ -186,7 +199,7 @@ class Node:
     @property
     def waiting(self) -> int:
         """How many places our records wait for."""
-        return len(self._waiting)
+        return len(self._publishing)
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """Have nothing to do with these peers, and with no others for such a reason."""
@@ -247,7 +260,7 @@ class Node:
     def wake_at(self) -> Instant | None:
         """When `wake` wants to be called."""
         wish = self._upkeep.wake_at()
-        for at in (self._asker.wake_at(), self.attention.wake_at(), self._waiting.wake_at()):
+        for at in (self._asker.wake_at(), self.attention.wake_at(), self._publishing.wake_at()):
             if at is not None and at < wish:
                 wish = at
         return wish
@@ -256,14 +269,14 @@ class Node:
         """Time has passed: ask again, give up, look after the table."""
         self._asker.wake(now)
         self.attention.wake(now)
-        self._come_back(now)
+        self._publishing.come_back(now)
         if self._upkeep.neighbourhood_due(now):
             self._look_around(now)
         if self._upkeep.inspection_due(now):
             self.store.forget_expired(self._wall())
             self._answerer.watchers.forget_lapsed(now)
             for prefix in self.table.idle(now, self._upkeep.bucket_seconds):
-                self._refresh(prefix, now)
+                self._refresh(prefix, now, gauging=self.size.needs_samples(now))
             if self.size.is_doubtful(self._shown_around(), now):
                 self.gauge(now)
 
@@ -278,6 +291,8 @@ class Node:
             self._report(Dropped(answered.fault.reason, query.sender, answered.fault.message))
         if answered.stored is not None:
             self._stored(answered.stored, now)
+        if answered.carry is not None:
+            self._events.append(answered.carry)
         if query.sender is not None:
             stranger = Contact(query.sender, source)
             if self.table.invites(stranger) and not self._asker.bars(stranger, now):
@@ -286,6 +301,11 @@ class Node:
     def _stored(self, record: Verified[Record], now: Instant) -> None:
         self._asker.outgoing.extend(self._answerer.notices(record, now))
         self.attention.stored(record)
+
+    def _on_carrier(self, contact: Contact) -> None:
+        """Somebody stands in the other family's directory: of use to us if we do."""
+        if self._answerer.elsewhere and len(self._events) < limits.DHT_EVENTS_MAX:
+            self._events.append(Elsewhere(contact))
 
     def _on_change(self, topic: Digest) -> None:
         self._events.append(Changed(topic))
@@ -315,7 +335,14 @@ class Node:
     # --- operations ---------------------------------------------------------------------------------------------------
 
     def _lookup(
-        self, target: Digest, now: Instant, *, thorough: bool = False, broad: bool = False, prompt: bool = False
+        self,
+        target: Digest,
+        now: Instant,
+        *,
+        thorough: bool = False,
+        broad: bool = False,
+        pace: Pace = Pace.STEADY,
+        enough: int = limits.LOOKUP_QUERIES_MAX,
     ) -> Lookup:
         key = int.from_bytes(target, "big")
         self.table.touch(key, now)
@@ -325,8 +352,9 @@ class Node:
         seeds = self.table.closest(key, limits.DHT_K)
         if thorough or broad:
             seeds += self.table.from_each_bucket(limits.DHT_SHELL_CONTACTS)
-        barred, salt = partial(self._asker.bars, now=now), self._entropy(crowd.SALT_BYTES) if thorough else b""
-        return Lookup(target, seeds, self.peer, extent, barred=barred, prompt=prompt, salt=salt)
+        barred = partial(self._asker.spares if pace is Pace.PATIENT else self._asker.bars, now=now)
+        salt = self._entropy(crowd.SALT_BYTES) if thorough else b""
+        return Lookup(target, seeds, self.peer, extent, barred=barred, salt=salt, pace=pace, enough=enough)
 
     def _begin(self, operation: Find, now: Instant) -> int:
         operation.began = now
@@ -349,37 +377,13 @@ class Node:
         if operation.lookup.queries:
             self.counters.lookups.append(LookupEnded(operation.lookup.hops, now - operation.began))
         if isinstance(operation, Publish):
-            self._on_published(operation, now)
+            self._publishing.ended(operation, now)
         if isinstance(operation, Observe):
             self.attention.ended(operation, now)
         if isinstance(operation, Join) and operation.enters:
-            self._meet_siblings(now)
-            for prefix in self.table.unfilled():
-                self._refresh(prefix, now)
-
-    # --- places that are waited for -----------------------------------------------------------------------------------
-
-    def _on_published(self, publication: Publish, now: Instant) -> None:
-        place = publication.lookup.target, publication.owner
-        told = {
-            contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
-        }
-        if isinstance(publication, Return):
-            self.counters.puts_waited += len(publication.by)
-            for peer in publication.asked:
-                self._waiting.came_back(place, peer, told.get(peer))
-        else:
-            for peer in publication.asked:
-                self._waiting.take(place, peer)
-            self._waiting.wait(place, publication.record, told.values())
-
-    def _come_back(self, now: Instant) -> None:
-        while not self._agenda.is_busy and (due := self._waiting.due(now)) is not None:
-            (topic, owner), record, told = due
-            ticket = {one.contact.peer: one.ticket for one in told}
-            nobody = Lookup(topic, (), self.peer)
-            to = [one.contact for one in told]
-            self._begin(Return(self._agenda.number(), nobody, record, owner, ticket.__getitem__, to), now)
+            self._meet_siblings(operation.lookup.nearest(), now)
+            for number, prefix in enumerate(self.table.unfilled()):
+                self._refresh(prefix, now, gauging=number == 0)
 
     # --- watched topics -----------------------------------------------------------------------------------------------
 
@@ -412,22 +416,30 @@ class Node:
     def _join(self, purpose: Purpose, now: Instant) -> Join:
         """Look up our own id. Who knows nobody asks everybody it ever knew; who does, a few whom it has lost."""
         enters, lost = purpose is Purpose.OWNER or not len(self.table), self._asker.lost
-        number, lookup = self._agenda.number(), self._lookup(self.id, now, broad=enters)
+        number, lookup = self._agenda.number(), self._lookup(self.id, now, pace=Pace.STEADY if enters else Pace.PATIENT)
         for contact in lost.everybody(now) if enters else ():
             lookup.add(contact)
         greeted = [] if enters else lost.some(now, self._entropy)
         return Join(number, lookup, purpose, self._bootstrap, greeted, enters=enters)
 
-    def _meet_siblings(self, now: Instant) -> None:
-        """Let everybody in our own region know that we are here, and learn who else is."""
+    def _meet_siblings(self, met: Iterable[Answer], now: Instant) -> None:
+        """Let everybody in our own region know that we are here, and learn who else is; those we have met, know it."""
         if not self._agenda.is_busy:
             lookup = self._lookup(self.id, now, thorough=True, broad=True)
+            lookup.recall(met)
             self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
-    def _refresh(self, prefix: int, now: Instant) -> None:
-        self._sample(self.table.target_in(prefix, self._entropy), now)
+    def _refresh(self, prefix: int, now: Instant, *, gauging: bool) -> None:
+        """Hear some of a bucket: as many as fill its elder half; with `gauging`, all around a point in it."""
+        target = self.table.target_in(prefix, self._entropy)
+        if gauging:
+            self._sample(target, now)
+        elif not self._agenda.is_busy:
+            enough = max(limits.DHT_GUIDES, limits.DHT_K // 2 - self.table.count(prefix))
+            lookup = self._lookup(target, now, pace=Pace.PATIENT, enough=enough)
+            self._begin(Find(self._agenda.number(), lookup, Purpose.UPKEEP), now)
 
     def _sample(self, target: Digest, now: Instant) -> None:
         """Look up a target that nobody else could foresee: for the table, and for the size of the network."""
         if not self._agenda.is_busy:
-            self._begin(Find(self._agenda.number(), self._lookup(target, now), Purpose.SAMPLE), now)
+            self._begin(Find(self._agenda.number(), self._lookup(target, now, pace=Pace.PATIENT), Purpose.SAMPLE), now)

@@ -18,6 +18,7 @@ from haif.base.ids import Digest, PeerId
 from haif.base.machine import Address
 from haif.dht.candidates import Answer
 from haif.dht.contact import Contact
+from haif.dht.crossing import Carry, Elsewhere
 from haif.dht.lookup import Ask, Lookup
 from haif.dht.messages import Command, Reply
 from haif.identity.signing import Verified
@@ -37,13 +38,14 @@ class Found:
 class Stored:
     """A publication ended: who keeps the record, which public codes the others gave, and where a place is waited for.
 
-    `refused` counts those, too.
+    `refused` counts those, too. `carried`: who carries it over to the other family's directory.
     """
 
     number: int
     by: tuple[PeerId, ...]
     refused: tuple[str, ...]
     waiting: tuple[PeerId, ...] = ()
+    carried: tuple[PeerId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Changed:
     topic: Digest
 
 
-Event = Found | Stored | Gathered | Changed | Dropped
+Event = Found | Stored | Gathered | Changed | Carry | Elsewhere | Dropped
 
 
 class Purpose(Enum):

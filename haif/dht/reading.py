@@ -55,6 +55,7 @@ class Gather(Find):
         super().__init__(number, lookup, purpose)
         self._net, self._wall, self._report, self._verify = net, wall, report, verify
         self._asked: set[PeerId] = set()  # for records, before the lookup ended
+        self._straight: set[Ask] = set()  # of the lookup's queries, those for records instead of contacts
         self._read: set[PeerId] = set()  # who has given all of its records
         self._newest: dict[PeerId, Verified[Record]] = {}
         self._have: dict[bytes, None] = {}  # short names, in the order they came
@@ -77,8 +78,42 @@ class Gather(Find):
         few_late = limits.DHT_K <= len(self._read) >= _HEARD_PER_LATE * len(self._slow)
         return self._is_over(waiting_for_the_late=not (self._hurries and few_late))
 
+    def asks(self) -> list[Ask]:
+        """What to send now; in a crowd, those inside are asked for their records straight away."""
+        return [self._straightened(ask) for ask in super().asks()]
+
+    def _straightened(self, ask: Ask) -> Ask:
+        """So it costs nothing more to claim to hold records, and who does hold them is read a round trip earlier."""
+        if ask.command is not Command.FIND or ask.peer is None:
+            return ask
+        contact = Contact(ask.peer, ask.address)
+        if self.lookup.believes(contact):
+            return ask
+        straight = self._refreshed(self._get(contact, None))
+        self._straight.add(straight)
+        self._asked.add(ask.peer)
+        return straight
+
+    def slow(self, ask: Ask) -> None:
+        """A query is past its timeout and has been sent again."""
+        super().slow(self._of_lookup(ask))
+
+    def failed(self, ask: Ask) -> None:
+        """A query will not be answered."""
+        super().failed(self._of_lookup(ask))
+        self._straight.discard(ask)
+
+    def _of_lookup(self, ask: Ask) -> Ask:
+        """The query as the lookup knows it, if it is one of its own."""
+        return ask._replace(command=Command.FIND) if ask in self._straight else ask
+
     def answered(self, ask: Ask, peer: PeerId, reply: Reply) -> None:
         """A query was answered; whoever holds records is asked for them at once."""
+        if ask in self._straight:
+            self._straight.discard(ask)
+            self.lookup.answered(Contact(peer, ask.address), reply)
+            self._second_answer(ask._replace(token=reply.token), peer, reply)
+            return
         super().answered(ask, peer, reply)
         if ask.command is Command.FIND and reply.held > 0 and self._hurries and len(self._asked) < _EARLY_MAX:
             self._asked.add(peer)

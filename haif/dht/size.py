@@ -26,7 +26,7 @@ from haif.dht.contact import Contact
 from haif.dht.diversity import Scope, networks
 
 KEY_SPACE = 1 << 256
-_DOUBTFUL = 2  # times fewer nodes is more than chance does: 20 neighbours show the number to a quarter
+_DOUBTFUL = 3  # times fewer nodes is more than chance does: both show the number to a quarter, and some are dead
 _COUNTED_MIN = limits.DHT_K // 2
 _NETWORKS_MAX = limits.NETWORK_SAMPLES_MAX * limits.DHT_K
 
@@ -64,23 +64,27 @@ class NetworkSize:
             self._samples.append((now, nodes_from(counted)))
 
     def needs_samples(self, now: Instant) -> bool:
-        """Whether there are too few lookups to judge by."""
+        """Whether there are too few lookups to go without another."""
+        return self._lately(now) < limits.NETWORK_SAMPLES_SOUGHT
+
+    def _lately(self, now: Instant) -> int:
+        """How many lookups there are to judge by."""
         since = now - limits.NETWORK_SAMPLE_SECONDS
         while self._samples and self._samples[0][0] < since:
             self._samples.popleft()
             self._verdict = None
-        return len(self._samples) < limits.NETWORK_SAMPLES_MIN
+        return len(self._samples)
 
     def is_doubtful(self, around: float, now: Instant) -> bool:
         """Whether few samples show far fewer nodes than our neighbourhood does: perhaps there were, when they were new.
 
         To believe them costs queries, and is safe; so others should be taken soon.
         """
-        return self.needs_samples(now) and self._among(few=True) < around / _DOUBTFUL
+        return self._lately(now) < limits.NETWORK_SAMPLES_MIN and self._among(few=True) < around / _DOUBTFUL
 
     def nodes(self, around: float, now: Instant) -> float:
         """The estimate now, given what our own neighbourhood shows (`around`)."""
-        few = self.needs_samples(now)
+        few = self._lately(now) < limits.NETWORK_SAMPLES_MIN
         value = min(self._among(few=few), around if few else 2 * around)
         if self._accepted is not None:
             at, before = self._accepted

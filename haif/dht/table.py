@@ -22,6 +22,7 @@ from haif.dht.diversity import Census, Scope, networks
 ID_BITS: Final = 256
 NEAR_MAX: Final = 1 << (ID_BITS - 2)  # whoever is farther from us is in a bucket of at most k
 _LOT_BITS = 64
+_KNOWS_MANY = 4 * limits.DHT_K  # contacts, from which on half a bucket will do
 
 
 class RoutingTable:
@@ -125,17 +126,21 @@ class RoutingTable:
         return bucket is None or self._has_room(prefix, bucket) or self._would_displace(prefix, bucket, contact)
 
     def invites(self, stranger: Contact) -> bool:
-        """Whether to ping somebody who asked us something: of those who would only take another's place, a few.
+        """Whether to ping somebody who asked us something: of those who would find half a bucket filled, a few.
 
-        A full bucket is drawn anew slowly enough so; a ping for each would be a quarter of all datagrams.
+        It is filled, and once full drawn anew, soon enough so; a ping for each would be a quarter of all datagrams.
+        Near us everybody is wanted, and by a table that knows few.
         """
         prefix = self._prefix(stranger.peer)
         bucket = self._buckets.get(prefix)
         if not self._may_enter(prefix, bucket, stranger):
             return False
-        if bucket is None or self._has_room(prefix, bucket):
+        if bucket is None:
             return True
-        if not self._would_displace(prefix, bucket, stranger):
+        if self._has_room(prefix, bucket):
+            if len(bucket.entries) < limits.DHT_K // 2 or self._is_near(prefix) or len(self) < _KNOWS_MANY:
+                return True
+        elif not self._would_displace(prefix, bucket, stranger):
             return False
         bucket.passed_over = (bucket.passed_over + 1) % limits.DHT_DRAWN_OF
         return bucket.passed_over == 0
@@ -172,16 +177,16 @@ class RoutingTable:
         return [prefix for prefix in due if edge is not None and prefix <= edge]
 
     def unfilled(self) -> list[int]:
-        """The buckets with room outside our neighbourhood: to be looked up after joining (section 2.3 of the paper).
+        """The buckets outside our neighbourhood not half full: looked up after joining (section 2.3 of the paper).
 
         The neighbourhood is the k contacts closest to us, which the lookup of our own id has found.
         """
         edge = self._edge()
-        return (
-            []
-            if edge is None
-            else [n for n in range(edge + 1) if n not in self._buckets or len(self._buckets[n].entries) < limits.DHT_K]
-        )
+        return [] if edge is None else [prefix for prefix in range(edge + 1) if self.count(prefix) < limits.DHT_K // 2]
+
+    def count(self, prefix: int) -> int:
+        """How many contacts a bucket has."""
+        return len(self._buckets[prefix].entries) if prefix in self._buckets else 0
 
     def target_in(self, prefix: int, entropy: Callable[[int], bytes]) -> Digest:
         """A random target that shares exactly `prefix` bits with our id."""
@@ -234,8 +239,10 @@ class RoutingTable:
         return bucket
 
     def _has_room(self, prefix: int, bucket: Bucket) -> bool:
-        near = 1 << (ID_BITS - 1 - prefix) < self._near
-        return len(bucket.entries) < (limits.DHT_SIBLINGS_MAX if near else limits.DHT_K)
+        return len(bucket.entries) < (limits.DHT_SIBLINGS_MAX if self._is_near(prefix) else limits.DHT_K)
+
+    def _is_near(self, prefix: int) -> bool:
+        return 1 << (ID_BITS - 1 - prefix) < self._near
 
     def _may_enter(self, prefix: int, bucket: Bucket | None, contact: Contact) -> bool:
         is_here = contact.peer == self._own or (bucket is not None and contact.peer in bucket.entries)

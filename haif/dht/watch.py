@@ -9,7 +9,7 @@ Whoever listens compares what it was told with what is there now (`changes`): no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,6 +24,15 @@ from haif.protocol.records import Record
 
 Live = Mapping[PeerId, Verified[Record]]
 """The newest record of each owner that has announced something and not withdrawn it."""
+
+
+def newest(records: Iterable[Verified[Record]]) -> dict[PeerId, Verified[Record]]:
+    """The newest record of each owner among these, tombstones included."""
+    found: dict[PeerId, Verified[Record]] = {}
+    for record in records:
+        if record.signer not in found or rank(record) > rank(found[record.signer]):
+            found[record.signer] = record
+    return found
 
 
 class What(Enum):
@@ -87,11 +96,11 @@ class Watch:
 
     def live(self, wall: WallTime) -> dict[PeerId, Verified[Record]]:
         """What is there now."""
-        return {
-            owner: record
-            for owner, record in self._newest.items()
-            if record.payload.expires > wall and not record.payload.tombstone
-        }
+        return {owner: record for owner, record in self.held(wall).items() if not record.payload.tombstone}
+
+    def held(self, wall: WallTime) -> dict[PeerId, Verified[Record]]:
+        """The newest word of each owner, that it withdrew what it said included."""
+        return {owner: record for owner, record in self._newest.items() if record.payload.expires > wall}
 
     def expired(self, wall: WallTime) -> bool:
         """Whether something has expired since this was last asked."""

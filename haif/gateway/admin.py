@@ -20,6 +20,7 @@ from haif.base.errors import HaifError, InvalidRequest, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest
 from haif.gateway.errors import Problem, Rejected
+from haif.gateway.line import Service
 from haif.gateway.tenants import Key, Scope, Tenant, new_key
 
 ADMIN_PREFIX: Final = "haif-admin-"
@@ -48,6 +49,8 @@ class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
     rpm: _Count = limits.TENANT_REQUESTS_PER_MINUTE
     burst: _Count = limits.TENANT_BURST_REQUESTS
     sandbox_min: str = "none"
+    service: str = Service.INTERACTIVE.word
+    weight: _Count = 1
     tpm: _Count = 0
     concurrency: _Count = 0
     budget: _Count = 0
@@ -60,6 +63,8 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     rpm: _Count | msgspec.UnsetType = msgspec.UNSET
     burst: _Count | msgspec.UnsetType = msgspec.UNSET
     sandbox_min: str | msgspec.UnsetType = msgspec.UNSET
+    service: str | msgspec.UnsetType = msgspec.UNSET
+    weight: _Count | msgspec.UnsetType = msgspec.UNSET
     tpm: _Count | msgspec.UnsetType = msgspec.UNSET
     concurrency: _Count | msgspec.UnsetType = msgspec.UNSET
     budget: _Count | msgspec.UnsetType = msgspec.UNSET

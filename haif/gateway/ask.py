@@ -15,6 +15,8 @@ from haif.base.sampling import Sampling
 from haif.base.tasks import Task
 from haif.gateway.errors import Rejected
 from haif.gateway.fields import Haif, Sampled
+from haif.gateway.line import SERVICES, Service
+from haif.gateway.tenants import Tenant
 from haif.protocol.inference import Request
 
 Dialect = Literal["chat", "text", "responses", "messages"]
@@ -37,6 +39,8 @@ class Ask:
     echo: str = ""  # what a text completion's answer begins with
     transcript: bool = False  # give the tenant what it takes to compute the answer again
     audit: bool = True  # whether a validator of the gateway's may be given that, too
+    service: Service = Service.INTERACTIVE
+    weight: int = 1  # in the line, among those of its class
     told: Mapping[str, Any] = field(default_factory=dict)  # what the answer says of the request again
 
     @property
@@ -51,15 +55,18 @@ class Ask:
             return Task.CHAT
         return Task.TEXT if self.request.suffix is None else Task.INFILL
 
-    def under(self, *, scope: bytes, execution: str, sandbox_min: str) -> Ask:
+    def under(self, *, scope: bytes, execution: str, tenant: Tenant) -> Ask:
         """The same, where only requests of `scope` may share what a worker computed, under the house's rules.
 
-        These are the `execution` that the operator demands for who demands nothing, and the least level of jail that
-        will do for the tenant.
+        These are the `execution` that the operator demands for who demands nothing, and of the tenant the least level
+        of jail that will do, its weight and its class: a request may ask for a lower one.
         """
         request = structs.replace(self.request, scope=scope)
-        level = stricter(self.sandbox_min, sandbox_min)
-        return replace(self, request=request, execution=self.execution or execution, sandbox_min=level)
+        return replace(
+            self, request=request, execution=self.execution or execution,
+            sandbox_min=stricter(self.sandbox_min, tenant.sandbox_min), weight=tenant.weight,
+            service=max(self.service, SERVICES[tenant.service]),
+        )  # fmt: skip
 
 
 def demands(haif: Haif | None) -> dict[str, Any]:

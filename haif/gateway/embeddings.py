@@ -18,6 +18,7 @@ from haif.base.ids import Nonce
 from haif.base.tasks import Task
 from haif.gateway.fields import Haif
 from haif.gateway.strict import object_of, typed, wrong
+from haif.gateway.tenants import Tenant
 from haif.protocol.embeddings import EmbedRequest
 
 _NAME = Annotated[str, Meta(min_length=1, max_length=limits.MODEL_NAME_CHARS_MAX)]
@@ -113,14 +114,14 @@ class VectorAsk:
         """The bytes whose digest the reservation names."""
         return codec.encode(self.request)
 
-    def under(self, *, scope: bytes, execution: str, sandbox_min: str) -> VectorAsk:
-        """The same, where requests of `scope` share one turn at a worker, in a jail of at least this level.
+    def under(self, *, scope: bytes, execution: str, tenant: Tenant) -> VectorAsk:
+        """The same, where requests of `scope` share one turn at a worker, in a jail that will do for the tenant.
 
         Any demand on the `execution` is met: vectors are computed by engines of ours alone, which can be verified.
         """
         del execution
         request = structs.replace(self.request, scope=scope)
-        return replace(self, request=request, sandbox_min=stricter(self.sandbox_min, sandbox_min))
+        return replace(self, request=request, sandbox_min=stricter(self.sandbox_min, tenant.sandbox_min))
 
 
 _TOKEN_BYTES: Final = 4

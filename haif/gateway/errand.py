@@ -20,6 +20,7 @@ from haif.base.execution import VERIFIABLE, meets, word
 from haif.base.ids import Digest, JobId, PeerId
 from haif.base.tasks import Task
 from haif.gateway.admission import too_large
+from haif.gateway.line import Service
 from haif.identity.signing import Domain, Verified, open_sealed
 from haif.protocol.audits import Payload
 from haif.protocol.jobs import Placed, Reservation, SubmitJob
@@ -65,7 +66,8 @@ class Order:
     """Whose request it is, for which model, and what a worker must be able to do and may at most generate.
 
     `sandbox_min`: the level that the worker's jail must have. `prefixes`: tags of what the request begins with.
-    `execution`: whether it must be one that can be verified (`base.execution`).
+    `execution`: whether it must be one that can be verified (`base.execution`). `service` and `weight`: its place in
+    the line (`gateway.line`).
     """
 
     job: JobId
@@ -78,6 +80,8 @@ class Order:
     sandbox_min: str = "none"
     prefixes: list[bytes] = field(default_factory=list)
     execution: str = VERIFIABLE
+    service: Service = Service.INTERACTIVE
+    weight: int = 1
 
 
 class Errand(ABC):
@@ -156,6 +160,11 @@ class Errand(ABC):
     def resumed(self) -> tuple[int, ...]:
         """The tokens that the next attempt goes on after."""
         return ()
+
+    @property
+    def cost(self) -> int:
+        """The tokens that computing it may take, prompt and answer."""
+        return len(self.encoded) // limits.BYTES_PER_TOKEN + self.order.tokens_max + 1
 
     @property
     def tokens(self) -> int:

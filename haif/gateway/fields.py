@@ -80,6 +80,7 @@ class Common(Sampled, forbid_unknown_fields=True, kw_only=True):
     frequency_penalty: _PENALTY | None = None
     logit_bias: dict[str, _BIAS] | None = None
     max_tokens: Tokens | None = None
+    service_tier: Literal["auto", "default", "flex"] | None = None
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -187,10 +188,10 @@ _HINTS: Final = frozenset({
 LENIENT: Final = Lenient(
     neutral={
         "functions": ([],), "function_call": ("none", "auto"), "modalities": (["text"],),
-        "store": (False,), "service_tier": ("auto", "default"),
+        "store": (False,),
         "audio": (), "prediction": (), "verbosity": (), "web_search_options": (), "moderation": (),
     },
-    hints=_HINTS, said=frozenset({"store", "service_tier"}),
+    hints=_HINTS, said=frozenset({"store"}),
 )  # fmt: skip
 """Of chats and text completions."""
 

@@ -21,6 +21,7 @@ from haif.gateway.ask import Ask, Dialect, check_together, demands, sampling_of
 from haif.gateway.dialogue import ROLES, settings_of, toolbox_of, turns_of
 from haif.gateway.errors import Rejected
 from haif.gateway.fields import LENIENT, LENIENT_IN_MESSAGE, Chat, Common, Completion, Format
+from haif.gateway.line import Service
 from haif.gateway.parts import only_functions, only_kinds, plain_stream, schema_text, stop_strings
 from haif.gateway.strict import object_of, sift, typed, wrong
 from haif.protocol.inference import Request
@@ -67,10 +68,12 @@ def _ask(dialect: Dialect, common: Common, ignored: tuple[str, ...], request: Re
     options = common.stream_options
     if options is not None and not common.stream:
         wrong("stream_options", "stream_options is only allowed when stream is true")
+    flex = common.service_tier == "flex"
     return Ask(
         dialect=dialect, model=common.model, request=request, seed=common.seed, stream=bool(common.stream),
         include_usage=options is not None and bool(options.include_usage), ignored=ignored, echo=echo,
-        choices=common.n or 1, **demands(common.haif),
+        choices=common.n or 1, service=Service.BATCH if flex else Service.INTERACTIVE,
+        told={"service_tier": "flex" if flex else "default"} if common.service_tier else {}, **demands(common.haif),
     )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ class Envelope:
         return chat_logprobs(scores) if self.ask.kind == "chat" else text_logprobs(scores, offset)
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model}
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.ask.model, **self.ask.told}
 
     def stream(self, index: int, job: JobId) -> Stream:
         """The events of one choice."""

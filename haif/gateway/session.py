@@ -64,7 +64,7 @@ class Journey(Errand):
         order = Order(
             job=job, tenant=tenant, gateway=gateway, model=ask.model, task=ask.task, sandbox_min=ask.sandbox_min,
             tokens_max=ask.request.tokens_max, seed=choice_seed(ask.seed, choice), prefixes=prefix_tags(ask.request),
-            execution=ask.execution or VERIFIABLE,
+            execution=ask.execution or VERIFIABLE, service=ask.service, weight=ask.weight,
         )  # fmt: skip
         encoded = encode_request(ask.request) if encoded is None else encoded
         super().__init__(order, encoded, request_digest(encoded))

@@ -19,6 +19,7 @@ from haif.base.confinement import LEVELS
 from haif.base.errors import InvalidRequest, Unauthenticated
 from haif.base.hashing import digest
 from haif.base.ids import Digest
+from haif.gateway.line import SERVICES, Service
 
 KEY_PREFIX: Final = "haif-"
 _KEY_BYTES: Final = 32
@@ -38,7 +39,8 @@ class Absent(InvalidRequest):
 class Tenant:
     """Who may ask, and how much.
 
-    `rpm` requests per minute, `burst` at once; the least level of jail that will do; `tpm` tokens per minute,
+    `rpm` requests per minute, `burst` at once; the least level of jail that will do; its class `service`
+    (`gateway.line`), and `weight`, its share of what there is among the tenants of that class; `tpm` tokens per minute,
     `concurrency` requests being answered at a time, and `budget` tokens a month of UTC, each without limit at 0; the
     models it may use, all where none is named.
     """
@@ -47,6 +49,8 @@ class Tenant:
     rpm: int
     burst: int
     sandbox_min: str = "none"
+    service: str = Service.INTERACTIVE.word
+    weight: int = 1
     tpm: int = 0
     concurrency: int = 0
     budget: int = 0
@@ -116,6 +120,10 @@ def check_tenant(tenant: Tenant) -> Tenant:
         raise InvalidRequest("--rpm and --burst must be between 1 and 1,000,000")
     if tenant.sandbox_min not in LEVELS:
         raise InvalidRequest(f"--sandbox-min must be one of {', '.join(LEVELS)}")
+    if tenant.service not in SERVICES:
+        raise InvalidRequest(f"--service must be one of {', '.join(SERVICES)}")
+    if not 1 <= tenant.weight <= limits.TENANT_WEIGHT_MAX:
+        raise InvalidRequest(f"--weight must be between 1 and {limits.TENANT_WEIGHT_MAX}")
     for flag, value in (("--tpm", tenant.tpm), ("--concurrency", tenant.concurrency), ("--budget", tenant.budget)):
         if not 0 <= value <= limits.TENANT_TOKENS_MAX:
             raise InvalidRequest(f"{flag} must be between 1 and {limits.TENANT_TOKENS_MAX:,}, or 0 for no limit")

@@ -48,6 +48,7 @@ class Domain(StrEnum):
     RECEIPT = "application/haif-receipt-v1+cbor"
     COUNTERSIGNATURE = "application/haif-countersignature-v1+cbor"
     VERDICT = "application/haif-verdict-v1+cbor"
+    RULING = "application/haif-ruling-v1+cbor"
     SIGHTING = "application/haif-sighting-v1+cbor"
     VOUCHER = "application/haif-relay-voucher-v1+cbor"
 

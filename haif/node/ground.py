@@ -72,13 +72,14 @@ async def open_ground(settings: config.Common) -> AsyncIterator[Ground]:
         telemetry = Telemetry(role=role, instance=name, spans=folder / "spans.sqlite", otlp=settings.otlp or None)
         dht = Dht(
             identity=identity, net=net, clock=clock, entropy=entropy, bootstrap=settings.bootstrap_addresses,
-            host=settings.host, port=settings.dht_port, allow_private=settings.allow_private,
+            host=settings.host, port=settings.dht_port, beside=settings.host6, allow_private=settings.allow_private,
             lan=looks_nearby(settings), contacts_file=folder / "contacts", ephemeral=not begins_persistent(settings),
             on_dropped=telemetry.dropped, key=charter.key,
         )  # fmt: skip
         wire = Wire(
             identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=clock, entropy=entropy,
-            on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port, book=book,
+            on_dropped=telemetry.dropped, host=settings.host, port=settings.wire_port,
+            beside=settings.host6, book=book,
         )  # fmt: skip
         memory = Memory(folder / "voice")
         voice = Voice(identity, net, clock, entropy, memory.take())
@@ -102,6 +103,8 @@ async def open_ground(settings: config.Common) -> AsyncIterator[Ground]:
                 "metrics": f"http://{address_text(metrics)}/metrics",
                 "wire": address_text(wire.address),
             }
+            if settings.host6:
+                ready |= {"dht6": address_text(dht.sides[1].address), "wire6": address_text(wire.addresses[1])}
             yield Ground(
                 name=name, folder=folder, identity=identity, net=net, closed=network.closed, clock=clock,
                 telemetry=telemetry, dht=dht, wire=wire, reach=reach, voice=voice, ready=ready,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from haif import config
 from haif.base.errors import Misuse
+from haif.base.ids import PeerId
 from haif.node.ground import Ground, open_ground
 from haif.node.settings import model_store, peers
 from haif.orchestrator.service import MIGRATIONS, CatalogueEntry, Orchestrator, OrchestratorSettings
+from haif.proof.committee import Elector, check_roster
 from haif.runtime.clock import entropy
 from haif.storage.service import Database, Journal, Store
 
@@ -24,6 +26,8 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
     store = model_store(settings)
     models = [store.find(name) for name in settings.models] if settings.models else store.models()
     gateways = frozenset(peers(settings.gateways, "gateway"))
+    owners = _owners(settings.owners)
+    roster = _roster(settings.validators, owners)
     chosen = OrchestratorSettings(
         gateways=gateways or None,
         workers=frozenset(peers(settings.workers, "worker")) or None,
@@ -34,7 +38,9 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
             for model in models
         ),
         sandbox_min=settings.sandbox_min,
-        validators=frozenset(peers(settings.validators, "validator")),
+        validators=frozenset(each.peer for each in roster),
+        roster=_drawn(roster) if settings.convict == "panel" else (),
+        owners=owners,
     )
     async with (
         open_ground(settings) as ground,
@@ -64,6 +70,39 @@ async def _journal(settings: config.OrchestratorSettings, ground: Ground) -> Asy
         raise Misuse("--store: the driver is not installed: pip install 'haif[postgres]'") from None
     async with PostgresJournal(settings.store, bytes(ground.identity.peer)) as shared:
         yield shared
+
+
+def _owners(texts: tuple[str, ...]) -> dict[PeerId, str]:
+    found: dict[PeerId, str] = {}
+    for text in texts:
+        name, given, peer = text.rpartition("=")
+        if not (given and name):
+            raise Misuse(f"--owner: {text!r} is not NAME=PEER")
+        found[peers((peer,), "owner")[0]] = name
+    return found
+
+
+def _roster(texts: tuple[str, ...], owners: Mapping[PeerId, str]) -> tuple[Elector, ...]:
+    found: dict[PeerId, Elector] = {}
+    for text in texts:
+        name, weighed, weight = text.partition("*")
+        if weighed and not (weight.isascii() and weight.isdigit()):
+            raise Misuse(f"--validator: {text!r} is neither PEER nor PEER*WEIGHT")
+        (peer,) = peers((name,), "validator")
+        found[peer] = Elector(peer, int(weight) if weighed else 1, owners.get(peer, ""))
+    return tuple(found.values())
+
+
+def _drawn(roster: tuple[Elector, ...]) -> tuple[Elector, ...]:
+    """The roster, if panels can be drawn of it, or if nobody audits at all."""
+    try:
+        if roster:
+            check_roster(roster)
+    except Misuse as error:
+        raise Misuse(
+            f"--validator: {error}. Give more, or say --convict one: then each of them convicts alone, on its word"
+        ) from None
+    return roster
 
 
 def _usable(settings: OrchestratorSettings, *, closed: bool) -> OrchestratorSettings:

@@ -42,6 +42,7 @@ class Replayed:
     windows: int
     engine: str
     transcript: Digest
+    work: Digest
     difference: Difference | None
 
 
@@ -97,7 +98,12 @@ class Bench:
         ours = await _compute(engine, _asked(checked, request, model.adapted, engine.model.vocabulary))
         found = difference(said, request, checked.tokens, ours)
         return Replayed(
-            len(ours.tokens) - said.resumed, len(ours.rows), said.engine, ours.transcript(said.resumed), found
+            len(ours.tokens) - said.resumed,
+            len(ours.rows),
+            said.engine,
+            ours.transcript(said.resumed),
+            ours.work(),
+            found,
         )
 
     async def _opened(self, model: StoredModel) -> Engine:

@@ -61,7 +61,7 @@ def looks_nearby(settings: config.Common) -> bool:
         address = ip_address(settings.host)
     except ValueError:
         return False  # a name; `--bootstrap` finds the others
-    return settings.lan and address.version == 4 and not address.is_loopback
+    return settings.lan and not address.is_loopback
 
 
 async def relay_at(text: str) -> RelayAt:

@@ -15,8 +15,8 @@ from haif.identity.signing import Verified
 from haif.node.ground import open_ground
 from haif.node.replay import Bench
 from haif.node.settings import peers
-from haif.protocol.audits import Verdict
-from haif.protocol.receipts import CheckedBundle
+from haif.protocol.audits import Ruling, Verdict
+from haif.protocol.receipts import CheckedBundle, text_of
 from haif.runtime import disk
 from haif.validator.service import Validator
 from haif.validator.verdict import Answered
@@ -39,6 +39,7 @@ async def open_validator(settings: config.ValidatorSettings) -> AsyncIterator[di
             orchestrators=orchestrators, identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach,
             dht=ground.dht, recompute=lambda bundle, fresh: _answer(bench, bundle, fresh=fresh),
             on_convicted=lambda verdict, file, words: _keep(ground.folder / CONVICTIONS, verdict, file, words),
+            on_ruled=lambda ruling: _add(ground.folder / CONVICTIONS, ruling),
             telemetry=ground.telemetry, clock=ground.clock,
         )  # fmt: skip
         async with validator, ground.announced("validator"):
@@ -53,7 +54,7 @@ async def _answer(bench: Bench, bundle: CheckedBundle, *, fresh: bool) -> Answer
     except EngineDied:
         await bench.clear()  # the next answer is not to wait for its respawn
         raise
-    return Answered(done.engine, done.transcript, done.tokens, done.difference)
+    return Answered(done.engine, done.transcript, done.work, done.tokens, done.difference)
 
 
 def _keep(folder: Path, verdict: Verified[Verdict], file: dict[str, str], words: str) -> None:
@@ -68,3 +69,14 @@ def _keep(folder: Path, verdict: Verified[Verdict], file: dict[str, str], words:
     except OSError as error:  # the verdict stands without the file
         then = f"what lets others check it could not be kept: {error}"
     print(f"worker {verdict.payload.worker} is convicted: {words}\n  {then}", file=sys.stderr, flush=True)
+
+
+def _add(folder: Path, ruling: Verified[Ruling]) -> None:
+    """Put what the panel found to our own file of the conviction, if we have one."""
+    path = folder / f"{ruling.payload.receipt}.json"
+    try:
+        if path.exists():
+            file = json.loads(path.read_text())
+            disk.write_private(path, json.dumps(file | {"ruling": text_of(ruling.evidence)}).encode())
+    except (OSError, ValueError) as error:
+        print(f"haif: the ruling about {path} could not be kept: {error}", file=sys.stderr, flush=True)

@@ -6,9 +6,10 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from haif import config
 from haif.artifacts.service import DEMO_NAME, ModelStore, StoredModel, check_header, header_of
@@ -16,7 +17,7 @@ from haif.base import limits
 from haif.base.amounts import bytes_text
 from haif.base.clock import Clock, WallTime
 from haif.base.errors import Malformed, Misuse, UnknownModel
-from haif.base.ids import ModelDigest
+from haif.base.ids import ModelDigest, PeerId
 from haif.engine.meter import Meter
 from haif.engine.profile import Offload
 from haif.engine.request import ModelInfo
@@ -24,6 +25,7 @@ from haif.engine.service import AdapterFile, Engine, EngineSettings, Upstream, U
 from haif.node.ground import Ground, open_ground
 from haif.node.settings import memory_bytes, model_store, peers
 from haif.node.watch import watch_pool
+from haif.protocol.heartbeats import Repute
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock, entropy
 from haif.telemetry import names
@@ -53,6 +55,7 @@ async def open_worker(settings: config.WorkerSettings) -> AsyncIterator[dict[str
             settings=WorkerSettings(orchestrators=honoured),
             identity=ground.identity, net=ground.net, wire=ground.wire, reach=ground.reach, dht=ground.dht,
             voice=ground.voice, pool=pool, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+            on_repute=lambda orchestrator, repute: Terminal().say(repute_text(orchestrator, repute)),
         ) as worker,
         controlled(pool, ground.folder),
         ground.announced("worker"),
@@ -100,6 +103,20 @@ async def try_engine(settings: config.WorkerSettings) -> ModelInfo:
         pool.lease(model.model, seconds=limits.MODEL_WAIT_SECONDS) as engine,
     ):
         return engine.model
+
+
+def repute_text(orchestrator: PeerId, repute: Repute) -> str:
+    """What an orchestrator thinks of this worker, and what its owner may do."""
+    return _REPUTES[repute].format(orchestrator=f"orchestrator {orchestrator.short}…")
+
+
+_REPUTES: Final[Mapping[Repute, str]] = {
+    Repute.FINE: "{orchestrator} gives this worker all kinds of work again",
+    Repute.CONVICTED: "{orchestrator} gives this worker no more work: validators computed answers again, and they are "
+    "not what it signed for. Look at its model files, its build and its memory (`haif doctor`)",
+    Repute.INCOMPARABLE: "{orchestrator} gives this worker only what need not be checked: no validator there computes "
+    "by its recipe. Take a profile that validators have, such as `exact`, or have a validator run on such a machine",
+}
 
 
 class Terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from haif.base import limits
 from haif.base.ids import JobId
 from haif.orchestrator.events import (
     AttemptFailed,
@@ -15,12 +16,14 @@ from haif.orchestrator.events import (
     JobLeft,
     JobSubmitted,
     LotteryRevealed,
+    PanelRuled,
     StateKept,
     VerdictGiven,
     decode,
 )
 from haif.orchestrator.keeping import put, restored
 from haif.orchestrator.state import Attempt, Job, JobState, State
+from haif.protocol.audits import HONEST
 
 
 def apply(state: State, event: Entry) -> None:
@@ -42,6 +45,8 @@ def apply(state: State, event: Entry) -> None:
             _judged(state, event)
         case LotteryRevealed():
             state.revealed[event.validator] = max(event.epoch, state.revealed.get(event.validator, 0))
+        case PanelRuled():
+            _ruled(state, event)
         case JobLeft():
             _release(state, state.open.pop(event.job))
         case JobArrived():
@@ -106,10 +111,23 @@ def _end(state: State, event: JobFinalised | JobFailed, how: JobState) -> Job:
 
 
 def _judged(state: State, event: VerdictGiven) -> None:
-    state.standings.learn(event)
     job = state.find(event.job)
+    if event.finding != HONEST or job is None or not job.passed:
+        state.standings.learn(event)
     if job is not None:  # else it was forgotten since, and is read back from the journal
         job.verdicts[event.validator] = event.verdict
+        job.passed = job.passed or event.finding == HONEST
+
+
+def _ruled(state: State, event: PanelRuled) -> None:
+    state.standings.rule(event)
+    job = state.find(event.job)
+    if job is not None:
+        job.ruled = event.finding
+    if event.ruling:
+        state.rulings[event.job] = event.at, event.ruling
+        if len(state.rulings) > limits.RULINGS_KEPT_MAX:
+            state.rulings.popitem(last=False)
 
 
 def _release(state: State, job: Job) -> None:

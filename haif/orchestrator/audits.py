@@ -2,8 +2,9 @@
 
 It lists the jobs whose gateway signed that they may be audited and whose worker committed to its logits, with the
 chance that each is drawn with. A verdict counts if it is a known validator's, about a receipt that was listed, and its
-first about it. Whether it is true the orchestrator cannot see, for it has no request: who trusts an orchestrator trusts
-its validators. When a validator reveals its draw, what it should have audited and did not is counted.
+first about it. Whether it is true the orchestrator cannot see, for it has no request: it believes a panel of them
+(`orchestrator.panels`), or, if its operator says so, each. When a validator reveals its draw, what it should have
+audited and did not is counted.
 """
 
 from __future__ import annotations
@@ -14,14 +15,30 @@ from itertools import islice
 
 from haif.base import limits
 from haif.base.clock import WallTime
-from haif.base.errors import BadSignature, Equivocated, Expired, Forbidden, WrongState
+from haif.base.errors import BadProof, BadSignature, Equivocated, Expired, Forbidden, WrongState
 from haif.base.ids import PeerId
 from haif.identity.signing import Verified, evidence_digest
 from haif.orchestrator.decide import Decision
-from haif.orchestrator.events import LotteryRevealed, VerdictGiven
+from haif.orchestrator.events import LotteryRevealed, PanelRuled, VerdictGiven
+from haif.orchestrator.standings import PANEL
 from haif.orchestrator.state import Job, JobState, State
+from haif.proof.committee import Roster, liars
 from haif.proof.lottery import check_draw, epoch_of, is_drawn, may_reveal
-from haif.protocol.audits import Ended, EndedJob, Judge, Reveal, Taken, Verdict, gist, open_verdict
+from haif.proof.ruling import check_ruling
+from haif.proof.standing import DAY_MS
+from haif.protocol.audits import (
+    CONVICTED,
+    HONEST,
+    UNDECIDED,
+    Ended,
+    EndedJob,
+    Judge,
+    Reveal,
+    Taken,
+    Verdict,
+    gist,
+    open_verdict,
+)
 
 
 def ended(state: State, after: int, validator: PeerId) -> Ended:
@@ -45,7 +62,8 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
     """Take a verdict down. One that says the same again is answered again, and the first stands.
 
     Raises `Malformed`, `Oversize` or `BadSignature` for one that does not hold, `WrongState` for one about a job that
-    was not listed, `Expired` for one of another time, and `Equivocated` for a second one about the same receipt.
+    was not listed, `Expired` for one of another time, `BadProof` for one that a panel refuted, and `Equivocated` for a
+    second one about the same receipt.
     """
     verdict = open_verdict(request.verdict, validator)
     said = verdict.payload
@@ -60,11 +78,42 @@ def judge(state: State, request: Judge, validator: PeerId, *, orchestrator: Peer
         raise Equivocated("a validator says one thing about a receipt, and then another", validator)
     if not job.ended - limits.CLOCK_SKEW_MS <= said.judged <= now + limits.CLOCK_SKEW_MS:
         raise Expired("the verdict is older than the end of its job, or from the future; check both clocks", validator)
+    if job.ruled in {HONEST, CONVICTED} - {said.finding} and said.finding != UNDECIDED:
+        raise BadProof(f"a panel found this worker {job.ruled}", validator)
     event = VerdictGiven(
         job=job.id, validator=validator, worker=job.attempt.worker, finding=said.finding, cause=said.cause,
         verdict=request.verdict, at=now,
     )  # fmt: skip
     return Decision((event,), Taken())
+
+
+def rulings(state: State, since: int) -> tuple[list[bytes], int]:
+    """Some rulings that convict, which came after that moment (ms), oldest first; and when the last of them came."""
+    found = [(at, sealed) for at, sealed in state.rulings.values() if at > since][: limits.PANELS_LISTED_MAX]
+    return [sealed for _, sealed in found], found[-1][0] if found else since
+
+
+def share(
+    state: State, evidence: bytes, carrier: PeerId, *, believed: Collection[PeerId], roster: Roster, now: WallTime
+) -> PanelRuled | None:
+    """What follows from another orchestrator's ruling; None where nothing does, for it is known.
+
+    It is believed if more of our own validators signed it than we think may lie: one of them then does not, and it
+    computed the answer. Whose panel it was, and who carries it, does not matter. Raises `Forbidden` where too few of
+    ours did, `Expired` for one that is too old or from the future, and as `check_ruling` does.
+    """
+    ruling, signers = check_ruling(evidence)
+    said = ruling.payload
+    if said.finding != CONVICTED:
+        raise WrongState("only convictions are told on", carrier)
+    if not now - limits.CONVICTION_DAYS * DAY_MS <= said.at <= now + limits.CLOCK_SKEW_MS:
+        raise Expired("the ruling is too old, or from the future; check both clocks", carrier)
+    ours, most = len({*signers} & {*believed}), liars(each.weight for each in roster)
+    if ours <= most:
+        raise Forbidden(f"{ours} of the validators that signed the ruling are ours, and {most + 1} would have to be")
+    if said.job in state.rulings or state.standings.of(said.worker, {PANEL}).is_out(now):
+        return None
+    return PanelRuled(said.job, said.worker, CONVICTED, evidence, (), now)
 
 
 def _check_subject(job: Job, verdict: Verified[Verdict], orchestrator: PeerId) -> None:

@@ -38,6 +38,7 @@ from haif.identity.signing import Domain, Verified, evidence_digest, open_sealed
 from haif.orchestrator.events import AttemptFailed, AttemptReserved, Event, JobFailed, JobFinalised, JobSubmitted
 from haif.orchestrator.placement import Fleet, WorkerView, able, choose
 from haif.orchestrator.state import Attempt, Job, JobState, State
+from haif.proof import lottery
 from haif.protocol.jobs import FailJob, Finalised, FinaliseJob, Placed, Reservation, RetryJob, SubmitJob
 from haif.protocol.prefixes import are_tags
 from haif.protocol.reach import Place
@@ -267,7 +268,7 @@ def finalise(
 ) -> Decision:  # fmt: skip
     """Record the receipt of the reserved worker, countersigned by the job's gateway.
 
-    What the `validators` said of the worker decides how likely they are to audit it.
+    What the `validators` said of the worker decides how likely they are, together, to audit it.
 
     Raises `BadSignature`, `Malformed` or `Oversize` for evidence that does not hold, `WrongState` for a job that ended
     otherwise, and `Forbidden`.
@@ -282,10 +283,11 @@ def finalise(
     receipt = _check_receipt(job, request.receipt)
     hand = _check_countersignature(job, receipt, request.countersignature)
     auditable = hand.auditable and receipt.payload.transcript is not None and bool(validators)
+    chance = lottery.each(state.standings.of(receipt.signer, validators).per_mille(now), len(validators))
     event = JobFinalised(
         job=job.id, attempt=receipt.payload.attempt, tokens=receipt.payload.completion_tokens, receipt=request.receipt,
         countersignature=request.countersignature, at=now,
-        per_mille=state.standings.of(receipt.signer, validators).per_mille(now) if auditable else 0,
+        per_mille=chance if auditable else 0,
     )  # fmt: skip
     return Decision((event,), Finalised(job.id))
 

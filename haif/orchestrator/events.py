@@ -108,6 +108,21 @@ class LotteryRevealed(Message, frozen=True):
     at: int
 
 
+class PanelRuled(Message, frozen=True):
+    """A panel about the receipt of a job is over. It is about the worker, for the job may be forgotten by then.
+
+    `finding` honest, convicted, or undecided where there was no quorum; `ruling` the sealed one of a conviction, else
+    empty. `refuted`: validators that had said otherwise.
+    """
+
+    job: JobId
+    worker: PeerId
+    finding: str
+    ruling: bytes
+    refuted: tuple[PeerId, ...]
+    at: int
+
+
 class AttemptKept(Message, frozen=True):
     """An attempt as the state has it."""
 
@@ -156,6 +171,8 @@ class JobKept(Message, frozen=True):
     per_mille: int
     verdicts: list[VerdictKept]
     drawn_by: PeerId | None
+    ruled: str = ""
+    passed: bool = False
 
 
 class JobLeft(Message, frozen=True):
@@ -195,11 +212,12 @@ class StateKept(Message, frozen=True):
 
 
 Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
-Entry = Event | LotteryRevealed | JobLeft | JobArrived | StateKept
+Entry = Event | LotteryRevealed | PanelRuled | JobLeft | JobArrived | StateKept
 
 _KINDS: Final[dict[int, type[Entry]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
     7: VerdictGiven, 8: LotteryRevealed, 9: JobLeft, 10: JobArrived,
+    11: PanelRuled,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

@@ -16,7 +16,7 @@ def kept(job: Job) -> JobKept:
         task=job.task, state=job.state.value, reason=job.reason, receipt=job.receipt,
         countersignature=job.countersignature, ended=job.ended, per_mille=job.per_mille,
         verdicts=[VerdictKept(validator, verdict) for validator, verdict in job.verdicts.items()],
-        drawn_by=job.drawn_by,
+        drawn_by=job.drawn_by, ruled=job.ruled, passed=job.passed,
         attempts=[
             AttemptKept(
                 each.number, each.worker, each.host, each.port, each.reservation, each.digest, each.expires,
@@ -40,6 +40,7 @@ def restored(each: JobKept) -> Job:
         task=each.task, state=state, reason=each.reason, receipt=each.receipt,
         countersignature=each.countersignature, ended=each.ended, per_mille=each.per_mille,
         verdicts={given.validator: given.verdict for given in each.verdicts}, drawn_by=each.drawn_by,
+        ruled=each.ruled, passed=each.passed,
         attempts=[
             Attempt(
                 attempt.number, attempt.worker, attempt.host, attempt.port, attempt.reservation, attempt.digest,

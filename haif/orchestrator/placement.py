@@ -21,7 +21,7 @@ so a burst placed between two heartbeats counts at once, and is not counted twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
 from haif.orchestrator.brakes import Brakes
-from haif.orchestrator.state import Post
+from haif.orchestrator.state import Job, Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
 from haif.protocol.prefixes import are_tags
@@ -62,6 +62,7 @@ class WorkerView:
     verifiable: bool = True
     tasks: Tasks = frozenset({Task.CHAT, Task.TEXT})
     dimensions: int = 0
+    comparable: bool = True  # some validator computes by its recipe, as far as we know
 
     @property
     def depth(self) -> float:
@@ -74,6 +75,10 @@ class WorkerView:
     def is_full(self) -> bool:
         """Whether it would refuse another request."""
         return self.load >= self.slots + limits.WORKER_QUEUE_MAX
+
+    def meets(self, execution: str) -> bool:
+        """Whether its answers can be checked as is demanded."""
+        return meets(self.verifiable, execution) and (self.comparable or execution != VERIFIABLE)
 
     def wait(self, job_seconds: float) -> float:
         """Seconds until it has a slot for one more, where a job takes `job_seconds`."""
@@ -105,9 +110,10 @@ def choose(
 
     Raises `NoWorker`, or `Overloaded` when all are full; `job_seconds`, how long a job takes, says until when.
     """
-    untried = [view for view in views if view.worker not in tried and meets(view.verifiable, execution)]
-    if views and not any(meets(view.verifiable, execution) for view in views):
-        raise NoWorker(_OTHER_EXECUTION[execution], retry_after=limits.HEARTBEAT_SECONDS)
+    untried = [view for view in views if view.worker not in tried and view.meets(execution)]
+    if views and not any(view.meets(execution) for view in views):
+        strange = any(meets(view.verifiable, execution) for view in views)
+        raise NoWorker(_INCOMPARABLE if strange else _OTHER_EXECUTION[execution], retry_after=limits.HEARTBEAT_SECONDS)
     confined = [view for view in untried if suffices(view.sandbox, sandbox_min)]
     if untried and not confined:
         raise NoWorker(
@@ -134,6 +140,16 @@ def choose(
     return min(_two(near, entropy), key=lambda view: costs[view.worker])
 
 
+def part_of(views: Sequence[WorkerView], model: ModelDigest, jobs: Iterable[Job], gateway: PeerId) -> int:
+    """How many slots of a model's workers a gateway may take for its own.
+
+    All, or an equal part where other gateways have jobs of that model open.
+    """
+    sharing = {job.gateway for job in jobs if job.model_digest == model} | {gateway}
+    slots = sum(view.slots for view in views if not view.ejected)
+    return max(1, slots // len(sharing)) if slots else 0
+
+
 def _two(views: list[WorkerView], entropy: Callable[[int], bytes]) -> list[WorkerView]:
     """Two of them at random, in a random order; the only one, where there is but one."""
     drawn = int.from_bytes(entropy(8), "big")
@@ -152,6 +168,12 @@ _OTHER_EXECUTION: Final = {
     'wants that says "haif": {"execution": "any"}',
     UNVERIFIABLE: "no live worker of this model runs it in a program that is not ours, as is demanded",
 }
+
+
+_INCOMPARABLE: Final = (
+    "every live worker of this model computes by a recipe that no validator here has, so that nobody can check it: a "
+    'tenant who wants that says "haif": {"execution": "any"}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +195,13 @@ class _Pulse:
 class Fleet:
     """The workers we heard of. None of it is kept: after a restart, offers and heartbeats bring it back in seconds.
 
-    `out`: those that were convicted (`proof.standing`); they are as good as dead.
+    `out`: those that were convicted (`proof.standing`); they are as good as dead. `strange`: those whose answers no
+    validator can compare; they get only what need not be checked.
     """
 
     workers_max: int = limits.WORKERS_MAX
     out: frozenset[PeerId] = frozenset()
+    strange: frozenset[PeerId] = frozenset()
     brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
@@ -231,7 +255,7 @@ class Fleet:
                     worker, offer.place, share.slots, load, offer.context_tokens, sandbox, share.hot,
                     ejected=(worker, model) in ejected, doubted=self.brakes.is_doubted(worker),
                     ready_seconds=share.ready_seconds, verifiable=offer.verifiable,
-                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions,
+                    tasks=tasks_of(offer.tasks), dimensions=offer.dimensions, comparable=worker not in self.strange,
                 )
             )  # fmt: skip
         return views

@@ -29,22 +29,27 @@ SUBJECT: Final = b"snapshot"
 
 
 class _Part(Message, frozen=True):
-    """Some jobs and some standings; in the first part how many jobs were forgotten, and which draws were revealed."""
+    """Some jobs and some standings.
+
+    In the first part, too, how many jobs were forgotten, and which validators revealed what and were refuted.
+    """
 
     forgotten: int
     jobs: list[JobKept]
     standings: list[StandingKept]
     revealed: list[tuple[PeerId, int]]
+    refuted: list[tuple[PeerId, int]]
 
 
 def parts(state: State) -> Iterator[bytes]:
     """The parts of a snapshot of this state, at least one. The state must not change meanwhile."""
     jobs, standings = chain(state.open.values(), state.ended.values()), state.standings.kept()
     forgotten, revealed = state.forgotten, list(state.revealed.items())
+    refuted = list(state.standings.refuted.items())
     some, known = _some(jobs), _some(standings)
     while True:
-        yield codec.encode(_Part(forgotten, [kept(job) for job in some], known, revealed))
-        forgotten, revealed, some, known = 0, [], _some(jobs), _some(standings)
+        yield codec.encode(_Part(forgotten, [kept(job) for job in some], known, revealed, refuted))
+        forgotten, revealed, refuted, some, known = 0, [], [], _some(jobs), _some(standings)
         if not some and not known:
             return
 
@@ -74,6 +79,7 @@ def take(state: State, part: bytes) -> None:
     read = codec.decode(_Part, part, size_max=limits.SNAPSHOT_PART_BYTES_MAX)
     state.forgotten += read.forgotten
     state.revealed.update(read.revealed)
+    state.standings.refuted.update(read.refuted)
     state.standings.restore(read.standings)
     for each in read.jobs:
         put(state, restored(each))

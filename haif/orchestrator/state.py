@@ -69,6 +69,8 @@ class Job:
     per_mille: int = 0
     verdicts: dict[PeerId, bytes] = field(default_factory=dict)
     drawn_by: PeerId | None = None  # who drew the seed, if the job was taken over
+    ruled: str = ""  # what a panel found, or that it found nothing
+    passed: bool = False  # a validator found it honest: what others find then makes its worker no better known
 
     @property
     def attempt(self) -> Attempt:
@@ -99,7 +101,7 @@ class State:
 
     At most `limits.JOBS_OPEN_MAX` are open (decisions see to that) and `ended_max` ended ones remembered; how many
     were forgotten is counted, so that nobody searches the journal for what cannot be there. `revealed`: the latest
-    epoch of which each validator showed its draw.
+    epoch of which each validator showed its draw. `rulings`: the latest that convict, with their time.
     """
 
     ended_max: int
@@ -109,6 +111,7 @@ class State:
     busy: dict[Post, dict[JobId, int]] = field(default_factory=dict)
     standings: Standings = field(default_factory=Standings)
     revealed: dict[PeerId, int] = field(default_factory=dict)
+    rulings: OrderedDict[JobId, tuple[int, bytes]] = field(default_factory=OrderedDict)
 
     def find(self, job: JobId) -> Job | None:
         """The job, if it is open or among the latest that ended."""

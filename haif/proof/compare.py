@@ -1,8 +1,9 @@
 """Where an answer that was computed again parts from the one that a worker signed for: the first thing that differs.
 
-What is compared, in this order: the tokens one by one; how many there are said to be; where and why the answer ends;
-what its text is; how long its prompt is; the logits behind the tokens. All of it follows from the request, the seed and
-the model's file, to the last bit, so that a difference is somebody's doing and no rounding.
+What is compared, in this order: the tokens one by one; those that the worker says it was given; how many there are said
+to be; where and why the answer ends; what its text is; how long its prompt is; the logits behind the tokens. All of it
+follows from the request, the seed and the model's file, to the last bit, so that a difference is somebody's doing and
+no rounding.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haif.base.hashing import digest
 from haif.base.ids import Digest
 from haif.proof.transcript import root, windows
-from haif.protocol.inference import Request
+from haif.protocol.inference import Request, tokens_digest
 from haif.protocol.receipts import Receipt
 
 
@@ -41,6 +43,10 @@ class Computed:
         """The root that a receipt for this answer would commit to."""
         return root(windows(resumed, self.tokens[resumed:], self.rows))
 
+    def work(self) -> Digest:
+        """What only who computed the logits knows: the root hides it, and follows from it."""
+        return digest("haif v1 audit work", *self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -62,6 +68,10 @@ def difference(said: Receipt, request: Request, claimed: Sequence[int], ours: Co
             return Difference(
                 Cause.TOKENS, place, f"token {place} of the answer is {theirs}, and the model gives {own}"
             )
+    if said.earlier != (tokens_digest(claimed[: said.resumed]) if said.resumed else None):
+        return Difference(
+            Cause.TOKENS, 0, "the tokens that the worker says it was given are not those the answer begins with"
+        )
     if said.completion_tokens != len(claimed):
         return Difference(
             Cause.END,

@@ -12,6 +12,8 @@ it did not audit can be counted afterwards.
 
 from __future__ import annotations
 
+import math
+
 from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.hashing import digest
@@ -44,6 +46,15 @@ def is_drawn(output: bytes, receipt: Digest, per_mille: int) -> bool:
     """Whether a receipt is drawn, where each is with a chance of `per_mille` in 1000."""
     lot = int.from_bytes(digest("haif v1 audit lot", output, receipt)[:8], "big")
     return lot * 1000 < per_mille << 64
+
+
+def each(per_mille: int, validators: int) -> int:
+    """The chance, in 1000, for each of so many validators, that one of them at least draws with `per_mille`.
+
+    1 - (1 - p)^(1/n), rounded up: to draw independently at p each would cost n times as much.
+    """
+    missed = math.pow(1 - per_mille / 1000, 1 / max(1, validators))
+    return math.ceil(1000 * (1 - missed) - 1e-9)
 
 
 def _input(orchestrator: PeerId, epoch: int) -> bytes:

@@ -12,10 +12,11 @@ cannot). What was left undecided moves nothing, so that who cannot be judged sta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from haif.base import limits
 
-_DAY_MS = 86_400_000
+DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,12 @@ class Standing:
 
     def known(self, now: int) -> float:
         """Audits passed, as far as they still count."""
-        age_days = max(0, now - self.at) / _DAY_MS
+        age_days = max(0, now - self.at) / DAY_MS
         return float(self.passed * 0.5 ** (age_days / limits.STANDING_HALF_LIFE_DAYS))
 
     def is_out(self, now: int) -> bool:
         """Whether it gets no work."""
-        return self.convicted > 0 and now < self.convicted + limits.CONVICTION_DAYS * _DAY_MS
+        return self.convicted > 0 and now < self.convicted + limits.CONVICTION_DAYS * DAY_MS
 
     def per_mille(self, now: int) -> int:
         """The chance, in 1000, that one of its receipts is drawn: all, where it was accused lately."""

@@ -5,6 +5,10 @@
     validator    ◄── audits.give     Payload          gateway      the request and the tokens of one of them
     orchestrator ◄── audits.judge    Judge            validator    what came of it: a sealed `Verdict`
     orchestrator ◄── audits.reveal   Reveal           validator    the draw of an epoch that is over, for all to check
+    orchestrator ◄── audits.panels   ListPanels       validator    where do I sit? what did panels find?
+    orchestrator ◄── audits.commit   Commit           validator    I have found something: its digest
+    orchestrator ◄── audits.show     Show             validator    what I had committed to
+    orchestrator ◄── audits.share    Share            validator    whom a panel of another orchestrator convicted
 
 A worker has no part in it. The orchestrator sees no request; a validator sees those that it drew, and a gateway gives
 them only to validators it was started with, of answers for which it signed that it would.
@@ -26,6 +30,10 @@ ENDED_METHOD: Final = "audits.ended"
 WANTED_METHOD: Final = "audits.wanted"
 GIVE_METHOD: Final = "audits.give"
 JUDGE_METHOD: Final = "audits.judge"
+PANELS_METHOD: Final = "audits.panels"
+COMMIT_METHOD: Final = "audits.commit"
+SHOW_METHOD: Final = "audits.show"
+SHARE_METHOD: Final = "audits.share"
 REVEAL_METHOD: Final = "audits.reveal"
 
 HONEST: Final = "honest"
@@ -51,6 +59,8 @@ class Verdict(Message, frozen=True):
     `finding` is honest, convicted or undecided, `cause` what differs or why nothing could be decided, `place` the token
     of the answer where it differs. `engine` computed it again and came to the root `transcript`; empty and nil where
     none did. It says of the validator's own: this is what I computed. Whoever has the request can compute it too.
+    `work` is the digest of the logits that the root is over: a worker's receipt names its root and not these, so who
+    did not compute them does not know them.
     """
 
     orchestrator: PeerId
@@ -63,6 +73,7 @@ class Verdict(Message, frozen=True):
     place: int
     engine: str
     transcript: Digest | None
+    work: Digest | None
     epoch: int
     judged: int
 
@@ -124,13 +135,86 @@ class Reveal(Message, frozen=True):
     proof: bytes
 
 
+class ListPanels(Message, frozen=True):
+    """The panels that want something of me, and who was convicted by one since `until` of an earlier answer; or 0."""
+
+    since: int
+
+
+class Summons(Message, frozen=True):
+    """A seat in a panel: the evidence of a job that ended then (ms). `shows`: the finding itself is wanted now."""
+
+    reservation: bytes
+    receipt: bytes
+    countersignature: bytes
+    at: int
+    shows: bool
+
+
+class Summoned(Message, frozen=True):
+    """Where the validator sits and is waited for, and some sealed rulings that convict, oldest first.
+
+    The orchestrator heard the last of them at `until` (ms).
+    """
+
+    panels: list[Summons]
+    rulings: list[bytes]
+    until: int
+
+
+class Commit(Message, frozen=True):
+    """The digest of the sealed verdict that a member will show."""
+
+    receipt: Digest
+    commitment: Digest
+
+
+class Show(Message, frozen=True):
+    """The sealed verdict that the member had committed to."""
+
+    verdict: bytes
+
+
+class Share(Message, frozen=True):
+    """A sealed ruling that convicts."""
+
+    ruling: bytes
+
+
+class Voter(Message, frozen=True):
+    """A validator that may sit, its weight, and the number of its owner; 0 where it is its own."""
+
+    peer: PeerId
+    weight: int
+    owner: int
+
+
+class Ruling(Message, frozen=True):
+    """What a panel of `seats` of a `pool` found, sealed by the orchestrator that drew it under `Domain.RULING`.
+
+    `proof` is the VRF's for the receipt, from which the members follow (`proof.committee`); `verdicts` are the sealed
+    ones of the quorum, which say the same. `at` in ms since the epoch.
+    """
+
+    job: JobId
+    receipt: Digest
+    worker: PeerId
+    model: ModelDigest
+    finding: str
+    pool: list[Voter]
+    seats: int
+    proof: bytes
+    verdicts: list[bytes]
+    at: int
+
+
 class Taken(Message, frozen=True):
     """What was said is durable, or was known."""
 
 
 def gist(said: Verdict) -> tuple[object, ...]:
     """What two validators that computed the same answer say alike."""
-    return said.finding, said.cause, said.place, said.engine, said.transcript
+    return said.finding, said.cause, said.place, said.engine, said.transcript, said.work
 
 
 def check_payload(payload: Payload, checked: CheckedBundle) -> CheckedBundle:
@@ -157,8 +241,8 @@ def open_verdict(evidence: bytes, signer: PeerId | None = None) -> Verified[Verd
     if said.cause not in CAUSES.get(said.finding, ()):
         raise Malformed(f"no verdict is {said.finding[:20]!r} for {said.cause[:20]!r}", checked.signer)
     computed = said.finding != UNDECIDED
-    if computed != (said.transcript is not None) or computed != bool(said.engine) or said.place < 0:
-        raise Malformed("a verdict names the engine and the root it came to, unless it is undecided", checked.signer)
+    if {computed} != {said.transcript is not None, said.work is not None, bool(said.engine)} or said.place < 0:
+        raise Malformed("a verdict names the engine and what it came to, unless it is undecided", checked.signer)
     if checked.signer == said.worker:
         raise BadSignature("nobody judges its own work", checked.signer)
     return checked
@@ -172,8 +256,11 @@ def conviction(verdict: Verified[Verdict], checked: CheckedBundle) -> dict[str, 
 
 
 def check_conviction(fields: Mapping[str, object]) -> tuple[CheckedBundle, Verified[Verdict]]:
-    """A file of `conviction` whose parts hold and belong together. Raises as `check_bundle` and `open_verdict` do."""
-    rest = {name: value for name, value in fields.items() if name != "verdict"}
+    """A file of `conviction` whose parts hold and belong together. Raises as `check_bundle` and `open_verdict` do.
+
+    Its ruling, where a panel made one, is for `proof.ruling` to check.
+    """
+    rest = {name: value for name, value in fields.items() if name not in {"verdict", "ruling"}}
     checked = check_bundle(rest)
     if checked.request is None:
         raise Malformed("a verdict's file holds the request and the tokens that it is about")

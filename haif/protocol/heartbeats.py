@@ -6,6 +6,7 @@ reply is an `Acknowledged` with the heartbeat's nonce, so that the worker knows 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 from msgspec import field
@@ -41,7 +42,16 @@ class Heartbeat(Message, frozen=True):
     loads: list[Load]
 
 
+class Repute(StrEnum):
+    """What an orchestrator tells a worker of itself, for its owner to know why no work comes."""
+
+    FINE = ""
+    CONVICTED = "convicted"  # it signed for what it did not compute; it gets no work
+    INCOMPARABLE = "incomparable"  # no validator computes by its recipe; it gets only what need not be checked
+
+
 class Acknowledged(Message, frozen=True):
-    """The orchestrator heard the heartbeat with this nonce."""
+    """The orchestrator heard the heartbeat with this nonce, and thinks this of the worker."""
 
     nonce: Nonce
+    repute: Repute = Repute.FINE

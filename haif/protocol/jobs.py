@@ -165,6 +165,7 @@ class ModelCard(Message, frozen=True):
     published: int  # ms since the epoch
     tasks: list[Task] = field(default_factory=list)  # none known without a live worker
     dimensions: int = 0  # of its vectors
+    slots: int = 0  # answers its live workers compute at the same time: the part of them that is the asking gateway's
 
 
 class Models(Message, frozen=True):

@@ -132,6 +132,26 @@ AUDITS_REVEAL: Final = Method(
     name=audits.REVEAL_METHOD, summary="what I had to draw in an epoch that is over", argument=audits.Reveal,
     reply=audits.Taken, terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
 )  # fmt: skip
+AUDITS_PANELS: Final = Method(
+    name=audits.PANELS_METHOD, summary="where do I sit and am waited for, and whom did panels convict",
+    argument=audits.ListPanels, reply=audits.Summoned, terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
+AUDITS_COMMIT: Final = Method(
+    name=audits.COMMIT_METHOD, summary="the digest of what I found, before anybody shows anything",
+    argument=audits.Commit, reply=audits.Taken, terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
+AUDITS_SHOW: Final = Method(
+    name=audits.SHOW_METHOD, summary="what I had committed to", argument=audits.Show, reply=audits.Taken,
+    terms=_AUDITS, served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
+AUDITS_SHARE: Final = Method(
+    name=audits.SHARE_METHOD, summary="a worker that a panel of another orchestrator convicted, and the proof",
+    argument=audits.Share, reply=audits.Taken,
+    terms=Terms(
+        Traffic.CONTROL, 2 * limits.EVIDENCE_BYTES_MAX, limits.CONTROL_CALL_SECONDS, frozenset({Role.VALIDATOR})
+    ),
+    served_by=Role.ORCHESTRATOR, retriable=True,
+)  # fmt: skip
 RELAY_RESERVE: Final = Method(
     name=relay.RESERVE_METHOD, summary="keep a place for me, where others can ask for me", argument=relay.Reserve,
     reply=relay.Reserved, terms=_RELAYED, served_by=Role.RELAY, retriable=True,
@@ -152,6 +172,7 @@ RELAY_LEAVING: Final = Method(
 ALL: Final[tuple[Method[typing.Any, typing.Any], ...]] = (
     SUBMIT, RETRY, FINALISE, FAIL, SHOW, MODELS, HEARTBEAT, RUN, EMBED, REVOCATIONS, LOOK, MEET, SYNC,
     AUDITS_ENDED, AUDITS_WANTED, AUDITS_GIVE, AUDITS_JUDGE, AUDITS_REVEAL,
+    AUDITS_PANELS, AUDITS_COMMIT, AUDITS_SHOW, AUDITS_SHARE,
     RELAY_RESERVE, RELAY_CONNECT, RELAY_INCOMING, RELAY_LEAVING,
 )  # fmt: skip
 

@@ -91,6 +91,7 @@ ENDPOINT: Final = Label(
     ),
 )  # fmt: skip
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
+SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
 DIMENSION: Final = Label(
     "dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget", "address")
@@ -108,6 +109,7 @@ QUERY: Final = Label(
 MAPPING: Final = Label(
     "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
 )
+FAMILY: Final = Label("family", "of the addresses of a directory this node stands in: `ipv4` or `ipv6`")
 WAY: Final = Label(
     "way",
     "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
@@ -182,6 +184,10 @@ GATEWAY_TIME_TO_FIRST_TOKEN = Histogram(
     TIME_TO_FIRST_TOKEN,
     (MODEL,),
 )
+GATEWAY_QUEUE_SECONDS = Histogram(
+    "haif_gateway_queue_seconds", "In the gateway's line for a slot of the model.", (GATEWAY,), TIME_TO_FIRST_TOKEN,
+    (MODEL, SERVICE),
+)  # fmt: skip
 GATEWAY_TIME_PER_OUTPUT_TOKEN = Histogram(
     "gen_ai_server_time_per_output_token_seconds",
     "Mean time per token after the first, one value per answer.",
@@ -235,6 +241,20 @@ HEARTBEATS = Counter("haif_heartbeats_received_total", "Heartbeats that verified
 
 VERDICTS = Counter("haif_verdicts_total", "Verdicts that were taken.", (ORCHESTRATOR,), (FINDING, CAUSE))
 WORKERS_CONVICTED = Gauge("haif_workers_convicted", "Workers that get no work since a conviction.", (ORCHESTRATOR,))
+WORKERS_ASIDE = Gauge(
+    "haif_workers_aside", "Workers that get no work while a panel looks at an accusation.", (ORCHESTRATOR,)
+)
+WORKERS_INCOMPARABLE = Gauge(
+    "haif_workers_incomparable", "Workers that compute by a recipe that no validator has.", (ORCHESTRATOR,)
+)
+PANELS = Counter("haif_panels_total", "Panels that are over, by what they found.", (ORCHESTRATOR,), (FINDING,))
+PANEL_ABSENCES = Counter(
+    "haif_panel_absences_total", "Seats in panels whose members showed nothing in time.", (ORCHESTRATOR,)
+)
+PANELS_OPEN = Gauge("haif_panels_open", "Panels that sit.", (ORCHESTRATOR,))
+VALIDATORS_REFUTED = Gauge(
+    "haif_validators_refuted", "Validators whose word counts for nothing since a panel refuted it.", (ORCHESTRATOR,)
+)
 AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )
@@ -322,8 +342,8 @@ DHT_OPERATIONS = Gauge("haif_dht_operations", "Lookups and publications in progr
 DHT_QUERIES = Counter("haif_dht_queries_total", "Queries, by what became of them.", ROLES, (QUERY,))
 DHT_DATAGRAMS = Counter("haif_dht_datagrams_total", "UDP datagrams of the DHT.", ROLES, (DIRECTION,))
 DHT_BYTES = Counter("haif_dht_bytes_total", "Bytes in those datagrams.", ROLES, (DIRECTION,))
-REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING,))
-REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES)
+REACH_MAPPING = Gauge("haif_reach_mapping", "What peers see of the NAT before this node.", ROLES, (MAPPING, FAMILY))
+REACH_PERSISTENT = Gauge("haif_reach_persistent", "1 if other nodes of the DHT may rely on this one.", ROLES, (FAMILY,))
 REACH_SESSIONS = Counter("haif_reach_sessions_total", "Sessions dialled, by the way they took.", _WIRED, (WAY,))
 
 ALL: Final[tuple[Metric, ...]] = tuple(

@@ -35,10 +35,20 @@ class Timed(Generic[EventT]):
 
 
 class Directory:
-    """Nodes of one network in a world, each in a /24 of its own, that join through the oldest ones alive."""
+    """Nodes of one network in a world, each in a /24 of its own, that join through the oldest ones alive.
 
-    def __init__(self, world: World, *, signatures: Signatures | None = None) -> None:
-        self.world = world
+    Where there are several, each has its `name`, and says where its nodes live (`at`).
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        signatures: Signatures | None = None,
+        name: str = "",
+        at: Callable[[int], Address] | None = None,
+    ) -> None:
+        self.world, self._name, self._at = world, name, at or address_of
         self.signatures = signatures or Ed25519()
         self.nodes: dict[Address, Node] = {}
         self.identities: dict[Address, Identity] = {}  # of the dead, too
@@ -54,12 +64,16 @@ class Directory:
         self.world.run(seconds=10)
         return added
 
-    def add(self, *, joining: bool = True, address: Address | None = None, ephemeral: bool = False) -> Address:
+    def add(
+        self, *, joining: bool = True, address: Address | None = None, ephemeral: bool = False,
+        identity: Identity | None = None,
+    ) -> Address:  # fmt: skip
         """One more node, which begins to join or knows nobody yet."""
         number = len(self.identities)
-        address = address or address_of(number)
-        identity = self.signatures.identity(self.world.entropy(f"identity {number}")(32))
-        entropy = self.world.entropy(f"node {number}")
+        address = address or self._at(number)
+        made = self.signatures.identity(self.world.entropy(f"{self._name}identity {number}")(32))
+        identity = identity or made
+        entropy = self.world.entropy(f"{self._name}node {number}")
         node = Node(
             identity,
             NET,

@@ -27,6 +27,8 @@ class Case:
     bundle: CheckedBundle
     epoch: int
     since: Instant
+    drawn: bool = True  # by our lot
+    seated: bool = False  # a panel waits for it
 
     @property
     def receipt(self) -> Digest:
@@ -49,15 +51,23 @@ class Docket:
     _turns: OrderedDict[PeerId, None] = field(default_factory=OrderedDict)  # whose was judged longest ago comes first
 
     def enter(self, case: Case) -> Case | None:
-        """Open a case. What is returned has no place any more: the latest of the worker with most of them."""
-        if case.receipt in self._waiting or case.receipt in self._ready:
-            return None
+        """Open a case, or have it known for what else it is.
+
+        What is returned has no place any more: the latest of the worker with most of them, but those of panels last.
+        """
+        for cases in (self._waiting, self._ready):
+            if (known := cases.get(case.receipt)) is not None:
+                cases[case.receipt] = replace(
+                    known, drawn=known.drawn or case.drawn, seated=known.seated or case.seated
+                )
+                return None
         self._waiting[case.receipt] = case
         if len(self) <= self.most:
             return None
-        cases = [*self._waiting.values(), *self._ready.values()]
-        crowd = Counter(each.worker for each in cases).most_common(1)[0][0]
-        surplus = max((each for each in cases if each.worker == crowd), key=lambda each: each.since)
+        open_ = [*self._waiting.values(), *self._ready.values()]
+        lots = [each for each in open_ if not each.seated] or open_
+        crowd = Counter(each.worker for each in lots).most_common(1)[0][0]
+        surplus = max((each for each in lots if each.worker == crowd), key=lambda each: each.since)
         self._waiting.pop(surplus.receipt, None)
         self._ready.pop(surplus.receipt, None)
         return surplus
@@ -75,9 +85,9 @@ class Docket:
         del self._waiting[case.receipt]
 
     def turn(self) -> Case | None:
-        """The next case to judge, which is then closed; None while there is none."""
+        """The next case to judge, which is then closed; None while there is none. Panels do not wait for lots."""
         first: dict[PeerId, Case] = {}
-        for case in self._ready.values():
+        for case in [each for each in self._ready.values() if each.seated] or self._ready.values():
             first.setdefault(case.worker, case)
         if not first:
             return None
@@ -90,10 +100,10 @@ class Docket:
         return self._ready.pop(first[worker].receipt)
 
     def drop(self, orchestrator: PeerId, worker: PeerId) -> None:
-        """Close all cases about a worker at one orchestrator, where nothing more needs to be said of it."""
+        """Close the cases about a worker that were drawn at one orchestrator: nothing more needs to be said of it."""
         for cases in (self._waiting, self._ready):
             for case in list(cases.values()):
-                if (case.bundle.reservation.signer, case.worker) == (orchestrator, worker):
+                if not case.seated and (case.bundle.reservation.signer, case.worker) == (orchestrator, worker):
                     del cases[case.receipt]
 
     def late(self, now: Instant) -> Iterator[Case]:

@@ -41,10 +41,11 @@ _WHY: Final[Mapping[type[HaifError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the validator's engine computed: the root it came to, and where its answer parts from the signed one."""
+    """What the validator's engine computed: root and logits, and where its answer parts from the signed one."""
 
     engine: str
     transcript: Digest
+    work: Digest
     tokens: int
     difference: Difference | None
 
@@ -78,6 +79,7 @@ def signed(validator: Identity, case: Case, found: Answered | Undecided, now: Wa
         orchestrator=orchestrator, job=said.job, receipt=case.receipt, worker=case.worker, model=said.model,
         finding=finding, cause=cause, place=parts.place if parts else 0,
         engine=found.engine if isinstance(found, Answered) else "",
-        transcript=found.transcript if isinstance(found, Answered) else None, epoch=case.epoch, judged=now,
+        transcript=found.transcript if isinstance(found, Answered) else None,
+        work=found.work if isinstance(found, Answered) else None, epoch=case.epoch, judged=now,
     )  # fmt: skip
     return open_verdict(seal(validator, Domain.VERDICT, verdict), validator.peer)

@@ -69,6 +69,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("In flight", "short", "Requests being answered.", level("haif_gateway_inflight")),
         Panel("Time to first token", "s", "From a whole request to its first token.",
               quantiles("gen_ai_server_time_to_first_token_seconds", "model")),
+        Panel("Wait in line", "s", "In the gateway's line for a slot of the model.",
+              quantiles("haif_gateway_queue_seconds", "service")),
         Panel("Time per output token", "s", "Mean of an answer, after its first token.",
               quantiles("gen_ai_server_time_per_output_token_seconds", "model")),
         Panel("Request duration", "s", "Whole requests.",
@@ -105,6 +107,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("entries", f"sum(rate(haif_journal_entries_total{RATE}))"),
             ("snapshots", f"sum(rate(haif_journal_snapshots_total{RATE}))"),
             ("jobs of orchestrators that were gone", f"sum(rate(haif_job_takeovers_total{RATE}))"),
+            ("leases claimed anew", f"sum(rate(haif_orchestrator_rejoins_total{RATE}))"),
             ("heartbeats", f"sum(rate(haif_heartbeats_received_total{RATE}))"),
         )),
     )),
@@ -112,7 +115,16 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         Panel("Verdicts", "ops", "What orchestrators took, by finding and cause.", (
             ("{{finding}} {{cause}}", f"sum by (finding, cause) (rate(haif_verdicts_total{RATE}))"),
         )),
-        Panel("Convicted workers", "short", "They get no work.", level("haif_workers_convicted", "instance")),
+        Panel("Convicted workers", "short", "They get no work; those nobody can check, none that is to be checked.", (
+            ("convicted {{instance}}", "sum by (instance) (haif_workers_convicted)"),
+            ("incomparable {{instance}}", "sum by (instance) (haif_workers_incomparable)"),
+        )),
+        Panel("Panels", "short", "Panels that sit, workers set aside meanwhile, validators that panels refuted.", (
+            ("sitting", "sum(haif_panels_open)"), ("set aside", "sum(haif_workers_aside)"),
+            ("refuted", "max(haif_validators_refuted)"),
+            ("absent", f"sum(rate(haif_panel_absences_total{RATE}))"),
+            *named("found:", rate("haif_panels_total", "finding")),
+        )),
         Panel("Drawn and waiting", "short", "Receipts that validators drew and have not judged.",
               level("haif_audits_waiting", "instance")),
         Panel("Left out", "ops", "By the draws validators revealed: due, not audited, audited though not drawn.", (

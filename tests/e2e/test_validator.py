@@ -53,7 +53,11 @@ def test_an_answer_is_audited_unless_its_tenant_says_no(begin: Callable[..., Mes
         (("validator",), "--orchestrator PEER"),
         (("validator", "--orchestrator", "00" * 32, "--profile", "fast"), "bits can be compared in exact"),
         (("verdict", "verify", "/dev/null"), "is not a verdict file"),
-        (("up", "--validators", "9"), "--validators must be between 0 and 4"),
+        (("orchestrator", "--gateway", "00" * 32, "--validator", "11" * 32), "or say --convict one"),
+        (("orchestrator", "--gateway", "00" * 32, "--validator", "11" * 32 + "*heavy"), "neither PEER nor PEER*WEIGHT"),
+        (("orchestrator", "--gateway", "00" * 32, "--owner", "11" * 32), "is not NAME=PEER"),
+        (("orchestrator", "--convict", "any"), "--convict: wanted one of panel, one"),
+        (("up", "--validators", "9"), "--validators must be between 0 and 8"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -27,6 +27,7 @@ from haif.base.traffic import Traffic
 from haif.dht import messages as dht
 from haif.dht.beacon import concerns, open_beacon, sign_beacon
 from haif.dht.contact import Contact, pack_address, pack_contacts, unpack_address, unpack_contacts
+from haif.dht.crossing import Carry, Elsewhere
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.engine.frames import FrameReader, Order, Report, decode_order, decode_report, frame
@@ -38,7 +39,7 @@ from haif.identity.networks import Invitation, read_invitation
 from haif.identity.signing import _COSE_SIGN1_TAG, Domain, Header, _live_signed, _to_be_signed, open_sealed, seal
 from haif.identity.voice import Voice
 from haif.protocol import methods
-from haif.protocol.audits import Verdict
+from haif.protocol.audits import Ruling, Verdict
 from haif.protocol.embeddings import EmbedRequest
 from haif.protocol.inference import Request
 from haif.protocol.jobs import Reservation
@@ -92,7 +93,7 @@ DOMAINS: dict[Domain, type[Message]] = {
     Domain.STATIC_KEY: StaticKey, Domain.MANIFEST: Manifest, Domain.RESERVATION: Reservation,
     Domain.RECEIPT: Receipt, Domain.COUNTERSIGNATURE: Countersignature, Domain.ADMISSION: Admission,
     Domain.DELEGATION: Delegation, Domain.REVOCATIONS: Revocations,
-    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting, Domain.VERDICT: Verdict,
+    Domain.VOUCHER: Voucher, Domain.SIGHTING: Sighting, Domain.VERDICT: Verdict, Domain.RULING: Ruling,
 }  # fmt: skip
 BODIES: dict[RecordKind, type[Message]] = {
     RecordKind.OFFER: Offer,
@@ -321,6 +322,7 @@ class Directory:
     def __init__(self) -> None:
         self._now = T0
         self._node = Node(SERVER, NET, entropy=Random(1).randbytes, wall=lambda: WALL, now=T0)
+        self._node.stand(("2a10::7", 4000))
         self._asked: list[tuple[bytes, Address]] = []
         self._token = b"t" * 16  # the attacker's, from `_HOME` for `_TARGET`
         self._begun = 0
@@ -365,7 +367,7 @@ class Directory:
         put = dht.Put(Records().make(rng)[:800], rng.choice((b"", bytes(32), b"t")), rng.choice((None, 0, 1, -1)))
         argument = codec.encode(put) if rng.random() < 0.5 else rng.randbytes(rng.choice((0, 8, 16, 7, 800)))
         query = dht.Query(
-            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
+            rng.choice((0, 1, 2, 3, 3, 4, 4, 5, 6, 6, -1)), rng.choice((_TARGET, Digest(wild_id(32, rng)))), argument,
             rng.choice((None, self._token, self._token, b"")),
             rng.choice((None, CLIENT.peer, CLIENT.peer, PeerId(wild_id(32, rng)))), b"",
         )  # fmt: skip
@@ -377,6 +379,7 @@ class Directory:
             contacts=pack_contacts(contacts(rng), 700), held=rng.choice((0, 5, 2**63, -1)),
             records=tuple(Records().make(rng)[:300] for _ in range(rng.choice((0, 0, 1)))), more=rng.random() < 0.3,
             refused=rng.choice(("", "", "over_quota", "nonsense")),
+            elsewhere=rng.choice((b"", pack_address(("2a10::1", 5)), rng.randbytes(19))),
         )  # fmt: skip
         body = codec.encode(reply)
         if rng.random() < 0.3:
@@ -404,8 +407,9 @@ class Directory:
         sent = list(self._node.outgoing(self._now))
         self._asked += [item for item in sent if item[0][1] == dht.Kind.QUERY]
         del self._asked[:-40]
-        while self._node.next_event():
-            pass
+        while event := self._node.next_event():
+            if isinstance(event, Carry | Elsewhere):  # as if there were no other family
+                self._node.crossed(event, self._now)
         assert len(self._node.table) <= 2000
         assert len(self._node.store) <= limits.RECORDS_STORED_MAX
         return sent

@@ -62,6 +62,7 @@ _ENVELOPE = "tests/unit/dht/test_envelope.py::"
 _ROUTER = "tests/unit/reach/test_natpmp.py::test_what_is_no_answer_to_our_request_is_refused"
 _ORCHESTRATOR = "tests/threats/test_orchestrator.py::"
 _VALIDATOR = "tests/threats/test_validator.py::"
+_PANELS = "tests/unit/orchestrator/test_panels.py::"
 _DOCKET = "tests/unit/validator/test_docket.py::"
 _SEALED = "tests/fuzz/test_hostile.py::test_no_bit_of_evidence_can_change"
 _SIGNED = "tests/fuzz/test_hostile.py::test_no_bit_of_a_live_message_can_change"
@@ -95,6 +96,10 @@ HOSTILE: dict[str, str] = {
     "rpc audits.wanted": _DOCKET + "test_a_gateway_hears_only_of_what_it_countersigned",
     "rpc audits.give": _DOCKET + "test_x_8_a_payload_of_another_answer_is_refused",
     "rpc audits.judge": "tests/unit/orchestrator/test_audits.py::test_x_6_a_verdict_about_another_receipt_is_refused",
+    "rpc audits.panels": _VALIDATOR + "test_x_6_a_stranger_is_told_nothing_and_believed_nothing",
+    "rpc audits.commit": "tests/unit/proof/test_panel.py::test_who_saw_what_the_others_found_is_bound_to_its_own",
+    "rpc audits.show": "tests/unit/proof/test_panel.py::test_a_commitment_that_was_copied_is_of_no_use",
+    "rpc audits.share": _PANELS + "test_x_6_a_ruling_that_too_few_of_ours_signed_is_not_believed",
     "rpc audits.reveal": "tests/unit/orchestrator/test_audits.py::test_a_draw_that_is_false_or_too_early_is_refused",
     "rpc jobs.fail": "tests/unit/orchestrator/test_service.py::test_only_its_own_gateways_may_submit_and_see",
     "rpc jobs.finalise": _ORCHESTRATOR + "test_h_r1_a_receipt_with_a_changed_bit_is_refused",
@@ -113,6 +118,7 @@ HOSTILE: dict[str, str] = {
     "query GET": _DHT + "test_a_source_that_asks_too_much_gets_an_error_instead_of_signatures_and_others_are_served",
     "query WATCH": "tests/unit/dht/test_notices.py::test_there_is_room_for_so_many_of_a_topic_and_so_few_of_one_subnet",
     "query PUT": _DHT + "test_a_token_is_worth_nothing_from_another_address_requester_or_target",
+    "query CARRY": "tests/unit/dht/test_crossing.py::test_what_a_store_would_refuse_is_not_carried",
     "query DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_goes_only_to_the_address_that_a_token_proves",
     "datagram DIALBACK": "tests/unit/dht/test_node.py::test_a_dial_back_that_nobody_waits_for_is_refused",
     "datagram REPLY": _DHT + "test_an_unsigned_or_forged_reply_is_refused_and_the_query_stays_open",
@@ -200,7 +206,7 @@ def _directory() -> Iterator[tuple[str, Conversation]]:
         roots = (Record, BODIES[kind]) if kind in BODIES else ()
         yield f"record {kind.name}", Conversation(roots, "record", lambda r=record: sign_record(CLIENT, NET, r))
     for command in dht.Command:
-        roots = (dht.Query, dht.Put) if command is dht.Command.PUT else (dht.Query,)
+        roots = (dht.Query, dht.Put) if command in {dht.Command.PUT, dht.Command.CARRY} else (dht.Query,)
         yield f"query {command.name}", Conversation(roots, "directory", lambda command=command: _query(command))
     handle = b"12345678"
     datagrams = {
@@ -232,7 +238,8 @@ def _nearby() -> Iterator[tuple[str, Conversation]]:
 
 
 def _query(command: dht.Command) -> bytes:
-    arguments = {dht.Command.PUT: codec.encode(example(dht.Put)), dht.Command.FIND: b"a point" + bytes(25)}
+    put = codec.encode(example(dht.Put))
+    arguments = {dht.Command.PUT: put, dht.Command.CARRY: put, dht.Command.FIND: b"a point" + bytes(25)}
     argument = arguments.get(command, b"handle 8")
     query = _example(dht.Query, command=command, argument=argument, token=b"t" * 16)
     return dht.write(dht.Kind.QUERY, b"12345678", codec.encode(query))

@@ -113,6 +113,39 @@ def test_a_question_is_answered_between_two_homes_first_through_the_relay(
         answer()
 
 
+def test_a_worker_of_ipv6_alone_answers_a_gateway_of_ipv4_alone(lab: Lab, tmp_path: Path) -> None:
+    """By an orchestrator of both, which carries their records over, and a relay of both, which joins their bytes."""
+    gateway_peer, orchestrator_peer, key = prepared(tmp_path)
+    middle, carries, works, asks = lab.public(), lab.public(), lab.public6(firewall=True), lab.home("full_cone")[0]
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        serves = ("--gateway", gateway_peer, "--model", "haif-demo", "--host6", middle.address6)
+        orchestrator = enter(role(middle, tmp_path, "orchestrator", *serves))
+        known = ("--bootstrap", orchestrator["dht"], "--host6", carries.address6)
+        relay = enter(role(carries, tmp_path, "relay", *known))
+        honours = ("--orchestrator", orchestrator_peer)
+        way = ("--bootstrap", orchestrator["dht6"], "--relay", f"{relay['peer']}@{relay['wire6']}")
+        worked = enter(role(works, tmp_path, "worker", *honours, *way, "--threads", "1"))
+        known = ("--bootstrap", orchestrator["dht"])
+        gateway = enter(role(asks, tmp_path, "gateway", *honours, *known, "--http-port", "0"))
+        until(lambda: asked(asks, f"{gateway['http']}/readyz")[0] == 200, "the mesh is ready")
+        question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8}
+
+        def answered() -> bool:
+            return asked(asks, f"{gateway['http']}/v1/completions", question, key)[0] == 200
+
+        until(answered, "a worker that the gateway cannot dial answers it")
+        worker = worked["peer"]
+        pinged = subprocess.run(
+            asks.command(*HAIF, "net", "ping", worker, *known, "--host", asks.address, "--network", "lab", "--json",
+                         "--state", str(tmp_path / "visitor")),
+            check=False, capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert 0 == pinged.returncode, pinged.stderr
+        assert "relayed" == json.loads(pinged.stdout)["way"]
+        assert 'haif_reach_sessions_total{way="relayed"} 1.0' in asked(asks, gateway["metrics"])[1]
+
+
 @pytest.mark.slow
 def test_a_worker_whose_router_gives_ports_is_dialled_from_another_home_without_a_relay(
     lab: Lab, tmp_path: Path

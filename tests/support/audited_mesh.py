@@ -13,6 +13,7 @@ import httpx
 
 from haif import config
 from haif.artifacts.service import DEMO_NAME
+from haif.base.hashing import digest
 from haif.engine.request import Finished, Piece
 from haif.engine.service import Engine, EngineSettings
 from haif.gateway.service import tenant_key
@@ -24,7 +25,11 @@ from haif.node.orchestrator import open_orchestrator
 from haif.node.settings import model_store, peers
 from haif.node.validator import open_validator
 from haif.node.worker import open_worker
+from haif.proof.compare import Cause, Difference
+from haif.protocol.receipts import CheckedBundle
 from haif.runtime.clock import SystemClock, entropy
+from haif.validator.service import Validator
+from haif.validator.verdict import Answered
 from haif.worker.service import Worker, WorkerSettings
 from tests.support.engines import digest_of
 from tests.support.pools import pool_of, served
@@ -128,8 +133,8 @@ class AuditedMesh:
 
 
 @asynccontextmanager
-async def audited_mesh(folder: Path, *, validator: bool = True) -> AsyncIterator[AuditedMesh]:
-    """Everything but the workers."""
+async def audited_mesh(folder: Path, *, validator: bool = True, more: int = 0) -> AsyncIterator[AuditedMesh]:
+    """Everything but the workers. With `more` validators they convict by panels; the last of these lies always."""
     key = await tenant_key(folder, "ada", None)
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(headers=headers, trust_env=False) as http, AsyncExitStack() as scope:
@@ -137,14 +142,41 @@ async def audited_mesh(folder: Path, *, validator: bool = True) -> AsyncIterator
         orchestrator, gateway, judge = (
             str(mesh.identity(name).peer) for name in ("orchestrator", "gateway", "validator")
         )
-        judges = (judge,) if validator else ()
+        others = [str(mesh.identity(f"validator-{number}").peer) for number in range(1, more + 1)]
+        judges = (judge, *others) if validator else ()
         await mesh.start("orchestrator", open_orchestrator(mesh.settings(
-            config.OrchestratorSettings, "orchestrator", gateways=(gateway,), validators=(judge,), models=(DEMO_NAME,)
+            config.OrchestratorSettings, "orchestrator", gateways=(gateway,), validators=(judge, *others),
+            convict="panel" if more else "one", models=(DEMO_NAME,)
         )))  # fmt: skip
         await mesh.start("gateway", open_gateway(mesh.settings(
             config.GatewaySettings, "gateway", orchestrators=(orchestrator,), validators=judges, http_port=0
         )))  # fmt: skip
-        await mesh.start("validator", open_validator(mesh.settings(
-            config.ValidatorSettings, "validator", orchestrators=(orchestrator,), **ENGINE
-        )))  # fmt: skip
+        for name in ("validator", *(f"validator-{number}" for number in range(1, more))):
+            await mesh.start(name, open_validator(mesh.settings(
+                config.ValidatorSettings, name, orchestrators=(orchestrator,), **ENGINE
+            )))  # fmt: skip
+        if more:
+            name = f"validator-{more}"
+            await mesh.start(name, _accuser(mesh.settings(config.ValidatorSettings, name), orchestrator))
         yield mesh
+
+
+@asynccontextmanager
+async def _accuser(settings: config.ValidatorSettings, orchestrator: str) -> AsyncIterator[dict[str, str]]:
+    """A validator that convicts whatever it draws, and computes nothing."""
+
+    async def invent(bundle: CheckedBundle, _fresh: bool) -> Answered:
+        lie = Difference(Cause.TOKENS, 0, "token 0 of the answer is another")
+        root = digest("an invented root", bytes(bundle.receipt.digest))
+        return Answered(bundle.receipt.payload.engine, root, root, len(bundle.tokens), lie)
+
+    async with (
+        open_ground(settings) as ground,
+        Validator(
+            orchestrators=tuple(peers((orchestrator,), "orchestrator")), identity=ground.identity, net=ground.net,
+            wire=ground.wire, reach=ground.reach, dht=ground.dht, recompute=invent, on_convicted=lambda *_: None,
+            on_ruled=lambda _: None, telemetry=ground.telemetry, clock=ground.clock,
+        ),
+        ground.announced("validator"),
+    ):  # fmt: skip
+        yield ground.ready

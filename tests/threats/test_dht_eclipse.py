@@ -58,6 +58,12 @@ def test_sybils_who_name_whom_they_invented_cost_a_bounded_number_of_queries(cla
     assert result.queries_max <= QUERIES_MAX, f"{result}, seed {SEED}"
 
 
+def test_to_claim_records_costs_a_reader_hardly_more_than_to_be_silent_about_them() -> None:
+    silent, claiming = (attack(nodes=300, count=200, claims=claims) for claims in (0, 9))
+    assert claiming.found >= 0.99, f"{claiming}, seed {SEED}"
+    assert claiming.queries <= 1.25 * silent.queries, f"{claiming} against {silent}, seed {SEED}"
+
+
 def test_sybils_who_know_a_reader_and_do_not_answer_it_hide_nothing() -> None:
     siege = Siege(nodes=300, sybils=Sybils(count=200), seed=SEED)
     for sybil in siege.sybils:

@@ -37,6 +37,7 @@ from haif.validator.verdict import Answered, signed
 from tests.support.templates import HERMES, THINKING
 from tests.support.tiny_model import build_tiny_model
 
+HONEST = 26  # the row without an attack
 ASKED = Request(Nonce(bytes(16)), None, "The river runs slowly through the", 40, Sampling(1.0), [])
 
 
@@ -49,9 +50,10 @@ async def test_every_row_of_the_attack_matrix_is_caught_and_no_honest_answer_is_
         cases = matrix.chosen([row.number], quick=True)
         (result,) = await matrix.play(arena, cases, tries=matrix.TRIES, quick=True, seed=1, tell=lambda row, case: None)
     assert result.broken() == []
-    assert result.tally.caught == result.tally.tries > 0
+    assert result.tally.caught > 0 or row.number == HONEST
+    assert result.tally.caught == result.tally.tries
     for played in result.cases:
-        assert played.tally.same or played.tally.tries > 0, played.case.name
+        assert played.tally.controls or played.tally.tries, played.case.name
         assert played.case.must is not Outcome.UNDECIDED or played.tally.undecided > 0, played.case.name
 
 
@@ -140,7 +142,9 @@ async def test_x_6_a_false_conviction_is_seen_by_whoever_computes_the_answer_aga
     monkeypatch.setenv("HAIF_WORKER_INSECURE_NO_SANDBOX", "true")
     async with at_work(tmp_path) as worker:
         checked = check_bundle(await worker.signed())
-    told = Answered("an engine", digest("root", b""), 40, Difference(Cause.TOKENS, 3, "token 3 is another"))
+    told = Answered(
+        "an engine", digest("root", b""), digest("work", b""), 40, Difference(Cause.TOKENS, 3, "token 3 is another")
+    )
     verdict = signed(Identity(b"v" * 32), Case(checked, 1, Instant(0)), told, WallTime(3))
     file = tmp_path / "conviction.json"
     file.write_text(json.dumps(conviction(verdict, checked)))

@@ -13,6 +13,7 @@ from haif import config
 from haif.artifacts.service import DEMO_NAME
 from haif.base import codec
 from haif.base.errors import Forbidden
+from haif.base.hashing import digest
 from haif.cli.main import main
 from haif.identity.keys import Identity
 from haif.node.settings import model_store
@@ -102,9 +103,11 @@ async def test_a_gateway_without_validators_gives_nothing_away(tmp_path: Path) -
 async def test_x_6_a_stranger_is_told_nothing_and_believed_nothing(tmp_path: Path) -> None:
     """Who is no validator of this orchestrator learns of no job, convicts nobody and reveals nothing."""
     async with house(tmp_path) as home, peer(home, Identity(b"?" * 32)) as stranger:
+        root = digest("root", b"")
         for method, argument in (
             (audits.ENDED_METHOD, audits.ListEnded(0)), (audits.JUDGE_METHOD, audits.Judge(b"")),
-            (audits.REVEAL_METHOD, audits.Reveal(0, bytes(80))),
+            (audits.REVEAL_METHOD, audits.Reveal(0, bytes(80))), (audits.PANELS_METHOD, audits.ListPanels(0)),
+            (audits.COMMIT_METHOD, audits.Commit(root, root)), (audits.SHOW_METHOD, audits.Show(b"")),
         ):  # fmt: skip
             with pytest.raises(Forbidden):
                 await stranger.call(method, codec.encode(argument))

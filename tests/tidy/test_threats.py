@@ -15,7 +15,7 @@ IDS = (
     [f"H-S{n}" for n in (1, 2, 3)] + [f"H-T{n}" for n in (1, 2, 3)] + [f"H-R{n}" for n in (1, 2, 3)]
     + ["H-I1", "H-I2"] + [f"H-D{n}" for n in (1, 2, 3)] + [f"H-E{n}" for n in (1, 2, 3)]
     + [f"P-{n}" for n in range(1, 10)] + [f"N-{n}" for n in range(1, 13)] + [f"X-{n}" for n in range(1, 10)]
-    + [f"R-{n}" for n in range(1, 12)] + [f"D-{n}" for n in range(1, 5)] + ["W-1", "W-2"]
+    + [f"R-{n}" for n in range(1, 12)] + [f"D-{n}" for n in range(1, 6)] + ["W-1", "W-2"]
 )  # fmt: skip
 
 

@@ -115,6 +115,13 @@ def test_the_level_of_a_jail_is_one_there_is_and_nobody_contradicts_himself(file
             demanded(kind, **flags)
 
 
+def test_who_convicts_is_a_panel_or_one_and_nothing_else(file: Path) -> None:
+    assert "panel" == config.load(config.OrchestratorSettings, {}, environment(file)).convict
+    assert "one" == config.load(config.OrchestratorSettings, {"convict": "one"}, environment(file)).convict
+    with pytest.raises(Misuse, match="--convict: wanted one of panel, one"):
+        config.load(config.OrchestratorSettings, {"convict": "any"}, environment(file))
+
+
 def test_a_wrong_value_says_where_it_came_from(file: Path) -> None:
     with pytest.raises(Misuse, match="HAIF_WORKER_SLOTS"):
         config.load(config.WorkerSettings, {}, environment(file, HAIF_WORKER_SLOTS="many"))
@@ -177,7 +184,7 @@ def test_a_setting_that_is_on_can_be_put_off_by_a_flag() -> None:
     ("host", "lan", "looks"),
     [
         ("127.0.0.1", True, False), ("192.168.1.7", True, True), ("192.168.1.7", False, False), ("0.0.0.0", True, True),
-        ("::1", True, False), ("fd00::1", True, False), ("somewhere.example", True, False),
+        ("::1", True, False), ("fd00::1", True, True), ("somewhere.example", True, False),
     ],
 )  # fmt: skip
 def test_nobody_looks_for_neighbours_from_where_there_are_none(host: str, lan: bool, looks: bool) -> None:
@@ -198,3 +205,10 @@ def test_nobody_looks_for_neighbours_from_where_there_are_none(host: str, lan: b
 def test_an_edge_that_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(Misuse, match=said):
         config.GatewaySettings(**settings)
+
+
+def test_a_second_address_is_of_the_other_family() -> None:
+    assert "::" == config.NodeSettings(host="0.0.0.0", host6="::").host6
+    for host, beside in (("::1", "::1"), ("127.0.0.1", "127.0.0.2"), ("somewhere.example", "::1")):
+        with pytest.raises(Misuse, match="--host6"):
+            config.NodeSettings(host=host, host6=beside)

@@ -1,79 +1,50 @@
-"""The directory as its owner uses it: publish, withdraw, look up. One UDP socket, one task group, one machine."""
+"""The directory as its owner uses it: publish, withdraw, look up. A socket for each family, one task group.
+
+Over IPv4 and IPv6 there is a directory each (`crossing`); a node that stands in both writes to both and reads both.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock
-from haif.base.errors import Dropped, Reason, Timeout, from_reason
+from haif.base.errors import Dropped, Misuse, Timeout, from_reason
 from haif.base.ids import Digest, NetId, NetKey, PeerId
 from haif.base.machine import Address
-from haif.dht import messages
-from haif.dht.contact import Contact
+from haif.dht.contact import Contact, node_id
 from haif.dht.counters import LookupEnded
-from haif.dht.diversity import Scope, networks
 from haif.dht.envelope import Envelope
-from haif.dht.node import Node
-from haif.dht.operations import Found, Gathered, Stored
+from haif.dht.operations import Changed, Found, Gathered, Stored
 from haif.dht.service.announcements import Announcements
 from haif.dht.service.contacts import ContactsFile
-from haif.dht.service.endpoint import Endpoint, bind
-from haif.dht.service.lan import Lan
-from haif.dht.service.survey import Survey, dialled_back
+from haif.dht.service.endpoint import News, bind
+from haif.dht.service.side import Side
+from haif.dht.service.statistics import DhtStatistics, gathered
+from haif.dht.service.survey import Survey
 from haif.dht.service.watching import Watching
-from haif.dht.sightings import Sighting
-from haif.dht.watch import Change
+from haif.dht.watch import Change, newest
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified
 from haif.protocol.records import Record, RecordKind, sign_record
 
 _CALLERS_MAX: Final = limits.DHT_OPERATIONS_MAX // 2  # the other half is for refreshing the table
-_GREETING_SECONDS: Final = 0.1  # before bootstrap addresses that refused us are greeted again
-
-
-@dataclass(frozen=True, slots=True)
-class DhtStatistics:
-    """A snapshot. Datagrams and bytes count since the start."""
-
-    contacts: int
-    records: int
-    published: int
-    operations: int
-    datagrams_in: int
-    datagrams_out: int
-    bytes_in: int
-    bytes_out: int
-    queries_answered: int
-    replies_accepted: int
-    queries_resent: int
-    queries_failed: int
-    eclipses_suspected: int
-    nodes_estimated: float
-    store_bytes: int
-    tickets_given: int
-    tickets_redeemed: int
-    tickets_void: int
-    tickets_held: int
-    puts_waited: int
-    watched: int
-    watchers: int
-    notices_heard: int
-    records_missed: int
-    unsent: int
-    dropped: Mapping[Reason, int]
+_BESIDE_TRIES: Final = 8  # free ports that are tried until one is free in both families
 
 
 class Dht:
-    """A node of the directory on a UDP socket.
+    """A node of the directory on a UDP socket, or on two: `beside` is an address of the other family than `host`'s.
 
-    Entering binds the socket and, given bootstrap addresses, joins: it raises `Timeout` naming them if none answers
-    within `limits.DHT_JOIN_SECONDS`. Without any it is the first node. Leaving closes the socket; records stay where
-    they are until they expire, unless withdrawn.
+    Entering binds the sockets, to one port, and, given bootstrap addresses, joins: it raises `Timeout` naming them if
+    none answers within `limits.DHT_JOIN_SECONDS`. Without any it is the first node. Leaving closes the sockets; records
+    stay where they are until they expire, unless withdrawn.
+
+    A node of one family finds what those of the other publish, and they find what it does, as long as some node of both
+    is there to carry records over; a node of both that was given an address of one family finds its way into the other.
 
     The table takes only so many contacts of one network (`diversity`). A node bound to a loopback address does not
     count loopback contacts; `allow_private`, for meshes inside one site, exempts private addresses too.
@@ -83,14 +54,16 @@ class Dht:
 
     `key`: in a closed network, what all datagrams are sealed with; who lacks it is not heard.
 
-    With `lan`, nodes of the same network that are heard by multicast on the interface of `host` are pinged, and so
-    known; and, unless it is ephemeral, it says where it is. That takes an IPv4 address.
+    With `lan`, nodes of the same network that are heard by multicast in the local network are pinged, and so known;
+    and, unless it is ephemeral, it says where it is.
 
     An `ephemeral` node asks without saying who it is: nobody takes it into a table, and nobody waits for it when it
     is gone.
     """
 
     address: Address
+    sides: tuple[Side, ...] = ()
+    """One for each family, `host`'s first; none until entered."""
 
     def __init__(
         self,
@@ -102,6 +75,7 @@ class Dht:
         bootstrap: Sequence[Address],
         host: str = "127.0.0.1",
         port: int = 0,
+        beside: str = "",
         allow_private: bool = False,
         lan: bool = False,
         contacts_file: Path | None = None,
@@ -110,7 +84,7 @@ class Dht:
         key: NetKey | None = None,
     ) -> None:
         self._identity, self._net, self._clock = identity, net, clock
-        self._bootstrap, self._wanted = tuple(bootstrap), (host, port)
+        self._bootstrap, self._wanted, self._beside = tuple(bootstrap), (host, port), beside
         self._on_dropped, self._allow_private = on_dropped, allow_private
         self._entropy, self._ephemeral, self._wants_lan = entropy, ephemeral, lan
         self._envelope = None if key is None else Envelope(key)
@@ -121,35 +95,30 @@ class Dht:
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        udp = await bind(*self._wanted)
-        self.address = udp.getsockname()[:2]
-        self._node = Node(
-            self._identity, self._net, entropy=self._entropy, wall=self._clock.wall, now=self._clock.now(),
-            exempt=self._exempt(), ephemeral=self._ephemeral,
+        sockets = await _bound(*self._wanted, self._beside)
+        self.sides = tuple(
+            Side(
+                udp, self._identity, self._net, self._clock, self._entropy, allow_private=self._allow_private,
+                ephemeral=self._ephemeral, envelope=self._envelope, on_dropped=self._on_dropped, on_news=self._on_news,
+            )
+            for udp in sockets
         )  # fmt: skip
-        self._watching = Watching(self._node, self._clock, self._pump)
-        self._endpoint = Endpoint(
-            udp, self._node, self._clock, self._on_dropped, self._watching.changed, self._envelope
-        )
+        self.address = self.sides[0].address
+        self._watching = Watching([side.node for side in self.sides], self._clock, self._pump)
+        self._stand()
         try:
-            known = await self._contacts_file.read()
-            if self._bootstrap or known:
-                await self._join(known)
+            await self._join(await self._contacts_file.read())
             await self._tasks.__aenter__()
         except BaseException:
-            self._endpoint.close()
+            self._close()
             raise
-        self._keepers = [
-            self._tasks.create_task(self._announcements.republish_forever()),
-            self._tasks.create_task(self._save_forever()),
-        ]
-        self._lan = self._nearby() if self._wants_lan else None
-        if self._lan is not None and self._lan.open():
-            saying = self._lan.say_forever(
-                is_silent=lambda: self._node.ephemeral, is_alone=lambda: not len(self._node.table)
-            )
-            self._keepers.append(self._tasks.create_task(saying))
-        self._endpoint.pump()
+        works = [self._announcements.republish_forever(), self._save_forever()]
+        if len(self.sides) > 1:
+            works.append(self._stand_forever())
+        if self._wants_lan:
+            works += [side.say_nearby() for side in self.sides if side.look_nearby()]
+        self._keepers = [self._tasks.create_task(work) for work in works]
+        self._pump()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -157,12 +126,10 @@ class Dht:
             keeper.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)  # the caller's own error goes on as it is
-            await self._contacts_file.write(self._node.contacts())
+            await self._contacts_file.write(self._contacts())
         finally:
-            if self._lan is not None:
-                self._lan.close()
             self._watching.close()
-            self._endpoint.close()
+            self._close()
 
     async def publish(self, kind: RecordKind, topic: Digest, body: bytes, *, ttl_ms: int) -> None:
         """Announce `body` at a topic; it is stored at the k closest nodes when this returns.
@@ -187,9 +154,21 @@ class Dht:
         With `replaces`, only where the owner's record of this sequence is held (0: none). Raises what `open_record`
         does, and what our own store refuses.
         """
+        carry = sum(not side.is_alone for side in self.sides) < 2  # else it is published in both by ourselves
         async with self._callers:
-            number = self._node.publish(record, self._clock.now(), replaces=replaces)
-            return await self._endpoint.outcome(Stored, number)
+            now = self._clock.now()
+            first, *others = await asyncio.gather(
+                *(
+                    side.endpoint.outcome(Stored, side.node.publish(record, now, replaces=replaces, carry=carry))
+                    for side in self.sides
+                )
+            )
+        for other in others:
+            first = Stored(
+                first.number, _joined(first.by, other.by), (*first.refused, *other.refused),
+                _joined(first.waiting, other.waiting), _joined(first.carried, other.carried),
+            )  # fmt: skip
+        return first
 
     def watch(self, topic: Digest) -> AsyncGenerator[Change]:
         """What is announced at a topic, and from then on each change: added, renewed with another body, gone.
@@ -203,8 +182,9 @@ class Dht:
 
     def hurry(self, topic: Digest) -> None:
         """There is reason to believe that something is announced at a watched topic that we were not told of: read."""
-        self._node.attention.hurry(topic, self._clock.now())
-        self._endpoint.pump()
+        for side in self.sides:
+            side.node.attention.hurry(topic, self._clock.now())
+        self._pump()
 
     async def lookup(self, topic: Digest) -> tuple[Verified[Record], ...]:
         """The newest record of each owner at a topic: live, without tombstones, each verified by us.
@@ -215,143 +195,135 @@ class Dht:
         `ConnectionLost` once closed.
         """
         async with self._callers:
-            gathered = await self._endpoint.outcome(Gathered, self._node.gather(topic, self._clock.now()))
+            found = await asyncio.gather(
+                *(side.endpoint.outcome(Gathered, side.node.gather(topic, self._clock.now())) for side in self.sides)
+            )
         now = self._clock.wall()
         return tuple(
             r
-            for r in gathered.records
+            for r in newest(record for each in found for record in each.records).values()
             if not r.payload.tombstone and r.payload.expires > now and r.signer not in self._excluded
         )
 
     def exclude(self, peers: frozenset[PeerId]) -> None:
         """These peers, and no others, are kept out of the table, and their records are not passed to our owner."""
         self._excluded = peers
-        self._node.exclude(peers)
+        for side in self.sides:
+            side.node.exclude(peers)
         self._watching.changed_everywhere()
 
     async def find(self, target: Digest) -> tuple[Contact, ...]:
-        """The peers closest to a point of the key space, nearest first: for diagnosis and measurement."""
+        """The peers closest to a point of the key space, nearest first: for diagnosis and measurement.
+
+        Who stands in both directories is named once, at its address of `host`'s family.
+        """
         async with self._callers:
-            return (await self._endpoint.outcome(Found, self._node.find(target, self._clock.now()))).contacts
+            found = await asyncio.gather(
+                *(side.endpoint.outcome(Found, side.node.find(target, self._clock.now())) for side in self.sides)
+            )
+        of: dict[PeerId, Contact] = {}
+        for contact in [contact for each in found for contact in each.contacts]:
+            of.setdefault(contact.peer, contact)
+        key = int.from_bytes(target, "big")
+        return tuple(sorted(of.values(), key=lambda contact: node_id(contact.peer) ^ key))
 
     async def survey(self) -> Survey:
         """Ask contacts of different networks where they see us, and to dial back to a second socket of ours.
 
-        Takes at most `limits.SURVEY_SECONDS`. An answer counts if it comes from the asked contact's own address.
+        Takes at most `limits.SURVEY_SECONDS`. An answer counts if it comes from the asked contact's own address. This
+        is how `host`'s family sees us; each of `sides` can be asked by itself.
         """
-        nonce = self._entropy(messages.NONCE_BYTES)
-        with await bind(self.address[0], 0) as second:
-            asked = {address for _, address in self._node.survey(second.getsockname()[1], nonce, self._clock.now())}
-            self._endpoint.pump()
-            back = await dialled_back(second, asked, nonce, self._envelope)
-        return Survey(self.sightings(), len(asked), back)
-
-    def sightings(self) -> tuple[Sighting, ...]:
-        """What replies of late said of our address: one for each network they came from."""
-        return self._node.sightings.recent(self._clock.now())
-
-    def appear(self, *, ephemeral: bool) -> None:
-        """From now on be a node that others may know and rely on; or one that is only here to ask."""
-        self._node.appear(ephemeral=ephemeral)
+        return await self.sides[0].survey()
 
     def lookups_ended(self) -> list[LookupEnded]:
         """The lookups that ended since this was last asked, as far as `limits.DHT_EVENTS_MAX` of them go."""
-        waiting = self._node.counters.lookups
-        return [waiting.popleft() for _ in range(len(waiting))]
+        waiting = [side.node.counters.lookups for side in self.sides]
+        return [each.popleft() for each in waiting for _ in range(len(each))]
 
     def statistics(self) -> DhtStatistics:
         """What is held now, and what was counted since the start."""
-        counters = self._node.counters
-        return DhtStatistics(
-            contacts=len(self._node.table),
-            records=len(self._node.store),
-            published=len(self._announcements),
-            operations=self._node.busy,
-            datagrams_in=counters.datagrams_in,
-            datagrams_out=counters.datagrams_out,
-            bytes_in=counters.bytes_in,
-            bytes_out=counters.bytes_out,
-            queries_answered=counters.queries_answered,
-            replies_accepted=counters.replies_accepted,
-            queries_resent=counters.queries_resent,
-            queries_failed=counters.queries_failed,
-            eclipses_suspected=counters.eclipses_suspected,
-            nodes_estimated=self._node.nodes_estimated(self._clock.now()),
-            store_bytes=self._node.store.bytes,
-            tickets_given=self._node.answerer.tickets.given,
-            tickets_redeemed=self._node.answerer.tickets.redeemed,
-            tickets_void=self._node.answerer.tickets.void,
-            tickets_held=self._node.waiting,
-            puts_waited=counters.puts_waited,
-            watched=len(self._node.attention),
-            watchers=len(self._node.answerer.watchers),
-            notices_heard=self._node.attention.notices,
-            records_missed=self._node.attention.missed,
-            unsent=self._endpoint.unsent,
-            dropped=dict(counters.dropped),
-        )
+        return gathered(self.sides, len(self._announcements), self._clock.now())
 
     async def _store(self, record: Record) -> None:
         stored = await self.put(sign_record(self._identity, self._net, record))
         if not stored.by and not stored.waiting and stored.refused:
             raise from_reason(stored.refused[0], "every node that should keep the record refused it")
-        if not stored.by and not stored.waiting and len(self._node.table):
+        if not stored.by and not stored.waiting and not all(side.is_alone for side in self.sides):
             raise Timeout("no node that should keep the record answered; it will be tried again", retry_after=1.0)
 
-    def _nearby(self) -> Lan:
-        return Lan(
-            self._identity, self._net, self._clock, self._entropy, at=self.address, envelope=self._envelope,
-            found=self._meet, on_dropped=self._on_dropped,
-        )  # fmt: skip
-
-    def _meet(self, contact: Contact) -> None:
-        self._node.meet(contact, self._clock.now())
-        self._endpoint.pump()
-
     def _pump(self) -> None:
-        self._endpoint.pump()
+        for side in self.sides:
+            side.endpoint.pump()
+
+    def _close(self) -> None:
+        for side in self.sides:
+            side.close()
+
+    def _contacts(self) -> list[Contact]:
+        return [contact for side in self.sides for contact in side.node.contacts()]
 
     async def _save_forever(self) -> None:
         while True:
             await asyncio.sleep(limits.DHT_CONTACTS_SAVE_SECONDS)
-            await self._contacts_file.write(self._node.contacts())
+            await self._contacts_file.write(self._contacts())
 
-    def _exempt(self) -> Scope:
-        if self._allow_private:
-            return Scope.PRIVATE
-        return Scope.LOOPBACK if networks(self.address).scope is Scope.LOOPBACK else Scope.NOTHING
+    # --- both families ------------------------------------------------------------------------------------------------
 
-    # --- joining ------------------------------------------------------------------------------------------------------
+    def _on_news(self, side: Side, news: News) -> None:
+        """A watched topic has changed; or what one directory says concerns our node in the other."""
+        if isinstance(news, Changed):
+            self._watching.changed(news.topic)
+            return
+        for other in self.sides:
+            if other is not side:
+                other.node.crossed(news, self._clock.now())
+                other.endpoint.pump()
+
+    def _stand(self) -> None:
+        """Say in each directory where we stand in the other."""
+        if len(self.sides) > 1:
+            one, other = self.sides
+            one.node.stand(other.whereabouts())
+            other.node.stand(one.whereabouts())
+
+    async def _stand_forever(self) -> None:
+        while True:
+            self._stand()
+            await asyncio.sleep(limits.DHT_ELSEWHERE_SECONDS)
 
     async def _join(self, known: Sequence[Contact]) -> None:
-        try:
-            async with asyncio.timeout(limits.DHT_JOIN_SECONDS):
-                others = await self._others(or_none=bool(known))
-                if others and await self._joined(others):
-                    return
-                while True:
-                    if await self._joined(others, known) or not others:
-                        return
-                    await asyncio.sleep(_GREETING_SECONDS)
-        except (TimeoutError, OSError):
-            if not self._bootstrap:
-                return  # we are alone; who was known is asked again from time to time
-            names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
-            raise Timeout(
-                f"no bootstrap address answered ({names}); check that a node runs there and that UDP reaches it",
-                retry_after=limits.DHT_JOIN_SECONDS,
-            ) from None
+        joined = await asyncio.gather(
+            *(
+                side.join(self._bootstrap, [contact for contact in known if side.takes(contact.address)])
+                for side in self.sides
+            )
+        )
+        if any(joined) or not self._bootstrap:
+            return  # if we are alone, who was known is asked again from time to time
+        names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
+        raise Timeout(
+            f"no bootstrap address answered ({names}); check that a node runs there and that UDP reaches it",
+            retry_after=limits.DHT_JOIN_SECONDS,
+        )
 
-    async def _joined(self, others: Sequence[Address], known: Sequence[Contact] = ()) -> bool:
-        found = await self._endpoint.outcome(Found, self._node.join(others, self._clock.now(), known=known))
-        return bool(found.contacts)
 
-    async def _others(self, *, or_none: bool) -> list[Address]:
-        """The bootstrap addresses that are not our own; none for names that nobody knows, if that is allowed."""
+async def _bound(host: str, port: int, beside: str) -> list[socket.socket]:
+    """The socket at `host`, and one `beside` it at the same port. Raises `OSError`, or `Misuse` for a family twice."""
+    for remaining in reversed(range(_BESIDE_TRIES)):
+        first = await bind(host, port)
+        if not beside:
+            return [first]
+        if (":" in beside) == (first.family == socket.AF_INET6):
+            first.close()
+            raise Misuse(f"{host} and {beside} are of one family: one must be IPv4, the other IPv6")
         try:
-            addresses = [await self._endpoint.resolve(address) for address in self._bootstrap]
+            return [first, await bind(beside, first.getsockname()[1])]
         except OSError:
-            if not or_none:
+            first.close()
+            if port or not remaining:
                 raise
-            return []
-        return [address for address in addresses if address != self.address]
+    raise AssertionError("the last try returns or raises")
+
+
+def _joined(some: tuple[PeerId, ...], others: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
+    return tuple(dict.fromkeys([*some, *others]))

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 from haif.base import limits
 from haif.base.clock import Clock, Instant
 from haif.base.errors import ConnectionLost, Dropped, Unauthenticated
-from haif.base.ids import Digest
 from haif.base.machine import Address
+from haif.dht.crossing import Carry, Elsewhere
 from haif.dht.envelope import Envelope
 from haif.dht.node import Node
 from haif.dht.operations import Changed, Event, Found, Gathered, Stored
@@ -22,16 +22,20 @@ _SOCKET_BYTES: Final = 1 << 20  # what the kernel keeps for us while we verify s
 _CLOSED: Final = "the directory node was closed; open it again before asking it anything"
 
 EventT = TypeVar("EventT", Found, Stored, Gathered)
+News = Changed | Carry | Elsewhere
+"""What is no outcome of an operation."""
 
 
 async def bind(host: str, port: int) -> socket.socket:
-    """A UDP socket at this address."""
+    """A UDP socket at this address, of its family alone."""
     loop = asyncio.get_running_loop()
     family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
     udp = socket.socket(family, socket.SOCK_DGRAM)
     try:
         udp.setblocking(False)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
+        if family == socket.AF_INET6:
+            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # an IPv4 address inside one is nobody's here
         udp.bind(address)
     except BaseException:
         udp.close()
@@ -48,34 +52,33 @@ class Endpoint:
         node: Node,
         clock: Clock,
         on_dropped: Callable[[Dropped], None],
-        on_changed: Callable[[Digest], None],
+        on_news: Callable[[News], None],
         envelope: Envelope | None = None,
     ) -> None:
         self.address: Address = udp.getsockname()[:2]
         self.unsent = 0  # datagrams that the operating system would not take
         self._socket, self._node, self._clock = udp, node, clock
-        self._on_dropped, self._on_changed = on_dropped, on_changed
+        self._on_dropped, self._on_news = on_dropped, on_news
         self._envelope = envelope
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waiting: dict[int, tuple[type[Any], asyncio.Future[Any]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = Instant(0.0)  # when the timer rings: perhaps before the node wants to be woken, never after
         self._closed = False
         self._loop.add_reader(udp, self._readable)
 
-    async def outcome(self, kind: type[EventT], number: int) -> EventT:
-        """How the operation with this number ends. Raises `ConnectionLost` once closed."""
+    def outcome(self, kind: type[EventT], number: int) -> asyncio.Future[EventT]:
+        """How the operation with this number ends: to be called as soon as it has begun, and awaited at any time.
+
+        Raises `ConnectionLost` once closed.
+        """
         if self._closed:
             raise ConnectionLost(_CLOSED)
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[number] = future
-        try:
-            self.pump()
-            result = await future
-        finally:
-            self._waiting.pop(number, None)
-        assert isinstance(result, kind), "an operation ends in its own kind of event"
-        return result
+        future: asyncio.Future[EventT] = self._loop.create_future()
+        self._waiting[number] = kind, future
+        future.add_done_callback(lambda _: self._waiting.pop(number, None))
+        self.pump()
+        return future
 
     async def resolve(self, address: Address) -> Address:
         """The literal address of a name, of the family of this socket."""
@@ -107,7 +110,7 @@ class Endpoint:
         self._loop.remove_reader(self._socket)
         self._socket.close()
         self._closed = True
-        for future in self._waiting.values():
+        for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLost(_CLOSED))
 
@@ -140,7 +143,9 @@ class Endpoint:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Dropped):
             self._on_dropped(event)
-        elif isinstance(event, Changed):
-            self._on_changed(event.topic)
-        elif (future := self._waiting.get(event.number)) is not None and not future.done():
+        elif isinstance(event, News):
+            self._on_news(event)
+        elif (waiting := self._waiting.get(event.number)) is not None and not waiting[1].done():
+            kind, future = waiting
+            assert isinstance(event, kind), "an operation ends in its own kind of event"
             future.set_result(event)

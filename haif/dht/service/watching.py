@@ -1,33 +1,34 @@
-"""Who here watches which topic: one watch of the node for all of them, and nothing that queues up for the slow ones."""
+"""Who here watches which topic: one watch of a node for all of them, and nothing that queues up for the slow ones."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from haif.base.clock import Clock
 from haif.base.errors import ConnectionLost
 from haif.base.ids import Digest
 from haif.dht.node import Node
-from haif.dht.watch import Change, Live, changes
+from haif.dht.watch import Change, Live, changes, newest
 
 _CLOSED: Final = "the directory node was closed, and with it whatever it watched"
 
 
 class Watching:
-    """The listeners at a node's watches."""
+    """The listeners at the watches of our nodes, one in each directory: what either hears counts."""
 
-    def __init__(self, node: Node, clock: Clock, pump: Callable[[], None]) -> None:
-        self._node, self._clock, self._pump = node, clock, pump
+    def __init__(self, nodes: Sequence[Node], clock: Clock, pump: Callable[[], None]) -> None:
+        self._nodes, self._clock, self._pump = nodes, clock, pump
         self._listeners: dict[Digest, set[asyncio.Event]] = {}
         self._closed = False
 
     async def watch(self, topic: Digest) -> AsyncGenerator[Change]:
         """As `Dht.watch`."""
         heard = asyncio.Event()
-        self._node.watch(topic, self._clock.now())
+        for node in self._nodes:
+            node.watch(topic, self._clock.now())
         self._listeners.setdefault(topic, set()).add(heard)
         heard.set()
         self._pump()
@@ -38,7 +39,7 @@ class Watching:
                 if self._closed:
                     raise ConnectionLost(_CLOSED)
                 heard.clear()
-                live = self._node.live(topic)
+                live = self._live(topic)
                 news, told = deque(changes(told, live)), live
                 while news:
                     yield news.popleft()
@@ -67,4 +68,9 @@ class Watching:
         self._listeners[topic].discard(heard)
         if not self._listeners[topic]:
             del self._listeners[topic]
-            self._node.attention.unwatch(topic)
+            for node in self._nodes:
+                node.attention.unwatch(topic)
+
+    def _live(self, topic: Digest) -> Live:
+        held = newest(record for node in self._nodes for record in node.held(topic).values())
+        return {owner: record for owner, record in held.items() if not record.payload.tombstone}

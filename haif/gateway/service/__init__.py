@@ -24,6 +24,7 @@ from haif.gateway.service.asgi import App
 from haif.gateway.service.cors import CrossOrigin
 from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import LETTERS_SCHEMA, Letters, open_letters
+from haif.gateway.service.lines import Lines
 from haif.gateway.service.live import LiveDirectory
 from haif.gateway.service.mesh import Mesh, PeerMesh
 from haif.gateway.service.redrive import Redriver
@@ -105,7 +106,8 @@ class Front:
     async def __aenter__(self) -> Self:
         await self.tenants.refresh()
         means = Means(
-            mesh=self._mesh, telemetry=self._telemetry, clock=self._clock, entropy=self._entropy, peer=self._peer,
+            mesh=self._mesh, lines=Lines(self._mesh, self._telemetry, self._clock), telemetry=self._telemetry,
+            clock=self._clock, entropy=self._entropy, peer=self._peer,
             stopping=asyncio.get_running_loop().create_future(), keepalive_seconds=self._keepalive_seconds,
             first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
             execution=self._execution,

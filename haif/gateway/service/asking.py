@@ -115,7 +115,7 @@ class Asking:
         tenant = admitted.tenant.name
         ask = ask.under(
             scope=digest("haif v1 tenant scope", self._secret, tenant.encode()), execution=self._means.execution,
-            sandbox_min=admitted.tenant.sandbox_min,
+            tenant=admitted.tenant,
         )  # fmt: skip
         for card in self._means.mesh.models:
             if card.name == ask.model:

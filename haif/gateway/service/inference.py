@@ -21,6 +21,7 @@ from haif.gateway.admission import seconds_allowed
 from haif.gateway.ask import Ask, in_words_of
 from haif.gateway.letters import Try
 from haif.gateway.service.exchange import Exchange
+from haif.gateway.service.lines import Lines
 from haif.gateway.service.mesh import Mesh, Trip
 from haif.gateway.service.travel import travel
 from haif.gateway.service.wanted import while_wanted
@@ -42,6 +43,7 @@ class Means:
     """What answering needs. `stopping` is done when the gateway can wait no longer for answers to end."""
 
     mesh: Mesh
+    lines: Lines
     telemetry: Telemetry
     clock: Clock
     entropy: Callable[[int], bytes]
@@ -178,9 +180,11 @@ class Inference:
     async def _travel(
         self, choice: int, trip: Trip, take: Callable[[Chunk], Coroutine[Any, Any, None] | None]
     ) -> Settled:
-        means = self._means
-        settled = await travel(self._journeys[choice], means.mesh, trip, means.telemetry, take, means.entropy)
-        self._settled.append(settled)
+        means, journey = self._means, self._journeys[choice]
+        async with means.lines.turn(journey, trip.deadline) as turn:
+            settled = await travel(journey, means.mesh, trip, means.telemetry, take, means.entropy)
+            self._settled.append(settled)
+            turn.used = settled.receipt.prompt_tokens + settled.receipt.completion_tokens
         return settled
 
     async def _bring(self, _: int, __: Settled) -> None:

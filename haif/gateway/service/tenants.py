@@ -36,7 +36,8 @@ TENANTS_SCHEMA: Final = (
     """
     CREATE TABLE tenants (
         name TEXT PRIMARY KEY, rpm INTEGER NOT NULL, burst INTEGER NOT NULL, sandbox_min TEXT NOT NULL,
-        tpm INTEGER NOT NULL, concurrency INTEGER NOT NULL, budget INTEGER NOT NULL, models TEXT NOT NULL
+        service TEXT NOT NULL, weight INTEGER NOT NULL, tpm INTEGER NOT NULL, concurrency INTEGER NOT NULL,
+        budget INTEGER NOT NULL, models TEXT NOT NULL
     ) STRICT;
     CREATE TABLE keys (
         hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL REFERENCES tenants (name),
@@ -58,7 +59,10 @@ TENANTS_SCHEMA: Final = (
     ) STRICT;
     """,
 )
-_TENANTS: Final = "SELECT name, rpm, burst, sandbox_min, tpm, concurrency, budget, models FROM tenants ORDER BY name"
+_TENANTS: Final = """
+    SELECT name, rpm, burst, sandbox_min, service, weight, tpm, concurrency, budget, models FROM tenants
+    ORDER BY name LIMIT ?
+"""
 _KEYS: Final = """
     SELECT hash, id, tenant, created, revoked, scope, expires FROM keys ORDER BY created DESC, id LIMIT ?
 """
@@ -210,10 +214,10 @@ async def tenant_key(folder: Path, name: str, known: str | None, *, instance: st
 
 async def read_tenants(database: Database) -> list[Tenant]:
     """Every tenant of a database."""
-    rows = await database.read(f"{_TENANTS} LIMIT ?", (limits.TENANTS_MAX,))
+    rows = await database.read(_TENANTS, (limits.TENANTS_MAX,))
     return [
-        Tenant(name, rpm, burst, sandbox_min, tpm, concurrency, budget, tuple(json.loads(models)))
-        for name, rpm, burst, sandbox_min, tpm, concurrency, budget, models in rows
+        Tenant(name, rpm, burst, sandbox_min, service, weight, tpm, concurrency, budget, tuple(json.loads(models)))
+        for name, rpm, burst, sandbox_min, service, weight, tpm, concurrency, budget, models in rows
     ]
 
 
@@ -234,7 +238,7 @@ def _insert_tenant(connection: sqlite3.Connection, tenant: Tenant) -> None:
     if tenants >= limits.TENANTS_MAX:
         raise Overloaded(f"there are {tenants} tenants, as many as one gateway keeps")
     try:
-        connection.execute("INSERT INTO tenants VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(tenant))
+        connection.execute("INSERT INTO tenants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(tenant))
     except sqlite3.IntegrityError:
         raise InvalidRequest(
             f"there is a tenant {tenant.name!r} already; `haif key create {tenant.name}` makes one more key for it, "
@@ -262,8 +266,8 @@ def _change(connection: sqlite3.Connection, tenant: Tenant, before: Tenant | Non
         if found is not None and found != _row(before):
             raise Conflict(f"{name} was changed meanwhile")
     changed = connection.execute(
-        "UPDATE tenants SET rpm = ?, burst = ?, sandbox_min = ?, tpm = ?, concurrency = ?, budget = ?, models = ? "
-        "WHERE name = ?", (*limits_of_it, name),
+        "UPDATE tenants SET rpm = ?, burst = ?, sandbox_min = ?, service = ?, weight = ?, tpm = ?, concurrency = ?, "
+        "budget = ?, models = ? WHERE name = ?", (*limits_of_it, name),
     ).rowcount  # fmt: skip
     if not changed:
         raise Absent(f"there is no tenant {tenant.name!r}; `haif tenant ls` shows what there is")

@@ -15,9 +15,9 @@ stops, and what is on disk is what was. One that was silent for so long that ano
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -44,11 +44,13 @@ from haif.identity.voice import Voice
 from haif.orchestrator import decide
 from haif.orchestrator.decide import CatalogueEntry, Moment
 from haif.orchestrator.events import Event
-from haif.orchestrator.placement import Fleet
+from haif.orchestrator.panels import Panels
+from haif.orchestrator.placement import Fleet, part_of
 from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
 from haif.orchestrator.service.record import Record
 from haif.orchestrator.state import Job
+from haif.proof.committee import Elector
 from haif.protocol import heartbeats, jobs, methods
 from haif.protocol.heartbeats import Acknowledged, Heartbeat
 from haif.protocol.jobs import FailJob, FinaliseJob, ListModels, ModelCard, Models, RetryJob, ShowJob, SubmitJob
@@ -69,7 +71,8 @@ class OrchestratorSettings:
 
     `gateways` None: any that a closed network admits. `workers` None: any worker whose offer verifies.
     `sandbox_min` is the level that the jail of every worker's engine must have. `validators` are believed what they
-    say of workers.
+    say of workers; together where there is a `roster` to draw panels of (`proof.committee.check_roster`), else each
+    alone. `owners` says whose workers are, as far as it is known.
     """
 
     gateways: frozenset[PeerId] | None
@@ -77,6 +80,8 @@ class OrchestratorSettings:
     catalogue: tuple[CatalogueEntry, ...]
     sandbox_min: str = "none"
     validators: frozenset[PeerId] = frozenset()
+    roster: tuple[Elector, ...] = ()
+    owners: Mapping[PeerId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class Orchestrator:
         self._fleet = Fleet()
         self._audits = Audits(
             settings.validators, me=identity.peer, record=self._record, fleet=self._fleet, telemetry=telemetry,
-            clock=clock,
+            panels=Panels(identity, settings.roster, settings.owners) if settings.roster else None, clock=clock,
         )  # fmt: skip
         self._offers = {entry.digest: self._watch(entry.digest) for entry in settings.catalogue}
         self._serving = False
@@ -124,7 +129,7 @@ class Orchestrator:
 
     async def __aenter__(self) -> Self:
         await self._record.remember()
-        self._audits.refresh()
+        self._audits.resume()
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._running = [
@@ -179,6 +184,10 @@ class Orchestrator:
             (methods.AUDITS_ENDED, self._audits.ended),
             (methods.AUDITS_JUDGE, self._audits.judge),
             (methods.AUDITS_REVEAL, self._audits.reveal),
+            (methods.AUDITS_PANELS, self._audits.panels),
+            (methods.AUDITS_COMMIT, self._audits.commit),
+            (methods.AUDITS_SHOW, self._audits.show),
+            (methods.AUDITS_SHARE, self._audits.share),
         ):
             self._wire.serve(method.name, self._answering(handler), method.terms)
 
@@ -253,7 +262,7 @@ class Orchestrator:
             past = await self._record.recall(request.job)
             decision = decide.finalise(
                 self._record.state, request, call.peer, past=past, now=self._clock.wall(),
-                validators=self._settings.validators,
+                validators=self._audits.believed,
             )  # fmt: skip
             return await self._record.carry_out(request.job, decision, span)
 
@@ -278,7 +287,7 @@ class Orchestrator:
         for load in live.body.loads:
             if load.model in self._offers:
                 self._offers[load.model].heard(call.peer, restarted=restarted)
-        return Acknowledged(live.header.nonce)
+        return Acknowledged(live.header.nonce, self._audits.repute(call.peer))
 
     def _watch_session(self, call: Call) -> None:
         """A worker that is killed says nothing, but its session ends: that is told at once."""
@@ -296,7 +305,7 @@ class Orchestrator:
             self._fleet.lost(session.peer)
 
     def _learn(self, event: Event, job: Job) -> None:
-        self._audits.learn(event)
+        self._audits.learn(event, job)
         self._fleet.brakes.learn(event, job, self._clock.now())
 
     async def _show(self, call: Call) -> Message:
@@ -309,16 +318,16 @@ class Orchestrator:
 
     async def _models(self, call: Call) -> Message:
         codec.decode(ListModels, call.argument)
-        return Models([self._card(entry) for entry in self._settings.catalogue])
+        return Models([self._card(entry, call.peer) for entry in self._settings.catalogue])
 
-    def _card(self, entry: CatalogueEntry) -> ModelCard:
+    def _card(self, entry: CatalogueEntry, asking: PeerId) -> ModelCard:
         live = self._fleet.live(entry.digest, self._record.state.busy, self._clock.now())
         context = entry.context_tokens or min((view.context_tokens for view in live), default=0)
         tasks = frozenset[Task]().union(*(view.tasks for view in live))
         dimensions = max((view.dimensions for view in live), default=0)
         return ModelCard(
             entry.name, entry.digest, context, len(live), entry.published, [task for task in Task if task in tasks],
-            dimensions,
+            dimensions, part_of(live, entry.digest, self._record.state.open.values(), asking),
         )  # fmt: skip
 
     # --- tasks --------------------------------------------------------------------------------------------------------

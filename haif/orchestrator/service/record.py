@@ -35,6 +35,7 @@ from haif.orchestrator.events import (
     JobLeft,
     JobSubmitted,
     LotteryRevealed,
+    PanelRuled,
     VerdictGiven,
 )
 from haif.orchestrator.keeping import kept
@@ -222,13 +223,13 @@ class Record:
         written.add_done_callback(lambda done: self._written(done, happened))
         return written
 
-    def note(self, event: LotteryRevealed, subject: PeerId) -> asyncio.Future[None]:
+    def note(self, event: LotteryRevealed | PanelRuled, subject: PeerId) -> asyncio.Future[None]:
         """The same for what is about no job but about a peer."""
         self._journal.check_room()
         apply(self.state, event)
         written = self._journal.append_nowait([events.encode(event)], subject=subject)
         written.add_done_callback(lambda done: self._written(done, []))
-        return asyncio.shield(written)
+        return written
 
     def _written(self, done: asyncio.Future[None], happened: Sequence[Event]) -> None:
         error = None if done.cancelled() else done.exception()

@@ -5,6 +5,7 @@ from haif.reach.service.outlook import Outlook, judge, judge_wire
 from haif.reach.service.portmap import PortMapper, PortMapping
 from haif.reach.service.presence import Announced
 from haif.reach.service.reach import Reach, own_addresses
+from haif.reach.service.relayed import Relayed
 
 __all__ = [
     "Announced",
@@ -13,6 +14,7 @@ __all__ = [
     "PortMapper",
     "PortMapping",
     "Reach",
+    "Relayed",
     "judge",
     "judge_wire",
     "own_addresses",

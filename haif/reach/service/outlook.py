@@ -12,7 +12,7 @@ from haif.base import limits
 from haif.base.clock import Clock
 from haif.base.errors import HaifError
 from haif.dht.diversity import networks
-from haif.dht.service import Dht
+from haif.dht.service import Dht, Side
 from haif.dht.sightings import Sighting
 from haif.protocol.relay import RelayAt
 from haif.reach.classify import UNKNOWN, Verdict, classify
@@ -22,7 +22,7 @@ from haif.reach.standing import Standing
 _GLANCE_SECONDS: Final = 30.0  # how often the replies that come anyway are looked at for another address of ours
 
 
-async def judge(dht: Dht) -> Verdict:
+async def judge(dht: Dht | Side) -> Verdict:
     """One survey and what it means. Takes `limits.SURVEY_SECONDS` at most."""
     survey = await dht.survey()
     return classify(survey.sightings, asked=survey.asked, dialled_back=survey.dialled_back)
@@ -51,14 +51,16 @@ async def judge_wire(meetings: Meetings, observers: Sequence[RelayAt]) -> Verdic
 
 
 class Outlook:
-    """Use as `async with Outlook(...)`. `on_standing` hears of the standing after every survey; `standing` is the last.
+    """How the peers of one family see us. Use as `async with Outlook(...)`.
+
+    `on_standing` hears of the standing after every survey; `standing` is the last.
 
     A survey under way is waited for by nobody: leaving stops it.
     """
 
-    def __init__(self, *, dht: Dht, clock: Clock, on_standing: Callable[[Standing], None]) -> None:
+    def __init__(self, *, side: Side, clock: Clock, on_standing: Callable[[Standing], None]) -> None:
         self.standing = Standing()
-        self._dht, self._clock, self._on_standing = dht, clock, on_standing
+        self._side, self._clock, self._on_standing = side, clock, on_standing
 
     async def __aenter__(self) -> Self:
         self._looking = asyncio.create_task(self._look_forever(), name="reach: outlook")
@@ -74,7 +76,7 @@ class Outlook:
     async def _look_forever(self) -> None:
         while True:
             try:
-                verdict = await judge(self._dht)
+                verdict = await judge(self._side)
             except OSError:  # no second socket to be had: that says nothing about us
                 verdict = UNKNOWN
             self.standing = self.standing.heard(verdict, self._clock.now())
@@ -85,5 +87,5 @@ class Outlook:
 
     def _moved(self, verdict: Verdict) -> bool:
         """Whether what others say of us now differs from what was concluded."""
-        now = classify(self._dht.sightings())
+        now = classify(self._side.sightings())
         return bool(now.host) and (now.host, now.address) != (verdict.host, verdict.address)

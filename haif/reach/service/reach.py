@@ -11,7 +11,6 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -30,7 +29,7 @@ from haif.reach.candidates import is_somebodys, order
 from haif.reach.place import Facts
 from haif.reach.service.meeting import Meetings
 from haif.reach.service.race import race
-from haif.runtime.net import dialling
+from haif.runtime.net import dialling, own_address
 from haif.wire.service import Session, Wire
 
 DIRECT: Final = "direct"
@@ -67,7 +66,7 @@ class Reach:
         relay_at: Callable[[Address], RelayAt | None] = lambda _: None,
     ) -> None:
         self._wire, self._carry, self._site, self._on_dropped = wire, carry, site, on_dropped
-        self._facts = Facts(("0.0.0.0", 0))  # noqa: S104 - what it listens at is put in when it is asked for
+        self._facts = Facts(())  # what it listens at is put in when it is asked for
         self._relayed: dict[Digest, RelayAt] = {}  # open sessions that run through a relay
         self._dials: dict[tuple[PeerId, Place], asyncio.Task[Session]] = {}
         self._moves: dict[Digest, asyncio.Task[None]] = {}
@@ -92,7 +91,7 @@ class Reach:
 
     def place(self) -> Place:
         """Where we are reached, as far as we know now. Raises `Misuse` if the wire does not listen."""
-        return replace(self._facts, listening=self._wire.address).place()
+        return replace(self._facts, listening=self._wire.addresses).place()
 
     def presence(self, role: str) -> Presence:
         """What to say of ourselves in the directory: as what we are there, and where, with our key's certificate."""
@@ -153,7 +152,7 @@ class Reach:
     async def _dial(self, peer: PeerId, place: Place, certificate: bytes) -> Session:
         if self._left:
             raise ConnectionLost("this node is stopping and dials nobody")
-        addresses = order(place.addresses, [_own_towards(address) for address in place.addresses], site=self._site)
+        addresses = order(place.addresses, [own_towards(address) for address in place.addresses], site=self._site)
         relays = place.relays[: limits.RELAYS_MAX] if self._carry is not None else ()
         ways: list[Callable[[], Awaitable[Session]]] = [
             partial(self._directly, peer, each, certificate) for each in addresses
@@ -225,17 +224,9 @@ async def _tcp(address: Address) -> socket.socket:
 
 def own_addresses(towards: Iterable[Address]) -> tuple[str, ...]:
     """The addresses of this machine from which these are reached, each once."""
-    return tuple(dict.fromkeys(own for address in towards if (own := _own_towards(address))))
+    return tuple(dict.fromkeys(own for address in towards if (own := own_towards(address))))
 
 
-def _own_towards(address: Address) -> str:
+def own_towards(address: Address) -> str:
     """The address of ours from which we would reach this one; empty if there is no way, or it is no literal address."""
-    if not is_somebodys(address):
-        return ""
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM) as probe,
-    ):
-        probe.connect(address)  # sends nothing: it only asks the routing table
-        return str(probe.getsockname()[0])
-    return ""
+    return own_address(address) if is_somebodys(address) else ""

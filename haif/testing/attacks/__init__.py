@@ -9,6 +9,8 @@ served     attacks on what is computed: model, numbers, adapter, prompt, layers,
 forged     attacks on what is said of it: other tokens, other answers, other texts, ends and counts
 written    attacks on bytes: signatures, encodings, trees, tickets
 drawn      attacks on the lot of validators
+colluding  attacks of validators on panels
+honest     no attack: honest answers of every kind
 matrix     the numbered rows of the attack matrix, and those that nothing here can answer yet
 mesh       a mesh on loopback some of whose workers lie; demo: how each is caught, to be watched
 tally      what was counted, with intervals; report: how people and machines read it

@@ -61,16 +61,16 @@ class Arena:
 
     async def engine(
         self, path: Path | None = None, *, program: str = CHILD_PROGRAM, profile: str = EXACT,
-        adapters: Sequence[Path] = (), context_tokens: int = 0,
+        adapters: Sequence[Path] = (), context_tokens: int = 0, threads: int = 1,
     ) -> Engine:  # fmt: skip
         """An engine of the model in `path` (that which is attacked), whose child runs `program`."""
         path = path or self.model.path
-        key = (path, program, profile, context_tokens, *adapters)
+        key = (path, program, profile, context_tokens, threads, *adapters)
         if key not in self._engines:
             while len(self._engines) >= _ENGINES_MAX:
                 await self._close_oldest()
             chosen = EngineSettings(
-                path, ModelDigest(digest_of(path)), slots=SLOTS, context_tokens=context_tokens, threads=1,
+                path, ModelDigest(digest_of(path)), slots=SLOTS, context_tokens=context_tokens, threads=threads,
                 profile=profile, insecure_no_sandbox=True,
                 adapters=tuple(AdapterFile(each, digest_of(each)) for each in adapters),
             )  # fmt: skip

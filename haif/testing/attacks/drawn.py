@@ -98,7 +98,7 @@ def _within(drawn: int, of: int) -> Finding:
     """Caught, where no more of the chosen escape than of any."""
     sigma = (of * _RATE / 1000 * (1 - _RATE / 1000)) ** 0.5
     away = (drawn - of * _RATE / 1000) / sigma
-    return Finding(Outcome.CAUGHT if away > -_SIGMAS else Outcome.PASSED, "lot", of)
+    return Finding(Outcome.CAUGHT if away > -_SIGMAS else Outcome.PASSED, f"lot: {away:+.1f} sigma", of)
 
 
 def _receipts(random: Random) -> list[Digest]:

@@ -27,6 +27,9 @@ _INEXACT: Final = (
     "bits of another recipe cannot be compared, so that who names one is neither convicted nor ever known; statistics "
     "of sketches and margins are to judge it"
 )
+_CONTEXT: Final = (
+    "how long its context is, a worker says in its offer and in no receipt: nobody can tell that it was longer"
+)
 
 
 async def parrot(arena: Arena) -> Sequence[Engine]:
@@ -104,7 +107,10 @@ def in_part() -> Iterator[Case]:
     """Most of an answer is honest; its end is a small model's."""
     for last in (32, 8, 1):
         yield contest(
-            f"the last {last} tokens", _ending(last), others=parrot, asked=lambda random: ask(random, tokens_max=64)
+            f"the last {last} {'token' if last == 1 else 'tokens'}",
+            _ending(last),
+            others=parrot,
+            asked=lambda random: ask(random, tokens_max=64),
         )
 
 
@@ -138,6 +144,10 @@ def bills() -> Iterator[Case]:
     )
     yield contest("logits that were never computed", _invented)
     yield contest("ends early", changed(lambda _, request: {"tokens_max": request.tokens_max // 2}))
+    yield contest(
+        "ends early, where its context sets the length", changed(lambda *_: {"tokens_max": 16, "fit": False}),
+        asked=lambda random: ask(random, tokens_max=64, fit=True), must=Outcome.PASSED, open=_CONTEXT,
+    )  # fmt: skip
     yield contest("goes on behind its end", changed(lambda *_: {"stop": []}), asked=_stopping)
     yield contest("another reason to end", _altered(_other_reason))
     yield contest("more tokens of the prompt", _altered(lambda said: {"prompt_tokens": said.prompt_tokens + 7}))

@@ -8,23 +8,28 @@ from itertools import chain
 from random import Random
 from typing import Final
 
-from haif.testing.attacks import drawn, forged, served, written
+from haif.base.errors import Misuse, Refusal
+from haif.testing.attacks import colluding, drawn, forged, honest, served, written
 from haif.testing.attacks.arena import Arena
 from haif.testing.attacks.contest import Case
 from haif.testing.attacks.tally import Outcome, Tally, total
 
 TRIES: Final = 400  # answers of a row: of 368 attackers all must be caught before "99 %" is said
 TRIES_QUICK: Final = 2  # of a case
-HONEST: Final = 26  # the row of all honest controls
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix: its number, the attack in words, and its cases."""
+    """A row of the matrix: its number, the attack in words, its cases, and what of it nothing can answer yet.
+
+    In a long run it has so many `times` the tries of the others.
+    """
 
     number: int
     attack: str
     cases: Callable[[], Iterable[Case]]
+    rest: str = ""
+    times: int = 1
 
 
 ROWS: Final = (
@@ -40,21 +45,32 @@ ROWS: Final = (
     Row(10, "a small model's tokens, prefilled", forged.prefilled),
     Row(11, "the other token within a tolerance", forged.within_tolerance),
     Row(12, "an answer from a cache", forged.cached),
-    Row(13, "evidence used again", written.used_again),
+    Row(13, "evidence used again", written.used_again, "a worker's receipts are no chain, so there is no fork to find"),
     Row(14, "model or recipe forged", forged.labels),
     Row(15, "signature or encoding forged", written.rewritten),
     Row(16, "tree forged", written.trees),
-    Row(17, "text, end or count forged", forged.bills),
+    Row(
+        17,
+        "text, end or count forged",
+        forged.bills,
+        "when an answer was computed, and in which jail, is the worker's word",
+    ),
     Row(18, "lies in a part", lambda: chain(forged.in_part(), drawn.now_and_then())),
     Row(19, "lies where no audit is foreseen", drawn.foreseen),
     Row(20, "receipts tried until one is lucky", drawn.ground),
     Row(21, "a validator's draw forged", drawn.draws_forged),
+    Row(22, "validators in league", colluding.together),
+    Row(
+        23,
+        "validators that copy",
+        colluding.copying,
+        "one that calls everything honest is seen only where a panel looks again; no answers are known to be lies",
+    ),
     Row(24, "too much for a validator", forged.oversized),
+    Row(26, "none: honest answers of every kind", honest.kinds, times=10),
 )
 
 NOT_YET: Final = {
-    22: "colluding validators: this suite has one validator; what several say together is for panels of them",
-    23: "a lazy or copying validator: validators do not commit before they see a payload, and there are no honeypots",
     25: "forged sketches: receipts carry exact digests and no sketches of hidden states",
 }
 """Rows that today's checks have no answer to try, and why."""
@@ -62,15 +78,16 @@ NOT_YET: Final = {
 
 @dataclass(slots=True)
 class Played:
-    """A case and what was counted of it."""
+    """A case and what was counted of it; or why this model cannot be attacked so."""
 
     case: Case
     tally: Tally = field(default_factory=Tally)
+    lacking: str = ""
 
     def broken(self) -> Iterator[str]:
         """What must not be, in words."""
         name, counted = self.case.name, self.tally
-        if counted.passed:
+        if counted.passed and self.case.must is not Outcome.PASSED:
             yield f"{name}: {counted.passed} of {counted.tries} got through"
         if self.case.must is Outcome.CAUGHT and counted.undecided:
             yield f"{name}: {counted.undecided} of {counted.tries} were left undecided ({', '.join(counted.by)})"
@@ -123,8 +140,11 @@ async def play(
         played = tuple(Played(case) for case in cases)
         for each in played:
             tell(row, each.case)
-            share = TRIES_QUICK if quick else -(-tries // max(1, sharing))
+            share = TRIES_QUICK if quick else -(-tries * row.times // max(1, sharing))
             random = Random(f"{seed} {row.number} {each.case.name}")  # noqa: S311 -- to be replayed
-            await each.case.play(arena, random, each.case.tries or share, each.tally.add)
+            try:
+                await each.case.play(arena, random, each.case.tries or share, each.tally.add)
+            except (Misuse, Refusal) as error:  # an engine does not take the model, or the request
+                each.lacking = error.message
         results.append(Result(row, played))
     return results

@@ -106,7 +106,8 @@ class LyingMesh:
     async def _roles(self) -> None:
         gateway, judge = (str(self.identity(name).peer) for name in ("gateway", "validator"))
         await self._start("orchestrator", open_orchestrator(self._settings(
-            config.OrchestratorSettings, "orchestrator", gateways=(gateway,), validators=(judge,), models=(DEMO_NAME,)
+            config.OrchestratorSettings, "orchestrator", gateways=(gateway,), validators=(judge,), convict="one",
+            models=(DEMO_NAME,)
         )))  # fmt: skip
         await self._start("gateway", open_gateway(self._settings(
             config.GatewaySettings, "gateway", validators=(judge,), http_port=0, **self._honours()

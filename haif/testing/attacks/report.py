@@ -16,7 +16,7 @@ def as_json(results: Sequence[Result], **about: Any) -> dict[str, Any]:
     return about | {
         "rows": [
             {"row": each.row.number, "attack": each.row.attack, **each.tally.row(),
-             "cases": [_case(played) for played in each.cases]}
+             "not_yet": each.row.rest, "cases": [_case(played) for played in each.cases]}
             for each in results
         ],
         "honest": honest(results),
@@ -31,11 +31,13 @@ def broken(results: Sequence[Result]) -> list[str]:
 
 
 def honest(results: Sequence[Result]) -> dict[str, Any]:
-    """All honest controls together: the matrix's row 26."""
-    every = _controls(results)
+    """All honest controls together, and those of them that are answers, computed again to the last bit."""
+    every, computed = _controls(results), _computed(results)
     return {
-        "answers": every.controls, "accused": every.accused, "undecided": every.control_undecided,
-        "accused_interval": interval(every.accused, every.controls), "tokens": every.control_seen,
+        "controls": every.controls, "accused": every.accused, "undecided": every.control_undecided,
+        "accused_interval": interval(every.accused, every.controls),
+        "answers": computed.controls, "answers_accused": computed.accused, "tokens": computed.control_seen,
+        "answers_accused_interval": interval(computed.accused, computed.controls),
     }  # fmt: skip
 
 
@@ -48,21 +50,29 @@ def table(results: Sequence[Result], *, cases: bool = False) -> list[list[str]]:
             lines.append([number, result.row.attack, *_figures(result.tally, _units(result))])
         else:
             lines += [[number, each.case.name, *_figures(each.tally, each.case.unit)] for each in result.cases]
-    every = _controls(results)
-    lines.append(["26", "honest controls, all of the above", "", "", "", "", _accused(every)])
+    computed = _computed(results)
+    lines.append(["all", "honest controls", "", "", "", "", _accused(_controls(results))])
+    if computed.controls:
+        words = f"honest answers computed again, {computed.control_seen} tokens"
+        lines.append(["all", words, "", "", "", "", _accused(computed)])
     return lines
 
 
 def notes(results: Sequence[Result]) -> list[str]:
     """What a table does not say: what is open, what was no lie in the end, and which rows are to come."""
     said = [
-        f"open: row {each.row.number}, {played.case.name}: {played.tally.undecided} of {played.tally.tries} undecided; "
-        f"{played.case.open}"
+        f"open: row {each.row.number}, {played.case.name}: {played.tally.tries} tried, "
+        f"{played.tally.undecided} undecided, {played.tally.passed} passed; {played.case.open}"
         for each in results for played in each.cases if played.case.open
+    ]  # fmt: skip
+    said += [
+        f"not tried: row {each.row.number}, {played.case.name}: {played.lacking}"
+        for each in results for played in each.cases if played.lacking
     ]  # fmt: skip
     same = sum(played.tally.same for each in results for played in each.cases if played.case.must is Outcome.CAUGHT)
     if same:
         said.append(f"not counted: {same} lies that came out as the honest answer does, to the last bit")
+    said += [f"not yet: of row {each.row.number}, {each.row.rest}" for each in results if each.row.rest]
     return said + [f"not yet: row {number}, {why}" for number, why in NOT_YET.items()]
 
 
@@ -84,6 +94,12 @@ def _controls(results: Sequence[Result]) -> Tally:
     return total(played.tally for each in results for played in each.cases)
 
 
+def _computed(results: Sequence[Result]) -> Tally:
+    """Of the controls, those whose tokens were looked at."""
+    every = (played for each in results for played in each.cases if played.case.unit == "tokens")
+    return total(played.tally for played in every if played.tally.control_seen)
+
+
 def _units(result: Result) -> str:
     """What its cases count, where it is one thing."""
     units = {played.case.unit for played in result.cases}
@@ -92,11 +108,22 @@ def _units(result: Result) -> str:
 
 def _case(played: Played) -> dict[str, Any]:
     case = played.case
-    return {"case": case.name, "must_be": case.must.value, "unit": case.unit, "open": case.open, **played.tally.row()}
+    return {
+        "case": case.name,
+        "must_be": case.must.value,
+        "unit": case.unit,
+        "open": case.open,
+        "lacking": played.lacking,
+        **played.tally.row(),
+    }
 
 
 def _figures(counted: Tally, unit: str) -> list[str]:
-    caught = f"{counted.caught} of {counted.tries}" + (f", {counted.undecided} undecided" if counted.undecided else "")
+    if not counted.tries:
+        return ["", "", "", "", _accused(counted)]
+    caught = f"{counted.caught} of {counted.tries}"
+    caught += f", {counted.undecided} undecided" if counted.undecided else ""
+    caught += f", {counted.passed} passed" if counted.passed else ""
     until = counted.row()["until_caught"] if unit else None
     return [
         caught, _percent(interval(counted.caught, counted.tries)), ", ".join(sorted(counted.by)) or "none",

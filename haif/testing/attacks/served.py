@@ -194,7 +194,12 @@ def prompts_cut() -> Iterator[Case]:
 def prompts_injected() -> Iterator[Case]:
     """Words that the tenant did not write stand before those it did."""
     for count in (1, 8, 64):
-        yield contest(f"{count} words before it", changed(_rewritten(_behind(count))), asked=_long, quick=count < 64)
+        yield contest(
+            f"{count} {'word' if count == 1 else 'words'} before it",
+            changed(_rewritten(_behind(count))),
+            asked=_long,
+            quick=count < 64,
+        )
 
 
 def _long(random: Random) -> Request:

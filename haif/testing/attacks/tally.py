@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Final
 
 from haif.proof.evidence import lower, upper
@@ -87,10 +88,18 @@ class Tally:
             "tries": self.tries, "caught": self.caught, "passed": self.passed, "undecided": self.undecided,
             "same": self.same,
             "caught_interval": interval(self.caught, self.tries), "by": dict(sorted(self.by.items())),
-            "until_caught": {"median": median(self.seen), "most": max(self.seen)} if self.seen else None,
+            "until_caught": _spread(self.seen),
             "controls": self.controls, "accused": self.accused, "controls_undecided": self.control_undecided,
             "accused_interval": interval(self.accused, self.controls), "control_seen": self.control_seen,
         }  # fmt: skip
+
+
+def _spread(seen: list[int]) -> dict[str, float] | None:
+    """How much was looked at until an attack was caught; the 99th percentile is the nearest rank's."""
+    if not seen:
+        return None
+    p99 = sorted(seen)[math.ceil(0.99 * len(seen)) - 1]
+    return {"mean": round(fmean(seen), 2), "median": median(seen), "p99": p99, "most": max(seen)}
 
 
 def interval(count: int, tries: int) -> list[float] | None:

@@ -5,7 +5,9 @@
 3. Ask      gateways come by and hear what was drawn of theirs, and give request and tokens
 4. Compute  one answer at a time, the workers in turn; a conviction takes a second computation that agrees
 5. Judge    the sealed verdict goes to the orchestrator that placed the job, until it is taken
-6. Reveal   the draw of each epoch, when the next one is over too
+6. Sit      where an orchestrator drew us into a panel: the same, but the verdict is committed to first, and then shown;
+            and tell each orchestrator whom panels of the others convicted
+7. Reveal   the draw of each epoch, when the next one is over too
 """
 
 from __future__ import annotations
@@ -19,27 +21,35 @@ from types import TracebackType
 from typing import Self
 
 from haif.base import codec, limits
-from haif.base.clock import Clock
+from haif.base.clock import Clock, WallTime
 from haif.base.codec import Message
-from haif.base.errors import Dropped, HaifError, PeerFault, Reason, Refusal, WrongState
+from haif.base.errors import Dropped, HaifError, Overloaded, PeerFault, Reason, Refusal, WrongState
 from haif.base.ids import Digest, NetId, PeerId
 from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified, evidence_digest
 from haif.proof import lottery
-from haif.proof.standing import Standing
+from haif.proof.ruling import check_ruling
 from haif.protocol import methods
 from haif.protocol.audits import (
     CONVICTED,
     OVERLOADED,
     PAYLOAD,
+    UNDECIDED,
     AskWanted,
+    Commit,
     Ended,
     EndedJob,
     Judge,
     ListEnded,
+    ListPanels,
     Payload,
     Reveal,
+    Ruling,
+    Share,
+    Show,
+    Summoned,
+    Summons,
     Taken,
     Verdict,
     Wanted,
@@ -61,6 +71,9 @@ Recompute = Callable[[CheckedBundle, bool], Awaitable[Answered]]
 Convicted = Callable[[Verified[Verdict], dict[str, str], str], None]
 """Told of a conviction: the verdict, the file that lets others check it, and what differs, in words."""
 
+Ruled = Callable[[Verified[Ruling]], None]
+"""Told of a panel's conviction, once for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class ValidatorStatistics:
@@ -81,7 +94,7 @@ class Validator:
 
     def __init__(
         self, *, orchestrators: tuple[PeerId, ...], identity: Identity, net: NetId, wire: Wire, reach: Reach, dht: Dht,
-        recompute: Recompute, on_convicted: Convicted, telemetry: Telemetry, clock: Clock,
+        recompute: Recompute, on_convicted: Convicted, on_ruled: Ruled, telemetry: Telemetry, clock: Clock,
     ) -> None:  # fmt: skip
         self._orchestrators = orchestrators
         self._identity = identity
@@ -90,6 +103,7 @@ class Validator:
         self._dht = dht
         self._recompute = recompute
         self._on_convicted = on_convicted
+        self._on_ruled = on_ruled
         self._telemetry = telemetry
         self._clock = clock
         self._docket = Docket()
@@ -98,7 +112,14 @@ class Validator:
             peer: deque(maxlen=limits.AUDIT_VERDICTS_WAITING_MAX) for peer in orchestrators
         }
         self._entered: OrderedDict[Digest, None] = OrderedDict()  # what was drawn lately
-        self._out: dict[tuple[PeerId, PeerId], Standing] = {}  # whom we convicted, where
+        self._out: dict[tuple[PeerId, PeerId], WallTime] = {}  # whom we convicted, where and when
+        self._seated: OrderedDict[Digest, None] = OrderedDict()  # what a panel has us look at
+        self._found: OrderedDict[Digest, Verified[Verdict]] = OrderedDict()  # the latest verdicts, for panels
+        self._ruled: dict[PeerId, int] = {}  # until when each orchestrator told its rulings
+        self._rulings: OrderedDict[Digest, None] = OrderedDict()  # those that we were told
+        self._unshared: dict[PeerId, deque[bytes]] = {
+            peer: deque(maxlen=limits.RULINGS_KEPT_MAX) for peer in orchestrators
+        }
         self._revealed: dict[PeerId, int] = {}
         self._work = asyncio.Event()
         self._news = asyncio.Event()
@@ -139,6 +160,7 @@ class Validator:
                     self._see(peer, job)
                 after, more = ended.next, bool(ended.jobs) and ended.next > after
                 await self._tell(session, peer)
+                await self._sit(session, peer)
                 await self._reveal(session, peer)
             except HaifError as error:
                 session = None
@@ -190,7 +212,14 @@ class Validator:
         self._entered[receipt] = None
         if len(self._entered) > limits.JOBS_ENDED_REMEMBERED_MAX:
             self._entered.popitem(last=False)
-        surplus = self._docket.enter(Case(bundle, epoch, self._clock.now()))
+        known = self._found.get(receipt)
+        if known is not None and known.payload.finding != UNDECIDED:  # a panel had us compute it before
+            self._untold[orchestrator].append(known)
+            return
+        self._enter(Case(bundle, epoch, self._clock.now()))
+
+    def _enter(self, case: Case) -> None:
+        surplus = self._docket.enter(case)
         if surplus is not None:
             self._judge(surplus, Undecided(OVERLOADED))
 
@@ -257,12 +286,16 @@ class Validator:
         verdict = signed(self._identity, case, found, self._clock.wall())
         said = verdict.payload
         self._judged += 1
+        self._found[case.receipt] = verdict
+        if len(self._found) > limits.AUDIT_VERDICTS_WAITING_MAX:
+            self._found.popitem(last=False)
         self._telemetry.count(names.AUDITS_JUDGED, finding=said.finding, cause=said.cause or "none")
         if said.finding == CONVICTED:
             assert isinstance(found, Answered)
             assert found.difference is not None
             self._on_convicted(verdict, conviction(verdict, case.bundle), found.difference.words)
-        self._untold[said.orchestrator].append(verdict)
+        if case.drawn:
+            self._untold[said.orchestrator].append(verdict)
         self._news.set()
 
     async def _tell(self, session: Session, peer: PeerId) -> None:
@@ -276,6 +309,9 @@ class Validator:
                     methods.AUDITS_JUDGE.name, codec.encode(Judge(verdict.evidence)),
                     timeout=limits.CONTROL_CALL_SECONDS,
                 )  # fmt: skip
+            except Overloaded as error:
+                self._telemetry.dropped(Dropped(error.reason, peer, "audits.judge"))
+                return
             except (Refusal, PeerFault) as error:
                 self._telemetry.dropped(Dropped(error.reason, peer, "audits.judge"))
             else:
@@ -286,15 +322,86 @@ class Validator:
     def _taken(self, orchestrator: PeerId, said: Verdict) -> None:
         """Who is convicted gets no more work there, and takes no more of ours."""
         if said.finding == CONVICTED:
-            self._out[orchestrator, said.worker] = Standing(convicted=said.judged)
+            self._out[orchestrator, said.worker] = WallTime(said.judged)
             self._docket.drop(orchestrator, said.worker)
             if len(self._out) > limits.CONVICTIONS_KEPT_MAX:
                 del self._out[next(iter(self._out))]
 
     def _is_out(self, orchestrator: PeerId, worker: PeerId) -> bool:
-        return self._out.get((orchestrator, worker), Standing()).is_out(self._clock.wall())
+        """Whether what it answered before we convicted it may still come, which says nothing more."""
+        since = self._out.get((orchestrator, worker))
+        return since is not None and self._clock.wall() < since + 1000 * limits.PAYLOAD_SECONDS
 
-    # --- 6. reveal ----------------------------------------------------------------------------------------------------
+    # --- 6. sit -------------------------------------------------------------------------------------------------------
+
+    async def _sit(self, session: Session, peer: PeerId) -> None:
+        """Do what panels wait for, as far as it is there; the rest at the next time."""
+        asked = codec.encode(ListPanels(self._ruled.get(peer, 0)))
+        reply = await session.call(methods.AUDITS_PANELS.name, asked, timeout=limits.CONTROL_CALL_SECONDS)
+        told = codec.decode(Summoned, reply)
+        if max(len(told.panels), len(told.rulings)) > limits.PANELS_LISTED_MAX:
+            raise WrongState("the orchestrator tells of more panels than it may at once", peer)
+        for each in told.panels:
+            try:
+                await self._attend(session, peer, each)
+            except (PeerFault, Refusal) as error:
+                self._telemetry.dropped(Dropped(error.reason, peer, "audits.panels"))
+        for evidence in told.rulings:
+            ruling, _ = check_ruling(evidence)
+            if ruling.digest not in self._rulings:
+                self._carry(ruling, peer)
+        self._ruled[peer] = told.until
+        await self._share(session, peer)
+
+    def _carry(self, ruling: Verified[Ruling], source: PeerId) -> None:
+        """Have all other orchestrators know of it."""
+        self._rulings[ruling.digest] = None
+        if len(self._rulings) > limits.JOBS_ENDED_REMEMBERED_MAX:
+            self._rulings.popitem(last=False)
+        for peer, waiting in self._unshared.items():
+            if peer != source:
+                waiting.append(ruling.evidence)
+        self._on_ruled(ruling)
+
+    async def _share(self, session: Session, peer: PeerId) -> None:
+        """Tell an orchestrator whom others convicted. It checks for itself; what it will not believe, it will not."""
+        waiting = self._unshared[peer]
+        while waiting:
+            argument = codec.encode(Share(waiting[0]))
+            try:
+                await session.call(methods.AUDITS_SHARE.name, argument, timeout=limits.CONTROL_CALL_SECONDS)
+            except (Refusal, PeerFault) as error:
+                self._telemetry.dropped(Dropped(error.reason, peer, "audits.share"))
+            waiting.popleft()
+
+    async def _attend(self, session: Session, peer: PeerId, seat: Summons) -> None:
+        """Commit to what was found about the receipt, or show it; or begin to look."""
+        receipt = evidence_digest(seat.receipt)
+        verdict = self._found.get(receipt)
+        if verdict is None or (verdict.payload.finding == UNDECIDED and receipt not in self._seated):
+            self._take_seat(peer, receipt, seat)
+            return
+        method, said = (
+            (methods.AUDITS_SHOW, codec.encode(Show(verdict.evidence)))
+            if seat.shows
+            else (methods.AUDITS_COMMIT, codec.encode(Commit(receipt, verdict.digest)))
+        )
+        await session.call(method.name, said, timeout=limits.CONTROL_CALL_SECONDS)
+
+    def _take_seat(self, peer: PeerId, receipt: Digest, seat: Summons) -> None:
+        """Have the receipt computed for the panel, whatever a lot said of it."""
+        if receipt in self._seated or seat.shows:
+            return
+        bundle = check_evidence(seat.reservation, seat.receipt, seat.countersignature)
+        if bundle.reservation.signer != peer or bundle.receipt.signer == self._identity.peer:
+            raise WrongState("the orchestrator has us judge another's job, or our own work", peer)
+        self._seated[receipt] = None
+        if len(self._seated) > limits.JOBS_ENDED_REMEMBERED_MAX:
+            self._seated.popitem(last=False)
+        self._found.pop(receipt, None)
+        self._enter(Case(bundle, lottery.epoch_of(seat.at), self._clock.now(), drawn=False, seated=True))
+
+    # --- 7. reveal ----------------------------------------------------------------------------------------------------
 
     async def _reveal(self, session: Session, peer: PeerId) -> None:
         """Show the draw of the latest epoch that is long over, once."""

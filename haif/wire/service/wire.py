@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from haif.base import limits
 from haif.base.clock import Clock
@@ -28,9 +28,13 @@ from haif.wire.service.methods import Circuits, Methods
 from haif.wire.service.session import Session
 from haif.wire.service.statistics import Tally, WireStatistics
 
+_BESIDE_TRIES: Final = 8  # free ports that are tried until one is free in both families
+
 
 class Wire:
     """Use as `async with Wire(...) as wire`. `port=0` listens on a free port, `port=None` only dials.
+
+    `beside` is a second address to listen at, of the other family than `host`'s, at the same port.
 
     Leaving the block drains for at most `limits.DRAIN_SECONDS`, then closes everything. `on_dropped` hears of every
     session ended, or never begun, because of a refusal. `book` says who may take part in the network, and as what;
@@ -48,6 +52,7 @@ class Wire:
         on_dropped: Callable[[Dropped], None],
         host: str = "127.0.0.1",
         port: int | None = 0,
+        beside: str = "",
         book: Book | None = None,
     ) -> None:
         assert book is None or book.net == net, "a book is of one network"
@@ -62,16 +67,21 @@ class Wire:
         self._tally = Tally(on_dropped)
         self._host = Hosting(self._machines, self._methods, self._live, self._tally)
         self._dials = self._host.dials
-        self._bind = (host, port)
-        self._server: asyncio.Server | None = None
-        self._address: Address | None = None
+        self._hosts, self._port = (host, beside) if beside else (host,), port
+        self._servers: list[asyncio.Server] = []
+        self._addresses: tuple[Address, ...] = ()
 
     @property
     def address(self) -> Address:
-        """Where it listens. Raises `Misuse` if it does not."""
-        if self._address is None:
+        """Where it listens, or where first. Raises `Misuse` if it does not."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens: one address, or one of each family. Raises `Misuse` if it does not."""
+        if not self._addresses:
             raise Misuse("this wire does not listen: it was not entered yet, or only dials")
-        return self._address
+        return self._addresses
 
     def serve(self, method: str, handler: Handler, terms: Terms = CALL) -> None:
         """Answer calls of `method` with `handler`, on these terms. Raises `Misuse` if it is served already."""
@@ -165,8 +175,8 @@ class Wire:
     async def drain(self, seconds: float) -> None:
         """Stop listening, tell every peer to make no new calls, and wait `seconds` for the running ones."""
         self._host.closing = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         await self._live.drain(seconds)
 
     @property
@@ -200,12 +210,10 @@ class Wire:
         )
 
     async def __aenter__(self) -> Self:
-        host, port = self._bind
-        if port is not None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._host.accept, host, port)
-            name = self._server.sockets[0].getsockname()
-            self._address = (name[0], name[1])
+        if self._port is not None:
+            await self._listen(self._port)
+            names = [server.sockets[0].getsockname() for server in self._servers]
+            self._addresses = tuple((name[0], name[1]) for name in names)
         return self
 
     async def __aexit__(
@@ -226,6 +234,26 @@ class Wire:
     async def _close(self) -> None:
         self._dials.cancel()
         await self._live.close()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        await self._deafen()
+
+    async def _listen(self, port: int) -> None:
+        """At one port in both families: of free ports, some are tried."""
+        loop = asyncio.get_running_loop()
+        for remaining in reversed(range(_BESIDE_TRIES)):
+            at = port
+            try:
+                for host in self._hosts:
+                    self._servers.append(await loop.create_server(self._host.accept, host, at))
+                    at = self._servers[0].sockets[0].getsockname()[1]
+            except OSError:
+                await self._deafen()
+                if port or not remaining or len(self._hosts) == 1:
+                    raise
+            else:
+                return
+
+    async def _deafen(self) -> None:
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+        self._servers.clear()

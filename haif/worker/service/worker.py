@@ -31,7 +31,7 @@ from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.protocol import heartbeats, methods
 from haif.protocol.embeddings import EmbedAnswer, Embedded, Vectors
-from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
+from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load, Repute
 from haif.protocol.inference import Answer, Chunk, End, OutputHash, Run
 from haif.protocol.offers import Offer, whereabouts
 from haif.protocol.prefixes import prefix_tags
@@ -66,6 +66,7 @@ class Worker:
     """Inside `async with`, the worker is offered, alive and answering. Leaving withdraws the offer, then drains.
 
     Entering waits until an orchestrator has acknowledged a heartbeat, but not for long: `heard_by` says who did.
+    `on_repute` hears what an orchestrator thinks of this worker, whenever that changes.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Worker:
         telemetry: Telemetry,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        on_repute: Callable[[PeerId, Repute], None] = lambda *_: None,
     ) -> None:
         self._settings = settings
         self._identity = identity
@@ -94,6 +96,8 @@ class Worker:
         self._telemetry = telemetry
         self._clock = clock
         self._entropy = entropy
+        self._on_repute = on_repute
+        self._reputes: dict[PeerId, Repute] = {}
         self._offered: dict[ModelDigest, Offer] = {}
         self._news = asyncio.Event()
         self._redeemed = Redeemed()
@@ -212,8 +216,12 @@ class Worker:
     async def _beat(self, session: Session) -> None:
         signed, nonce = self._voice.say(session.peer, session.scope, heartbeats.HEARTBEAT, Heartbeat(self._loads()))
         reply = await session.call(methods.HEARTBEAT.name, signed, timeout=_CONNECT_SECONDS)
-        if codec.decode(Acknowledged, reply).nonce != nonce:
+        heard = codec.decode(Acknowledged, reply)
+        if heard.nonce != nonce:
             raise WrongState("the orchestrator acknowledged another heartbeat than this one", session.peer)
+        if heard.repute != self._reputes.get(session.peer, Repute.FINE):
+            self._on_repute(session.peer, heard.repute)
+        self._reputes[session.peer] = heard.repute
 
     def _loads(self) -> list[Load]:
         if self._draining:

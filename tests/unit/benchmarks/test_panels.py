@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.panels import ATTEMPTS, ROSTERS, Lie, Outcome, living, outcome
+from benchmarks.panels import ATTEMPTS, ROSTERS, Laziness, Lie, Outcome, laziness, living, outcome
 from haif.protocol.audits import CONVICTED, HONEST, UNDECIDED
 
 
@@ -34,6 +34,12 @@ def test_what_the_silent_want_is_nothing_decided() -> None:
 def test_p_5_nobody_foresees_a_draw_or_makes_one_by_trying(attempt) -> None:  # type: ignore[no-untyped-def]
     """Within three standard deviations of chance; 100,000 tries each in benchmarks/results/panels.md."""
     assert abs(attempt(1000).sigmas) < 3
+
+
+@pytest.mark.parametrize("how", Laziness)
+def test_x_6_who_signs_without_looking_is_found_within_three_looks(how: Laziness) -> None:
+    assert 40 == laziness(how, 0, 40)[3]
+    assert laziness(how, 2, 40)[3] > 30
 
 
 @pytest.mark.parametrize("known", [True, False])

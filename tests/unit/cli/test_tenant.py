@@ -46,13 +46,12 @@ def test_a_key_is_printed_alone_and_the_warning_beside_it(haif: Any) -> None:
 
 
 def test_json_has_what_a_machine_needs(haif: Any) -> None:
-    made = json.loads(
-        haif("create", "acme", "--rpm", "5", "--burst", "2", "--sandbox-min", "full", "--budget", "9", "--json")[1]
-    )
+    line = ("--service", "batch", "--weight", "3", "--budget", "9")
+    made = json.loads(haif("create", "acme", "--rpm", "5", "--burst", "2", "--sandbox-min", "full", *line, "--json")[1])
     (listed,) = json.loads(haif("ls", "--json")[1])
     (listed_key,) = json.loads(haif("key", "ls", "--json")[1])
     assert (listed["name"], listed["rpm"], listed["burst"], listed["sandbox_min"]) == ("acme", 5, 2, "full")
-    assert (listed["budget"], listed["live_keys"]) == (9, 1)
+    assert (listed["service"], listed["weight"], listed["budget"], listed["live_keys"]) == ("batch", 3, 9, 1)
     assert made == {name: value for name, value in listed.items() if name != "live_keys"} | listed_key | {
         "key": made["key"]
     }

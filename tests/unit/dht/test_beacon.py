@@ -65,6 +65,18 @@ def test_nobody_makes_a_network_ping_a_stranger_on_the_internet() -> None:
         opened(sign_beacon(ANNA, NET, 4000, NOW), source=("8.8.8.8", 53))
 
 
+def test_of_ipv6_a_beacon_counts_from_our_own_link_alone() -> None:
+    beacon, here = sign_beacon(ANNA, NET, 4000, NOW), "2a10:1:2:3::1"
+    for source in ("2a10:1:2:3::9", "fd00::7"):
+        found = open_beacon(beacon, (source, 50_000), own=here, net=NET, now=NOW)
+        assert Contact(ANNA.peer, (source, 4000)) == found
+    for source in ("2a10:1:2:4::9", "fe80::1%2", "fe80::1"):
+        with pytest.raises(Unauthenticated):
+            open_beacon(beacon, (source, 50_000), own=here, net=NET, now=NOW)
+    with pytest.raises(Unauthenticated):
+        opened(beacon, source=("2a10:1:2:3::9", 50_000))
+
+
 @given(st.integers(0, BEACON_BYTES * 8 - 1))
 def test_a_beacon_with_any_bit_changed_is_refused(bit: int) -> None:
     data = bytearray(sign_beacon(ANNA, NET, 4000, NOW))

@@ -17,7 +17,7 @@ from haif.base.ids import NetId, NetKey
 from haif.dht.beacon import sign_beacon
 from haif.dht.envelope import Envelope
 from haif.dht.service import Dht
-from haif.dht.service.lan import GROUP, PORT
+from haif.dht.service.multicast import GROUP, PORT
 from haif.identity.keys import Identity
 from haif.runtime.clock import SystemClock, entropy
 
@@ -124,7 +124,7 @@ async def test_a_flood_of_beacons_is_cut_off(net: NetId) -> None:
 async def test_where_there_is_no_multicast_the_node_says_so_and_goes_on(
     net: NetId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("haif.dht.service.lan.GROUP", "127.0.0.1")  # which nobody can join
+    monkeypatch.setattr("haif.dht.service.multicast.GROUP", "127.0.0.1")  # which nobody can join
     dropped: list[Dropped] = []
     async with node(net, dropped=dropped) as a:
         assert [each.reason for each in dropped] == [Reason.UNSUPPORTED]
@@ -164,13 +164,13 @@ def _run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True, text=True)
 
 
-@pytest.fixture
-def wire() -> Iterator[list[tuple[str, str]]]:
+@pytest.fixture(params=["10.77.0.{}/24", "2a10:77::{}/64", "fd77::{}/64"])
+def wire(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, str]]]:
     """Two network namespaces, joined by one cable: the name and the address of each."""
     if not shutil.which("ip") or os.geteuid() != 0:
         pytest.skip("network namespaces need `ip` and root")
     tag = entropy(3).hex()
-    ends = [(f"haif-{tag}-{side}", f"10.77.0.{number}") for number, side in enumerate("ab", 1)]
+    ends = [(f"haif-{tag}-{side}", request.param.format(number)) for number, side in enumerate("ab", 1)]
     try:
         for name, _ in ends:
             _run("ip", "netns", "add", name)
@@ -178,13 +178,13 @@ def wire() -> Iterator[list[tuple[str, str]]]:
         _run("ip", "link", "add", links[0], "type", "veth", "peer", "name", links[1])
         for (name, address), link in zip(ends, links, strict=True):
             _run("ip", "link", "set", link, "netns", name)
-            _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", link)
+            _run("ip", "-n", name, "address", "add", address, "dev", link, *["nodad"] * (":" in address))
             _run("ip", "-n", name, "link", "set", link, "up")
     except subprocess.CalledProcessError as error:
         for name, _ in ends:
             subprocess.run(("ip", "netns", "delete", name), check=False, capture_output=True)
         pytest.skip(f"this machine refuses network namespaces: {error.stderr.strip()}")
-    yield ends
+    yield [(name, address.partition("/")[0]) for name, address in ends]
     for name, _ in ends:
         _run("ip", "netns", "delete", name)
 

@@ -8,7 +8,7 @@ from haif.base import limits
 from haif.base.errors import Malformed
 from haif.base.ids import Digest, PeerId
 from haif.dht.contact import Contact, node_id, pack_contacts
-from haif.dht.lookup import Ask, Extent, Lookup
+from haif.dht.lookup import Ask, Extent, Lookup, Pace
 from haif.dht.messages import Command, Reply
 from haif.dht.witnesses import Witnesses
 
@@ -80,15 +80,15 @@ def test_a_slow_contact_frees_its_slot_and_may_still_answer() -> None:
 
 def test_a_prompt_lookup_passes_over_who_is_past_its_timeout_once_k_have_answered() -> None:
     known = contacts(limits.DHT_K + 1)
-    for prompt in (False, True):
-        lookup = Lookup(TARGET, known, OWN, prompt=prompt)
+    for pace in (Pace.STEADY, Pace.PROMPT):
+        lookup = Lookup(TARGET, known, OWN, pace=pace)
         while asks := lookup.asks():
             for ask in asks:
                 if who(ask) == known[3]:
                     lookup.slow(known[3])
                 else:
                     lookup.answered(who(ask), reply([]))
-        assert lookup.done is prompt
+        assert lookup.done is (pace is Pace.PROMPT)
         lookup.answered(known[3], reply([]))
         assert lookup.done
         assert [answer.contact for answer in lookup.nearest()] == known[: limits.DHT_K]
@@ -96,7 +96,7 @@ def test_a_prompt_lookup_passes_over_who_is_past_its_timeout_once_k_have_answere
 
 def test_a_prompt_lookup_still_waits_for_the_slow_where_fewer_than_k_answer() -> None:
     known = contacts(5)
-    lookup = Lookup(TARGET, known, OWN, prompt=True)
+    lookup = Lookup(TARGET, known, OWN, pace=Pace.PROMPT)
     for ask in lookup.asks()[1:]:
         lookup.answered(who(ask), reply([]))
     lookup.slow(known[0])
@@ -113,6 +113,48 @@ def test_once_three_have_answered_all_of_the_closest_set_are_asked_at_once() -> 
     for ask in first[: limits.DHT_GUIDES]:
         lookup.answered(who(ask), reply([]))
     assert len(lookup.asks()) == limits.DHT_K - limits.DHT_ALPHA
+
+
+def test_where_nobody_waits_few_are_asked_at_once() -> None:
+    lookup = Lookup(TARGET, contacts(40), OWN, pace=Pace.PATIENT)
+    asked = 0
+    while asks := lookup.asks():
+        assert len(asks) <= limits.DHT_ALPHA_PATIENT
+        lookup.answered(who(asks[0]), reply([]))
+        for ask in asks[1:]:
+            lookup.answered(who(ask), reply([]))
+        asked += len(asks)
+    assert lookup.done
+    assert asked == limits.DHT_K
+
+
+def test_a_lookup_that_wants_only_some_ends_when_they_have_answered() -> None:
+    lookup = Lookup(TARGET, contacts(40), OWN, enough=4)
+    asks = lookup.asks()
+    for ask in asks[:3]:
+        lookup.answered(who(ask), reply([]))
+    assert not lookup.done
+    lookup.answered(who(asks[3]), reply([]))
+    assert lookup.done
+    assert lookup.asks() == []
+
+
+def test_who_has_just_answered_another_lookup_is_not_asked_again() -> None:
+    known = contacts(limits.DHT_K + 5)
+    before = Lookup(TARGET, known[:10], OWN)
+    for ask in before.asks():
+        before.answered(who(ask), reply([]))
+    everywhere = Extent(region=1 << 255, thorough=True)
+    lookup = Lookup(TARGET, known[5:], OWN, everywhere, salt=bytes(16))
+    lookup.recall(before.nearest())
+    asked = set()
+    while asks := lookup.asks():
+        for ask in asks:
+            asked.add(who(ask))
+            lookup.answered(who(ask), reply([]))
+    assert lookup.done
+    assert asked.isdisjoint(known[:10])
+    assert [answer.contact for answer in lookup.nearest()] == known[: limits.DHT_K]
 
 
 def test_who_answers_without_having_been_asked_here_takes_part() -> None:
@@ -316,9 +358,9 @@ def test_hops_are_counted_from_our_own_table() -> None:
     assert Lookup(TARGET, [], OWN).hops == 0
 
 
-def in_flight_after_silence(*, prompt: bool) -> int:
+def in_flight_after_silence(pace: Pace) -> int:
     """How many are on their way when five have answered and ten are past their timeouts."""
-    lookup = Lookup(TARGET, contacts(100), OWN, prompt=prompt)
+    lookup = Lookup(TARGET, contacts(100), OWN, pace=pace)
     first = lookup.asks()
     for ask in first[:5]:
         lookup.answered(who(ask), reply([]))
@@ -330,8 +372,8 @@ def in_flight_after_silence(*, prompt: bool) -> int:
 
 
 def test_where_many_are_silent_a_prompt_lookup_asks_as_many_more_at_once_as_it_will_take() -> None:
-    assert in_flight_after_silence(prompt=False) == limits.DHT_K - 5  # with the five who answered, k
-    assert in_flight_after_silence(prompt=True) in {45, 46}  # three times fifteen: one in three answers
+    assert in_flight_after_silence(Pace.STEADY) == limits.DHT_K - 5  # with the five who answered, k
+    assert in_flight_after_silence(Pace.PROMPT) in {45, 46}  # three times fifteen: one in three answers
 
 
 def test_a_prompt_lookup_draws_another_witness_for_one_that_is_late() -> None:

@@ -6,7 +6,7 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.ids import PeerId
 from haif.dht.contact import Contact
-from haif.dht.lost import Lost
+from haif.dht.lost import Lost, Silence
 
 NOW = Instant(0.0)
 
@@ -41,3 +41,20 @@ def test_the_latest_stay_where_there_are_too_many() -> None:
     lost.add(known, NOW)
     assert lost.everybody(NOW) == known[:4:-1]
     assert len(lost) == limits.DHT_LOST_MAX
+
+
+def test_who_did_not_answer_is_left_alone_for_a_while_or_until_it_does() -> None:
+    silence, (one, other) = Silence(), contacts(2)
+    silence.add(one, NOW)
+    silence.add(other, NOW)
+    assert silence.holds(one, NOW)
+    silence.forget(other)
+    assert not silence.holds(other, NOW)
+    assert not silence.holds(one, Instant(limits.DHT_SILENT_SECONDS))
+
+
+def test_only_so_many_silent_ones_are_remembered() -> None:
+    silence, known = Silence(), contacts(limits.DHT_SILENT_MAX + 5)
+    for contact in known:
+        silence.add(contact, NOW)
+    assert [contact for contact in known if silence.holds(contact, NOW)] == known[5:]

@@ -34,8 +34,8 @@ def test_a_reply_has_these_bytes() -> None:
     asked = messages.write_query(TID, Command.PING, TARGET, b"", None, PEER)
     data = messages.sign_reply(ANNA, NET, messages.read(asked), Reply(b"\x04\x7f\0\0\1\x0f\xa0", b"k" * 16))
     assert data[:10] == b"\xa1\x01" + TID
-    assert data[74:] == ANNA.peer + b"\x99\xc4\x07\x04\x7f\0\0\1\x0f\xa0\xc4\x10" + b"k" * 16 + bytes.fromhex(
-        "c400 00 90 c2 a0 c400 00"
+    assert data[74:] == ANNA.peer + b"\x9a\xc4\x07\x04\x7f\0\0\1\x0f\xa0\xc4\x10" + b"k" * 16 + bytes.fromhex(
+        "c400 00 90 c2 a0 c400 00 c400"
     )
     assert len(data) == messages.reply_bytes(Reply(b"\x04\x7f\0\0\1\x0f\xa0", b"k" * 16))
 
@@ -54,8 +54,8 @@ def test_a_put_has_these_bytes() -> None:
 
 def test_a_reply_that_tells_to_wait_has_these_bytes() -> None:
     reply = Reply(b"", b"k" * 16, refused="must_wait", ticket=b"t" * 32, wait_ms=1500)
-    expected = b"\x99\xc4\x00\xc4\x10" + b"k" * 16 + b"\xc4\x00\x00\x90\xc2\xa9must_wait\xc4\x20" + b"t" * 32
-    assert codec.encode(reply) == expected + b"\xcd\x05\xdc"
+    expected = b"\x9a\xc4\x00\xc4\x10" + b"k" * 16 + b"\xc4\x00\x00\x90\xc2\xa9must_wait\xc4\x20" + b"t" * 32
+    assert codec.encode(reply) == expected + b"\xcd\x05\xdc\xc4\x00"
 
 
 def test_a_find_around_a_point_has_these_bytes() -> None:

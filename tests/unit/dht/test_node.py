@@ -126,6 +126,31 @@ def test_a_silent_address_is_asked_twice_and_then_given_up() -> None:
     assert (node.counters.datagrams_out, node.counters.queries_resent, node.counters.queries_failed) == (2, 1, 1)
 
 
+def test_who_was_silent_while_others_answered_is_not_asked_of_our_own_accord_for_a_while() -> None:
+    directory = Directory(World(seed=1))
+    first, second, third = directory.grow(3)
+    directory.world.kill(third)
+    node, target = directory.nodes[first], directory.nodes[third].id
+    assert directory.find(first, target).contacts == (Contact(directory.nodes[second].peer, second),)
+    directory.world.do(first, node.gauge)
+    directory.world.run(seconds=5)
+    assert node.counters.queries_failed == 1
+    directory.find(first, target)
+    assert node.counters.queries_failed == 2, "our owner waits"
+
+
+def test_where_nobody_answers_nobody_is_held_to_be_silent() -> None:
+    directory = pair()
+    here, there = directory.nodes
+    target = directory.nodes[there].id
+    directory.world.kill(there)
+    node = directory.nodes[here]
+    directory.find(here, target)
+    directory.world.do(here, node.gauge)
+    directory.world.run(seconds=5)
+    assert node.counters.queries_failed == 2
+
+
 def test_an_unknown_command_is_answered_with_an_error_and_counted() -> None:
     node = alone()
     query = Query(99, TOPIC, b"", None, None, b"")

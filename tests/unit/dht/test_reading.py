@@ -7,9 +7,9 @@ from haif.base import limits
 from haif.base.clock import WallTime
 from haif.base.errors import Dropped, Reason
 from haif.base.ids import Digest, PeerId
-from haif.dht.contact import Contact, pack_contacts
-from haif.dht.lookup import Ask, Extent, Lookup
-from haif.dht.messages import Command, Reply
+from haif.dht.contact import Contact, node_id, pack_contacts
+from haif.dht.lookup import Ask, Extent, Lookup, Pace
+from haif.dht.messages import Command, Reply, short
 from haif.dht.reading import Gather
 from haif.identity import keys
 from haif.identity.keys import Identity
@@ -35,7 +35,7 @@ def read(topic: Digest, held: Sequence[bytes]) -> tuple[Gather, list[Ask], list[
     """A read that has just heard from thirty nodes: those that say they hold something are asked for it."""
     dropped: list[Dropped] = []
     gather = Gather(
-        1, Lookup(topic, HOLDERS, PeerId(bytes(32)), prompt=True), (), net=NET, wall=lambda: WALL,
+        1, Lookup(topic, HOLDERS, PeerId(bytes(32)), pace=Pace.PROMPT), (), net=NET, wall=lambda: WALL,
         report=dropped.append, verify=keys.verify,
     )  # fmt: skip
     gets: list[Ask] = []
@@ -118,7 +118,7 @@ def is_over_with(late: int) -> bool:
     """Whether a read ends in which all thirty hold something, and so many are late with it."""
     everywhere = Extent(region=1 << 256, thorough=True)
     gather = Gather(
-        1, Lookup(TOPIC, HOLDERS, PeerId(bytes(32)), everywhere, prompt=True), (), net=NET, wall=lambda: WALL,
+        1, Lookup(TOPIC, HOLDERS, PeerId(bytes(32)), everywhere, pace=Pace.PROMPT), (), net=NET, wall=lambda: WALL,
         report=print, verify=keys.verify,
     )  # fmt: skip
     while asks := gather.asks():
@@ -136,3 +136,67 @@ def is_over_with(late: int) -> bool:
 def test_a_holder_that_is_late_with_its_records_is_passed_over_once_k_and_four_for_each_have_given_theirs() -> None:
     assert len(HOLDERS) == 30
     assert [late for late in range(12) if is_over_with(late)] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def crowded() -> tuple[Gather, int]:
+    """A read in whose region there are far more names than nodes, and the region."""
+    random, region = Random(7), 1 << 253
+    crowd = [Contact(PeerId(random.randbytes(32)), (f"20.{n // 250}.{n % 250}.1", 4000)) for n in range(1200)]
+    lookup = Lookup(
+        TOPIC, crowd, PeerId(bytes(32)), Extent(region, thorough=True), salt=random.randbytes(16), prompt=True
+    )
+    return Gather(1, lookup, (), net=NET, wall=lambda: WALL, report=lambda _: None, verify=keys.verify), region
+
+
+def is_inside(ask: Ask, region: int) -> bool:
+    return node_id(_peer(ask)) ^ int.from_bytes(TOPIC, "big") < region
+
+
+def test_in_a_crowd_who_is_inside_is_asked_for_records_straight_away_and_only_once() -> None:
+    gather, region = crowded()
+    insiders = set[PeerId]()
+    for _ in range(200):
+        for ask in gather.asks():
+            assert is_inside(ask, region) == (ask.command is Command.GET)
+            if ask.command is Command.GET:
+                assert _peer(ask) not in insiders, "a claim to hold more would cost another query"
+                insiders.add(_peer(ask))
+                gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16, held=9))
+            else:
+                gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16))
+    assert gather.done
+    assert len(insiders) > limits.DHT_K
+
+
+def test_what_insiders_give_counts_and_more_of_it_is_asked_for_with_their_token() -> None:
+    gather, region = crowded()
+    get = next(ask for ask in everybody_asked(gather) if is_inside(ask, region))
+    given = record(kind=RecordKind.OFFER, topic=TOPIC)
+    gather.answered(get, _peer(get), Reply(bytes(7), b"t" * 16, records=(given,), more=True))
+    (again,) = [ask for ask in gather.asks() if ask.peer == get.peer]
+    assert (Command.GET, b"t" * 16, short(given)) == (again.command, again.token, again.argument)
+    assert [given] == [found.evidence for found in gather._newest.values()]
+
+
+def test_insiders_that_do_not_answer_are_passed_over_as_in_any_lookup() -> None:
+    gather, region = crowded()
+    for _ in range(400):
+        for ask in gather.asks():
+            if is_inside(ask, region):
+                gather.slow(ask)
+                gather.failed(ask)
+            else:
+                gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16))
+    assert gather.done
+    assert not gather._straight
+
+
+def everybody_asked(gather: Gather) -> list[Ask]:
+    """Those asked until somebody inside is."""
+    asked: list[Ask] = []
+    while not any(ask.command is Command.GET for ask in asked):
+        for ask in (fresh := gather.asks()):
+            if ask.command is Command.FIND:
+                gather.answered(ask, _peer(ask), Reply(bytes(7), b"t" * 16))
+        asked += fresh
+    return asked

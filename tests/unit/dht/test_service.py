@@ -82,7 +82,7 @@ async def test_publishing_again_replaces_the_body_and_after_a_withdrawal_it_may_
 
 async def test_a_record_is_republished_until_it_is_withdrawn() -> None:
     async with network(2) as (a, b):
-        await a.publish(RecordKind.OFFER, TOPIC, b"pulse", ttl_ms=300)
+        await a.publish(RecordKind.OFFER, TOPIC, b"pulse", ttl_ms=3000)
         [first] = await b.lookup(TOPIC)
         while (latest := (await b.lookup(TOPIC))[0]).payload.sequence == first.payload.sequence:
             pass

@@ -31,6 +31,16 @@ def far_contacts(count: int) -> list[Contact]:
     return found
 
 
+def others(count: int) -> list[Contact]:
+    """Contacts of all buckets but that."""
+    random, found = Random(2), list[Contact]()
+    while len(found) < count:
+        peer = PeerId(random.randbytes(32))
+        if prefix(peer) > 0:
+            found.append(Contact(peer, (f"10.1.0.{len(found) + 1}", 4000)))
+    return found
+
+
 def later(seconds: float) -> Instant:
     return Instant(NOW + seconds)
 
@@ -245,6 +255,19 @@ def test_from_each_bucket_come_those_that_entered_first() -> None:
         table.heard(contact, NOW)
     table.heard(contacts[0], later(5))
     assert table.from_each_bucket(3) == [*contacts[:3], *near[:3]]
+
+
+def test_where_half_a_bucket_is_filled_one_stranger_in_eight_is_pinged_unless_few_are_known_or_it_is_near() -> None:
+    table, contacts = RoutingTable(OWN, exempt=Scope.PRIVATE), far_contacts(100)
+    for contact in contacts[: limits.DHT_K // 2]:
+        table.heard(contact, NOW)
+    strangers = [contact for contact in contacts[limits.DHT_K // 2 :] if table.wants(contact)][: limits.DHT_DRAWN_OF]
+    assert all(table.invites(contact) for contact in strangers), "few are known"
+    for contact in others(200):
+        table.heard(contact, NOW)
+    assert [table.invites(contact) for contact in strangers].count(True) == 1
+    table.widen(1 << 256)
+    assert all(table.invites(contact) for contact in strangers), "near us everybody is wanted"
 
 
 def test_of_strangers_who_could_only_take_anothers_place_one_in_eight_is_pinged() -> None:

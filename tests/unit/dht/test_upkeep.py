@@ -44,10 +44,10 @@ def test_a_node_that_knows_few_looks_around_every_five_minutes() -> None:
     assert looks(Upkeep(table(3), at(0)), 1000) == [300, 600, 900]
 
 
-def test_a_node_that_knows_many_looks_around_every_half_hour_while_few_of_them_fail() -> None:
+def test_a_node_that_knows_many_looks_around_every_hour_while_few_of_them_fail() -> None:
     upkeep = Upkeep(table(limits.DHT_K), at(0))
     fail(upkeep, one_in=6)
-    assert looks(upkeep, 6000) == [1800, 3600, 5400]
+    assert looks(upkeep, 11_000) == [3600, 7200, 10_800]
     assert upkeep.bucket_seconds == limits.DHT_BUCKET_REFRESH_PERIODS * SELDOM
 
 

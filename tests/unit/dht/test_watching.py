@@ -114,8 +114,8 @@ async def test_whoever_still_listens_when_the_node_is_closed_is_told() -> None:
 
 async def test_whoever_has_reason_to_may_have_it_read_at_once() -> None:
     async with network(3) as (a, _, c):
-        c._node.attention.noticed = lambda *_: None  # type: ignore[method-assign]  # every notice is lost
-        c._node.attention.stored = lambda *_: None  # type: ignore[method-assign]
+        c.sides[0].node.attention.noticed = lambda *_: None  # type: ignore[method-assign]  # every notice is lost
+        c.sides[0].node.attention.stored = lambda *_: None  # type: ignore[method-assign]
         async with aclosing(c.watch(TOPIC)) as changes:
             waiting = asyncio.create_task(anext(changes))
             await announce(a, b"a")

@@ -159,7 +159,7 @@ def test_a_value_that_asks_for_nothing_is_accepted_silently(name: str, value: An
 def test_hints_are_ignored_and_said_to_be() -> None:
     ask = chat(user="u", metadata={"a": "b"}, store=False, service_tier="auto", safety_identifier="s",
                prompt_cache_key="k")  # fmt: skip
-    assert ask.ignored == ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+    assert ask.ignored == ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_hints_are_ignored_and_said_to_be() -> None:
     [
         ("functions", [{}]),
         ("audio", {"voice": "x"}),
-        ("modalities", ["audio"]), ("store", True), ("service_tier", "flex"),
+        ("modalities", ["audio"]), ("store", True),
         ("verbosity", "low"), ("prediction", {}), ("web_search_options", {}), ("wibble", 1), ("wibble", None),
         ("prompt", "x"), ("echo", True), ("suffix", "x"),
     ],

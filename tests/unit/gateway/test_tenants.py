@@ -121,7 +121,8 @@ def test_a_scope_that_cannot_be_is_refused(scope: Scope) -> None:
 @pytest.mark.parametrize(
     "tenant", [Tenant("", 1, 1), Tenant("-x", 1, 1), Tenant("a b", 1, 1), Tenant("a" * 65, 1, 1), Tenant("a", 0, 1),
                Tenant("a", 1, 0), Tenant("a", 10**9, 1), Tenant("a\n", 1, 1),
-               Tenant("a", 1, 1, "padded"), Tenant("a", 1, 1, tpm=-1), Tenant("a", 1, 1, budget=10**16),
+               Tenant("a", 1, 1, "padded"), Tenant("a", 1, 1, service="first"), Tenant("a", 1, 1, weight=0),
+               Tenant("a", 1, 1, weight=101), Tenant("a", 1, 1, tpm=-1), Tenant("a", 1, 1, budget=10**16),
                Tenant("a", 1, 1, models=("",))],
 )  # fmt: skip
 def test_a_tenant_that_cannot_be_is_refused(tenant: Tenant) -> None:
@@ -142,8 +143,8 @@ async def test_a_tenant_may_have_several_keys_and_lose_one_or_all(tmp_path: Path
     async with open_store(tmp_path) as store:
         first, _ = await store.create(ACME)
         second, _ = await store.add_key("acme")
-        await store.change(Tenant("acme", 5, 5, "full"))
-        assert {key.tenant for key in await store.keys()} == {Tenant("acme", 5, 5, "full")}
+        await store.change(Tenant("acme", 5, 5, "full", "batch", 7))
+        assert {key.tenant for key in await store.keys()} == {Tenant("acme", 5, 5, "full", "batch", 7)}
         with pytest.raises(InvalidRequest, match="haif key create acme"):
             await store.create(ACME)
         assert await store.revoke(first.id) == [first.id]

@@ -116,7 +116,7 @@ def tool(**changes: Any) -> dict[str, Any]:
         ({"audio": {"voice": "x"}}, "audio"), ({"modalities": ["audio"]}, "modalities"), ({"store": True}, "store"),
         ({"prediction": {"type": "content"}}, "prediction"), ({"functions": [{"name": "f"}]}, "functions"),
         ({"function_call": {"name": "f"}}, "function_call"), ({"verbosity": "low"}, "verbosity"),
-        ({"web_search_options": {}}, "web_search_options"), ({"service_tier": "flex"}, "service_tier"),
+        ({"web_search_options": {}}, "web_search_options"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_named_by_its_path(options: dict[str, Any], param: str) -> None:

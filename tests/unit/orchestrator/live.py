@@ -16,8 +16,9 @@ from haif.dht.service import Dht
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.voice import Voice
 from haif.orchestrator.service import MIGRATIONS, Orchestrator, OrchestratorSettings
+from haif.proof.committee import Elector
 from haif.protocol import heartbeats, jobs
-from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load
+from haif.protocol.heartbeats import Acknowledged, Heartbeat, Load, Repute
 from haif.protocol.jobs import JobView, ListModels, Models, Placed, ShowJob, SubmitJob
 from haif.protocol.records import RecordKind, offer_topic
 from haif.runtime.clock import SystemClock, entropy
@@ -80,10 +81,15 @@ async def house(
     gateways: set[PeerId] | None = None,
     workers: frozenset[PeerId] | None = None,
     validators: frozenset[PeerId] = frozenset(),
+    roster: tuple[Elector, ...] = (),
 ) -> AsyncIterator[House]:
     clock = Clock()
     settings = OrchestratorSettings(
-        frozenset(gateways or {GATEWAY.peer}), workers, tuple(CATALOGUE.values()), validators=validators
+        frozenset(gateways or {GATEWAY.peer}),
+        workers,
+        tuple(CATALOGUE.values()),
+        validators=validators,
+        roster=roster,
     )
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -126,11 +132,14 @@ class Peer:
 
     # as a worker
 
-    async def beat(self, *loads: Load) -> None:
+    async def beat(self, *loads: Load) -> Repute:
+        """What the orchestrator thinks of it."""
         signed, nonce = self.voice.say(
             self.session.peer, self.session.scope, heartbeats.HEARTBEAT, Heartbeat(list(loads))
         )
-        assert codec.decode(Acknowledged, await self.call(heartbeats.METHOD, signed)) == Acknowledged(nonce)
+        heard = codec.decode(Acknowledged, await self.call(heartbeats.METHOD, signed))
+        assert nonce == heard.nonce
+        return heard.repute
 
     async def announce(self, port: int = 4000) -> None:
         assert self.dht is not None

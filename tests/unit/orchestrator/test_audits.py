@@ -28,7 +28,7 @@ from tests.unit.orchestrator.scene import ANNE, BOB, GATEWAY, ORCHESTRATOR, Desk
 
 VALIDATOR, OTHER = Identity(b"v" * 32), Identity(b"w" * 32)
 TRUSTED = frozenset({VALIDATOR.peer})
-ROOT = Digest(b"r" * 32)
+ROOT, WORK = Digest(b"r" * 32), Digest(b"l" * 32)
 
 
 def finish(
@@ -51,6 +51,7 @@ def verdict(job: Job, finding: str = HONEST, cause: str = "", **changed: Any) ->
         "orchestrator": ORCHESTRATOR.peer, "job": job.id, "receipt": evidence_digest(job.receipt),
         "worker": job.attempt.worker, "model": job.model_digest, "finding": finding, "cause": cause, "place": 0,
         "engine": "an engine" if computed else "", "transcript": ROOT if computed else None,
+        "work": WORK if computed else None,
         "epoch": lottery.epoch_of(job.ended), "judged": job.ended,
     }  # fmt: skip
     return Verdict(**(fields | changed))
@@ -146,6 +147,7 @@ def test_x_6_a_verdict_that_another_signed_or_about_ones_own_work_is_refused() -
     [
         ("guilty", "", {}), (HONEST, "tokens", {}), (CONVICTED, "", {}), (CONVICTED, "payload", {}),
         (UNDECIDED, "tokens", {}), (UNDECIDED, "payload", {"transcript": ROOT}), (HONEST, "", {"transcript": None}),
+        (UNDECIDED, "payload", {"work": WORK}), (HONEST, "", {"work": None}),
         (HONEST, "", {"engine": ""}), (CONVICTED, "tokens", {"place": -1}),
     ],
 )  # fmt: skip

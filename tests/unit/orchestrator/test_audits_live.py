@@ -14,7 +14,7 @@ from haif.protocol.jobs import FinaliseJob
 from haif.protocol.receipts import Countersignature, Receipt
 from tests.unit.orchestrator.live import House, Peer, house, peer, working
 from tests.unit.orchestrator.scene import ANNE, GATEWAY, ORCHESTRATOR, WORKERS, receipt, submission, ticket
-from tests.unit.orchestrator.test_audits import ROOT, TRUSTED, VALIDATOR
+from tests.unit.orchestrator.test_audits import ROOT, TRUSTED, VALIDATOR, WORK
 
 
 async def finish(gateway: Peer, job: int) -> None:
@@ -32,7 +32,7 @@ async def judge(validator: Peer, job: EndedJob, finding: str, cause: str) -> Non
     said = open_sealed(Receipt, Domain.RECEIPT, job.receipt)
     verdict = Verdict(
         ORCHESTRATOR.peer, said.payload.job, said.digest, said.signer, said.payload.model, finding, cause, 0,
-        "an engine", ROOT, lottery.epoch_of(job.at), job.at,
+        "an engine", ROOT, WORK, lottery.epoch_of(job.at), job.at,
     )  # fmt: skip
     await validator.call(audits.JUDGE_METHOD, codec.encode(Judge(seal(VALIDATOR, Domain.VERDICT, verdict))))
 

@@ -22,6 +22,7 @@ from haif.orchestrator.events import (
     JobLeft,
     JobSubmitted,
     LotteryRevealed,
+    PanelRuled,
     StateKept,
     VerdictGiven,
 )
@@ -48,6 +49,7 @@ ANY_EVENT = st.one_of(
               COUNT),
     st.builds(VerdictGiven, ids(JobId), ids(PeerId), ids(PeerId), TEXT, TEXT, st.binary(max_size=600), COUNT),
     st.builds(LotteryRevealed, ids(PeerId), COUNT, st.binary(max_size=80), COUNT),
+    st.builds(PanelRuled, ids(JobId), ids(PeerId), TEXT, st.binary(max_size=600), st.tuples(ids(PeerId)), COUNT),
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
     st.builds(JobLeft, ids(JobId), ids(PeerId), COUNT),
@@ -85,6 +87,10 @@ GOLDEN = {
         + "a9636f6e766963746564a6746f6b656e73c4067365616c656407"
     ),
     LotteryRevealed(PeerId(b"v" * 32), 9, b"proof", 8): "0894c420" + "76" * 32 + "09c40570726f6f6608",
+    PanelRuled(JOB, PeerId(b"w" * 32), "honest", b"sealed", (PeerId(b"v" * 32),), 7): (
+        "0b96c410000102030405060708090a0b0c0d0e0fc420" + "77" * 32 + "a6686f6e657374c4067365616c656491c420"
+        + "76" * 32 + "07"
+    ),
     StateKept(7, 2, Digest(b"d" * 32), 6): (
         "06940702c420" + "64" * 32 + "06"
     ),
@@ -105,7 +111,7 @@ def test_the_bytes_of_an_event_never_change(event: events.Entry) -> None:
 
 def test_the_bytes_of_a_job_that_moves_never_change() -> None:
     event = JobArrived(JOB, PeerId(b"l" * 32), ARRIVED, 8)
-    assert ("fe0d18ad9e920e8c30aecad2da6a473c38bac5437fc3ca522deb6a863819942e") == digest(
+    assert ("76047479335913251c6c7fab1822534a558880b089f3c5829be5b7ecb3f3d0ea") == digest(
         "test", events.encode(event)
     ).hex()
     assert events.decode(events.encode(event)) == event

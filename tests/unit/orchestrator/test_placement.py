@@ -14,13 +14,27 @@ from haif.base.errors import Forbidden, Malformed, NoWorker, Overloaded, Reason,
 from haif.base.ids import BootId, Digest, JobId, ModelDigest, NetId, PeerId
 from haif.base.tasks import Task
 from haif.identity.signing import Verified
-from haif.orchestrator.placement import Fleet, WorkerView, able, check_offer, choose
+from haif.orchestrator.placement import Fleet, WorkerView, able, check_offer, choose, part_of
 from haif.protocol.heartbeats import Heartbeat
 from haif.protocol.offers import Offer
 from haif.protocol.reach import Place
 from haif.protocol.records import Record, RecordKind, offer_topic
 from haif.protocol.sandbox import Sandbox
-from tests.unit.orchestrator.scene import ANNE, BOB, CLEO, FULL, MODEL, REDUCED, counting, load, offer
+from tests.unit.orchestrator.scene import (
+    ANNE,
+    BOB,
+    CLEO,
+    FULL,
+    GATEWAY,
+    MODEL,
+    OTHER_GATEWAY,
+    REDUCED,
+    Desk,
+    counting,
+    load,
+    offer,
+    submission,
+)
 
 START = Instant(1000.0)
 WALL = WallTime(1_700_000_000_000)
@@ -56,6 +70,19 @@ def loads(fleet: Fleet, taken: dict, now: Instant = START) -> dict[PeerId, int]:
 def test_the_least_loaded_per_slot_is_chosen() -> None:
     views = [view(ANNE, 3, slots=4), view(BOB, 5, slots=8), view(CLEO, 4, slots=4)]
     assert choose(views, (), counting()).worker == BOB
+
+
+def test_gateways_that_have_jobs_of_a_model_share_its_slots() -> None:
+    here, there = Desk().staffed(), (GATEWAY.peer, OTHER_GATEWAY.peer)
+    views = here.fleet.live(MODEL, here.state.busy, here.now.instant)
+    assert [12, 12] == [part_of(views, MODEL, here.state.open.values(), each) for each in there]
+    here.submit(submission(1))
+    assert [12, 6] == [part_of(views, MODEL, here.state.open.values(), each) for each in there]
+    here.submit(submission(2), OTHER_GATEWAY)
+    assert [6, 6] == [part_of(views, MODEL, here.state.open.values(), each) for each in there]
+    assert 12 == part_of(views, OTHER_MODEL, here.state.open.values(), GATEWAY.peer)
+    assert 0 == part_of([], MODEL, here.state.open.values(), GATEWAY.peer)
+    assert 8 == part_of([replace(views[0], ejected=True), *views[1:]], OTHER_MODEL, (), GATEWAY.peer)
 
 
 def test_ties_are_broken_at_random() -> None:

@@ -19,7 +19,7 @@ ROWS = [digest("rows", b"1"), digest("rows", b"2")]
 OURS = Computed(TOKENS, "length", 3, said_digest("a text"), ROWS)
 SAID = structs.replace(
     example(Receipt), prompt_tokens=3, completion_tokens=40, finish_reason="length", output_text=OURS.text, resumed=0,
-    output_tokens=tokens_digest(TOKENS), transcript=OURS.transcript(0),
+    earlier=None, output_tokens=tokens_digest(TOKENS), transcript=OURS.transcript(0),
 )  # fmt: skip
 
 
@@ -42,6 +42,16 @@ def test_the_first_difference_is_named(ours: Computed, cause: Cause, place: int)
     found = difference(SAID, ASKED, TOKENS, ours)
     assert found is not None
     assert (cause, place) == (found.cause, found.place)
+
+
+def test_a_worker_that_says_it_was_given_other_tokens_is_found_out() -> None:
+    ours = replace(OURS, rows=ROWS[:1])
+    said = structs.replace(SAID, resumed=20, earlier=tokens_digest(TOKENS[:20]), transcript=ours.transcript(20))
+    assert difference(said, ASKED, TOKENS, ours) is None
+    for lie in (structs.replace(said, earlier=tokens_digest(TOKENS[:19])), structs.replace(said, earlier=None)):
+        found = difference(lie, ASKED, TOKENS, ours)
+        assert found is not None
+        assert "says it was given" in found.words
 
 
 def test_a_worker_that_counts_more_tokens_than_there_are_is_found_out() -> None:

@@ -10,7 +10,7 @@ from haif.base.errors import BadProof
 from haif.base.hashing import digest
 from haif.base.ids import Digest
 from haif.identity.keys import Identity
-from haif.proof.lottery import check_draw, draw, epoch_of, is_drawn, may_reveal
+from haif.proof.lottery import check_draw, draw, each, epoch_of, is_drawn, may_reveal
 from haif.proof.standing import Standing
 
 VALIDATOR, OTHER, ORCHESTRATOR = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
@@ -60,6 +60,13 @@ def test_a_worker_that_guesses_from_the_draws_of_other_epochs_does_no_better_tha
     lies = [receipt for receipt in lies if not is_drawn(known, receipt, 50)]
     caught = sum(is_drawn(secret, receipt, 50) for receipt in lies)
     assert abs(caught - 0.05 * len(lies)) < 3 * (len(lies) * 0.05 * 0.95) ** 0.5
+
+
+def test_several_validators_together_draw_as_often_as_one_would() -> None:
+    assert [(1000, 1000), (50, 9), (0, 0), (250, 47)] == [(rate, each(rate, 6)) for rate in (1000, 50, 0, 250)]
+    assert all(each(rate, 1) == rate for rate in range(1001))
+    for count in range(1, 65):
+        assert 0 <= 1 - (1 - each(50, count) / 1000) ** count - 0.05 < 0.001 * count
 
 
 def test_a_draw_is_shown_only_when_the_epoch_after_it_is_over() -> None:

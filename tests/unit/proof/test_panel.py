@@ -25,6 +25,7 @@ def said(finding: str = CONVICTED, cause: str = "tokens", **changed: Any) -> Ver
         "orchestrator": PeerId(b"o" * 32), "job": JobId(b"j" * 16), "receipt": digest("receipt", b""),
         "worker": PeerId(b"w" * 32), "model": ModelDigest(b"m" * 32), "finding": finding, "cause": cause, "place": 3,
         "engine": "an engine" if computed else "", "transcript": digest("root", b"") if computed else None,
+        "work": digest("work", b"") if computed else None,
         "epoch": 7, "judged": NOW,
     }  # fmt: skip
     return Verdict(**(fields | changed))

@@ -14,7 +14,7 @@ from haif.proof.compare import Cause, Difference
 from haif.testing.attacks import matrix, report
 from haif.testing.attacks.arena import digest_of
 from haif.testing.attacks.contest import Case
-from haif.testing.attacks.matrix import HONEST, NOT_YET, ROWS, Played, Result, Row
+from haif.testing.attacks.matrix import NOT_YET, ROWS, Played, Result, Row
 from haif.testing.attacks.siblings import LADDER, Siblings
 from haif.testing.attacks.tally import Finding, Outcome, Tally, Trial, interval, total
 
@@ -34,7 +34,7 @@ def result(tally: Tally, must: Outcome = Outcome.CAUGHT, *, open_: str = "") -> 
 
 
 def test_every_row_of_the_matrix_is_played_or_said_to_come() -> None:
-    assert list(range(1, 27)) == sorted([*(row.number for row in ROWS), *NOT_YET, HONEST])
+    assert list(range(1, 27)) == sorted([*(row.number for row in ROWS), *NOT_YET])
     for row in ROWS:
         assert [case for case in row.cases() if case.quick], f"row {row.number} is in the short run too"
 
@@ -63,9 +63,22 @@ def test_an_attack_that_gets_through_and_an_honest_answer_that_is_accused_are_br
     assert result(total([counted(Outcome.CAUGHT), counted(Outcome.PASSED, honest=True)])).broken() == []
 
 
+def test_what_cannot_be_tried_with_a_model_is_said_and_is_nothing_broken() -> None:
+    lacking = Result(Row(1, "an attack", tuple), (Played(Case("a case", None), lacking="no room"),))  # type: ignore[arg-type]
+    assert "not tried: row 1, a case: no room" in report.notes([lacking])
+    assert [] == report.broken([lacking])
+
+
+def test_how_long_it_took_is_told_by_mean_median_99th_percentile_and_most() -> None:
+    tally = Tally()
+    for seen in range(1, 201):
+        tally.add(Trial(False, Finding(Outcome.CAUGHT, "a check", seen)))
+    assert {"mean": 100.5, "median": 100.5, "p99": 198, "most": 200} == tally.row()["until_caught"]
+
+
 def test_what_is_open_and_what_is_to_come_is_said_beside_the_table() -> None:
     said = "\n".join(report.notes([result(counted(Outcome.UNDECIDED), Outcome.UNDECIDED, open_="so it is")]))
-    assert "open: row 1, a case: 1 of 1 undecided; so it is" in said
+    assert "open: row 1, a case: 1 tried, 1 undecided, 0 passed; so it is" in said
     assert all(f"row {number}" in said for number in NOT_YET)
 
 
@@ -107,7 +120,9 @@ def test_a_row_prints_its_counts_and_ends_well(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "flags", [["--row", "22"], ["--row", "0"], ["--tries", "0"], ["--model", "/nowhere/model.gguf"]], ids=" ".join
+    "flags",
+    [["--row", "25"], ["--row", "0"], ["--tries", "0"], ["--model", "/nowhere/model.gguf"], ["--quick", "demo"]],
+    ids=" ".join,
 )
 def test_what_cannot_be_played_is_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", *flags]) == 2

@@ -20,6 +20,7 @@ from haif.validator.docket import Case
 ORCHESTRATOR, GATEWAY, ANNE, BOB, VALIDATOR, STRANGER = (Identity(bytes([n]) * 32) for n in range(1, 7))
 TOKENS = [7, 8, 9]
 ROOT = digest("root", b"")
+WORK = digest("work", b"")
 
 
 def evidence(number: int, worker: Identity = ANNE, gateway: Identity = GATEWAY, **changed: Any) -> tuple[bytes, ...]:

@@ -1,14 +1,24 @@
 """A real validator over real sockets, between an orchestrator and a gateway that are scripted, and lie."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from haif.base import codec, limits
-from haif.base.errors import BadSignature, ConnectionLost, EngineDied, Forbidden, HaifError, Unsupported, WrongState
+from haif.base.codec import Message
+from haif.base.errors import (
+    BadSignature,
+    ConnectionLost,
+    EngineDied,
+    Forbidden,
+    HaifError,
+    Overloaded,
+    Unsupported,
+    WrongState,
+)
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity, NoiseKey
@@ -16,7 +26,25 @@ from haif.identity.signing import Verified
 from haif.proof import lottery
 from haif.proof.compare import Cause, Difference
 from haif.protocol import audits, methods
-from haif.protocol.audits import AskWanted, Ended, EndedJob, Judge, ListEnded, Payload, Reveal, Taken, Verdict, Wanted
+from haif.protocol.audits import (
+    AskWanted,
+    Commit,
+    Ended,
+    EndedJob,
+    Judge,
+    ListEnded,
+    ListPanels,
+    Payload,
+    Reveal,
+    Ruling,
+    Share,
+    Show,
+    Summoned,
+    Summons,
+    Taken,
+    Verdict,
+    Wanted,
+)
 from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
 from haif.protocol.receipts import CheckedBundle
@@ -28,6 +56,7 @@ from haif.validator.verdict import Answered
 from haif.wire.service import Call, Wire
 from tests.support.reach_peers import reach_of
 from tests.unit.orchestrator.live import Clock
+from tests.unit.orchestrator.test_panels import convicted
 from tests.unit.validator.cases import (
     ANNE,
     BOB,
@@ -36,13 +65,14 @@ from tests.unit.validator.cases import (
     ROOT,
     STRANGER,
     VALIDATOR,
+    WORK,
     case,
     evidence,
     payload,
 )
 
 NET = NetId(b"n" * 32)
-SAME = Answered("an engine", ROOT, 3, None)
+SAME = Answered("an engine", ROOT, WORK, 3, None)
 OTHER = replace(SAME, difference=Difference(Cause.TOKENS, 2, "token 2 is another"))
 
 
@@ -79,6 +109,11 @@ class Scene:
     computes: Callable[[CheckedBundle, bool], Answered] = lambda *_: SAME
     fresh: list[bool] = field(default_factory=list)
     files: list[dict[str, str]] = field(default_factory=list)
+    seats: list[Summons] = field(default_factory=list)
+    rulings: list[bytes] = field(default_factory=list)
+    committed: list[Commit] = field(default_factory=list)
+    shown: list[Verified[Verdict]] = field(default_factory=list)
+    shared: list[bytes] = field(default_factory=list)
 
     def list(self, number: int, worker: Identity = ANNE, *, per_mille: int = 1000, ago_ms: int = 0) -> None:
         """A job of this number ended so long ago."""
@@ -131,6 +166,27 @@ class Scene:
         self.news.set()
         return codec.encode(Taken())
 
+    async def panels(self, call: Call) -> bytes:
+        since = codec.decode(ListPanels, call.argument).since
+        return codec.encode(Summoned(self.seats, [] if since else self.rulings, 1 if self.rulings else 0))
+
+    async def commit(self, call: Call) -> bytes:
+        self.committed.append(codec.decode(Commit, call.argument))
+        self.seats.clear()
+        self.news.set()
+        return codec.encode(Taken())
+
+    async def show(self, call: Call) -> bytes:
+        self.shown.append(audits.open_verdict(codec.decode(Show, call.argument).verdict, call.peer))
+        self.seats.clear()
+        self.news.set()
+        return codec.encode(Taken())
+
+    async def share(self, call: Call) -> bytes:
+        self.shared.append(codec.decode(Share, call.argument).ruling)
+        self.news.set()
+        return codec.encode(Taken())
+
     async def reveal(self, call: Call) -> bytes:
         self.reveals.append(codec.decode(Reveal, call.argument))
         self.news.set()
@@ -149,8 +205,10 @@ def wire_of(identity: Identity, port: int | None = None) -> Wire:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(*, second: bool = False) -> AsyncIterator[Scene]:
+    """With a `second` orchestrator, which has nothing to tell."""
     clock, directory = Clock(), Directory()
+    ruled: list[Verified[Ruling]] = []
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(limits, "AUDITS_POLL_SECONDS", 0.01)
@@ -164,19 +222,37 @@ async def scene() -> AsyncIterator[Scene]:
             return await made.recompute(bundle, fresh)
 
         validator = Validator(
-            orchestrators=(ORCHESTRATOR.peer,), identity=VALIDATOR, net=NET, wire=wire,
+            orchestrators=(ORCHESTRATOR.peer, STRANGER.peer)[: 1 + second], identity=VALIDATOR, net=NET, wire=wire,
             reach=reach_of(VALIDATOR, wire, NET), dht=directory, recompute=recompute,
             on_convicted=lambda _verdict, file, _words: made.files.append(file),
+            on_ruled=ruled.append,
             telemetry=Telemetry(role="validator", instance="test"), clock=clock,
         )  # fmt: skip
         made = Scene(validator, clock, gateway, wire.address)
         for method, handler in (
             (methods.AUDITS_ENDED, made.ended), (methods.AUDITS_JUDGE, made.judge),
-            (methods.AUDITS_REVEAL, made.reveal),
+            (methods.AUDITS_REVEAL, made.reveal), (methods.AUDITS_PANELS, made.panels),
+            (methods.AUDITS_COMMIT, made.commit), (methods.AUDITS_SHOW, made.show),
         ):  # fmt: skip
             orchestrator.serve(method.name, handler, method.terms)
+        if second:
+            other = await stack.enter_async_context(wire_of(STRANGER, 0))
+            directory.at[STRANGER.peer] = other.address
+            for method, answer in (
+                (methods.AUDITS_ENDED, Ended([], 0)), (methods.AUDITS_PANELS, Summoned([], [], 0)),
+                (methods.AUDITS_REVEAL, Taken()),
+            ):  # fmt: skip
+                other.serve(method.name, always(answer), method.terms)
+            other.serve(methods.AUDITS_SHARE.name, made.share, methods.AUDITS_SHARE.terms)
         await stack.enter_async_context(validator)
         yield made
+
+
+def always(answer: Message) -> Callable[[Call], Awaitable[bytes]]:
+    async def handle(_: Call) -> bytes:
+        return codec.encode(answer)
+
+    return handle
 
 
 async def test_a_drawn_answer_is_asked_for_computed_and_judged() -> None:
@@ -323,3 +399,97 @@ async def test_the_draw_of_an_epoch_is_shown_when_the_next_one_is_over() -> None
         await at.read_again()
         _, output = lottery.draw(VALIDATOR, ORCHESTRATOR.peer, lottery.epoch_of(at.jobs[-1].at))
         assert lottery.is_drawn(output, case(1).receipt, 500) == (at.validator.statistics().drawn == 1)
+
+
+# --- panels -----------------------------------------------------------------------------------------------------------
+
+
+def seat(number: int, worker: Identity = ANNE, *, shows: bool = False) -> Summons:
+    return Summons(*evidence(number, worker), Clock().wall(), shows)
+
+
+async def test_a_member_commits_to_what_it_computed_before_it_shows_it_and_tells_it_nobody_else() -> None:
+    async with scene() as at:
+        at.computes = lambda *_: OTHER
+        at.seats.append(seat(1))
+        assert [case(1).receipt] == (await at.wanted(1)).receipts
+        await at.give(1)
+        await at.until(lambda: bool(at.committed))
+        assert ([], [False, True]) == (at.shown, at.fresh)
+        at.seats.append(seat(1, shows=True))
+        await at.until(lambda: bool(at.shown))
+        (verdict,) = at.shown
+        assert (verdict.digest, case(1).receipt) == (at.committed[-1].commitment, at.committed[-1].receipt)
+        assert ("convicted", WORK) == (verdict.payload.finding, verdict.payload.work)
+        assert [] == at.heard, "what a panel asked for is the panel's"
+        assert 1 == len(at.files)
+
+
+async def test_what_was_judged_already_is_not_computed_again_for_a_panel_nor_for_a_lot_after_it() -> None:
+    async with scene() as at:
+        at.list(1)
+        await at.wanted(1)
+        await at.give(1)
+        await at.verdict()
+        at.seats.append(seat(1))
+        await at.until(lambda: bool(at.committed))
+        assert (at.heard[0].digest, [False]) == (at.committed[0].commitment, at.fresh)
+        at.seats.append(seat(2))
+        await at.wanted(1)
+        await at.give(2)
+        await at.until(lambda: len(at.committed) > 1)
+        at.list(2)
+        assert case(2).receipt == (await at.verdict(2)).receipt
+        assert [False, False] == at.fresh
+
+
+async def test_what_could_not_be_decided_by_lot_is_tried_again_for_a_panel() -> None:
+    async with scene() as at:
+        at.list(1)
+        await at.wanted(1)
+        at.clock.ahead += limits.AUDIT_PAYLOAD_SECONDS
+        assert "undecided" == (await at.verdict()).finding
+        at.seats.append(seat(1))
+        await at.wanted(1)
+        await at.give(1)
+        await at.until(lambda: bool(at.committed))
+
+
+async def test_a_seat_to_judge_ones_own_work_or_of_another_orchestrator_is_not_taken() -> None:
+    async with scene() as at:
+        at.seats.append(seat(1, VALIDATOR))
+        await at.read_again()
+        assert [] == (await at.wanted(0)).receipts
+        at.seats[:] = [replace_signature(seat(2))]
+        await at.read_again()
+        assert [] == (await at.wanted(0)).receipts
+
+
+def replace_signature(seat: Summons) -> Summons:
+    return Summons(seat.reservation, seat.receipt[:-1] + bytes([seat.receipt[-1] ^ 1]), seat.countersignature, 1, False)
+
+
+async def test_more_seats_than_there_may_be_at_once_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PANELS_LISTED_MAX", 1)
+    async with scene() as at:
+        at.seats += [seat(1), seat(2)]
+        await at.read_again()
+        await at.wanted(0)
+
+
+async def test_whom_a_panel_convicted_is_told_to_the_other_orchestrators_once() -> None:
+    async with scene(second=True) as at:
+        ruled = convicted()
+        at.rulings.append(ruled.ruling)
+        await at.until(lambda: bool(at.shared))
+        await at.read_again()
+        assert [ruled.ruling] == at.shared
+
+
+async def test_an_accusation_that_there_is_no_room_for_is_made_again() -> None:
+    async with scene() as at:
+        at.refusals.append(Overloaded("panels still sit"))
+        at.list(1)
+        await at.wanted(1)
+        await at.give(1)
+        await at.verdict()

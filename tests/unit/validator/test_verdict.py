@@ -19,9 +19,9 @@ from haif.base.hashing import digest
 from haif.proof.compare import Cause, Difference
 from haif.protocol.audits import check_conviction, check_payload, check_verdict, conviction
 from haif.validator.verdict import Answered, Undecided, confirmed, signed, undecided
-from tests.unit.validator.cases import ROOT, VALIDATOR, case, payload
+from tests.unit.validator.cases import ROOT, VALIDATOR, WORK, case, payload
 
-SAME = Answered("an engine", ROOT, 3, None)
+SAME = Answered("an engine", ROOT, WORK, 3, None)
 OTHER = replace(SAME, difference=Difference(Cause.TOKENS, 2, "token 2 is another"))
 NOW = WallTime(5)
 
@@ -39,6 +39,7 @@ def test_a_verdict_says_what_was_found_about_this_receipt(
 ) -> None:
     verdict = signed(VALIDATOR, case(1), found, NOW)
     stated = verdict.payload
+    assert (WORK if stated.transcript else None) == stated.work
     assert said == (stated.finding, stated.cause, stated.place, stated.engine, stated.transcript)
     assert (VALIDATOR.peer, case(1).epoch, NOW) == (verdict.signer, stated.epoch, stated.judged)
     check_verdict(verdict, case(1).bundle)

@@ -497,7 +497,7 @@ async def test_an_old_session_that_cannot_be_replaced_is_let_go_all_the_same(
     server: Wire, client: Wire, session: Session
 ) -> None:
     [old] = client._live.open
-    server._server.close()
+    server._servers[0].close()
     client._host.aged(old)
     [renewal] = client._dials.under_way.values()
     await asyncio.wait([renewal])

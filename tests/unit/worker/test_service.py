@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,17 @@ from haif.base import codec, limits
 from haif.base.adapters import Adapted
 from haif.base.codec import Message
 from haif.base.errors import ContextTooLong, Forbidden, ModelLoading, Reason, Replayed, Unsupported, WrongState
-from haif.base.ids import Digest, JobId, ModelDigest, NetId, Nonce, Seed
+from haif.base.ids import Digest, JobId, ModelDigest, NetId, Nonce, PeerId, Seed
 from haif.base.sampling import Sampling
 from haif.base.tasks import Task, tasks_of
 from haif.dht.service import Dht
 from haif.identity.keys import Identity, NoiseKey
 from haif.identity.signing import Domain, Verified, open_sealed, seal
 from haif.identity.voice import Voice
+from haif.node.worker import repute_text
 from haif.protocol import embeddings, heartbeats, inference
 from haif.protocol.embeddings import EmbedAnswer, EmbedRequest, embed_digest, vectors_digest
-from haif.protocol.heartbeats import Acknowledged, Heartbeat
+from haif.protocol.heartbeats import Acknowledged, Heartbeat, Repute
 from haif.protocol.inference import Answer, OutputHash, Request, Run, request_digest
 from haif.protocol.jobs import Reservation
 from haif.protocol.offers import Offer, Presence
@@ -101,9 +102,18 @@ def dht_of(identity: Identity, *bootstrap: tuple[str, int]) -> Dht:
 
 @asynccontextmanager
 async def scene(
-    model: Path, *more: Path, memory_bytes: int = 1 << 40, context_tokens: int = 512, adapters: Sequence[Path] = ()
+    model: Path,
+    *more: Path,
+    memory_bytes: int = 1 << 40,
+    context_tokens: int = 512,
+    adapters: Sequence[Path] = (),
+    reputes: Sequence[Repute] = (Repute.FINE,),
+    told: Callable[[PeerId, Repute], None] = lambda *_: None,
 ) -> AsyncIterator[Scene]:
-    """The worker's neighbours first, as in a mesh; then the worker."""
+    """The worker's neighbours first, as in a mesh; then the worker.
+
+    With each heartbeat the orchestrator says the next of `reputes`, of which the worker tells `told`.
+    """
     heard: list[Heartbeat] = []
     ear = Voice(ORCHESTRATOR, NET, CLOCK, entropy)
 
@@ -111,7 +121,7 @@ async def scene(
         live = ear.hear(Heartbeat, heartbeats.HEARTBEAT, call.argument, call.scope)
         assert live.header.sender == call.peer == WORKER.peer
         heard.append(live.body)
-        return codec.encode(Acknowledged(live.header.nonce))
+        return codec.encode(Acknowledged(live.header.nonce, reputes[min(len(heard), len(reputes)) - 1]))
 
     async with AsyncExitStack() as stack:
         orchestrator = await stack.enter_async_context(wire_of(ORCHESTRATOR, 0))
@@ -135,7 +145,7 @@ async def scene(
             settings=WorkerSettings(orchestrators=frozenset({ORCHESTRATOR.peer})),
             identity=WORKER, net=NET, wire=wire, reach=reach_of(WORKER, wire, NET), dht=dht,
             voice=Voice(WORKER, NET, CLOCK, entropy), pool=pool,
-            telemetry=telemetry, clock=CLOCK, entropy=entropy,
+            telemetry=telemetry, clock=CLOCK, entropy=entropy, on_repute=told,
         )  # fmt: skip
         async with worker:
             yield Scene(worker, pool, digest_of(model), wire, orchestrator, gateway, directory, telemetry, heard)
@@ -161,6 +171,28 @@ async def test_a_worker_is_met_in_one_round_trip_at_the_very_first_contact(model
         assert len(record.payload.body) <= limits.RECORD_BODY_BYTES_MAX
         await at.gateway.connect(offer.place.addresses[0], WORKER.peer, timeout=10, certificate=offer.certificate)
         assert len(at.wire._machines.times) == 1
+
+
+async def test_its_owner_is_told_what_an_orchestrator_thinks_of_it_when_that_changes(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEARTBEAT_SECONDS", 0.01)
+    told: list[tuple[PeerId, Repute]] = []
+    changed = asyncio.Event()
+
+    def hear(orchestrator: PeerId, repute: Repute) -> None:
+        told.append((orchestrator, repute))
+        changed.set()
+
+    reputes = (Repute.FINE, Repute.INCOMPARABLE, Repute.INCOMPARABLE, Repute.FINE)
+    async with scene(model, reputes=reputes, told=hear), asyncio.timeout(20):
+        while len(told) < 2:
+            changed.clear()
+            await changed.wait()
+    assert [(ORCHESTRATOR.peer, Repute.INCOMPARABLE), (ORCHESTRATOR.peer, Repute.FINE)] == told
+    texts = [repute_text(*each) for each in told]
+    assert "no validator there computes by its recipe" in texts[0]
+    assert "all kinds of work again" in texts[1]
 
 
 async def test_a_worker_offers_the_key_it_has_now(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
