@@ -93,7 +93,9 @@ ENDPOINT: Final = Label(
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
-DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
+DIMENSION: Final = Label(
+    "dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget", "address")
+)
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
@@ -164,6 +166,11 @@ GATEWAY_REQUESTS = Counter(
     "haif_gateway_requests_total", "HTTP requests answered.", (GATEWAY,), (ENDPOINT, MODEL, CODE)
 )
 GATEWAY_INFLIGHT = Gauge("haif_gateway_inflight", "HTTP requests being answered now.", (GATEWAY,))
+GATEWAY_CERTIFICATE_EXPIRES = Gauge(
+    "haif_gateway_certificate_expires_timestamp_seconds",
+    "When the API's certificate, or an authority of its clients, expires, in Unix time; 0 without TLS.",
+    (GATEWAY,),
+)
 GATEWAY_REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
     "From the first byte of a request to the last byte of its answer.",
