@@ -98,6 +98,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
               level("haif_workers_live", "instance")),
         Panel("Breakers open", "short", "Workers that get no work on a model, or only probes.",
               level("haif_breakers_open", "instance")),
+        Panel("Pauses", "short", "Orders of operators that pause something now.", level("haif_pauses", "instance")),
         Panel("Placements", "ops", "Attempts placed, and those for which no worker was found.", (
             ("placed", f"sum(rate(haif_placements_total{RATE}))"),
             *named("failed:", rate("haif_placement_failures_total", "reason")),
