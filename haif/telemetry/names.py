@@ -93,7 +93,9 @@ ENDPOINT: Final = Label(
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
-DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
+DIMENSION: Final = Label(
+    "dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget", "address")
+)
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
@@ -164,6 +166,11 @@ GATEWAY_REQUESTS = Counter(
     "haif_gateway_requests_total", "HTTP requests answered.", (GATEWAY,), (ENDPOINT, MODEL, CODE)
 )
 GATEWAY_INFLIGHT = Gauge("haif_gateway_inflight", "HTTP requests being answered now.", (GATEWAY,))
+GATEWAY_CERTIFICATE_EXPIRES = Gauge(
+    "haif_gateway_certificate_expires_timestamp_seconds",
+    "When the API's certificate, or an authority of its clients, expires, in Unix time; 0 without TLS.",
+    (GATEWAY,),
+)
 GATEWAY_REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
     "From the first byte of a request to the last byte of its answer.",
@@ -216,6 +223,7 @@ DLQ_REDRIVEN = Counter(
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+PAUSES = Gauge("haif_pauses", "Orders of the operator that pause something now.", (ORCHESTRATOR,))
 BREAKERS_OPEN = Gauge(
     "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
     (ORCHESTRATOR,),
@@ -253,6 +261,9 @@ AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )
 AUDITS_MISSED = Counter("haif_audits_missed_total", "Of these, those without a verdict.", (ORCHESTRATOR,))
+VALIDATORS_WITHHOLDING = Gauge(
+    "haif_validators_withholding", "Validators that showed none of the latest draws they had to show.", (ORCHESTRATOR,)
+)
 AUDITS_UNDRAWN = Counter("haif_audits_undrawn_total", "Verdicts on receipts that were not drawn.", (ORCHESTRATOR,))
 
 # --- validator --------------------------------------------------------------------------------------------------------
