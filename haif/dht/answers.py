@@ -107,9 +107,8 @@ class Answerer:
         if query.command == Command.DIALBACK:
             port, nonce = messages.read_dialback(query)
             aside = messages.write(Kind.DIALBACK, datagram.tid, nonce), (source[0], port)
-        asked = _Asked(
-            query, source, datagram.tid, now, wall, Reply(pack_address(source), token, elsewhere=self.elsewhere)
-        )
+        bare = Reply(pack_address(source), token, elsewhere=self.elsewhere)
+        asked = _Asked(query, source, datagram.tid, now, wall, bare)
         fault: HaifError | None = None
         stored, carry = None, None
         if query.command == Command.PUT:
