@@ -28,6 +28,7 @@ from haif.base.errors import (
     UnknownModel,
 )
 from haif.cli import (
+    admin,
     attack,
     audit,
     chat,
@@ -35,6 +36,7 @@ from haif.cli import (
     dht,
     dlq,
     doctor,
+    key,
     keys,
     model,
     net,
@@ -110,6 +112,8 @@ def parser() -> argparse.ArgumentParser:
         roles,
         model,
         tenant,
+        key,
+        admin,
         dlq,
         receipt,
         verdict,
