@@ -192,6 +192,15 @@ class GatewaySettings(Common):
     insecure_plain_http: bool = _setting(
         False, "listen without TLS on other than loopback: keys, prompts and answers can be read on the way"
     )
+    admin: bool = _setting(
+        False, "answer operators on a listener of its own; `haif admin create NAME` makes their keys"
+    )
+    admin_host: str = _setting("127.0.0.1", "address of that listener; anything but loopback needs --tls-cert")
+    admin_port: int = _setting(0, "TCP port of that listener; 0 picks a free one")
+    address_rpm: int = _setting(
+        limits.ADDRESS_REQUESTS_PER_MINUTE,
+        "requests of inference in any minute from one address; this machine's own have no limit; 0: nobody's has",
+    )
     cors_origins: tuple[str, ...] = _setting(
         (), "origin whose web pages may call the API from a browser, such as https://app.example; none given: none may"
     )
@@ -216,11 +225,12 @@ class GatewaySettings(Common):
             raise Misuse("--client-ca asks for certificates of clients, which takes TLS: give --tls-cert and --tls-key")
         if self.tls_cert is not None and self.insecure_plain_http:
             raise Misuse("--insecure-plain-http and --tls-cert contradict each other: leave one out")
-        if self.tls_cert is None and not self.insecure_plain_http and not is_loopback(self.http_host):
-            raise Misuse(
-                f"--http-host {self.http_host} can be reached by others, who could read keys and prompts on the way: "
-                "give --tls-cert and --tls-key, or leave the API on loopback behind a TLS proxy"
-            )
+        for flag, host in (("--http-host", self.http_host), ("--admin-host", self.admin_host)):
+            if self.tls_cert is None and not self.insecure_plain_http and not is_loopback(host):
+                raise Misuse(
+                    f"{flag} {host} can be reached by others, who could read keys and prompts on the way: "
+                    "give --tls-cert and --tls-key, or stay on loopback behind a TLS proxy"
+                )
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise Misuse(f"--cors-origin: wanted SCHEME://HOST or SCHEME://HOST:PORT, got {origin[:80]!r}")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
-    group = commands.add_parser("keys", help="make and show this machine's identities")
+    group = commands.add_parser(
+        "keys", help="make and show this machine's identities (API keys of tenants: `haif key`)"
+    )
     verbs = group.add_subparsers(metavar="VERB", required=True)
     new = verbs.add_parser("new", help="make a key; its file is readable by you alone")
     new.add_argument("name", help="what it is for: worker, gateway, orchestrator, publisher, ...")

@@ -57,9 +57,12 @@ async def _status(arguments: argparse.Namespace) -> int:
     observers = [(visit.parse_peer(peer), config.parse_address(where))
                  for peer, _, where in (text.partition("@") for text in arguments.observer)]  # fmt: skip
     async with visit.joined(arguments) as (dht, _):
-        verdict = await judge(dht)
+        verdict, *beside = await asyncio.gather(*map(judge, dht.sides))
     value = _view(verdict) | {"meaning": MEANINGS[verdict.mapping.value]}
     lines = [_line("udp", verdict), MEANINGS[verdict.mapping.value]]
+    for other in beside:
+        value["ipv6"] = _view(other) | {"meaning": MEANINGS[other.mapping.value]}
+        lines += [_line("udp over IPv6", other), MEANINGS[other.mapping.value]]
     if observers:
         over_tcp = await _wire_status(arguments, observers)
         value["tcp"] = _view(over_tcp)

@@ -30,6 +30,8 @@ class Counters:
     queries_resent: int = 0
     queries_failed: int = 0
     puts_waited: int = 0  # records of ours that a node took after we came back with its ticket
+    carried: int = 0  # records of others that we published in our family's directory
+    carried_for_us: int = 0  # records of ours that somebody took to the other family's
     eclipses_suspected: int = 0  # lookups that found a neighbourhood far denser than it should be
     lookups: deque[LookupEnded] = field(default_factory=lambda: deque(maxlen=limits.DHT_EVENTS_MAX))  # not yet read
     dropped: Counter[Reason] = field(default_factory=Counter)

@@ -6,7 +6,8 @@ who have one family meet those who have the other:
 
 1. a node of both says in its answers to FIND where it stands in the other directory (`elsewhere`)
 2. who has one family asks three of those, with each record it publishes, to CARRY it over: the closest to the topic
-   among whom it met on its way, else whoever said so last
+   that it met on its way, and two drawn by lot from those it heard of elsewhere, so that Sybils around a topic are
+   never all of its carriers
 3. a carrier checks the record as a store does, and publishes it over there once; nothing is carried twice
 4. a node of both that knows few in one directory pings there whom it meets in the other
 
@@ -19,15 +20,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.errors import Malformed, OverQuota
+from haif.base.hashing import digest
 from haif.base.machine import Address
 from haif.dht.contact import Contact, subnet, unpack_address
 from haif.dht.diversity import Scope, networks
 from haif.dht.messages import short
 from haif.policy.bucket import Bucket
+
+_SALT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Elsewhere:
 class Carriers:
     """Who said that it stands in both: the last `limits.DHT_CARRIERS_KNOWN_MAX`. `on_met` hears of each once."""
 
-    def __init__(self, on_met: Callable[[Contact], None]) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], on_met: Callable[[Contact], None]) -> None:
+        self._entropy = entropy
         self._known: OrderedDict[Contact, bytes] = OrderedDict()
         self._on_met = on_met
 
@@ -69,9 +75,13 @@ class Carriers:
         self._known.pop(contact, None)
 
     def choose(self, met: Iterable[Contact]) -> list[Contact]:
-        """Whom to ask to carry a record: of those met, in that order; then of the others, the last heard of first."""
+        """Whom to ask to carry a record: the first of those met, then others by lot, then the rest of those met."""
         near = [contact for contact in met if contact in self._known]
-        return list(dict.fromkeys([*near, *reversed(self._known)]))[: limits.DHT_CARRIERS]
+        salt = self._entropy(_SALT_BYTES) if self._known else b""
+        others = sorted(
+            self._known.keys() - near, key=lambda contact: digest("haif v1 dht carriers", salt, contact.peer)
+        )
+        return [*near[:1], *others, *near[1:]][: limits.DHT_CARRIERS]
 
 
 class Freight:

@@ -80,7 +80,7 @@ class Node:
         self._upkeep = Upkeep(self.table, now)
         self._answerer = Answerer(identity, net, self.table, self.store, entropy, now, exempt, verify)
         self._excluded: frozenset[PeerId] = frozenset()  # by the network's owner
-        self._carriers = Carriers(self._on_carrier)
+        self._carriers, self._is_of_both = Carriers(entropy, self._on_carrier), False
         self._asker = Asker(
             self.peer, net, self._agenda, self.table, self.counters, self._upkeep, entropy,
             ephemeral=ephemeral, sightings=self.sightings, carriers=self._carriers, verify=verify,
@@ -164,7 +164,8 @@ class Node:
         self._asker.appear(ephemeral=ephemeral)
 
     def stand(self, elsewhere: Address | None) -> None:
-        """From now on say that we stand in the other family's directory, too, and carry over what we are asked to."""
+        """We have a node in the other family's directory, too. Say where, and carry over; None: it only asks there."""
+        self._is_of_both = True
         self._answerer.elsewhere = b"" if elsewhere is None else pack_address(elsewhere)
 
     def crossed(self, came: Carry | Elsewhere, now: Instant) -> None:
@@ -304,7 +305,7 @@ class Node:
 
     def _on_carrier(self, contact: Contact) -> None:
         """Somebody stands in the other family's directory: of use to us if we do."""
-        if self._answerer.elsewhere and len(self._events) < limits.DHT_EVENTS_MAX:
+        if self._is_of_both and len(self._events) < limits.DHT_EVENTS_MAX:
             self._events.append(Elsewhere(contact))
 
     def _on_change(self, topic: Digest) -> None:

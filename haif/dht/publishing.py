@@ -77,6 +77,7 @@ class Publishing:
             number, self._look(opened.payload.topic, now), carry.record, opened.signer, lambda _: b"",
             replaces=carry.replaces, comes_back=False, purpose=Purpose.UPKEEP,
         )  # fmt: skip
+        self._counters.carried += 1
         self._begin(publication, now)
 
     def ended(self, publication: Publish, now: Instant) -> None:
@@ -85,6 +86,7 @@ class Publishing:
         told = {
             contact.peer: Told(contact, ticket, Instant(now + ms / 1000)) for contact, ticket, ms in publication.told
         }
+        self._counters.carried_for_us += len(publication.carried)
         if isinstance(publication, Return):
             self._counters.puts_waited += len(publication.by)
             for peer in publication.asked:

@@ -1,11 +1,14 @@
 """Whether a request comes in, in the order that refuses cheapest first.
 
 1. is there room at all               Overloaded, 503
-2. whose key is it                    Unauthenticated, 401
-3. has the tenant tokens left         OverQuota, 429 with Retry-After
+   and has the address requests left  OverAddress, 429 with Retry-After
+2. whose key is it, is it for this    Unauthenticated, 401; EndpointDenied, 403
+3. has the tenant requests left       OverQuota, 429 with Retry-After
 4. is the body of a kind and size     Rejected, 415 and 413
-5. can the model do what is asked      Unsupported, 400
-(the dialect parses it before that, and the job is placed last)
+5. is the model for this key          Forbidden, 403
+6. can the model do what is asked     Unsupported, 400
+7. may it come to as many tokens      BudgetSpent, TooManyAtOnce, OverTokens, 429
+(the dialect parses it before the fifth, and the job is placed last)
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from haif.base import limits
 from haif.base.clock import Instant
 from haif.base.errors import Overloaded, Unauthenticated, Unsupported
 from haif.base.tasks import Task, listed
+from haif.gateway.allowance import over_quota
+from haif.gateway.directory import Directory, Grant
 from haif.gateway.errors import Rejected
 from haif.gateway.replies import seconds_text
-from haif.gateway.tenants import Directory, Tenant, bearer, over_quota
+from haif.gateway.tenants import Tenant, bearer
 from haif.policy.bucket import Answer
 from haif.protocol.jobs import ModelCard
 
@@ -30,10 +35,15 @@ Headers = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that may go on, and what is left of its tenant's allowance."""
+    """A request that may go on, for whom, and how many requests its tenant has left."""
 
-    tenant: Tenant
+    grant: Grant
     quota: Answer
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose it is."""
+        return self.grant.tenant
 
 
 def check_room(open_requests: int, draining: bool) -> None:
@@ -54,9 +64,9 @@ def key_of(headers: Headers) -> str:
     return bearer(None if authorization is None else authorization.decode("latin-1"))
 
 
-def charge(tenant: Tenant, directory: Directory, now: Instant, requests: int = 1) -> Admitted:
+def charge(grant: Grant, directory: Directory, now: Instant, requests: int = 1) -> Admitted:
     """Take requests from the tenant's bucket, whatever it says; `check_quota` refuses."""
-    return Admitted(tenant, directory.take(tenant, now, requests))
+    return Admitted(grant, directory.allowance(grant.tenant, now).take(now, requests))
 
 
 def check_quota(admitted: Admitted, requests: int = 1) -> None:
@@ -76,10 +86,24 @@ def check_choices(admitted: Admitted, choices: int) -> None:
 
 def quota_headers(admitted: Admitted) -> list[tuple[bytes, bytes]]:
     """What is left, in OpenAI's headers: how many may come at once, how many are left, when all are back."""
+    return request_headers(admitted.tenant.burst, admitted.quota)
+
+
+def request_headers(most: int, quota: Answer) -> list[tuple[bytes, bytes]]:
+    """The same of whatever counts requests."""
     return [
-        (b"x-ratelimit-limit-requests", b"%d" % admitted.tenant.burst),
-        (b"x-ratelimit-remaining-requests", b"%d" % admitted.quota.remaining),
-        (b"x-ratelimit-reset-requests", seconds_text(admitted.quota.full_in).encode()),
+        (b"x-ratelimit-limit-requests", b"%d" % most),
+        (b"x-ratelimit-remaining-requests", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset-requests", seconds_text(quota.full_in).encode()),
+    ]
+
+
+def token_headers(tenant: Tenant, minute: Answer) -> list[tuple[bytes, bytes]]:
+    """The same for tokens: of a minute."""
+    return [
+        (b"x-ratelimit-limit-tokens", b"%d" % tenant.tpm),
+        (b"x-ratelimit-remaining-tokens", b"%d" % minute.remaining),
+        (b"x-ratelimit-reset-tokens", seconds_text(minute.full_in).encode()),
     ]
 
 

@@ -13,8 +13,10 @@ from typing import Final
 import msgspec
 
 from haif.base.errors import (
+    Forbidden,
     HaifError,
     InvalidRequest,
+    OverQuota,
     PeerFault,
     Reason,
     Refusal,
@@ -41,6 +43,34 @@ class Rejected(InvalidRequest):
 
 class KeyRevoked(Unauthenticated):
     """The key was good once and was revoked."""
+
+
+class KeyExpired(Unauthenticated):
+    """The key was good until a time that is over."""
+
+
+class AddressRefused(Unauthenticated):
+    """The key is good, but not from there."""
+
+
+class EndpointDenied(Forbidden):
+    """The key is good, but not for that."""
+
+
+class OverAddress(OverQuota):
+    """As many requests came from that address as may in a minute, whoever asked."""
+
+
+class OverTokens(OverQuota):
+    """The tenant's tokens of this minute are used up."""
+
+
+class TooManyAtOnce(OverQuota):
+    """As many requests of the tenant are being answered as may be at a time."""
+
+
+class BudgetSpent(OverQuota):
+    """The tenant's budget of this month does not hold the request; waiting does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,17 @@ _CATALOGUE: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.MISUSE: (500, _SERVER, "internal_error"),
     Reason.JOURNAL_BROKEN: (500, _SERVER, "internal_error"),
 }
+_SPECIFIC: Final[dict[type[HaifError], tuple[int, str, str]]] = {
+    KeyRevoked: (401, _INVALID, "revoked_api_key"),
+    KeyExpired: (401, _INVALID, "expired_api_key"),
+    AddressRefused: (401, _INVALID, "ip_not_authorized"),
+    EndpointDenied: (403, "permission_error", "policy_denied"),
+    OverAddress: (429, "rate_limit_error", "rate_limit_exceeded"),
+    OverTokens: (429, "rate_limit_error", "rate_limit_exceeded"),
+    TooManyAtOnce: (429, "rate_limit_error", "concurrency_limit_exceeded"),
+    BudgetSpent: (429, "insufficient_quota", "insufficient_quota"),
+}
+_FINAL: Final = frozenset({"verification_failed", "insufficient_quota"})
 _REJECTED: Final = {408: "timeout_error", 409: "conflict_error"}
 _IN_STREAM: Final = {Reason.CONNECTION_LOST: "worker_lost", Reason.ENGINE_DIED: "worker_lost"}
 _VERIFICATION: Final = "The worker's receipt did not verify against the answer. Nothing was billed; you may ask again."
@@ -127,16 +168,14 @@ def problem_of(error: HaifError, *, in_stream: bool = False) -> Problem:
     if isinstance(error, Rejected):
         kind = _REJECTED.get(error.status, _INVALID)
         return Problem(error.status, kind, error.code, error.message, error.param, error.retry_after, error.final)
-    status, kind, code = _CATALOGUE[error.reason]
-    if isinstance(error, KeyRevoked):
-        code = "revoked_api_key"
+    status, kind, code = _SPECIFIC.get(type(error)) or _CATALOGUE[error.reason]
     if in_stream:
         code = _IN_STREAM.get(error.reason, code)
     return Problem(
         status, kind, code, _message(error, status, code),
         param=error.param if isinstance(error, Refusal) else None,
         retry_after=_retry_after(error, status),
-        final=code == "verification_failed",
+        final=code in _FINAL,
     )  # fmt: skip
 
 

@@ -45,7 +45,8 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         Gateway(
             settings=GatewaySettings(
                 host=settings.http_host, port=settings.http_port, orchestrators=orchestrators, tls=tls,
-                cors_origins=settings.cors_origins,
+                cors_origins=settings.cors_origins, address_rpm=settings.address_rpm,
+                admin=(settings.admin_host, settings.admin_port) if settings.admin else None,
                 first_token_seconds=settings.first_token_ms / 1000, token_seconds=settings.token_ms / 1000,
                 validators=tuple(peers(settings.validators, "validator")),
                 execution=ANY if settings.allow_unverifiable else VERIFIABLE,
@@ -57,8 +58,11 @@ async def open_gateway(settings: config.GatewaySettings) -> AsyncIterator[dict[s
         ground.announced("gateway"),
     ):  # fmt: skip
         scheme = "http" if tls is None else "https"
+        ready = {"http": f"{scheme}://{address_text(gateway.address)}"}
+        if gateway.admin_address is not None:
+            ready["admin"] = f"{scheme}://{address_text(gateway.admin_address)}/admin/v1"
         with _reloading(tls):
-            yield ground.ready | {"http": f"{scheme}://{address_text(gateway.address)}"}
+            yield ground.ready | ready
 
 
 def _tls(settings: config.GatewaySettings) -> Tls | None:

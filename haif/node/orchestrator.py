@@ -48,7 +48,7 @@ async def open_orchestrator(settings: config.OrchestratorSettings) -> AsyncItera
         Orchestrator(
             settings=_usable(chosen, closed=ground.closed),
             identity=ground.identity, net=ground.net, wire=ground.wire, dht=ground.dht, voice=ground.voice,
-            journal=journal, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
+            journal=journal, folder=ground.folder, telemetry=ground.telemetry, clock=ground.clock, entropy=entropy,
         ) as orchestrator,
         ground.announced("orchestrator"),
     ):  # fmt: skip

@@ -64,6 +64,8 @@ def watch_dht(telemetry: Telemetry, dht: Dht) -> None:
             telemetry.total(names.DHT_TICKETS, value, outcome=outcome)
         telemetry.gauge(names.DHT_WAITING, of.tickets_held)
         telemetry.total(names.DHT_ADMITTED, of.puts_waited)
+        telemetry.total(names.DHT_CARRIED, of.carried, whose="others")
+        telemetry.total(names.DHT_CARRIED, of.carried_for_us, whose="ours")
         telemetry.gauge(names.DHT_WATCHES, of.watched)
         telemetry.gauge(names.DHT_WATCHERS, of.watchers)
         telemetry.total(names.DHT_WATCHED, of.notices_heard, by="notice")

@@ -17,6 +17,7 @@ from haif.orchestrator.events import (
     JobSubmitted,
     LotteryRevealed,
     PanelRuled,
+    PauseOrdered,
     StateKept,
     VerdictGiven,
     decode,
@@ -54,8 +55,8 @@ def apply(state: State, event: Entry) -> None:
             job = restored(event.kept)
             job.drawn_by = job.drawn_by or event.left
             put(state, job)
-        case StateKept():
-            pass  # of the journal, and of no job
+        case StateKept() | PauseOrdered():
+            pass  # of no job
 
 
 def withdraw(state: State, job: JobId) -> None:

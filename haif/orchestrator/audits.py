@@ -149,6 +149,17 @@ def reveal(
     return event, _reckon(state, validator, request.epoch, output)
 
 
+def withheld(state: State, validators: Collection[PeerId], since: WallTime, now: WallTime) -> list[PeerId]:
+    """The validators that show no draws: none of the latest `limits.DRAWS_WITHHELD_MAX` that they could have.
+
+    Not counted is what was before we were here, since `since`, to be shown it.
+    """
+    latest = epoch_of(now) - limits.DRAWS_WITHHELD_MAX - 2
+    if epoch_of(since) > latest:
+        return []
+    return [each for each in validators if state.revealed.get(each, -1) <= latest]
+
+
 def _reckon(state: State, validator: PeerId, epoch: int, output: bytes) -> Reckoning:
     jobs = [job for job in state.ended.values() if job.per_mille and epoch_of(job.ended) == epoch]
     jobs = [job for job in jobs if validator in job.verdicts or not _is_settled(state, job, validator)]

@@ -89,8 +89,8 @@ def submit(
 
     `sandbox_min` is what the operator demands of every worker's jail; a job may demand more.
 
-    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Unsupported`, `Overloaded`, `NoWorker`, or `WrongState` for an
-    id in use.
+    Raises `InvalidRequest`, `Timeout`, `UnknownModel`, `Unsupported`, `Overloaded`, `NoWorker`, `Forbidden` for a
+    tenant that the operator paused, or `WrongState` for an id in use.
     """
     known = state.find(request.job) or past
     if known is not None:
@@ -99,6 +99,7 @@ def submit(
     model = _model(catalogue, request.model)
     if len(state.open) >= limits.JOBS_OPEN_MAX:
         raise Overloaded(f"{limits.JOBS_OPEN_MAX} jobs are open here; try again later", retry_after=1.0)
+    fleet.pauses.check(model=model.name, digest=model.digest, tenant=request.tenant)
     demanded = stricter(request.sandbox_min, sandbox_min)
     worker = _first_worker(state, fleet, model.digest, demanded, request, now, entropy)
     seed, proof = _seed(request, identity)
@@ -209,8 +210,8 @@ def retry(
 
     Without one, the job fails for good.
 
-    The answer is then the refusal: `NoWorker`, `Overloaded`, `Timeout` or `EngineDied`. Raises `WrongState`,
-    `Forbidden` or `InvalidRequest` when there is nothing to retry.
+    The answer is then the refusal: `NoWorker`, `Overloaded`, `Timeout`, `EngineDied`, or `Forbidden` where its tenant
+    was paused. Raises `WrongState`, `Forbidden` or `InvalidRequest` when there is nothing to retry.
     """
     job = _owned(state, request, gateway, past)
     check_reason(request.reason)
@@ -226,8 +227,9 @@ def retry(
     failed = AttemptFailed(job=job.id, attempt=request.attempt, reason=request.reason, at=now.wall)
     try:
         _check_poison(job, request.reason)
+        fleet.pauses.check(model=job.model, digest=job.model_digest, tenant=job.tenant)
         worker = _next_worker(state, fleet, job, request.tokens, now, entropy)
-    except (NoWorker, Overloaded, Timeout, Unsupported, EngineDied) as refusal:
+    except (NoWorker, Overloaded, Timeout, Unsupported, EngineDied, Forbidden) as refusal:
         return Decision((failed, JobFailed(job=job.id, reason=refusal.reason.value, at=now.wall)), refusal)
     reserved = _reserve(job, request.attempt + 1, request.tokens, worker, identity, now.wall)
     return Decision((failed, reserved), _placed(reserved, fleet, job.model_digest))

@@ -202,6 +202,20 @@ class StandingKept(Message, frozen=True):
     convicted: int
 
 
+class PauseOrdered(Message, frozen=True):
+    """The operator's order that a thing of this kind and name gets no work (`paused`), or that it does again.
+
+    `kind` is model, worker, tenant or all; `by` is who said so on the orchestrator's machine.
+    """
+
+    kind: str
+    name: str
+    paused: bool
+    reason: str
+    by: str
+    at: int
+
+
 class StateKept(Message, frozen=True):
     """A snapshot: what the first `sequence` entries come to is kept in `parts` parts, and `digest` is over them all."""
 
@@ -212,12 +226,12 @@ class StateKept(Message, frozen=True):
 
 
 Event = JobSubmitted | AttemptReserved | AttemptFailed | JobFinalised | JobFailed | VerdictGiven
-Entry = Event | LotteryRevealed | PanelRuled | JobLeft | JobArrived | StateKept
+Entry = Event | LotteryRevealed | PanelRuled | JobLeft | JobArrived | StateKept | PauseOrdered
 
 _KINDS: Final[dict[int, type[Entry]]] = {
     1: JobSubmitted, 2: AttemptReserved, 3: AttemptFailed, 4: JobFinalised, 5: JobFailed, 6: StateKept,
     7: VerdictGiven, 8: LotteryRevealed, 9: JobLeft, 10: JobArrived,
-    11: PanelRuled,
+    11: PanelRuled, 12: PauseOrdered,
 }  # fmt: skip
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 

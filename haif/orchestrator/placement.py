@@ -34,6 +34,7 @@ from haif.base.ids import BootId, Digest, JobId, ModelDigest, PeerId
 from haif.base.tasks import Task, Tasks, listed, tasks_of
 from haif.identity.signing import Verified
 from haif.orchestrator.brakes import Brakes
+from haif.orchestrator.pauses import Pauses
 from haif.orchestrator.state import Job, Post
 from haif.protocol.heartbeats import Heartbeat, Load
 from haif.protocol.offers import Offer
@@ -202,10 +203,16 @@ class Fleet:
     workers_max: int = limits.WORKERS_MAX
     out: frozenset[PeerId] = frozenset()
     strange: frozenset[PeerId] = frozenset()
+    pauses: Pauses = field(default_factory=Pauses)
+    paused: frozenset[PeerId] = frozenset()
     brakes: Brakes = field(default_factory=Brakes)
     _pulses: dict[PeerId, _Pulse] = field(default_factory=dict)
     _offers: dict[ModelDigest, dict[PeerId, Offer]] = field(default_factory=dict)
     _boots: dict[PeerId, BootId] = field(default_factory=dict)
+
+    def pause(self, pauses: Pauses) -> None:
+        """What the operator paused has changed."""
+        self.pauses, self.paused = pauses, pauses.workers
 
     def met(self, worker: PeerId, boot: BootId) -> bool:
         """A worker was heard in this start of its process; whether it was an earlier one before.
@@ -245,7 +252,13 @@ class Fleet:
         ejected = self.brakes.ejected([(worker, model) for worker in self._offers.get(model, {})], now)
         for worker, offer in self._offers.get(model, {}).items():
             pulse = self._pulses.get(worker)
-            if worker in self.out or pulse is None or _is_silent(pulse, now) or model not in pulse.shares:
+            if (
+                worker in self.out
+                or worker in self.paused
+                or pulse is None
+                or _is_silent(pulse, now)
+                or model not in pulse.shares
+            ):
                 continue
             share = pulse.shares[model]
             load = max(0, len(busy.get((worker, model), ())) + share.correction)

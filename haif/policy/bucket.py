@@ -46,7 +46,11 @@ class Bucket:
             level -= n
         wait = missing / self.rate if n <= self.capacity else float("inf")
         after = Bucket(self.capacity, self.rate, level, max(now, self.updated))
-        return after, Answer(allowed, int(level), wait, (self.capacity - level) / self.rate)
+        return after, Answer(allowed, max(0, int(level)), wait, (self.capacity - level) / self.rate)
+
+    def given(self, n: float, now: Instant) -> Bucket:
+        """The same bucket with so much more in it, as far as it fits. Below zero is a debt: it fills up from there."""
+        return Bucket(self.capacity, self.rate, min(self.capacity, self._level(now) + n), max(now, self.updated))
 
     def resized(self, *, capacity: float, rate: float, now: Instant) -> Bucket:
         """The same bucket with other bounds: what is in it stays, as far as it fits."""

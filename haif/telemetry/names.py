@@ -93,7 +93,9 @@ ENDPOINT: Final = Label(
 MODEL: Final = Label("model", "a model's published name; `unknown` for every name that nobody offers")
 SERVICE: Final = Label("service", "a class of service", ("interactive", "batch"))
 CODE: Final = Label("code", "HTTP status")
-DIMENSION: Final = Label("dimension", "the allowance that was used up", ("requests", "tokens", "streams"))
+DIMENSION: Final = Label(
+    "dimension", "the allowance that was used up", ("requests", "tokens", "streams", "budget", "address")
+)
 STATE: Final = Label("state", "the state a job went into", JOB_STATES)
 OUTCOME: Final = Label("outcome", "`ok`, `cancelled`, or a `Reason`", ("ok", "cancelled", *REASONS))
 REDRIVE: Final = Label("outcome", "whether it was answered this time", ("answered", "failed"))
@@ -108,6 +110,7 @@ MAPPING: Final = Label(
     "mapping", "how peers see this node; 1 at the one that holds", ("open", "consistent", "random", "unknown")
 )
 FAMILY: Final = Label("family", "of the addresses of a directory this node stands in: `ipv4` or `ipv6`")
+WHOSE: Final = Label("whose", "`ours`, carried by others; or of `others`, by us", ("ours", "others"))
 WAY: Final = Label(
     "way",
     "`direct` or `relayed` when dialled; of the relayed, `moved` to a direct way later, or `failed` to",
@@ -163,6 +166,11 @@ GATEWAY_REQUESTS = Counter(
     "haif_gateway_requests_total", "HTTP requests answered.", (GATEWAY,), (ENDPOINT, MODEL, CODE)
 )
 GATEWAY_INFLIGHT = Gauge("haif_gateway_inflight", "HTTP requests being answered now.", (GATEWAY,))
+GATEWAY_CERTIFICATE_EXPIRES = Gauge(
+    "haif_gateway_certificate_expires_timestamp_seconds",
+    "When the API's certificate, or an authority of its clients, expires, in Unix time; 0 without TLS.",
+    (GATEWAY,),
+)
 GATEWAY_REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
     "From the first byte of a request to the last byte of its answer.",
@@ -215,6 +223,7 @@ DLQ_REDRIVEN = Counter(
 JOB_TRANSITIONS = Counter("haif_job_transitions_total", "Jobs that went into a state.", (ORCHESTRATOR,), (STATE,))
 JOBS_OPEN = Gauge("haif_jobs_open", "Jobs placed and not yet over.", (ORCHESTRATOR,))
 WORKERS_LIVE = Gauge("haif_workers_live", "Workers with a verified offer and a recent heartbeat.", (ORCHESTRATOR,))
+PAUSES = Gauge("haif_pauses", "Orders of the operator that pause something now.", (ORCHESTRATOR,))
 BREAKERS_OPEN = Gauge(
     "haif_breakers_open", "Workers that get no work on a model, or single jobs to see whether they are well.",
     (ORCHESTRATOR,),
@@ -252,6 +261,9 @@ AUDITS_DUE = Counter(
     "haif_audits_due_total", "Receipts that validators had to audit, by the draws they revealed.", (ORCHESTRATOR,)
 )
 AUDITS_MISSED = Counter("haif_audits_missed_total", "Of these, those without a verdict.", (ORCHESTRATOR,))
+VALIDATORS_WITHHOLDING = Gauge(
+    "haif_validators_withholding", "Validators that showed none of the latest draws they had to show.", (ORCHESTRATOR,)
+)
 AUDITS_UNDRAWN = Counter("haif_audits_undrawn_total", "Verdicts on receipts that were not drawn.", (ORCHESTRATOR,))
 
 # --- validator --------------------------------------------------------------------------------------------------------
@@ -322,6 +334,9 @@ DHT_STORE_BYTES = Gauge("haif_dht_store_bytes", "What they take, with the store'
 DHT_TICKETS = Counter("haif_dht_tickets_total", "Tickets to wait for a place in our store.", ROLES, (TICKET,))
 DHT_WAITING = Gauge("haif_dht_waiting", "Places at other nodes that our records wait for.", ROLES)
 DHT_ADMITTED = Counter("haif_dht_admitted_total", "Our records that got such a place.", ROLES)
+DHT_CARRIED = Counter(
+    "haif_dht_carried_total", "Records carried into the other family's directory, IPv4 or IPv6.", ROLES, (WHOSE,)
+)
 DHT_WATCHES = Gauge("haif_dht_watches", "Topics that are watched here.", ROLES)
 DHT_WATCHERS = Gauge("haif_dht_watchers", "Registrations of others who are told what is stored here.", ROLES)
 DHT_WATCHED = Counter("haif_dht_watched_records_total", "Records of watched topics, by how we learnt.", ROLES, (NEWS,))

@@ -63,9 +63,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("{{endpoint}} {{code}}", f"sum by (endpoint, code) (rate(haif_gateway_requests_total{RATE}))"),
         )),
         Panel("Share of server errors", "percentunit", "5xx among all answers.", (("errors", ERRORS),)),
+        Panel("Certificate", "s", "Until the API's certificate expires.", (
+            ("{{instance}}", "(haif_gateway_certificate_expires_timestamp_seconds > 0) - time()"),
+        )),
         Panel("In flight", "short", "Requests being answered.", level("haif_gateway_inflight")),
         Panel("Time to first token", "s", "From a whole request to its first token.",
               quantiles("gen_ai_server_time_to_first_token_seconds", "model")),
+        Panel("Wait in line", "s", "In the gateway's line for a slot of the model.",
+              quantiles("haif_gateway_queue_seconds", "service")),
         Panel("Time per output token", "s", "Mean of an answer, after its first token.",
               quantiles("gen_ai_server_time_per_output_token_seconds", "model")),
         Panel("Request duration", "s", "Whole requests.",
@@ -93,6 +98,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
               level("haif_workers_live", "instance")),
         Panel("Breakers open", "short", "Workers that get no work on a model, or only probes.",
               level("haif_breakers_open", "instance")),
+        Panel("Pauses", "short", "Orders of operators that pause something now.", level("haif_pauses", "instance")),
         Panel("Placements", "ops", "Attempts placed, and those for which no worker was found.", (
             ("placed", f"sum(rate(haif_placements_total{RATE}))"),
             *named("failed:", rate("haif_placement_failures_total", "reason")),
@@ -126,6 +132,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("due", f"sum(rate(haif_audits_due_total{RATE}))"),
             ("missed", f"sum(rate(haif_audits_missed_total{RATE}))"),
             ("not drawn", f"sum(rate(haif_audits_undrawn_total{RATE}))"),
+            ("validators that show no draw", "sum(haif_validators_withholding)"),
         )),
         Panel("Receipts", "ops", "Seen, drawn and judged by validators; payloads that gateways gave.", (
             ("seen", f"sum(rate(haif_audits_seen_total{RATE}))"),
@@ -212,9 +219,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("MB {{job}}", "sum by (job) (haif_dht_store_bytes) / 1e6"),
             *named("waiting", level("haif_dht_waiting", "job")),
         )),
-        Panel("DHT tickets", "ops", "Given, shown again in time or in vain; records of ours that were let in.", (
+        Panel("DHT tickets", "ops", "Given, shown again in time or in vain; records of ours let in; records carried to the other family.", (
             *named("tickets", rate("haif_dht_tickets_total", "outcome")),
             *named("let in", rate("haif_dht_admitted_total", "job")),
+            *named("carried over,", rate("haif_dht_carried_total", "whose")),
         )),
         Panel("DHT watching", "short", "Topics watched, registrations of others, and how changes were learnt.", (
             *named("watched", level("haif_dht_watches", "job")),

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from haif.orchestrator.service import MIGRATIONS, snapshots
 from haif.runtime import disk
 from haif.runtime.clock import SystemClock
@@ -137,3 +139,19 @@ def test_a_gateway_does_not_listen_where_others_could_read_along(tmp_path: Path)
     told = haif("gateway", "--orchestrator", "ab" * 32, "--http-host", "0.0.0.0", state=tmp_path)
     assert told.returncode == 2
     assert "give --tls-cert and --tls-key" in told.stderr
+
+
+def test_operators_ask_where_the_gateway_says(tmp_path: Path) -> None:
+    key = haif("admin", "create", "ann", state=tmp_path).stdout.strip()
+    role = subprocess.Popen(
+        [*HAIF, "gateway", "--orchestrator", "ab" * 32, "--http-port", "0", "--json", "--admin",
+         "--state", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert role.stdout is not None
+    where = json.loads(role.stdout.readline())["admin"]
+    sent = {"authorization": f"Bearer {key}"}
+    assert httpx.post(f"{where}/tenants", headers=sent, json={"name": "acme"}).status_code == 201
+    role.send_signal(signal.SIGTERM)
+    role.communicate(timeout=30)
+    assert "acme" in haif("tenant", "ls", state=tmp_path).stdout

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,8 @@ import pytest
 from haif.base import limits
 from haif.base.errors import Misuse, Reason
 from haif.config import GatewaySettings
-from haif.gateway.service import Tls, TlsFiles, doorkeeper
+from haif.gateway.service import Tls, TlsFiles, door, doorkeeper
+from haif.gateway.tenants import Scope, Tenant
 from haif.wire.crowd import origin
 from tests.support.certificates import Authority
 from tests.support.scripted_mesh import Attempt, Hang, ScriptedMesh
@@ -133,6 +135,21 @@ async def test_n_7_a_new_certificate_is_used_while_an_old_stream_goes_on(
         assert await serial(house, trusting(authority)) == after
 
 
+async def test_when_the_certificate_in_use_expires_is_a_metric(a_house: Any, authority: Authority) -> None:
+    tls = Tls(authority.issue("gateway", days=5))
+    async with a_house(tls) as house:
+
+        def days() -> float:
+            name = "haif_gateway_certificate_expires_timestamp_seconds "
+            (line,) = (line for line in house.metrics().splitlines() if line.startswith(name))
+            return (float(line.removeprefix(name)) - time.time()) / 86_400
+
+        assert 4.9 < days() < 5.1
+        authority.issue("gateway", days=90)
+        assert tls.look()
+        assert 89.9 < days() < 90.1
+
+
 @pytest.mark.parametrize("broken", ["half", "other key", "gone", "empty authorities", "for all to read"])
 async def test_n_7_a_broken_new_file_keeps_the_old_certificate_and_says_so(
     a_house: Any, authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path, broken: str
@@ -241,7 +258,8 @@ async def test_pages_of_a_named_origin_are_let_in_and_no_others(a_house: Any) ->
 @pytest.fixture
 def from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are counted as if they did not come from this machine, whose addresses have every place."""
-    monkeypatch.setattr(doorkeeper, "origin", lambda source: replace(origin(source), here=False))
+    for room in (doorkeeper, door):
+        monkeypatch.setattr(room, "origin", lambda source: replace(origin(source), here=False))
 
 
 class Caller:
@@ -300,7 +318,7 @@ async def test_h_d1_a_client_that_sends_a_header_now_and_then_is_let_go_and_othe
     a_house: Any, dial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slow-loris: what counts is when the headers began, not when something came last."""
-    monkeypatch.setattr(limits, "HTTP_HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HTTP_HEADER_SECONDS", 0.5)
     async with a_house(None) as house:
         slow = [await dial(house) for _ in range(50)]
 
@@ -334,3 +352,62 @@ async def test_h_d1_a_client_that_reads_nothing_of_its_answer_is_let_go(
                 await asyncio.sleep(0.05)
         deaf.close()
         assert (await house.http.get("/healthz")).status_code == 200
+
+
+async def test_h_e3_a_model_that_is_not_the_tenants_or_not_the_keys_is_denied_at_the_gateway(
+    a_house: Any, mesh: ScriptedMesh
+) -> None:
+    async with a_house(None) as house:
+        _, of_tenant = await house.store.create(Tenant("narrow", 600, 60, models=("asleep",)))
+        _, of_key = await house.store.add_key("acme", Scope(models=("asleep",)))
+        for key in (of_tenant, of_key):
+            client = house.client.with_options(api_key=key)
+            assert [model.id async for model in client.models.list()] == ["asleep"]
+            for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
+                body = ASKED if "chat" in path else {"model": "tiny", "input": "hi"}
+                body = body if "messages" not in path else ASKED | {"max_tokens": 5}
+                sent = {"authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
+                assert (await house.http.post(path, json=body, headers=sent)).status_code == 403
+            with pytest.raises(openai.PermissionDeniedError):
+                await client.models.retrieve("tiny")
+        assert mesh.requests == []
+
+
+async def asked_from(house: House, source: str, **sent: str) -> httpx.Response:
+    transport = httpx.AsyncHTTPTransport(local_address=source)
+    async with httpx.AsyncClient(base_url=house.url, transport=transport) as client:
+        return await client.post("/v1/chat/completions", json=ASKED, headers=sent)
+
+
+@pytest.mark.usefixtures("from_elsewhere")
+async def test_n_8_an_address_sends_a_hundred_requests_in_any_minute_and_not_one_more(a_house: Any) -> None:
+    async with a_house(None) as house:
+        right = {"authorization": f"Bearer {house.key}"}
+        async with httpx.AsyncClient(
+            base_url=house.url, transport=httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        ) as client:
+            for number in range(limits.ADDRESS_REQUESTS_PER_MINUTE):  # wrong keys count, too: nobody guesses for free
+                sent = right if number % 10 == 0 else {"authorization": "Bearer wrong"}
+                answer = await client.post("/v1/chat/completions", json=ASKED, headers=sent)
+                assert answer.status_code == (200 if number % 10 == 0 else 401)
+            refused = await client.post("/v1/chat/completions", json=ASKED, headers=right)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert refused.headers["x-ratelimit-limit-requests"] == "100"
+            assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert (await client.get("/v1/models", headers=right)).status_code == 200  # which computes nothing
+        assert (await asked_from(house, "127.0.0.3", **right)).status_code == 200
+        await house.counted('haif_gateway_rate_limited_total{dimension="address"} 1.0')
+        assert f'haif_dropped_total{{reason="{Reason.OVER_QUOTA}"}} 1.0' in house.metrics()
+
+
+async def test_n_8_this_machines_own_requests_are_not_counted_nor_anybodys_where_the_operator_says_so(
+    a_house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_house(None, address_rpm=1) as house:
+        assert {(await house.post(ASKED)).status_code for _ in range(3)} == {200}
+        for room in (doorkeeper, door):
+            monkeypatch.setattr(room, "origin", lambda source: replace(origin(source), here=False))
+        assert [(await house.post(ASKED)).status_code for _ in range(2)] == [200, 429]
+    async with a_house(None, address_rpm=0) as house:
+        assert {(await house.post(ASKED)).status_code for _ in range(3)} == {200}

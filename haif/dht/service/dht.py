@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Self
 
@@ -260,7 +261,9 @@ class Dht:
             side.close()
 
     def _contacts(self) -> list[Contact]:
-        return [contact for side in self.sides for contact in side.node.contacts()]
+        """Those to keep, of each family as many."""
+        of_each = zip_longest(*(side.node.contacts() for side in self.sides))
+        return [contact for each in of_each for contact in each if contact][: limits.DHT_CONTACTS_KEPT_MAX]
 
     async def _save_forever(self) -> None:
         while True:

@@ -36,6 +36,8 @@ class DhtStatistics:
     tickets_void: int
     tickets_held: int
     puts_waited: int
+    carried: int
+    carried_for_us: int
     watched: int
     watchers: int
     notices_heard: int
@@ -81,6 +83,8 @@ def _of(side: Side, published: int, now: Instant) -> DhtStatistics:
         tickets_void=node.answerer.tickets.void,
         tickets_held=node.waiting,
         puts_waited=counters.puts_waited,
+        carried=counters.carried,
+        carried_for_us=counters.carried_for_us,
         watched=len(node.attention),
         watchers=len(node.answerer.watchers),
         notices_heard=node.attention.notices,

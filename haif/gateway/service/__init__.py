@@ -18,21 +18,26 @@ from haif.base.execution import VERIFIABLE
 from haif.base.ids import PeerId
 from haif.base.machine import Address
 from haif.dht.service import Dht
+from haif.gateway.service.admin import AdminApp
+from haif.gateway.service.admins import AdminStore, open_admins
 from haif.gateway.service.asgi import App
 from haif.gateway.service.cors import CrossOrigin
 from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import LETTERS_SCHEMA, Letters, open_letters
 from haif.gateway.service.lines import Lines
+from haif.gateway.service.live import LiveDirectory
 from haif.gateway.service.mesh import Mesh, PeerMesh
 from haif.gateway.service.redrive import Redriver
 from haif.gateway.service.requests import REQUESTS_SCHEMA, Requests
 from haif.gateway.service.server import HttpServer
-from haif.gateway.service.tenants import TENANTS_SCHEMA, LiveDirectory, TenantStore, open_store, tenant_key
+from haif.gateway.service.tenants import TENANTS_SCHEMA, TenantStore, Usage, open_store, tenant_key
 from haif.gateway.service.tls import Tls, TlsFiles, expires
+from haif.gateway.service.treasury import Treasury
 from haif.identity.keys import Identity
 from haif.identity.voice import Voice
 from haif.reach.service import Reach
 from haif.storage.service import Database
+from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -44,7 +49,9 @@ class GatewaySettings:
 
     A worker may be silent for so many seconds before its first token, and between two. `execution` is what is demanded
     of workers for requests that demand nothing (`base.execution`). `validators` may see requests that they drew, but
-    for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it.
+    for those whose tenants said no. Without `tls` HTTP is not encrypted; pages of `cors_origins` may call it. An
+    address may send `address_rpm` requests of inference in any minute, 0 for as many as it likes. `admin`: where the
+    admin API listens, if it does.
     """
 
     host: str
@@ -52,6 +59,8 @@ class GatewaySettings:
     orchestrators: tuple[PeerId, ...]
     tls: Tls | None = None
     cors_origins: tuple[str, ...] = ()
+    address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE
+    admin: Address | None = None
     first_token_seconds: float = limits.FIRST_TOKEN_SECONDS
     token_seconds: float = limits.TOKEN_SECONDS
     execution: str = VERIFIABLE
@@ -76,7 +85,10 @@ class Front:
         keepalive_seconds: float = limits.SSE_KEEPALIVE_SECONDS,
         first_token_seconds: float = limits.FIRST_TOKEN_SECONDS, token_seconds: float = limits.TOKEN_SECONDS,
         execution: str = VERIFIABLE, tls: Tls | None = None, cors_origins: tuple[str, ...] = (),
+        address_rpm: int = limits.ADDRESS_REQUESTS_PER_MINUTE, admin: Address | None = None,
     ) -> None:  # fmt: skip
+        self._admin_where, self._tenants_database = admin, tenants
+        self._address_rpm = address_rpm
         self._execution = execution
         self._tls, self._cors_origins = tls, cors_origins
         self._where = (host, port)
@@ -87,7 +99,7 @@ class Front:
         self._entropy = entropy
         self._keepalive_seconds = keepalive_seconds
         self._first_token_seconds, self._token_seconds = first_token_seconds, token_seconds
-        self.tenants = LiveDirectory(tenants, clock)
+        self.tenants, self._treasury = LiveDirectory(tenants, clock), Treasury(tenants, clock)
         self._requests, self._letters = requests, letters
         self.address: Address = self._where
 
@@ -100,18 +112,23 @@ class Front:
             first_token_seconds=self._first_token_seconds, token_seconds=self._token_seconds,
             execution=self._execution,
         )  # fmt: skip
-        self.app = App(means=means, tenants=self.tenants, requests=self._requests, letters=self._letters)
+        self.app = App(
+            means=means, tenants=self.tenants, treasury=self._treasury, requests=self._requests, letters=self._letters,
+            address_rpm=self._address_rpm, origins=self._cors_origins,
+        )  # fmt: skip
         app = CrossOrigin(self.app, self._cors_origins) if self._cors_origins else self.app
         self._server = HttpServer(app, *self._where, self._tls)
         self.address = self._server.address
         await self._server.start()
+        self._admin_server = await self._open_admin()
         redriver = Redriver(self.app, self._letters, self._requests.secret, self._telemetry)
         self._chores = [
             asyncio.create_task(self._refresh(), name="gateway: tenants"),
             asyncio.create_task(redriver.run(), name="gateway: letters"),
         ]
-        if self._tls is not None:
-            self._chores.append(asyncio.create_task(self._tls.watch(), name="gateway: certificate"))
+        if (tls := self._tls) is not None:
+            self._telemetry.watch(lambda: self._telemetry.gauge(names.GATEWAY_CERTIFICATE_EXPIRES, tls.not_after))
+            self._chores.append(asyncio.create_task(tls.watch(), name="gateway: certificate"))
         return self
 
     async def __aexit__(
@@ -120,17 +137,42 @@ class Front:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._admin_server is not None:
+            await self._admin_server.stop()
         await self.app.drain()
         await self._server.stop()
+        await self._treasury.close(self.tenants.directory.allowances.values())
+
+    @property
+    def admin_address(self) -> Address | None:
+        """Where the admin API listens, if it does."""
+        return None if self._admin_server is None else self._admin_server.address
+
+    async def _open_admin(self) -> HttpServer | None:
+        if self._admin_where is None:
+            return None
+        database, clock, entropy = self._tenants_database, self._clock, self._entropy
+        app = AdminApp(
+            store=TenantStore(database, clock=clock, entropy=entropy),
+            admins=AdminStore(database, clock=clock, entropy=entropy),
+            telemetry=self._telemetry, clock=clock, entropy=entropy,
+        )  # fmt: skip
+        server = HttpServer(app, *self._admin_where, self._tls)
+        await server.start()
+        return server
 
     async def _refresh(self) -> None:
-        """Hear of new and revoked keys. A failure is reported; requests then ask for themselves, and are refused."""
+        """Hear of new and revoked keys, and write what was used.
+
+        A failure is reported; requests then ask for themselves, and are refused, and what was used is written later.
+        """
         while True:
             await asyncio.sleep(limits.TENANT_REFRESH_SECONDS)
             try:
                 await self.tenants.refresh()
+                await self._treasury.write()
             except (HaifError, sqlite3.Error) as error:
-                _log.warning("the tenants' keys could not be read: %s", error)
+                _log.warning("the tenants' database could not be read or written: %s", error)
                 self._telemetry.dropped(Dropped(getattr(error, "reason", Reason.MISUSE), detail="tenants"))
 
 
@@ -156,7 +198,7 @@ class Gateway:
             requests=Requests(requests, secret, clock), letters=Letters(letters, clock),
             telemetry=telemetry, clock=clock, entropy=entropy, first_token_seconds=settings.first_token_seconds,
             token_seconds=settings.token_seconds, execution=settings.execution, tls=settings.tls,
-            cors_origins=settings.cors_origins,
+            cors_origins=settings.cors_origins, address_rpm=settings.address_rpm, admin=settings.admin,
         )  # fmt: skip
         self._scope = AsyncExitStack()
 
@@ -177,6 +219,11 @@ class Gateway:
         """Where HTTP listens."""
         return self._front.address
 
+    @property
+    def admin_address(self) -> Address | None:
+        """Where the admin API listens, if it does."""
+        return self._front.admin_address
+
     def statistics(self) -> GatewayStatistics:
         """A snapshot."""
         keys = len(self._front.tenants.directory)
@@ -184,6 +231,7 @@ class Gateway:
 
 
 __all__ = [
-    "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "Front", "Gateway", "GatewaySettings", "GatewayStatistics",
-    "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "expires", "open_letters", "open_store", "tenant_key",
+    "LETTERS_SCHEMA", "REQUESTS_SCHEMA", "TENANTS_SCHEMA", "AdminStore", "Front", "Gateway", "GatewaySettings",
+    "GatewayStatistics", "Letters", "Requests", "TenantStore", "Tls", "TlsFiles", "Usage", "expires", "open_admins",
+    "open_letters", "open_store", "tenant_key",
 ]  # fmt: skip

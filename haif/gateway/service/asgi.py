@@ -14,7 +14,16 @@ from haif.base.errors import Dropped, HaifError, OverQuota, UnknownModel
 from haif.base.ids import JobId
 from haif.gateway import openapi
 from haif.gateway.embeddings import parse_embeddings, parse_rerank
-from haif.gateway.errors import INTERNAL, RETRY_SECONDS, Rejected, problem_of
+from haif.gateway.errors import (
+    INTERNAL,
+    RETRY_SECONDS,
+    BudgetSpent,
+    OverAddress,
+    OverTokens,
+    Rejected,
+    TooManyAtOnce,
+    problem_of,
+)
 from haif.gateway.messages import check_version, parse_message
 from haif.gateway.messages_replies import broken, refused
 from haif.gateway.openai import parse_chat, parse_completion
@@ -26,8 +35,10 @@ from haif.gateway.service.door import Door
 from haif.gateway.service.exchange import Disconnected, Exchange, Message, Receive, Send
 from haif.gateway.service.inference import Means
 from haif.gateway.service.letters import Letters
+from haif.gateway.service.live import LiveDirectory
 from haif.gateway.service.requests import Requests
-from haif.gateway.service.tenants import LiveDirectory
+from haif.gateway.service.sockets import Sockets
+from haif.gateway.service.treasury import Treasury
 from haif.telemetry import names
 
 _log = logging.getLogger(__name__)
@@ -38,6 +49,9 @@ _NOT_HERE: Final = {
     "/v1/messages/count_tokens": "tokens are not counted here: only workers have the model's tokenizer, "
     "and an answer's usage says what its prompt had",
 }
+_DIMENSION: Final[dict[type[HaifError], str]] = {
+    OverAddress: "address", OverTokens: "tokens", TooManyAtOnce: "streams", BudgetSpent: "budget",
+}  # fmt: skip
 _MODEL_PREFIX: Final = "/v1/models/"
 _JOB_PREFIX: Final = "/haif/v1/jobs/"
 
@@ -47,9 +61,13 @@ Handler = Callable[[Exchange], Awaitable[None]]
 class App:
     """An ASGI application. It is made inside a running event loop; `drain` ends what is still being answered."""
 
-    def __init__(self, *, means: Means, tenants: LiveDirectory, requests: Requests, letters: Letters) -> None:
+    def __init__(
+        self, *, means: Means, tenants: LiveDirectory, treasury: Treasury, requests: Requests, letters: Letters,
+        address_rpm: int, origins: tuple[str, ...],
+    ) -> None:  # fmt: skip
         self._means = means
-        self._door = Door(means, tenants)
+        self._door = Door(means, tenants, treasury, address_rpm)
+        self._sockets = Sockets(self, tenants, origins)
         self.asking = asking = Asking(means, self._door, requests, letters)
         handlers: dict[str, Handler] = {
             "/v1/chat/completions": partial(asking.infer, parse=parse_chat),
@@ -67,17 +85,20 @@ class App:
         self._prefixes = {path: route for path, route in routes.items() if path.endswith("/")}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
+        """Answer one request, whatever happens; or serve a WebSocket until it ends."""
+        if scope["type"] == "websocket":
+            await self._sockets(scope, receive, send)
+            return
         exchange = Exchange(scope, receive, send, f"req_{self._means.entropy(12).hex()}")
         begun = self._means.clock.now()
         self._door.count(+1)
-        route = None
         if exchange.path == _MESSAGES or exchange.path.startswith(f"{_MESSAGES}/"):
             exchange.refusal, exchange.broken = refused, broken
             exchange.out.append((b"request-id", exchange.request_id.encode()))
         try:
-            route = self._route(exchange)
-            await route[1](exchange)
+            operation, handler = self._route(exchange)
+            exchange.endpoint = operation.endpoint
+            await handler(exchange)
         except HaifError as error:
             await self._refuse(exchange, error)
         except Disconnected:
@@ -87,7 +108,7 @@ class App:
             await exchange.refuse(INTERNAL)
         finally:
             self._door.count(-1)
-            self._measure(exchange, route[0].endpoint if route else "other", self._means.clock.now() - begun)
+            self._measure(exchange, self._means.clock.now() - begun)
 
     async def drain(self) -> None:
         """Refuse new requests, give running ones `limits.GATEWAY_DRAIN_SECONDS`, then end them with an error."""
@@ -116,7 +137,7 @@ class App:
     async def _refuse(self, exchange: Exchange, error: HaifError) -> None:
         self._means.telemetry.dropped(Dropped(error.reason, detail=exchange.path))
         if isinstance(error, OverQuota):
-            self._means.telemetry.count(names.GATEWAY_RATE_LIMITED, dimension="requests")
+            self._means.telemetry.count(names.GATEWAY_RATE_LIMITED, dimension=_DIMENSION.get(type(error), "requests"))
         problem = problem_of(error, in_stream=exchange.streaming)
         if problem.status == 500:
             _log.error("request %s failed: %s", exchange.request_id, error)
@@ -129,12 +150,13 @@ class App:
     # --- models and jobs ----------------------------------------------------------------------------------------------
 
     async def _models(self, exchange: Exchange) -> None:
-        await self._door.admit(exchange)
-        await exchange.reply(model_list(list(self._means.mesh.models)))
+        grant = (await self._door.admit(exchange)).grant
+        await exchange.reply(model_list([card for card in self._means.mesh.models if grant.allows(card.name)]))
 
     async def _model(self, exchange: Exchange) -> None:
-        await self._door.admit(exchange)
+        grant = (await self._door.admit(exchange)).grant
         wanted = exchange.path.removeprefix(_MODEL_PREFIX)
+        grant.check_model(wanted[: limits.MODEL_NAME_CHARS_MAX])
         for card in self._means.mesh.models:
             if card.name == wanted:
                 return await exchange.reply(msgspec.json.encode(model_object(card)))
@@ -171,8 +193,8 @@ class App:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _measure(self, exchange: Exchange, endpoint: str, seconds: float) -> None:
-        model = exchange.model
+    def _measure(self, exchange: Exchange, seconds: float) -> None:
+        model, endpoint = exchange.model, exchange.endpoint
         telemetry = self._means.telemetry
         telemetry.count(names.GATEWAY_REQUESTS, endpoint=endpoint, model=model, code=str(exchange.status))
         if endpoint in _TIMED:

@@ -11,14 +11,15 @@ from typing import Generic, TypeVar
 from haif.base.errors import Dropped, HaifError, Reason, Unsupported
 from haif.base.hashing import digest
 from haif.base.ids import Nonce
-from haif.gateway.admission import check_body, check_choices, check_task
+from haif.gateway.admission import Admitted, check_body, check_choices, check_task
+from haif.gateway.allowance import FREE, Cost, cost_of, vectors_cost
 from haif.gateway.ask import Ask
 from haif.gateway.embeddings import VectorAsk
 from haif.gateway.letters import Payload
 from haif.gateway.once import HEADER, REPLAYED, Kept, Keyed, keyed
 from haif.gateway.service.door import Door
 from haif.gateway.service.embedding import Embedding, Room
-from haif.gateway.service.exchange import Exchange
+from haif.gateway.service.exchange import Disconnected, Exchange
 from haif.gateway.service.inference import Inference, Means
 from haif.gateway.service.letters import Letters
 from haif.gateway.service.requests import Requests
@@ -32,9 +33,20 @@ Parse = Callable[[bytes, Nonce], A]
 @dataclass(frozen=True, slots=True)
 class _Asked(Generic[A]):
     ask: A
-    tenant: str
+    admitted: Admitted
     card: ModelCard | None  # None for a model that nobody offers
     body: bytes
+
+    @property
+    def cost(self) -> Cost:
+        """What it may come to."""
+        tenant, ask = self.admitted.tenant, self.ask
+        if not (tenant.tpm or tenant.budget):
+            return FREE
+        if isinstance(ask, Ask):
+            context = self.card.context_tokens if self.card else None
+            return cost_of(len(self.body), ask.request.tokens_max, ask.choices, context)
+        return vectors_cost(len(self.body), ask.count, len((ask.request.query or "").encode()))
 
 
 class Asking:
@@ -51,17 +63,24 @@ class Asking:
     async def infer(self, exchange: Exchange, parse: Parse[Ask]) -> None:
         """Answer a request for text, which `parse` reads."""
         asked = await self._asked(exchange, parse)
-        tenant, body = asked.tenant, asked.body
+        tenant, body = asked.admitted.tenant.name, asked.body
         inference = Inference(self._means, exchange, asked.ask, tenant=tenant, model=exchange.model)
         request = keyed(self._requests.secret, tenant, exchange.headers, exchange.path, body)
+        hold = await self._door.begin(exchange, asked.admitted.tenant, asked.cost)
+        taken = 0
         try:
             if request is None:
                 await inference.answer()
             else:
                 await self._once(exchange, request, inference)
+        except Disconnected:
+            taken = inference.taken and inference.taken + len(body) // 4  # and about what the prompt has
+            raise
         except HaifError:
             await self._bury(exchange, inference, tenant, body)
             raise
+        finally:
+            self._door.end(hold, exchange.model, inference.receipts, taken)
 
     async def vectors(self, exchange: Exchange, parse: Parse[VectorAsk]) -> None:
         """Answer a request for vectors, which `parse` reads."""
@@ -71,23 +90,28 @@ class Asking:
             )
         asked = await self._asked(exchange, parse)
         embedding = Embedding(
-            self._means, exchange, asked.ask, tenant=asked.tenant, model=exchange.model, room=self._room,
+            self._means, exchange, asked.ask, tenant=asked.admitted.tenant.name, model=exchange.model, room=self._room,
             dimensions=asked.card.dimensions if asked.card else 0,
         )  # fmt: skip
-        await embedding.answer()
+        hold = await self._door.begin(exchange, asked.admitted.tenant, asked.cost)
+        try:
+            await embedding.answer()
+        finally:
+            self._door.end(hold, exchange.model, embedding.receipts)
 
     async def _asked(self, exchange: Exchange, parse: Parse[A]) -> _Asked[A]:
         """What an admitted tenant asks for, of a model that can do it as far as is known.
 
-        Raises `Unsupported` for one that cannot.
+        Raises `Unsupported` for one that cannot, and `Forbidden` for one that it may not use.
         """
         admitted = await self._door.admit(exchange)
         check_body(exchange.headers)
         body = await exchange.body()
         ask = parse(body, Nonce(self._means.entropy(Nonce.size)))
+        admitted.grant.check_model(ask.model)
         if isinstance(ask, Ask) and ask.choices > 1:
             check_choices(admitted, ask.choices)
-            self._door.charge(exchange, admitted.tenant, ask.choices - 1)
+            self._door.charge(exchange, admitted.grant, ask.choices - 1)
         tenant = admitted.tenant.name
         ask = ask.under(
             scope=digest("haif v1 tenant scope", self._secret, tenant.encode()), execution=self._means.execution,
@@ -97,8 +121,8 @@ class Asking:
             if card.name == ask.model:
                 exchange.model = ask.model
                 check_task(card, ask.task)
-                return _Asked(ask, tenant, card, body)
-        return _Asked(ask, tenant, None, body)
+                return _Asked(ask, admitted, card, body)
+        return _Asked(ask, admitted, None, body)
 
     async def _bury(self, exchange: Exchange, inference: Inference, tenant: str, body: bytes) -> None:
         """Keep what was tried of a request that failed, and the request if its tenant will ask for the answer."""

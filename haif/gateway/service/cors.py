@@ -30,7 +30,7 @@ class CrossOrigin:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a preflight; let the application answer everything else."""
-        headers = dict(scope["headers"])
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}  # WebSockets look for themselves
         allowed = self._allowed.get(headers.get(b"origin", b""))
         if allowed is None:
             await self._app(scope, receive, send)

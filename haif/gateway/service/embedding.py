@@ -23,6 +23,7 @@ from haif.gateway.service.wanted import while_wanted
 from haif.gateway.told import Settled
 from haif.gateway.vector_replies import around, entries
 from haif.protocol.embeddings import Vectors
+from haif.protocol.receipts import Receipt
 from haif.telemetry import names
 from haif.telemetry.service import Span
 
@@ -66,6 +67,7 @@ class Embedding:
         self._room = room
         self._begun = means.clock.now()
         self._job = JobId(means.entropy(JobId.size))
+        self.receipts: list[Receipt] = []  # of the answer, once it is whole
         self._gathering = Gathering(ask, job=self._job, tenant=tenant, gateway=means.peer, dimensions=dimensions)
 
     async def answer(self) -> None:
@@ -92,6 +94,7 @@ class Embedding:
 
         means = self._means
         settled = await travel(self._gathering, means.mesh, trip, means.telemetry, keep, means.entropy)
+        self.receipts.append(settled.receipt)
         ticket = self._gathering.ticket
         assert ticket is not None, "what is settled was placed"
         self._exchange.out += [

@@ -36,6 +36,7 @@ class Exchange:
         self.request_id = request_id
         self.out: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.model = "unknown"  # as metrics may name it
+        self.endpoint = "other"  # the same
         self.status = 0  # of the answer, once it began
         self.streaming = False
         self.finished = False

@@ -29,6 +29,7 @@ from haif.gateway.session import Journey
 from haif.gateway.told import Choice, Settled, Stream
 from haif.gateway.voices import reply_to
 from haif.protocol.inference import Chunk, encode_request
+from haif.protocol.receipts import Receipt
 from haif.telemetry import names
 from haif.telemetry.service import Span, Telemetry
 
@@ -77,6 +78,7 @@ class Inference:
         if ask.stream:
             self._streams = [self._reply.stream(choice, each.job) for choice, each in enumerate(self._journeys)]
             exchange.broken = self._streams[0].broken
+        self._settled: list[Settled] = []  # in the order in which they came
         self._opened: set[int] = set()  # choices of which something was shown
         self._first: Instant | None = None
         self._listener_matters = True
@@ -85,6 +87,17 @@ class Inference:
     def jobs(self) -> tuple[JobId, ...]:
         """As which jobs it is answered: one for each choice."""
         return tuple(journey.job for journey in self._journeys)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """Of the choices whose answers are whole."""
+        return [each.receipt for each in self._settled]
+
+    @property
+    def taken(self) -> int:
+        """How many tokens came beyond those that receipts tell of."""
+        whole = sum(each.completion_tokens for each in self.receipts)
+        return max(0, sum(journey.tokens for journey in self._journeys) - whole)
 
     @property
     def history(self) -> list[Try]:
@@ -170,6 +183,7 @@ class Inference:
         means, journey = self._means, self._journeys[choice]
         async with means.lines.turn(journey, trip.deadline) as turn:
             settled = await travel(journey, means.mesh, trip, means.telemetry, take, means.entropy)
+            self._settled.append(settled)
             turn.used = settled.receipt.prompt_tokens + settled.receipt.completion_tokens
         return settled
 

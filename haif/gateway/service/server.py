@@ -23,6 +23,7 @@ from haif.base.errors import Misuse
 from haif.base.machine import Address
 from haif.gateway.errors import Problem
 from haif.gateway.service.doorkeeper import Doorkeeper
+from haif.gateway.service.sockets import BoundedSocket
 from haif.gateway.service.tls import Tls
 
 SAFE_HEADERS: Final = [  # of every answer: none of them is a page, and none may be taken for one or shown inside one
@@ -101,8 +102,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting_bytes = 0
         self._timer.cancel()
         super().on_headers_complete()
-        self._cycles.append(self.cycle)
-        self.scope["haif.write"] = partial(self._write, self.cycle)  # type: ignore[typeddict-unknown-key]
+        if not (self.parser.should_upgrade() and self._should_upgrade()):
+            self._cycles.append(self.cycle)
+            self.scope["haif.write"] = partial(self._write, self.cycle)  # type: ignore[typeddict-unknown-key]
+
+    def handle_websocket_upgrade(self) -> None:
+        """From here on it is a WebSocket, and the place of this connection is given back when that ends."""
+        if self._cycles:
+            self.transport.close()  # behind a request that is still being answered: two languages at a time
+            return
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        assert isinstance(protocol, BoundedSocket), "what the configuration names"
+        protocol.on_lost = self.on_lost
 
     def on_response_complete(self) -> None:
         """A request was answered: the next of the pipeline begins."""
@@ -111,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take it; of what comes after the answer, only so much is read away (closing at once would reset it)."""
-        if self.cycle.response_complete:
+        if self.cycle is not None and self.cycle.response_complete:
             self._discarded += len(body)
             if self._discarded > limits.HTTP_DISCARD_BYTES_MAX:
                 self.transport.close()
@@ -169,7 +181,9 @@ class HttpServer:
         self.address: Address = self._socket.getsockname()[:2]
         self._tls = tls
         config = uvicorn.Config(
-            app, http=BoundedProtocol, loop="none", ws="none", lifespan="off", interface="asgi3", log_config=None,
+            app, http=BoundedProtocol, loop="none", ws=BoundedSocket, ws_max_size=limits.WEBSOCKET_MESSAGE_BYTES_MAX,
+            ws_per_message_deflate=False, ws_ping_interval=limits.WEBSOCKET_PING_SECONDS,
+            ws_ping_timeout=limits.WEBSOCKET_PING_SECONDS, lifespan="off", interface="asgi3", log_config=None,
             log_level="critical", access_log=False, proxy_headers=False, server_header=False,
             headers=[*SAFE_HEADERS, *([ONLY_TLS] if tls else [])],
             timeout_keep_alive=limits.HTTP_KEEPALIVE_SECONDS, timeout_graceful_shutdown=1,
@@ -184,11 +198,11 @@ class HttpServer:
         self._server.lifespan = config.lifespan_class(config)
         self._server.servers = []  # connections are taken here, not by a server of asyncio's
         self._socket.listen(config.backlog)
-        doorkeeper = Doorkeeper(self._socket, self._protocol, self._tls)
+        self._doorkeeper = Doorkeeper(self._socket, self._protocol, self._tls)
         await self._server.on_tick(0)  # the headers of the first answer
         self._tasks = [
             asyncio.create_task(self._server.main_loop(), name="gateway: http"),
-            asyncio.create_task(doorkeeper.run(), name="gateway: connections"),
+            asyncio.create_task(self._doorkeeper.run(), name="gateway: connections"),
         ]
 
     async def stop(self) -> None:

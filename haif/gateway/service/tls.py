@@ -40,12 +40,15 @@ class TlsFiles:
 
 
 class Tls:
-    """What connections are encrypted with from now on: `context`. Raises `Misuse` for files that will not do."""
+    """What connections are encrypted with from now on: `context`, and until when it is good: `not_after`, in Unix time.
+
+    Raises `Misuse` for files that will not do.
+    """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._seen = _marks(files)
-        self.context = make_context(files)
+        self.context, self.not_after = make_context(files), _not_after(files)
 
     def look(self) -> bool:
         """Read the files again if one of them is another than the last that was looked at. Whether they were taken."""
@@ -56,7 +59,7 @@ class Tls:
         """Read the files again. Whether they were taken; if not, what there was stays, and the log says why."""
         self._seen = _marks(self._files)  # before they are read: what changes meanwhile is looked at again
         try:
-            self.context = make_context(self._files)
+            self.context, self.not_after = make_context(self._files), _not_after(self._files)
         except Misuse as error:
             _log.warning("the certificate in use stays: %s", error)
             return False
@@ -97,6 +100,12 @@ def expires(certificate: Path) -> datetime:
         return x509.load_pem_x509_certificates(certificate.read_bytes())[0].not_valid_after_utc
     except (OSError, ValueError) as error:
         raise Misuse(f"{certificate} holds no certificate, in PEM: {_said(error)}") from None
+
+
+def _not_after(files: TlsFiles) -> float:
+    """Until when all that is shown, and whom it is shown to, holds."""
+    shown = (path for path in (files.certificate, files.client_ca) if path is not None)
+    return min(expires(path).timestamp() for path in shown)
 
 
 def _check_private(key: Path) -> None:

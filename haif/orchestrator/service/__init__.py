@@ -9,5 +9,6 @@ from haif.orchestrator.service.orchestrator import (
     OrchestratorSettings,
     OrchestratorStatistics,
 )
+from haif.orchestrator.service.pauses import Desk
 
-__all__ = ["MIGRATIONS", "CatalogueEntry", "Orchestrator", "OrchestratorSettings", "OrchestratorStatistics"]
+__all__ = ["MIGRATIONS", "CatalogueEntry", "Desk", "Orchestrator", "OrchestratorSettings", "OrchestratorStatistics"]

@@ -64,6 +64,7 @@ class Audits:
         self._fleet = fleet
         self._telemetry = telemetry
         self._clock = clock
+        self._since = clock.wall()
         self._convicted: frozenset[PeerId] = frozenset()
 
     def repute(self, worker: PeerId) -> Repute:
@@ -248,6 +249,8 @@ class Audits:
         self._telemetry.gauge(names.WORKERS_CONVICTED, len(out))
         self._telemetry.gauge(names.WORKERS_ASIDE, len(aside))
         self._telemetry.gauge(names.PANELS_OPEN, self._panels.count if self._panels else 0)
+        withheld = audits.withheld(self._record.state, self._trusted, self._since, self._clock.wall())
+        self._telemetry.gauge(names.VALIDATORS_WITHHOLDING, len(withheld))
         self._telemetry.gauge(names.VALIDATORS_REFUTED, len(self._trusted) - len(self.believed))
 
 

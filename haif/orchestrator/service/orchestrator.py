@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -48,6 +49,7 @@ from haif.orchestrator.panels import Panels
 from haif.orchestrator.placement import Fleet, part_of
 from haif.orchestrator.service.audits import Audits
 from haif.orchestrator.service.offers import OfferWatch
+from haif.orchestrator.service.pauses import Switch
 from haif.orchestrator.service.record import Record
 from haif.orchestrator.state import Job
 from haif.proof.committee import Elector
@@ -105,8 +107,9 @@ class Orchestrator:
 
     def __init__(
         self, *, settings: OrchestratorSettings, identity: Identity, net: NetId, wire: Wire, dht: Dht, voice: Voice,
-        journal: Store, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
+        journal: Store, folder: Path, telemetry: Telemetry, clock: Clock, entropy: Callable[[int], bytes],
     ) -> None:  # fmt: skip
+        """`folder` is its own: its operator leaves orders there."""
         self._settings = settings
         self._catalogue = {entry.name: entry for entry in settings.catalogue}
         self._identity = identity
@@ -119,6 +122,7 @@ class Orchestrator:
         self._clock = clock
         self._entropy = entropy
         self._fleet = Fleet()
+        self._switch = Switch(journal, folder, telemetry, clock, self._fleet.pause)
         self._audits = Audits(
             settings.validators, me=identity.peer, record=self._record, fleet=self._fleet, telemetry=telemetry,
             panels=Panels(identity, settings.roster, settings.owners) if settings.roster else None, clock=clock,
@@ -129,6 +133,7 @@ class Orchestrator:
 
     async def __aenter__(self) -> Self:
         await self._record.remember()
+        await self._switch.refresh()
         self._audits.resume()
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -338,6 +343,8 @@ class Orchestrator:
             with suppress(Overloaded, Fenced):  # then the next round comes back to the rest, if it is still ours
                 for failed in decide.decide(self._record.state, self._clock.wall()):
                     self._record.apply(failed.job, [failed])
+            with suppress(Overloaded, Fenced):
+                await self._switch.refresh()
             self._fleet.forget_silent(self._clock.now())
             self._audits.refresh()
             now = self.statistics()

@@ -108,6 +108,12 @@ class Store(Past, Protocol):
         Each is checked against its neighbour. Raises `JournalBroken`.
         """
 
+    async def everywhere(self, subject: bytes) -> list[bytes]:
+        """The latest entries about one subject in all journals of the store, `limits.PAUSE_ORDERS_READ` at most.
+
+        In no order. They are checked where they are replayed.
+        """
+
     async def head_at(self, sequence: int) -> Head:
         """How far the journal went when it had so many entries. Raises `JournalBroken` if it never had."""
 

@@ -62,6 +62,14 @@ class Chain:
         )  # fmt: skip
         return [entry for (entry,) in rows]
 
+    async def everywhere(self, subject: bytes) -> list[bytes]:
+        """The latest entries about one subject in all chains, `limits.PAUSE_ORDERS_READ` at most, in no order."""
+        rows = await self._fetch(
+            "SELECT entry FROM journal WHERE subject = $1 ORDER BY sequence DESC LIMIT $2",
+            subject, limits.PAUSE_ORDERS_READ,
+        )  # fmt: skip
+        return [entry for (entry,) in rows]
+
     async def head(self) -> Head:
         """How far the chain goes."""
         rows = await self._fetch("SELECT sequence, digest FROM chains WHERE chain = $1", self.name)

@@ -113,6 +113,10 @@ class Journal:
         )
         return [entry for (entry,) in rows]
 
+    async def everywhere(self, subject: bytes) -> list[bytes]:
+        """The latest entries about one subject, `limits.PAUSE_ORDERS_READ` at most: there are no other journals."""
+        return await self.latest(subject, limits.PAUSE_ORDERS_READ)
+
     async def head(self) -> Head:
         """How far the journal goes."""
         rows = await self.database.read(_READ_HEAD)

@@ -5,8 +5,7 @@
 3. Ask      gateways come by and hear what was drawn of theirs, and give request and tokens
 4. Compute  one answer at a time, the workers in turn; a conviction takes a second computation that agrees
 5. Judge    the sealed verdict goes to the orchestrator that placed the job, until it is taken
-6. Sit      where an orchestrator drew us into a panel: the same, but the verdict is committed to first, and then shown;
-            and tell each orchestrator whom panels of the others convicted
+6. Sit      where an orchestrator drew us into a panel (`seats`): the same, but what was found is committed to first
 7. Reveal   the draw of each epoch, when the next one is over too
 """
 
@@ -29,7 +28,6 @@ from haif.dht.service import Dht
 from haif.identity.keys import Identity
 from haif.identity.signing import Verified, evidence_digest
 from haif.proof import lottery
-from haif.proof.ruling import check_ruling
 from haif.protocol import methods
 from haif.protocol.audits import (
     CONVICTED,
@@ -37,19 +35,12 @@ from haif.protocol.audits import (
     PAYLOAD,
     UNDECIDED,
     AskWanted,
-    Commit,
     Ended,
     EndedJob,
     Judge,
     ListEnded,
-    ListPanels,
     Payload,
     Reveal,
-    Ruling,
-    Share,
-    Show,
-    Summoned,
-    Summons,
     Taken,
     Verdict,
     Wanted,
@@ -62,6 +53,7 @@ from haif.reach.service import Reach
 from haif.telemetry import names
 from haif.telemetry.service import Telemetry
 from haif.validator.docket import Case, Docket
+from haif.validator.service.seats import Ruled, Seats
 from haif.validator.verdict import Answered, Undecided, confirmed, signed, undecided
 from haif.wire.service import Call, Session, Wire
 
@@ -70,9 +62,6 @@ Recompute = Callable[[CheckedBundle, bool], Awaitable[Answered]]
 
 Convicted = Callable[[Verified[Verdict], dict[str, str], str], None]
 """Told of a conviction: the verdict, the file that lets others check it, and what differs, in words."""
-
-Ruled = Callable[[Verified[Ruling]], None]
-"""Told of a panel's conviction, once for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +92,9 @@ class Validator:
         self._dht = dht
         self._recompute = recompute
         self._on_convicted = on_convicted
-        self._on_ruled = on_ruled
+        self._seats = Seats(
+            orchestrators, me=identity.peer, enter=self._enter, on_ruled=on_ruled, telemetry=telemetry, clock=clock
+        )
         self._telemetry = telemetry
         self._clock = clock
         self._docket = Docket()
@@ -113,13 +104,6 @@ class Validator:
         }
         self._entered: OrderedDict[Digest, None] = OrderedDict()  # what was drawn lately
         self._out: dict[tuple[PeerId, PeerId], WallTime] = {}  # whom we convicted, where and when
-        self._seated: OrderedDict[Digest, None] = OrderedDict()  # what a panel has us look at
-        self._found: OrderedDict[Digest, Verified[Verdict]] = OrderedDict()  # the latest verdicts, for panels
-        self._ruled: dict[PeerId, int] = {}  # until when each orchestrator told its rulings
-        self._rulings: OrderedDict[Digest, None] = OrderedDict()  # those that we were told
-        self._unshared: dict[PeerId, deque[bytes]] = {
-            peer: deque(maxlen=limits.RULINGS_KEPT_MAX) for peer in orchestrators
-        }
         self._revealed: dict[PeerId, int] = {}
         self._work = asyncio.Event()
         self._news = asyncio.Event()
@@ -160,7 +144,7 @@ class Validator:
                     self._see(peer, job)
                 after, more = ended.next, bool(ended.jobs) and ended.next > after
                 await self._tell(session, peer)
-                await self._sit(session, peer)
+                await self._seats.sit(session, peer)
                 await self._reveal(session, peer)
             except HaifError as error:
                 session = None
@@ -212,7 +196,7 @@ class Validator:
         self._entered[receipt] = None
         if len(self._entered) > limits.JOBS_ENDED_REMEMBERED_MAX:
             self._entered.popitem(last=False)
-        known = self._found.get(receipt)
+        known = self._seats.found.get(receipt)
         if known is not None and known.payload.finding != UNDECIDED:  # a panel had us compute it before
             self._untold[orchestrator].append(known)
             return
@@ -286,9 +270,7 @@ class Validator:
         verdict = signed(self._identity, case, found, self._clock.wall())
         said = verdict.payload
         self._judged += 1
-        self._found[case.receipt] = verdict
-        if len(self._found) > limits.AUDIT_VERDICTS_WAITING_MAX:
-            self._found.popitem(last=False)
+        self._seats.remember(verdict)
         self._telemetry.count(names.AUDITS_JUDGED, finding=said.finding, cause=said.cause or "none")
         if said.finding == CONVICTED:
             assert isinstance(found, Answered)
@@ -331,75 +313,6 @@ class Validator:
         """Whether what it answered before we convicted it may still come, which says nothing more."""
         since = self._out.get((orchestrator, worker))
         return since is not None and self._clock.wall() < since + 1000 * limits.PAYLOAD_SECONDS
-
-    # --- 6. sit -------------------------------------------------------------------------------------------------------
-
-    async def _sit(self, session: Session, peer: PeerId) -> None:
-        """Do what panels wait for, as far as it is there; the rest at the next time."""
-        asked = codec.encode(ListPanels(self._ruled.get(peer, 0)))
-        reply = await session.call(methods.AUDITS_PANELS.name, asked, timeout=limits.CONTROL_CALL_SECONDS)
-        told = codec.decode(Summoned, reply)
-        if max(len(told.panels), len(told.rulings)) > limits.PANELS_LISTED_MAX:
-            raise WrongState("the orchestrator tells of more panels than it may at once", peer)
-        for each in told.panels:
-            try:
-                await self._attend(session, peer, each)
-            except (PeerFault, Refusal) as error:
-                self._telemetry.dropped(Dropped(error.reason, peer, "audits.panels"))
-        for evidence in told.rulings:
-            ruling, _ = check_ruling(evidence)
-            if ruling.digest not in self._rulings:
-                self._carry(ruling, peer)
-        self._ruled[peer] = told.until
-        await self._share(session, peer)
-
-    def _carry(self, ruling: Verified[Ruling], source: PeerId) -> None:
-        """Have all other orchestrators know of it."""
-        self._rulings[ruling.digest] = None
-        if len(self._rulings) > limits.JOBS_ENDED_REMEMBERED_MAX:
-            self._rulings.popitem(last=False)
-        for peer, waiting in self._unshared.items():
-            if peer != source:
-                waiting.append(ruling.evidence)
-        self._on_ruled(ruling)
-
-    async def _share(self, session: Session, peer: PeerId) -> None:
-        """Tell an orchestrator whom others convicted. It checks for itself; what it will not believe, it will not."""
-        waiting = self._unshared[peer]
-        while waiting:
-            argument = codec.encode(Share(waiting[0]))
-            try:
-                await session.call(methods.AUDITS_SHARE.name, argument, timeout=limits.CONTROL_CALL_SECONDS)
-            except (Refusal, PeerFault) as error:
-                self._telemetry.dropped(Dropped(error.reason, peer, "audits.share"))
-            waiting.popleft()
-
-    async def _attend(self, session: Session, peer: PeerId, seat: Summons) -> None:
-        """Commit to what was found about the receipt, or show it; or begin to look."""
-        receipt = evidence_digest(seat.receipt)
-        verdict = self._found.get(receipt)
-        if verdict is None or (verdict.payload.finding == UNDECIDED and receipt not in self._seated):
-            self._take_seat(peer, receipt, seat)
-            return
-        method, said = (
-            (methods.AUDITS_SHOW, codec.encode(Show(verdict.evidence)))
-            if seat.shows
-            else (methods.AUDITS_COMMIT, codec.encode(Commit(receipt, verdict.digest)))
-        )
-        await session.call(method.name, said, timeout=limits.CONTROL_CALL_SECONDS)
-
-    def _take_seat(self, peer: PeerId, receipt: Digest, seat: Summons) -> None:
-        """Have the receipt computed for the panel, whatever a lot said of it."""
-        if receipt in self._seated or seat.shows:
-            return
-        bundle = check_evidence(seat.reservation, seat.receipt, seat.countersignature)
-        if bundle.reservation.signer != peer or bundle.receipt.signer == self._identity.peer:
-            raise WrongState("the orchestrator has us judge another's job, or our own work", peer)
-        self._seated[receipt] = None
-        if len(self._seated) > limits.JOBS_ENDED_REMEMBERED_MAX:
-            self._seated.popitem(last=False)
-        self._found.pop(receipt, None)
-        self._enter(Case(bundle, lottery.epoch_of(seat.at), self._clock.now(), drawn=False, seated=True))
 
     # --- 7. reveal ----------------------------------------------------------------------------------------------------
 

@@ -158,6 +158,12 @@ def test_the_status_says_that_a_loopback_mesh_is_not_seen_from_outside(town: Tow
     assert "too few networks" in ask("net", "status", as_json=False)
 
 
+def test_the_status_of_a_host_of_both_families_is_told_of_each(town: Town, ask) -> None:
+    value = ask("net", "status", "--host6", "::1")
+    assert ("unknown", "unknown", 0) == (value["mapping"], value["ipv6"]["mapping"], value["ipv6"]["observers"])
+    assert "udp over IPv6" in ask("net", "status", "--host6", "::1", as_json=False)
+
+
 def test_a_ping_of_somebody_else_at_that_address_is_refused(town: Town, ask) -> None:
     ask("net", "ping", f"{town.peers[2]}@{town.wire}", code=6, as_json=False)
 

@@ -35,11 +35,16 @@ async def patience() -> AsyncGenerator[None]:
 
 
 def dht(
-    *bootstrap: Address, host: str = "127.0.0.1", port: int = 0, beside: str = "", contacts_file: Path | None = None
+    *bootstrap: Address,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    beside: str = "",
+    contacts_file: Path | None = None,
+    ephemeral: bool = False,
 ) -> Dht:
     return Dht(
         identity=Identity(entropy(32)), net=NET, clock=SystemClock(), entropy=entropy, bootstrap=bootstrap, host=host,
-        port=port, beside=beside, on_dropped=lambda _: None, contacts_file=contacts_file,
+        port=port, beside=beside, ephemeral=ephemeral, on_dropped=lambda _: None, contacts_file=contacts_file,
     )  # fmt: skip
 
 
@@ -99,6 +104,14 @@ async def test_a_watcher_of_either_family_hears_of_changes_in_the_other() -> Non
                 assert What.GONE is (await gone).what
 
 
+async def test_who_only_asks_finds_its_way_into_the_other_family_too() -> None:
+    async with town() as (_, six, (one, *_)), dht(one.address, beside="::1", ephemeral=True) as asker:
+        while asker.sides[1].is_alone:
+            await asker.find(TOPIC)
+        await six.publish(RecordKind.OFFER, TOPIC, b"of six", ttl_ms=60_000)
+        assert b"of six" in await bodies(asker)
+
+
 async def test_an_operation_that_ended_before_anybody_waited_has_its_outcome_all_the_same() -> None:
     async with dht(beside="::1") as node:
         side = node.sides[0]
@@ -117,7 +130,10 @@ async def test_both_sockets_have_one_port_and_one_family_twice_is_a_mistake() ->
         await dht(host="127.0.0.1", beside="127.0.0.1").__aenter__()
 
 
-async def test_a_restarted_node_finds_both_directories_by_the_contacts_it_kept(tmp_path: Path) -> None:
+async def test_a_restarted_node_finds_both_directories_by_the_contacts_it_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DHT_CONTACTS_KEPT_MAX", 2)  # fewer than there are of one family
     async with town(both=2) as (_, _, (first, *_)):
         async with dht(first.address, first.sides[1].address, beside="::1", contacts_file=tmp_path / "kept"):
             pass

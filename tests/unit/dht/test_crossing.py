@@ -72,23 +72,33 @@ def carried(at: Node, data: bytes, source: Address = ASKER) -> str:
     return reply.refused
 
 
-def test_those_are_chosen_first_who_were_met_and_then_whoever_was_heard_of_last() -> None:
+def test_the_closest_that_was_met_is_chosen_and_others_by_lot() -> None:
     met: list[Contact] = []
-    carriers = Carriers(met.append)
+    carriers = Carriers(Random(1).randbytes, met.append)
     for number in (1, 2, 3, 4, 5):
         carriers.heard(contact(number), elsewhere(number))
     carriers.heard(contact(6), b"")
-    assert [contact(2), contact(5), contact(4)] == carriers.choose([contact(6), contact(2)])
+    draws = [carriers.choose([contact(6), contact(2), contact(1)]) for _ in range(50)]
+    assert {contact(2)} == {chosen for chosen, _, _ in draws}
+    assert {contact(3), contact(4), contact(5)} == {other for _, *others in draws for other in others}
     carriers.failed(contact(5))
-    assert [contact(4), contact(3), contact(2)] == carriers.choose([])
     carriers.heard(contact(4), b"")  # it stands here alone now
-    assert [contact(3), contact(2), contact(1)] == carriers.choose([])
+    assert [contact(2), contact(3), contact(1)] == carriers.choose([contact(2), contact(1)]), "all that are left"
     assert [Contact(contact(number).peer, (f"2a10:{number:x}::1", 4000)) for number in (1, 2, 3, 4, 5)] == met
+
+
+def test_sybils_around_a_topic_are_one_of_its_carriers_at_most() -> None:
+    carriers = Carriers(Random(1).randbytes, lambda _: None)
+    honest, sybils = [contact(number) for number in range(1, 9)], [contact(number) for number in range(100, 120)]
+    for each in (*honest, *sybils):
+        carriers.heard(each, elsewhere(each.peer[0]))
+    for _ in range(100):
+        assert 2 == sum(each in honest for each in carriers.choose(sybils))
 
 
 def test_who_was_met_is_told_once_for_each_address_and_nonsense_is_nobodys() -> None:
     met: list[Contact] = []
-    carriers = Carriers(met.append)
+    carriers = Carriers(Random(1).randbytes, met.append)
     for said in (elsewhere(1), elsewhere(1), b"nonsense", elsewhere(2)):
         carriers.heard(contact(1), said)
     assert 2 == len(met)

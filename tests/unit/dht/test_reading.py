@@ -143,7 +143,7 @@ def crowded() -> tuple[Gather, int]:
     random, region = Random(7), 1 << 253
     crowd = [Contact(PeerId(random.randbytes(32)), (f"20.{n // 250}.{n % 250}.1", 4000)) for n in range(1200)]
     lookup = Lookup(
-        TOPIC, crowd, PeerId(bytes(32)), Extent(region, thorough=True), salt=random.randbytes(16), prompt=True
+        TOPIC, crowd, PeerId(bytes(32)), Extent(region, thorough=True), salt=random.randbytes(16), pace=Pace.PROMPT
     )
     return Gather(1, lookup, (), net=NET, wall=lambda: WALL, report=lambda _: None, verify=keys.verify), region
 

@@ -5,6 +5,7 @@ import pytest
 from haif.base import limits
 from haif.base.errors import Overloaded, OverQuota, Reason, Unauthenticated
 from haif.gateway.admission import Admitted, check_body, check_quota, check_room, key_of, quota_headers, seconds_allowed
+from haif.gateway.directory import Grant
 from haif.gateway.errors import Rejected
 from haif.gateway.tenants import Tenant
 from haif.policy.bucket import Answer
@@ -28,14 +29,14 @@ def test_a_request_without_a_key_is_nobodys() -> None:
 
 
 def test_an_empty_bucket_refuses_and_a_full_one_does_not() -> None:
-    check_quota(Admitted(ACME, Answer(allowed=True, remaining=4, retry_after=0, full_in=1)))
+    check_quota(Admitted(Grant(ACME), Answer(allowed=True, remaining=4, retry_after=0, full_in=1)))
     with pytest.raises(OverQuota) as caught:
-        check_quota(Admitted(ACME, Answer(allowed=False, remaining=0, retry_after=0.5, full_in=5)))
+        check_quota(Admitted(Grant(ACME), Answer(allowed=False, remaining=0, retry_after=0.5, full_in=5)))
     assert (caught.value.reason, caught.value.retry_after) == (Reason.OVER_QUOTA, 0.5)
 
 
 def test_the_headers_say_what_is_left() -> None:
-    told = dict(quota_headers(Admitted(ACME, Answer(allowed=True, remaining=4, retry_after=0, full_in=1.0))))
+    told = dict(quota_headers(Admitted(Grant(ACME), Answer(allowed=True, remaining=4, retry_after=0, full_in=1.0))))
     assert told == {
         b"x-ratelimit-limit-requests": b"5", b"x-ratelimit-remaining-requests": b"4",
         b"x-ratelimit-reset-requests": b"1s",

@@ -210,7 +210,7 @@ async def test_a_message_carries_its_text_usage_and_receipt(
     assert checked.receipt == mesh.finalised[0]
     assert made.id == f"msg_{checked.receipt.payload.job}"
     assert made._request_id.startswith("req_")
-    assert 'endpoint="messages",model="tiny"} 1.0' in house.metrics()
+    await house.counted('endpoint="messages",model="tiny"} 1.0')
 
 
 async def test_thoughts_text_and_calls_are_blocks(client: anthropic.AsyncAnthropic, mesh: ScriptedMesh) -> None:

@@ -227,7 +227,7 @@ async def test_a_response_carries_its_text_usage_receipt_and_what_was_asked(hous
     checked = check_bundle(made.model_extra["haif"], "Hello world")
     assert checked.receipt == mesh.finalised[0]
     assert made.id == f"resp_{checked.receipt.payload.job}"
-    assert 'endpoint="responses",model="tiny"} 1.0' in house.metrics()
+    await house.counted('endpoint="responses",model="tiny"} 1.0')
 
 
 async def test_thoughts_text_and_calls_are_items(house: Any, mesh: ScriptedMesh) -> None:

@@ -108,7 +108,8 @@ async def house(
         journal = Journal(database)
         orchestrator = Orchestrator(
             settings=settings, identity=ORCHESTRATOR, net=NET, wire=wire, dht=dht,
-            voice=Voice(ORCHESTRATOR, NET, clock, entropy), journal=journal, telemetry=telemetry, clock=clock,
+            voice=Voice(ORCHESTRATOR, NET, clock, entropy), journal=journal,
+            folder=folder / "orchestrator", telemetry=telemetry, clock=clock,
             entropy=entropy,
         )  # fmt: skip
         await stack.enter_async_context(orchestrator)

@@ -278,6 +278,17 @@ def test_verdicts_about_what_was_not_drawn_are_counted() -> None:
     assert audits.Reckoning(drawn=0, missed=0, undrawn=1) == reckoning
 
 
+def test_a_validator_that_withholds_its_draws_is_counted_and_not_for_the_time_before_us() -> None:
+    desk = Desk()
+    start, epoch = desk.wall, lottery.epoch_of(desk.wall)
+    late = WallTime((epoch + limits.DRAWS_WITHHELD_MAX + 2) * limits.AUDIT_EPOCH_MS)
+    assert [] == audits.withheld(desk.state, TRUSTED, start, WallTime(late - 1))
+    assert [] == audits.withheld(desk.state, TRUSTED, late, late)
+    assert [*TRUSTED] == audits.withheld(desk.state, TRUSTED, start, late)
+    desk.state.revealed[VALIDATOR.peer] = epoch + 1
+    assert [] == audits.withheld(desk.state, TRUSTED, start, late)
+
+
 def test_of_a_worker_that_was_convicted_nothing_more_needs_to_be_said() -> None:
     desk = Desk().staffed(ANNE)
     first, _ = finish(desk, 1), finish(desk, 2)

@@ -23,6 +23,7 @@ from haif.orchestrator.events import (
     JobSubmitted,
     LotteryRevealed,
     PanelRuled,
+    PauseOrdered,
     StateKept,
     VerdictGiven,
 )
@@ -53,6 +54,7 @@ ANY_EVENT = st.one_of(
     st.builds(JobFailed, ids(JobId), TEXT, COUNT),
     st.builds(StateKept, COUNT, COUNT, ids(Digest), COUNT),
     st.builds(JobLeft, ids(JobId), ids(PeerId), COUNT),
+    st.builds(PauseOrdered, TEXT, TEXT, st.booleans(), TEXT, TEXT, COUNT),
 )  # fmt: skip
 
 JOB = JobId(bytes(range(16)))
@@ -95,6 +97,9 @@ GOLDEN = {
         "06940702c420" + "64" * 32 + "06"
     ),
     JobLeft(JOB, PeerId(b"h" * 32), 7): "0993c410000102030405060708090a0b0c0d0e0fc420" + "68" * 32 + "07",
+    PauseOrdered("model", "tiny", paused=True, reason="leak", by="ada", at=9): (
+        "0c96a56d6f64656ca474696e79c3a46c65616ba361646109"
+    ),
     JobFailed(JOB, "cancelled", 5): ("0593c410000102030405060708090a0b0c0d0e0fa963616e63656c6c656405"),
 }  # fmt: skip
 

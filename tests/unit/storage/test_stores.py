@@ -73,6 +73,13 @@ async def test_what_was_not_lost_is_not_rejoined(place: Place) -> None:
             await store.rejoin(prepare)
 
 
+async def test_entries_about_a_subject_are_found_in_whichever_journal(place: Place) -> None:
+    await write_some(place)
+    async with place.open() as store:
+        assert {b"a1", b"a2", b"a3"} == set(await store.everywhere(b"a"))
+        assert [] == await store.everywhere(b"nothing")
+
+
 async def replayed(store: Store, **options: object) -> list[tuple[int, bytes]]:
     return [entry async for entry in store.replay(**options)]  # type: ignore[arg-type]
 

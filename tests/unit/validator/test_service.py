@@ -22,7 +22,7 @@ from haif.base.errors import (
 from haif.base.ids import NetId, PeerId
 from haif.base.machine import Address
 from haif.identity.keys import Identity, NoiseKey
-from haif.identity.signing import Verified
+from haif.identity.signing import Domain, Verified, seal
 from haif.proof import lottery
 from haif.proof.compare import Cause, Difference
 from haif.protocol import audits, methods
@@ -47,7 +47,7 @@ from haif.protocol.audits import (
 )
 from haif.protocol.offers import Presence
 from haif.protocol.reach import Place
-from haif.protocol.receipts import CheckedBundle
+from haif.protocol.receipts import CheckedBundle, Countersignature
 from haif.protocol.records import Record, RecordKind
 from haif.runtime.clock import entropy
 from haif.telemetry.service import Telemetry
@@ -404,19 +404,19 @@ async def test_the_draw_of_an_epoch_is_shown_when_the_next_one_is_over() -> None
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
-def seat(number: int, worker: Identity = ANNE, *, shows: bool = False) -> Summons:
+def seat_in(number: int, worker: Identity = ANNE, *, shows: bool = False) -> Summons:
     return Summons(*evidence(number, worker), Clock().wall(), shows)
 
 
 async def test_a_member_commits_to_what_it_computed_before_it_shows_it_and_tells_it_nobody_else() -> None:
     async with scene() as at:
         at.computes = lambda *_: OTHER
-        at.seats.append(seat(1))
+        at.seats.append(seat_in(1))
         assert [case(1).receipt] == (await at.wanted(1)).receipts
         await at.give(1)
         await at.until(lambda: bool(at.committed))
         assert ([], [False, True]) == (at.shown, at.fresh)
-        at.seats.append(seat(1, shows=True))
+        at.seats.append(seat_in(1, shows=True))
         await at.until(lambda: bool(at.shown))
         (verdict,) = at.shown
         assert (verdict.digest, case(1).receipt) == (at.committed[-1].commitment, at.committed[-1].receipt)
@@ -431,10 +431,10 @@ async def test_what_was_judged_already_is_not_computed_again_for_a_panel_nor_for
         await at.wanted(1)
         await at.give(1)
         await at.verdict()
-        at.seats.append(seat(1))
+        at.seats.append(seat_in(1))
         await at.until(lambda: bool(at.committed))
         assert (at.heard[0].digest, [False]) == (at.committed[0].commitment, at.fresh)
-        at.seats.append(seat(2))
+        at.seats.append(seat_in(2))
         await at.wanted(1)
         await at.give(2)
         await at.until(lambda: len(at.committed) > 1)
@@ -449,7 +449,7 @@ async def test_what_could_not_be_decided_by_lot_is_tried_again_for_a_panel() -> 
         await at.wanted(1)
         at.clock.ahead += limits.AUDIT_PAYLOAD_SECONDS
         assert "undecided" == (await at.verdict()).finding
-        at.seats.append(seat(1))
+        at.seats.append(seat_in(1))
         await at.wanted(1)
         await at.give(1)
         await at.until(lambda: bool(at.committed))
@@ -457,12 +457,19 @@ async def test_what_could_not_be_decided_by_lot_is_tried_again_for_a_panel() -> 
 
 async def test_a_seat_to_judge_ones_own_work_or_of_another_orchestrator_is_not_taken() -> None:
     async with scene() as at:
-        at.seats.append(seat(1, VALIDATOR))
+        at.seats.append(seat_in(1, VALIDATOR))
         await at.read_again()
         assert [] == (await at.wanted(0)).receipts
-        at.seats[:] = [replace_signature(seat(2))]
-        await at.read_again()
-        assert [] == (await at.wanted(0)).receipts
+        for refused in (replace_signature(seat_in(2)), kept_back(seat_in(2))):
+            at.seats[:] = [refused]
+            await at.read_again()
+            assert [] == (await at.wanted(0)).receipts
+
+
+def kept_back(seat: Summons) -> Summons:
+    """A seat about an answer that its tenant keeps to itself."""
+    hand = Countersignature(case(2).bundle.receipt.payload.job, case(2).receipt, auditable=False)
+    return Summons(seat.reservation, seat.receipt, seal(GATEWAY, Domain.COUNTERSIGNATURE, hand), seat.at, False)
 
 
 def replace_signature(seat: Summons) -> Summons:
@@ -472,7 +479,7 @@ def replace_signature(seat: Summons) -> Summons:
 async def test_more_seats_than_there_may_be_at_once_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PANELS_LISTED_MAX", 1)
     async with scene() as at:
-        at.seats += [seat(1), seat(2)]
+        at.seats += [seat_in(1), seat_in(2)]
         await at.read_again()
         await at.wanted(0)
 

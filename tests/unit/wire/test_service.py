@@ -50,10 +50,12 @@ class Drops(list[Dropped]):
         self.came.set()
 
 
-def wire(identity: Identity, *, port: int | None = 0, net: NetId = NET, drops: Drops | None = None) -> Wire:
+def wire(
+    identity: Identity, *, port: int | None = 0, net: NetId = NET, drops: Drops | None = None, beside: str = ""
+) -> Wire:
     return Wire(
         identity=identity, noise_key=NoiseKey(entropy(32)), net=net, clock=SystemClock(), entropy=entropy,
-        on_dropped=drops if drops is not None else Drops(), port=port,
+        on_dropped=drops if drops is not None else Drops(), port=port, beside=beside,
     )  # fmt: skip
 
 
@@ -74,6 +76,19 @@ async def server(drops: Drops) -> AsyncIterator[Wire]:
 async def client() -> AsyncIterator[Wire]:
     async with wire(CLIENT, port=None) as client:
         yield client
+
+
+async def test_a_wire_of_both_families_is_reached_at_one_port_by_either(client: Wire) -> None:
+    async with wire(SERVER, beside="::1") as both:
+        both.serve("echo", echo)
+        (four, six) = both.addresses
+        assert (("127.0.0.1", "::1"), four[1]) == ((four[0], six[0]), six[1])
+        for address in (four, six):
+            session = await client.connect(address, SERVER.peer, timeout=3, anew=True)
+            assert b"hello" == await session.call("echo", b"hello", timeout=3)
+        with pytest.raises(OSError, match="in use"):
+            async with wire(CLIENT, port=six[1], beside="::1"):
+                pass
 
 
 @pytest.fixture
