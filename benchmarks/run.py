@@ -14,7 +14,7 @@ ALL = (
     "mesh", "engine", "jail", "wire", "flood", "relay", "admission", "dht", "watch", "sim", "journal", "failover",
     "nat", "strangers", "audit", "panels", "isolation",
 )  # fmt: skip
-LONG = ("engines", "invariance")  # these build llama.cpp's own programs first, and are run when named
+LONG = ("engines", "invariance", "gateway")  # these build or install others' programs first, and are run when named
 RENAMED = {"invariance": "batch_invariance"}  # in benchmarks/results/
 
 

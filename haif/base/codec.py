@@ -8,7 +8,8 @@ order) without floats or tags: exactly one byte string means one value.
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Final, TypeVar, cast
 
 import cbor2
@@ -71,6 +72,23 @@ def decode_flat(kind: type[T], data: bytes, *, size_max: int) -> T:
         return decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise Malformed(f"not a {kind.__name__}: {error}") from None
+
+
+def reader(kind: type[T]) -> Callable[[bytes], T]:
+    """`decode` for many messages of one kind: what it costs to find out how is paid once."""
+    if not _flat(cast("Any", kind)):
+        return partial(decode, kind)
+    read: Callable[[bytes], T] = _flat_decoder(cast("Any", kind)).decode
+
+    def message(data: bytes) -> T:
+        if len(data) > limits.MESSAGE_ITEMS_MAX:
+            return decode(kind, data)
+        try:
+            return read(data)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise Malformed(f"not a {kind.__name__}: {error}") from None
+
+    return message
 
 
 @cache

@@ -400,8 +400,8 @@ class _Decoded(Generic[R]):
         self._kind, self._messages = kind, messages
 
     async def pour(self, take: Callable[[R], Taking | None]) -> None:
-        kind, decode = self._kind, codec.decode
-        await self._messages.pour(lambda message: take(decode(kind, message)))
+        decode = codec.reader(self._kind)
+        await self._messages.pour(lambda message: take(decode(message)))
 
 
 def _best(cards: Iterable[ModelCard]) -> tuple[ModelCard, ...]:

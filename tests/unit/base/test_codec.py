@@ -177,6 +177,7 @@ def test_in_one_pass_nothing_is_accepted_that_is_not_in_two(at: int, put: bytes,
     except (Malformed, Oversize):
         return
     assert codec._typed(Sample, codec.decode_any(data)) == codec.decode(Sample, data) == decoded
+    assert codec.reader(Sample)(data) == decoded
     assert type(decoded.peer) is PeerId
 
 
@@ -204,6 +205,16 @@ def test_in_one_pass_too_many_bytes_are_oversize_and_text_is_not_bytes() -> None
 def test_only_a_kind_without_maps_and_free_fields_is_decoded_in_one_pass(kind: type[codec.Message]) -> None:
     with pytest.raises(AssertionError):
         codec.decode_flat(kind, b"\x91\x80", size_max=1200)
+
+
+def test_what_reads_many_messages_reads_long_ones_too_and_refuses_as_decode_does() -> None:
+    assert codec.reader(Named)(b"\x91\x80") == codec.decode(Named, b"\x91\x80")
+    read = codec.reader(Sample)
+    long = Sample(SAMPLE.peer, 1, ["x" * 2 * limits.MESSAGE_ITEMS_MAX])
+    assert long == read(codec.encode(long))
+    for data in (b"", codec.encode(SAMPLE) + b"\x00", codec.encode(SAMPLE)[:-1]):
+        with pytest.raises(Malformed):
+            read(data)
 
 
 _EVIDENCE = codec.encode_evidence(SAMPLE)
