@@ -107,7 +107,9 @@ class Answerer:
         if query.command == Command.DIALBACK:
             port, nonce = messages.read_dialback(query)
             aside = messages.write(Kind.DIALBACK, datagram.tid, nonce), (source[0], port)
-        asked = _Asked(query, source, datagram.tid, now, wall, Reply(pack_address(source), token))
+        asked = _Asked(
+            query, source, datagram.tid, now, wall, Reply(pack_address(source), token, elsewhere=self.elsewhere)
+        )
         fault: HaifError | None = None
         stored, carry = None, None
         if query.command == Command.PUT:
@@ -144,10 +146,9 @@ class Answerer:
         count = limits.DHT_K + (query.sender is not None and query.sender in self._table)
         near = self._table.closest(int.from_bytes(query.argument or query.target, "big"), count, since=since)
         others = [contact for contact in near if contact.peer != query.sender][: limits.DHT_K]
-        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16 - len(self.elsewhere)
+        room = messages.BYTES_MAX - messages.reply_bytes(bare) - 16
         held = len(self._store.get(query.target, asked.wall))
-        contacts = pack_contacts(others, room)
-        return Reply(bare.observed, bare.token, contacts=contacts, held=held, elsewhere=self.elsewhere)
+        return structs.replace(bare, contacts=pack_contacts(others, room), held=held)
 
     def _records(self, asked: _Asked, known: bytes) -> Reply:
         """Records the reader has not, as many as fit, in an order drawn by the reader's tid: we cannot choose it."""
@@ -165,7 +166,7 @@ class Answerer:
             if len(data) + _RECORD_OVERHEAD <= room:
                 page.append(data)
                 room -= len(data) + _RECORD_OVERHEAD
-        return Reply(bare.observed, bare.token, records=tuple(page), more=len(page) < len(wanted))
+        return structs.replace(bare, records=tuple(page), more=len(page) < len(wanted))
 
     def _watched(self, asked: _Asked) -> Reply:
         """The same, and a promise; `refused` where we can make no more of them."""
@@ -181,7 +182,7 @@ class Answerer:
         try:
             put, record = self._opened(asked)
         except HaifError as fault:
-            return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
+            return structs.replace(bare, refused=fault.reason.value), fault, None
         claim = Claim(record.payload.topic, record.signer, asked.source)
         wait = self.tickets.read(put.ticket, claim, asked.now) if put.ticket else None
         try:
@@ -189,7 +190,7 @@ class Answerer:
         except MustWait as fault:
             return self._told(fault, claim, wait, asked), fault, None
         except HaifError as fault:
-            return Reply(bare.observed, bare.token, refused=fault.reason.value), fault, None
+            return structs.replace(bare, refused=fault.reason.value), fault, None
         return bare, None, record if changed else None
 
     def _carry(self, asked: _Asked) -> tuple[Reply, HaifError | None, Carry | None]:
@@ -200,7 +201,7 @@ class Answerer:
                 raise Unsupported("this node stands in one directory and carries nothing over")
             fresh = self._freight.take(put.record, asked.source, asked.now)
         except HaifError as fault:
-            return Reply(asked.bare.observed, asked.bare.token, refused=fault.reason.value), fault, None
+            return structs.replace(asked.bare, refused=fault.reason.value), fault, None
         return asked.bare, None, Carry(put.record, put.replaces) if fresh else None
 
     def _opened(self, asked: _Asked) -> tuple[Put, Verified[Record]]:
@@ -230,9 +231,8 @@ class Answerer:
         else:
             seconds = min(fault.retry_after or 0.0, limits.TICKET_WAIT_SECONDS_MAX)
             promised = Wait(wait.since if wait else now, Instant(now + seconds))
-        return Reply(
-            asked.bare.observed,
-            asked.bare.token,
+        return structs.replace(
+            asked.bare,
             refused=fault.reason.value,
             ticket=self.tickets.issue(claim, promised),
             wait_ms=max(0, min(math.ceil((promised.due - now) * 1000), messages.WAIT_MS_MAX)),

@@ -150,8 +150,7 @@ class Asker:
         contact = Contact(responder, query.ask.address)
         self._silence.forget(contact)
         self._sightings.note(responder, query.ask.address, reply.observed, now)
-        if query.ask.command is Command.FIND:
-            self._carriers.heard(contact, reply.elsewhere)
+        self._carriers.heard(contact, reply.elsewhere)
         if not self.bars(contact, now) and (silent := self._table.heard(contact, now)) is not None:
             self.challenge(silent, now)
         if (operation := self._running(query)) is not None:

@@ -4,7 +4,7 @@ The two know nothing of each other (as in BEP 32): a table, a store and an estim
 told of addresses that it cannot reach, and no flood of one family's addresses reaches the other's table. So that those
 who have one family meet those who have the other:
 
-1. a node of both says in its answers to FIND where it stands in the other directory (`elsewhere`)
+1. a node of both says in each answer where it stands in the other directory (`elsewhere`)
 2. who has one family asks three of those, with each record it publishes, to CARRY it over: the closest to the topic
    that it met on its way, and two drawn by lot from those it heard of elsewhere, so that Sybils around a topic are
    never all of its carriers

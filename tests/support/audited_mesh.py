@@ -14,7 +14,6 @@ import httpx
 from haif import config
 from haif.artifacts.service import DEMO_NAME
 from haif.base.hashing import digest
-from haif.engine.request import Finished, Piece
 from haif.engine.service import Engine, EngineSettings
 from haif.gateway.service import tenant_key
 from haif.identity.keys import Identity
@@ -36,19 +35,6 @@ from tests.support.pools import pool_of, served
 
 COMMON: dict[str, Any] = {"host": "127.0.0.1"}
 ENGINE: dict[str, Any] = {"threads": 1, "insecure_no_sandbox": True}
-
-
-class Inventor(Engine):
-    """Computes what it was asked for, and says that its last token was another."""
-
-    @asynccontextmanager
-    async def generate(self, request: Any) -> AsyncIterator[AsyncIterator[Piece | Finished]]:
-        async with super().generate(request) as events:
-            yield self._altered(events)
-
-    async def _altered(self, events: AsyncIterator[Piece | Finished]) -> AsyncIterator[Piece | Finished]:
-        async for event in events:
-            yield replace(event, tokens=[token ^ 1 for token in event.tokens]) if isinstance(event, Piece) else event
 
 
 @dataclass

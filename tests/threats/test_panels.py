@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from haif.cli.main import main
-from tests.support.audited_mesh import Inventor, audited_mesh
+from haif.testing.attacks.mesh import Inventor
+from tests.support.audited_mesh import audited_mesh
 
 
 def holds(page: str, **wanted: int) -> bool:

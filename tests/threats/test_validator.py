@@ -1,12 +1,10 @@
 """Workers that lie while nobody asked for an audit: a running validator convicts them, and nobody else."""
 
 import asyncio
-import ctypes
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import llama_cpp as api
 import pytest
 
 from haif import config
@@ -19,7 +17,9 @@ from haif.identity.keys import Identity
 from haif.node.settings import model_store
 from haif.protocol import audits
 from haif.protocol.receipts import check_bundle
-from tests.support.audited_mesh import AuditedMesh, Inventor, audited_mesh
+from haif.testing.attacks.mesh import Inventor
+from haif.testing.attacks.siblings import Siblings
+from tests.support.audited_mesh import AuditedMesh, audited_mesh
 from tests.support.tiny_model import build_tiny_model
 from tests.unit.orchestrator.live import house, peer
 
@@ -41,12 +41,8 @@ async def another_model(mesh: AuditedMesh) -> None:
 
 
 async def a_lower_quantisation(mesh: AuditedMesh) -> None:
-    lower = mesh.state / "lower.gguf"
     demo = model_store(config.WorkerSettings(state=mesh.state)).find(DEMO_NAME).path
-    params = api.llama_model_quantize_default_params()
-    params.ftype, params.nthread, params.allow_requantize = api.LLAMA_FTYPE_MOSTLY_Q4_0, 1, True
-    assert api.llama_model_quantize(str(demo).encode(), str(lower).encode(), ctypes.byref(params)) == 0
-    await mesh.liar("liar", lower)
+    await mesh.liar("liar", Siblings(demo, mesh.state).quantised("Q4_0"))
 
 
 async def invented_tokens(mesh: AuditedMesh) -> None:

@@ -51,7 +51,8 @@ class Lines:
         out = line.come(wish, now)
         if out is not None:
             self._waiting.pop(out).set_exception(gave_way(line.wait(out)))
-        await self._called(line, wish, order.model, deadline)
+        if not self._call(line, wish):
+            await self._called(line, wish, order.model, deadline)
         self._telemetry.observe(
             names.GATEWAY_QUEUE_SECONDS, self._clock.now() - now, model=order.model, service=order.service.word
         )
@@ -72,9 +73,15 @@ class Lines:
         line.resize(slots)
         return line
 
-    def _call(self, line: ModelLine) -> None:
+    def _call(self, line: ModelLine, newcomer: Wish | None = None) -> bool:
+        """Call whose turn it is; whether that is the newcomer's, too, who need not wait then."""
+        at_once = False
         for wish in line.called(self._clock.now()):
-            self._waiting.pop(wish).set_result(None)
+            if wish is newcomer:
+                at_once = True
+            else:
+                self._waiting.pop(wish).set_result(None)
+        return at_once
 
     def _left(self, deadline: Deadline) -> float:
         left = deadline.remaining(self._clock.now())
@@ -86,7 +93,6 @@ class Lines:
         """Wait until it is the wish's turn. However else this ends, it is not in the line any more."""
         called = self._waiting[wish] = asyncio.get_running_loop().create_future()
         try:
-            self._call(line)
             while not called.done():
                 left = self._left(deadline)
                 await asyncio.wait([called], timeout=min(left, limits.MODELS_REFRESH_SECONDS))

@@ -1,11 +1,11 @@
-"""Attacks of validators on panels: some that say what is not so together, and some that copy what others found."""
+"""Attacks of validators on panels: some that say what is not so together, some that copy, some that do not look."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from haif.base import limits
 from haif.base.clock import WallTime
@@ -15,7 +15,7 @@ from haif.identity.keys import Identity
 from haif.identity.signing import Domain, Verified, seal
 from haif.proof import committee
 from haif.proof.committee import Elector
-from haif.proof.panel import Panel, Phase
+from haif.proof.panel import Panel, Phase, agreed, contradicts
 from haif.protocol.audits import CONVICTED, HONEST, Verdict, open_verdict
 from haif.testing.attacks.arena import Arena
 from haif.testing.attacks.contest import Case, Play, Tell
@@ -83,14 +83,14 @@ def _decided(votes: Sequence[tuple[Identity, str]], receipt: Digest, seats: Sequ
     return next((each.payload.finding for each in panel.decided()), "")
 
 
-def _verdict(validator: Identity, receipt: Digest, finding: str) -> Verified[Verdict]:
-    root = digest("haif v1 root", receipt, finding.encode())
-    told: dict[str, Any] = {
-        "orchestrator": ORCHESTRATOR.peer, "job": JobId(bytes(16)), "receipt": receipt, "worker": WORKER.peer,
-        "model": ModelDigest(bytes(32)), "finding": finding, "cause": "tokens" if finding == CONVICTED else "",
-        "place": 0, "engine": "an engine", "transcript": root, "work": root, "epoch": 7, "judged": _NOW,
-    }  # fmt: skip
-    said = Verdict(**{name: told[name] for name in Verdict.__struct_fields__})
+def _verdict(validator: Identity, receipt: Digest, finding: str, *, work: Digest | None = None) -> Verified[Verdict]:
+    """What a validator that computed the answer finds; `work` is what one says of the logits that did not."""
+    root = digest("haif v1 root", receipt)
+    said = Verdict(
+        orchestrator=ORCHESTRATOR.peer, job=JobId(bytes(16)), receipt=receipt, worker=WORKER.peer,
+        model=ModelDigest(bytes(32)), finding=finding, cause="tokens" if finding == CONVICTED else "", place=0,
+        engine="an engine", transcript=root, work=work or digest("haif v1 audit work", root), epoch=7, judged=_NOW,
+    )  # fmt: skip
     return open_verdict(seal(validator, Domain.VERDICT, said))
 
 
@@ -98,12 +98,32 @@ def _verdict(validator: Identity, receipt: Digest, finding: str) -> Verified[Ver
 
 
 def copying() -> Iterator[Case]:
-    """A member of a panel that did not compute, and says what it saw others say."""
+    """A member of a panel that did not compute: it says what it saw others say, or what it guesses."""
     for name, attack in (
         ("the commitment of another", _same_commitment), ("what the others showed", _as_the_others),
         ("a second commitment", _again), ("a finding behind the vote", _late), ("a vote without a seat", _stranger),
     ):  # fmt: skip
         yield Case(name, _copied(attack), tries=PANELS)
+    for name, truth in (("honest, and the root is the receipt's", HONEST), ("honest, and it is a lie", CONVICTED)):
+        yield Case(f"not computed: {name}", _lazy(truth), tries=PANELS)
+
+
+def _lazy(truth: str) -> Play:
+    """One of a panel says honest without having computed anything; the root that the worker signed it can copy."""
+
+    async def play(arena: Arena, random: Random, tries: int, tell: Tell) -> None:
+        del arena  # what they computed is given
+        for _ in range(tries):
+            *honest, idle = (Identity(random.randbytes(32)) for _ in range(limits.PANEL_SEATS_MIN))
+            receipt, invented = Digest(random.randbytes(32)), Digest(random.randbytes(32))
+            found = [_verdict(each, receipt, truth) for each in honest]
+            said = _verdict(idle, receipt, HONEST, work=invented)
+            (decided, *_) = agreed((*found, said), limits.PANEL_SEATS_MIN)
+            for true, verdict in ((True, found[0]), (False, said)):
+                refuted = contradicts(verdict.payload, decided.payload)
+                tell(Trial(true, Finding(Outcome.CAUGHT if refuted else Outcome.PASSED, "panel: refuted")))
+
+    return play
 
 
 Copy = Callable[[Panel, list[Identity], Verified[Verdict]], None]

@@ -62,9 +62,9 @@ ROWS: Final = (
     Row(22, "validators in league", colluding.together),
     Row(
         23,
-        "validators that copy",
+        "validators that copy or do not look",
         colluding.copying,
-        "one that calls everything honest is seen only where a panel looks again; no answers are known to be lies",
+        "one to whom another gives the digest of an answer's logits need not compute them",
     ),
     Row(24, "too much for a validator", forged.oversized),
     Row(26, "none: honest answers of every kind", honest.kinds, times=10),
