@@ -22,6 +22,7 @@ from haif.base.ids import Nonce
 from haif.base.sampling import Sampling
 from haif.cli.main import main
 from haif.engine.service import Engine
+from haif.engine.service.settings import NATIVE
 from haif.identity.keys import Identity
 from haif.node.replay import replay
 from haif.proof.compare import Cause, Difference
@@ -53,6 +54,9 @@ async def test_every_row_of_the_attack_matrix_is_caught_and_no_honest_answer_is_
     assert result.tally.caught > 0 or row.number == HONEST
     assert result.tally.caught == result.tally.tries
     for played in result.cases:
+        if played.lacking and "exact-native" in played.case.name and not NATIVE.exists():
+            continue  # that build is an extra (`make native`)
+        assert not played.lacking
         assert played.tally.controls or played.tally.tries, played.case.name
         assert played.case.must is not Outcome.UNDECIDED or played.tally.undecided > 0, played.case.name
 
