@@ -100,7 +100,7 @@ def test_a_question_is_answered_between_two_homes_first_through_the_relay(
         enter(role(works, tmp_path, "worker", *honours, "--relay", relay["relay"], "--threads", "1"))
         gateway = enter(role(asks, tmp_path, "gateway", *honours, "--http-port", "0"))
         until(lambda: asked(asks, f"{gateway['http']}/readyz")[0] == 200, "the mesh is ready")
-        question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8}
+        question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8, "temperature": 0}
 
         def answer() -> None:
             status, text = asked(asks, f"{gateway['http']}/v1/completions", question, key)
@@ -129,7 +129,7 @@ def test_a_worker_of_ipv6_alone_answers_a_gateway_of_ipv4_alone(lab: Lab, tmp_pa
         known = ("--bootstrap", orchestrator["dht"])
         gateway = enter(role(asks, tmp_path, "gateway", *honours, *known, "--http-port", "0"))
         until(lambda: asked(asks, f"{gateway['http']}/readyz")[0] == 200, "the mesh is ready")
-        question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8}
+        question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8, "temperature": 0}
 
         def answered() -> bool:
             return asked(asks, f"{gateway['http']}/v1/completions", question, key)[0] == 200
@@ -169,7 +169,7 @@ def test_a_worker_whose_router_gives_ports_is_dialled_from_another_home_without_
         gateway = enter(role(asks, tmp_path, "gateway", *honours, "--http-port", "0"))
 
         def works_now() -> bool:
-            question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8}
+            question = {"model": "haif-demo", "prompt": "The windmill", "max_tokens": 8, "temperature": 0}
             return asked(asks, f"{gateway['http']}/v1/completions", question, key)[0] == 200
 
         until(works_now, "the worker is reached at the port that its router gave")
