@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from haif import config
-from haif.base.errors import InvalidRequest, Misuse
 from haif.cli.key import milliseconds
-from haif.cli.tenant import NOT_FOUND, day, finish, now, table
+from haif.cli.tenant import day, finish, now, table, with_gateways
 
 if TYPE_CHECKING:
     from haif.gateway.service import AdminStore
@@ -71,19 +68,5 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 def _with_admins(arguments: argparse.Namespace, work: Callable[[AdminStore], Awaitable[Any]]) -> Any:
     from haif.gateway.service import open_admins
-    from haif.gateway.tenants import Absent
 
-    given = {name: value for name in ("state", "name") if (value := getattr(arguments, name))}
-    settings = config.load(config.GatewaySettings, given)
-
-    async def whole() -> Any:
-        async with open_admins(settings.folder, instance=settings.name or "gateway") as admins:
-            return await work(admins)
-
-    try:
-        return asyncio.run(whole())
-    except Absent as error:
-        print(f"haif: {error.message}", file=sys.stderr)
-        raise SystemExit(NOT_FOUND) from None
-    except InvalidRequest as error:
-        raise Misuse(error.message) from None
+    return with_gateways(open_admins, arguments, work)

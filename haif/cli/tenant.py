@@ -10,8 +10,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from haif import config
 from haif.base import limits
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from haif.gateway.tenants import Key, Tenant
 
 NOT_FOUND = 3
+S = TypeVar("S")
 _NUMBERS = (
     ("--rpm", limits.TENANT_REQUESTS_PER_MINUTE, "requests per minute"),
     ("--burst", limits.TENANT_BURST_REQUESTS, "requests at once"),
@@ -181,18 +183,28 @@ def revoke_named(arguments: argparse.Namespace) -> int:
 
 
 def with_store(arguments: argparse.Namespace, work: Callable[[TenantStore], Awaitable[Any]]) -> Any:
-    """What `work` makes of the tenants of the gateway that was named. Leaves with 3 for who is not there.
+    """What `work` makes of the tenants of the gateway that was named. Leaves and raises as `with_gateways`."""
+    from haif.gateway.service import open_store
+
+    return with_gateways(open_store, arguments, work)
+
+
+def with_gateways(
+    opening: Callable[..., AbstractAsyncContextManager[S]],
+    arguments: argparse.Namespace,
+    work: Callable[[S], Awaitable[Any]],
+) -> Any:
+    """What `work` makes of a store of the gateway that was named. Leaves with 3 for who is not there.
 
     Raises `Misuse` for what cannot be.
     """
-    from haif.gateway.service import open_store
     from haif.gateway.tenants import Absent
 
     given = {name: value for name in ("state", "name") if (value := getattr(arguments, name))}
     settings = config.load(config.GatewaySettings, given)
 
     async def whole() -> Any:
-        async with open_store(settings.folder, instance=settings.name or "gateway") as store:
+        async with opening(settings.folder, instance=settings.name or "gateway") as store:
             return await work(store)
 
     try:
